@@ -1,0 +1,3 @@
+//! Rookery: an actor-based Nostr relay.
+
+pub mod protocol;

@@ -1,0 +1,340 @@
+//! Filters (NIP-01), and the one place that says what it means to match.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
+
+use super::{
+    Event, EventId, PublicKey, Reason, Timestamp, hex32::decode_lower_hex, kind, tags::single_letter,
+};
+
+/// What a subscription wants. Conditions are AND'ed; the values of a list are OR'ed; a list that is
+/// present and empty matches nothing. `Default` is `{}`, which matches everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Sorted, without doubles, like all lists here.
+    pub ids: Option<Box<[EventId]>>,
+    pub authors: Option<Box<[PublicKey]>>,
+    pub kinds: Option<Box<[u16]>>,
+    /// Sorted by letter.
+    pub tags: Box<[TagFilter]>,
+    /// Matches `created_at >= since`.
+    pub since: Option<Timestamp>,
+    /// Matches `created_at <= until`.
+    pub until: Option<Timestamp>,
+    /// How many stored events are wanted; without meaning for live ones.
+    pub limit: Option<usize>,
+}
+
+/// `"#<letter>": [values]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagFilter {
+    letter: u8,
+    values: Box<[Box<str>]>,
+    /// The value that the client wrote first, by its place in `values`.
+    first: u32,
+}
+
+impl TagFilter {
+    pub fn new<S: Into<Box<str>>>(letter: u8, values: impl IntoIterator<Item = S>) -> Self {
+        let mut values: Vec<Box<str>> = values.into_iter().map(Into::into).collect();
+        let first = values.first().cloned();
+        sort(&mut values);
+        let first = first.and_then(|first| values.binary_search(&first).ok()).unwrap_or_default();
+        Self { letter, values: values.into(), first: first as u32 }
+    }
+
+    pub fn letter(&self) -> u8 {
+        self.letter
+    }
+
+    /// Sorted.
+    pub fn values(&self) -> &[Box<str>] {
+        &self.values
+    }
+
+    /// The value that stood first (NIP-45 wants it); `None` for an empty list.
+    pub fn first(&self) -> Option<&str> {
+        self.values.get(self.first as usize).map(|value| &**value)
+    }
+
+    pub fn contains(&self, value: &str) -> bool {
+        self.values.binary_search_by(|candidate| (**candidate).cmp(value)).is_ok()
+    }
+}
+
+/// The fields of an event that filters look at. Implemented by [`Event`] and by the records of a
+/// store, so that both go through [`Filter::matches`].
+pub trait Fields {
+    fn id(&self) -> &EventId;
+    fn pubkey(&self) -> &PublicKey;
+    fn created_at(&self) -> Timestamp;
+    fn kind(&self) -> u16;
+    /// Whether a tag of that letter has one of those values as its first.
+    fn has_tag(&self, tag: &TagFilter) -> bool;
+}
+
+impl Fields for Event {
+    fn id(&self) -> &EventId {
+        self.id_ref()
+    }
+
+    fn pubkey(&self) -> &PublicKey {
+        self.pubkey_ref()
+    }
+
+    fn created_at(&self) -> Timestamp {
+        Event::created_at(self)
+    }
+
+    fn kind(&self) -> u16 {
+        Event::kind(self)
+    }
+
+    fn has_tag(&self, tag: &TagFilter) -> bool {
+        self.tags().indexed().any(|(letter, value)| letter == tag.letter && tag.contains(value))
+    }
+}
+
+impl Filter {
+    /// Whether all conditions hold for the event. `limit` does not count here.
+    pub fn matches(&self, event: &impl Fields) -> bool {
+        let created_at = event.created_at();
+        self.since.is_none_or(|since| since <= created_at)
+            && self.until.is_none_or(|until| created_at <= until)
+            && self.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&event.kind()).is_ok())
+            && self.authors.as_ref().is_none_or(|all| all.binary_search(event.pubkey()).is_ok())
+            && self.ids.as_ref().is_none_or(|ids| ids.binary_search(event.id()).is_ok())
+            && self.tags.iter().all(|tag| event.has_tag(tag))
+    }
+
+    /// Whether no event can match: a list is empty, or the window is.
+    pub fn is_never(&self) -> bool {
+        self.ids.as_ref().is_some_and(|list| list.is_empty())
+            || self.authors.as_ref().is_some_and(|list| list.is_empty())
+            || self.kinds.as_ref().is_some_and(|list| list.is_empty())
+            || self.tags.iter().any(|tag| tag.values.is_empty())
+            || self.since.zip(self.until).is_some_and(|(since, until)| since > until)
+    }
+
+    /// How many values its lists hold together.
+    pub fn values(&self) -> usize {
+        self.ids.as_ref().map_or(0, |list| list.len())
+            + self.authors.as_ref().map_or(0, |list| list.len())
+            + self.kinds.as_ref().map_or(0, |list| list.len())
+            + self.tags.iter().map(|tag| tag.values.len()).sum::<usize>()
+    }
+
+    /// Whether it asks for private kinds only (NIP-17), which nobody gets without authentication.
+    pub fn is_private(&self) -> bool {
+        self.kinds
+            .as_ref()
+            .is_some_and(|kinds| !kinds.is_empty() && kinds.iter().all(|&k| kind::is_private(k)))
+    }
+
+    /// Whether a private event that this filter matches may have one of `keys` as a party.
+    pub fn may_concern(&self, keys: &[PublicKey]) -> bool {
+        let as_author = self
+            .authors
+            .as_ref()
+            .is_none_or(|authors| keys.iter().any(|key| authors.binary_search(key).is_ok()));
+        let as_recipient = self
+            .tags
+            .iter()
+            .find(|tag| tag.letter == b'p')
+            .is_none_or(|tag| keys.iter().any(|key| tag.contains(&key.to_hex())));
+        as_author || as_recipient
+    }
+}
+
+/// A filter as the client wrote it, unknown fields noted.
+#[derive(Debug, Default)]
+pub struct RawFilter {
+    filter: Filter,
+    unknown: Option<String>,
+}
+
+impl TryFrom<RawFilter> for Filter {
+    type Error = Reason;
+
+    /// A field that this relay does not know can not be ignored: the answer would be wrong.
+    fn try_from(raw: RawFilter) -> Result<Self, Reason> {
+        match raw.unknown {
+            None => Ok(raw.filter),
+            Some(name) if name == "search" => {
+                Err(Reason::unsupported("this relay does not search text (NIP-50)"))
+            }
+            Some(name) => {
+                let name: String = name.chars().take(32).collect();
+                Err(Reason::unsupported(format!("unknown filter field {name:?}")))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RawFilter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = RawFilter;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a filter object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<RawFilter, A::Error> {
+                let mut raw = RawFilter::default();
+                let mut tags = BTreeMap::new();
+                while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+                    let filter = &mut raw.filter;
+                    match &*name {
+                        "ids" => set(&mut filter.ids, "ids", sorted(map.next_value()?))?,
+                        "authors" => set(&mut filter.authors, "authors", sorted(map.next_value()?))?,
+                        "kinds" => set(&mut filter.kinds, "kinds", sorted(map.next_value()?))?,
+                        "since" => set(&mut filter.since, "since", map.next_value()?)?,
+                        "until" => set(&mut filter.until, "until", map.next_value()?)?,
+                        "limit" => set(&mut filter.limit, "limit", map.next_value()?)?,
+                        other => match other.strip_prefix('#').and_then(single_letter) {
+                            Some(letter) => {
+                                let values: Vec<Box<str>> = map.next_value()?;
+                                check_tag_values(letter, &values)?;
+                                if tags.insert(letter, TagFilter::new(letter, values)).is_some() {
+                                    return Err(de::Error::custom(format!("duplicate field `{other}`")));
+                                }
+                            }
+                            None => {
+                                map.next_value::<de::IgnoredAny>()?;
+                                raw.unknown.get_or_insert_with(|| other.to_owned());
+                            }
+                        },
+                    }
+                }
+                raw.filter.tags = tags.into_values().collect();
+                Ok(raw)
+            }
+        }
+
+        fn set<T, E: de::Error>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), E> {
+            match field.replace(value) {
+                None => Ok(()),
+                Some(_) => Err(E::duplicate_field(name)),
+            }
+        }
+
+        /// `#e` and `#p` hold ids and keys (NIP-01).
+        fn check_tag_values<E: de::Error>(letter: u8, values: &[Box<str>]) -> Result<(), E> {
+            let strict = matches!(letter, b'e' | b'p');
+            if strict && values.iter().any(|value| decode_lower_hex::<32>(value).is_none()) {
+                return Err(E::custom(format!(
+                    "the values of #{} must be 64 lowercase hexadecimal digits",
+                    char::from(letter)
+                )));
+            }
+            Ok(())
+        }
+
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Filter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        RawFilter::deserialize(deserializer)?.try_into().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Filter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        macro_rules! entries {
+            ($($field:ident)*) => {
+                $(if let Some(value) = &self.$field {
+                    map.serialize_entry(stringify!($field), value)?;
+                })*
+            };
+        }
+        entries!(ids authors kinds);
+        for tag in &self.tags {
+            map.serialize_entry(&format!("#{}", char::from(tag.letter)), &tag.values)?;
+        }
+        entries!(since until limit);
+        map.end()
+    }
+}
+
+fn sort<T: Ord>(values: &mut Vec<T>) {
+    values.sort_unstable();
+    values.dedup();
+    values.shrink_to_fit();
+}
+
+/// Sorts and drops doubles, as the lists of a filter want it.
+pub fn sorted<T: Ord>(mut values: Vec<T>) -> Box<[T]> {
+    sort(&mut values);
+    values.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Tags, sign::Keys};
+
+    fn filter(json: &str) -> Filter {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn each_condition_counts() {
+        let keys = Keys::generate();
+        let tags = Tags::from_iter([vec!["t", "a", "b"], vec!["long", "c"], vec!["T", "d"]]);
+        let event = keys.sign(100, 7, tags, "");
+        let author = keys.public_key();
+        let id = event.id();
+        for (json, expected) in [
+            ("{}".to_owned(), true),
+            (format!(r#"{{"ids":["{id}"]}}"#), true),
+            (format!(r#"{{"ids":["{author}"]}}"#), false),
+            (format!(r#"{{"authors":["{author}"],"kinds":[1,7]}}"#), true),
+            (format!(r#"{{"authors":["{id}"],"kinds":[1,7]}}"#), false),
+            (r#"{"kinds":[1]}"#.into(), false),
+            (r#"{"kinds":[]}"#.into(), false),
+            (r#"{"since":100,"until":100}"#.into(), true),
+            (r#"{"since":101}"#.into(), false),
+            (r#"{"until":99}"#.into(), false),
+            (r##"{"#t":["x","a"]}"##.into(), true),
+            (r##"{"#t":["b"]}"##.into(), false),
+            (r##"{"#T":["d"],"#t":["a"]}"##.into(), true),
+            (r##"{"#T":["a"],"#t":["a"]}"##.into(), false),
+            (r##"{"#t":[]}"##.into(), false),
+            (r#"{"limit":0}"#.into(), true),
+        ] {
+            assert_eq!(filter(&json).matches(&event), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_can_not_honour() {
+        for (json, prefix) in [
+            (r#"{"search":"x"}"#, "unsupported: "),
+            (r##"{"#long":["x"]}"##, "unsupported: "),
+            (r#"{"kinds":[1],"kinds":[2]}"#, "duplicate"),
+            (r##"{"#t":["x"],"#t":["y"]}"##, "duplicate"),
+            (r#"{"ids":["abc"]}"#, "an event id"),
+            (r#"{"limit":-1}"#, "invalid value"),
+            (r#"{"since":1.5}"#, "invalid type"),
+            (r##"{"#p":["x"]}"##, "the values of #p"),
+        ] {
+            let error = serde_json::from_str::<Filter>(json).unwrap_err().to_string();
+            assert!(error.starts_with(prefix), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn survives_its_own_json() {
+        let json = r##"{"kinds":[1,2],"#t":["a","b"],"since":1,"until":2,"limit":3}"##;
+        assert_eq!(serde_json::to_string(&filter(json)).unwrap(), json);
+        let first = filter(r##"{"#t":["b","a","b"]}"##);
+        assert_eq!(first.tags[0].first(), Some("b"));
+        assert_eq!(first.values(), 2);
+    }
+}

@@ -1,0 +1,329 @@
+//! What clients and relays say to each other: arrays whose first element is the verb (NIP-01, 42,
+//! 45, 67).
+
+use std::{borrow::Cow, fmt, fmt::Write as _};
+
+use serde::{Deserialize, de};
+
+use super::{EventId, Filter, ParsedEvent, Reason, filter::RawFilter};
+
+/// Longest subscription id, in characters (NIP-01).
+pub const MAX_SUBSCRIPTION_ID: usize = 64;
+
+/// A message of a client, well-formed by shape.
+#[derive(Debug)]
+pub enum ClientMessage<'a> {
+    Event(ParsedEvent<'a>),
+    Auth(ParsedEvent<'a>),
+    Req { id: Cow<'a, str>, filters: Vec<Filter> },
+    Count { id: Cow<'a, str>, filters: Vec<Filter> },
+    Close { id: Cow<'a, str> },
+}
+
+/// A message that can not be acted upon, and to what the refusal is to be addressed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Answer `OK false` to the event with this id, as the client wrote it.
+    Event(String, Reason),
+    /// Answer `CLOSED` to this subscription id, as the client wrote it.
+    Subscription(String, Reason),
+    /// Nothing in it can be named: answer `NOTICE`.
+    Unknown(Reason),
+}
+
+impl<'a> ClientMessage<'a> {
+    /// Reads one text message. Every refusal is a typed reason; nothing here can fail otherwise.
+    pub fn parse(text: &'a str) -> Result<Self, Malformed> {
+        match serde_json::from_str::<Shape<'a>>(text) {
+            Ok(Shape::Event(event)) => Ok(Self::Event(event)),
+            Ok(Shape::Auth(event)) => Ok(Self::Auth(event)),
+            Ok(Shape::Req(id, filters)) => {
+                let filters = check_subscription(&id, filters)?;
+                Ok(Self::Req { id, filters })
+            }
+            Ok(Shape::Count(id, filters)) => {
+                let filters = check_subscription(&id, filters)?;
+                Ok(Self::Count { id, filters })
+            }
+            Ok(Shape::Close(id)) => Ok(Self::Close { id }),
+            Ok(Shape::Unknown(verb)) => {
+                let verb: String = verb.chars().take(16).collect();
+                Err(Malformed::Unknown(Reason::invalid(format!("unknown verb {verb:?}"))))
+            }
+            Err(error) => Err(address(text, &error)),
+        }
+    }
+}
+
+fn check_subscription(id: &str, filters: Vec<RawFilter>) -> Result<Vec<Filter>, Malformed> {
+    let refuse = |reason| Malformed::Subscription(id.to_owned(), reason);
+    if id.is_empty() || id.chars().count() > MAX_SUBSCRIPTION_ID {
+        return Err(refuse(Reason::invalid(format!(
+            "a subscription id has 1 to {MAX_SUBSCRIPTION_ID} characters"
+        ))));
+    }
+    if filters.is_empty() {
+        return Err(refuse(Reason::invalid("a subscription needs at least one filter")));
+    }
+    filters.into_iter().map(|raw| Filter::try_from(raw).map_err(refuse)).collect()
+}
+
+/// The shape of a message, read in one pass. The verb comes first, so what follows is read as what
+/// it must be, without a tree in between.
+enum Shape<'a> {
+    Event(ParsedEvent<'a>),
+    Auth(ParsedEvent<'a>),
+    Req(Cow<'a, str>, Vec<RawFilter>),
+    Count(Cow<'a, str>, Vec<RawFilter>),
+    Close(Cow<'a, str>),
+    Unknown(Cow<'a, str>),
+}
+
+/// A string that is borrowed where it has no escapes (`Cow` alone would always copy).
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Shape<'a> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Shape<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array that begins with a verb")
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Shape<'de>, A::Error> {
+                let Text(verb) = element(&mut seq, "a verb")?;
+                let shape = match &*verb {
+                    "EVENT" => Shape::Event(element(&mut seq, "an event")?),
+                    "AUTH" => Shape::Auth(element(&mut seq, "an event")?),
+                    "REQ" | "COUNT" => {
+                        let Text(id) = element(&mut seq, "a subscription id")?;
+                        let mut filters = Vec::new();
+                        while let Some(filter) = seq.next_element()? {
+                            filters.push(filter);
+                        }
+                        if verb == "REQ" { Shape::Req(id, filters) } else { Shape::Count(id, filters) }
+                    }
+                    "CLOSE" => {
+                        let Text(id) = element(&mut seq, "a subscription id")?;
+                        Shape::Close(id)
+                    }
+                    _ => Shape::Unknown(verb),
+                };
+                while seq.next_element::<de::IgnoredAny>()?.is_some() {}
+                Ok(shape)
+            }
+        }
+
+        fn element<'de, A: de::SeqAccess<'de>, T: Deserialize<'de>>(
+            seq: &mut A,
+            what: &'static str,
+        ) -> Result<T, A::Error> {
+            seq.next_element()?.ok_or_else(|| de::Error::custom(format!("{what} is missing")))
+        }
+
+        deserializer.deserialize_seq(Visitor)
+    }
+}
+
+/// Finds out, on the slow path, whom a malformed message was about.
+fn address(text: &str, error: &serde_json::Error) -> Malformed {
+    /// Longest id echoed in a refusal, in characters.
+    const MAX_ECHO: usize = 64;
+    /// Longest explanation, in characters: errors of the parser quote the input.
+    const MAX_EXPLANATION: usize = 160;
+
+    let explanation: String = error.to_string().chars().take(MAX_EXPLANATION).collect();
+    let reason = Reason::invalid(explanation);
+    let Ok(serde_json::Value::Array(parts)) = serde_json::from_str(text) else {
+        return Malformed::Unknown(reason);
+    };
+    let echo = |value: Option<&serde_json::Value>| {
+        let id = value?.as_str()?;
+        (id.chars().count() <= MAX_ECHO).then(|| id.to_owned())
+    };
+    match parts.first().and_then(|verb| verb.as_str()) {
+        Some("EVENT" | "AUTH") => match echo(parts.get(1).and_then(|event| event.get("id"))) {
+            Some(id) => Malformed::Event(id, reason),
+            None => Malformed::Unknown(reason),
+        },
+        Some("REQ" | "COUNT") => match echo(parts.get(1)) {
+            Some(id) => Malformed::Subscription(id, reason),
+            None => Malformed::Unknown(reason),
+        },
+        _ => Malformed::Unknown(reason),
+    }
+}
+
+/// A message of a relay, but for `EVENT`, which is spliced from the stored text without a value in
+/// between. `Display` writes the JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelayMessage<'a> {
+    /// `Ok(None)`: accepted; `Ok(Some(reason))`: accepted, with a remark; `Err`: refused.
+    Ok {
+        id: &'a str,
+        result: Result<Option<Reason>, Reason>,
+    },
+    Eose {
+        subscription: &'a str,
+        hint: Option<Hint>,
+    },
+    Closed {
+        subscription: &'a str,
+        reason: &'a Reason,
+    },
+    Notice(&'a str),
+    Auth {
+        challenge: &'a str,
+    },
+    Count {
+        subscription: &'a str,
+        count: u64,
+        approximate: bool,
+        hll: Option<String>,
+    },
+}
+
+/// Whether the stored events that were sent are all there are (NIP-67).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    Finish,
+    More,
+}
+
+impl Hint {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Finish => "finish",
+            Self::More => "more",
+        }
+    }
+}
+
+/// Writes a string as JSON, quotes included.
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Display for RelayMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok { id, result } => {
+                let text = match result {
+                    Ok(None) => String::new(),
+                    Ok(Some(reason)) | Err(reason) => reason.to_string(),
+                };
+                write!(f, r#"["OK",{},{},{}]"#, Quoted(id), result.is_ok(), Quoted(&text))
+            }
+            Self::Eose { subscription, hint: None } => write!(f, r#"["EOSE",{}]"#, Quoted(subscription)),
+            Self::Eose { subscription, hint: Some(hint) } => {
+                write!(f, r#"["EOSE",{},["{}"]]"#, Quoted(subscription), hint.as_str())
+            }
+            Self::Closed { subscription, reason } => {
+                write!(f, r#"["CLOSED",{},{}]"#, Quoted(subscription), Quoted(&reason.to_string()))
+            }
+            Self::Notice(text) => write!(f, r#"["NOTICE",{}]"#, Quoted(text)),
+            Self::Auth { challenge } => write!(f, r#"["AUTH",{}]"#, Quoted(challenge)),
+            Self::Count { subscription, count, approximate, hll } => {
+                write!(f, r#"["COUNT",{},{{"count":{count}"#, Quoted(subscription))?;
+                if *approximate {
+                    f.write_str(r#","approximate":true"#)?;
+                }
+                if let Some(hll) = hll {
+                    write!(f, r#","hll":"{hll}""#)?;
+                }
+                f.write_str("}]")
+            }
+        }
+    }
+}
+
+/// `["OK","<id>",…]` for an id that is known to be well-formed.
+pub fn ok(id: &EventId, result: Result<Option<Reason>, Reason>) -> String {
+    let mut text = String::with_capacity(96);
+    // Writing to a string has no way to fail.
+    let _ = match result {
+        Ok(None) => write!(text, r#"["OK","{id}",true,""]"#),
+        other => write!(text, "{}", RelayMessage::Ok { id: &id.to_hex(), result: other }),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Prefix, sign::Keys};
+
+    #[test]
+    fn reads_every_verb() {
+        let event = Keys::generate().sign(1, 1, Default::default(), "x");
+        let text = format!(r#" [ "EVENT" , {} , "extra" ] "#, event.json());
+        assert!(matches!(ClientMessage::parse(&text), Ok(ClientMessage::Event(e)) if e.id == event.id()));
+        let text = format!(r#"["AUTH",{}]"#, event.json());
+        assert!(matches!(ClientMessage::parse(&text), Ok(ClientMessage::Auth(_))));
+        let Ok(ClientMessage::Req { id, filters }) =
+            ClientMessage::parse(r#"["REQ","a\"b",{},{"kinds":[1]}]"#)
+        else {
+            panic!("a REQ")
+        };
+        assert_eq!((&*id, filters.len()), ("a\"b", 2));
+        assert!(matches!(ClientMessage::parse(r#"["COUNT","q",{}]"#), Ok(ClientMessage::Count { .. })));
+        assert!(matches!(ClientMessage::parse(r#"["CLOSE","q"]"#), Ok(ClientMessage::Close { .. })));
+    }
+
+    #[test]
+    fn addresses_every_refusal() {
+        let deep = format!(r#"["REQ","s",{}1{}]"#, "[".repeat(10_000), "]".repeat(10_000));
+        for (text, to) in [
+            ("", "notice"),
+            ("{}", "notice"),
+            ("[]", "notice"),
+            ("[1]", "notice"),
+            (r#"["NOPE",1]"#, "notice"),
+            (r#"["EVENT"]"#, "notice"),
+            (r#"["EVENT",{"id":"abc"}]"#, "event abc"),
+            (r#"["EVENT",{"id":7}]"#, "notice"),
+            (r#"["REQ","s"]"#, "sub s"),
+            (r#"["REQ","",{}]"#, "sub "),
+            (r#"["REQ",1,{}]"#, "notice"),
+            (r#"["REQ","s",{"kinds":["a"]}]"#, "sub s"),
+            (r#"["REQ","s",{"search":"a"}]"#, "sub s"),
+            (r#"["REQ","s",{},"#, "notice"),
+            (&deep, "notice"),
+        ] {
+            let got = match ClientMessage::parse(text).unwrap_err() {
+                Malformed::Event(id, _) => format!("event {id}"),
+                Malformed::Subscription(id, _) => format!("sub {id}"),
+                Malformed::Unknown(_) => "notice".to_owned(),
+            };
+            assert_eq!(got, to, "{text}");
+        }
+        let long = format!(r#"["REQ","{}",{{}}]"#, "ä".repeat(65));
+        assert!(matches!(
+            ClientMessage::parse(&long),
+            Err(Malformed::Subscription(_, Reason { prefix: Prefix::Invalid, .. }))
+        ));
+    }
+
+    #[test]
+    fn writes_valid_json() {
+        let reason = Reason::invalid("a \"quote\"\n");
+        for message in [
+            RelayMessage::Ok { id: "x\"", result: Err(reason.clone()) },
+            RelayMessage::Eose { subscription: "\\", hint: Some(Hint::Finish) },
+            RelayMessage::Closed { subscription: "s", reason: &reason },
+            RelayMessage::Notice("\u{1}"),
+            RelayMessage::Count { subscription: "s", count: 3, approximate: true, hll: Some("00".into()) },
+        ] {
+            let value: serde_json::Value = serde_json::from_str(&message.to_string()).unwrap();
+            assert!(value.is_array());
+        }
+        assert_eq!(ok(&EventId([0xab; 32]), Ok(None)), format!(r#"["OK","{}",true,""]"#, "ab".repeat(32)));
+    }
+}

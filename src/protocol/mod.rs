@@ -1,0 +1,25 @@
+//! The Nostr protocol as values: ids, events, filters, messages, refusals.
+//!
+//! No I/O, no clock, no actors. Everything that enters from the network passes through here once
+//! and is bounded and typed from then on.
+
+pub mod event;
+pub mod filter;
+pub mod hex32;
+pub mod hll;
+pub mod kind;
+pub mod message;
+pub mod reason;
+pub mod sign;
+pub mod tags;
+pub mod verify;
+
+pub use event::{Event, ParsedEvent};
+pub use filter::{Filter, TagFilter};
+pub use hex32::{EventId, PublicKey};
+pub use message::{ClientMessage, RelayMessage};
+pub use reason::{Prefix, Reason};
+pub use tags::Tags;
+
+/// Seconds since the Unix epoch, the unit of `created_at`, `since`, `until` and `expiration`.
+pub type Timestamp = u64;

@@ -1,3 +1,5 @@
 //! Rookery: an actor-based Nostr relay.
 
+pub mod cli;
+pub mod config;
 pub mod protocol;

@@ -1,0 +1,29 @@
+//! `rookery config`: what is in force, and what could be set.
+
+use clap::Args;
+
+use super::RelayFlags;
+use crate::config;
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(flatten)]
+    flags: RelayFlags,
+    /// Print every setting with its explanation and default, as a file to start from
+    #[arg(long, conflicts_with = "reference")]
+    example: bool,
+    /// Print docs/configuration.md
+    #[arg(long)]
+    reference: bool,
+}
+
+pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
+    if args.example {
+        print!("{}", config::example());
+    } else if args.reference {
+        print!("{}", config::reference());
+    } else {
+        print!("{}", args.flags.load()?.to_toml());
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! The command line: a file a command. Parses, calls the library, prints.
+
+mod config;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use toml::Table;
+
+use crate::config::Config;
+
+/// A Nostr relay in one binary, and the tools around it.
+#[derive(Debug, Parser)]
+#[command(name = "rookery", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    relay: RelayFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the effective configuration
+    Config(config::ConfigArgs),
+}
+
+/// Flags of the settings in [`crate::config::General`]; the environment is read there too.
+#[derive(Debug, Args)]
+struct RelayFlags {
+    /// Configuration file (TOML); `rookery config --example` prints one
+    #[arg(long, value_name = "FILE", env = "ROOKERY_CONFIG")]
+    config: Option<PathBuf>,
+    /// Address and port for clients [default: 127.0.0.1:7777]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Address and port for operators: health and metrics [default: 127.0.0.1:9777]
+    #[arg(long, value_name = "ADDRESS")]
+    ops_listen: Option<String>,
+    /// Folder of the embedded store [default: ./rookery-data]
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<String>,
+    /// URL under which clients reach this relay, such as wss://relay.example.com
+    #[arg(long)]
+    url: Option<String>,
+    /// Name of this node in logs and metrics [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    node_id: Option<String>,
+    /// Network whose X-Forwarded-For header is believed (repeat for several)
+    #[arg(long, value_name = "CIDR")]
+    trusted_proxy: Vec<String>,
+    /// What is logged, such as info or rookery=debug
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// Threads that serve clients [default: one a core]
+    #[arg(long, value_name = "COUNT")]
+    workers: Option<i64>,
+    /// Seconds that a shutdown takes at most [default: 5]
+    #[arg(long, value_name = "SECONDS")]
+    drain_seconds: Option<i64>,
+    /// Any setting of the configuration file, such as limits.max_filters=50 (repeat for several)
+    #[arg(long = "set", value_name = "SETTING=VALUE")]
+    settings: Vec<String>,
+}
+
+impl RelayFlags {
+    /// The effective configuration.
+    fn load(self) -> anyhow::Result<Config> {
+        let mut flags: Table = Table::new();
+        for setting in &self.settings {
+            crate::config::set(&mut flags, setting)?;
+        }
+        macro_rules! take {
+            ($($field:ident)*) => {
+                $(if let Some(value) = self.$field {
+                    flags.insert(stringify!($field).to_owned(), value.into());
+                })*
+            };
+        }
+        take!(listen ops_listen data url node_id log workers drain_seconds);
+        if !self.trusted_proxy.is_empty() {
+            flags.insert("trusted_proxy".to_owned(), self.trusted_proxy.into());
+        }
+        Config::load(self.config.as_deref(), |name| std::env::var(name).ok(), flags)
+    }
+}
+
+/// Runs the command that the arguments name.
+///
+/// # Errors
+/// Whatever ends the command; printed by `main`, with exit code 1.
+pub fn run() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Config(args)) => config::run(args),
+        None => anyhow::bail!("the relay itself comes with the next commits"),
+    }
+}

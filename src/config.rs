@@ -1,0 +1,557 @@
+//! The configuration: every bound and every setting, with its default and its explanation.
+//!
+//! The sections below are the only place where a setting is declared. The example file, the
+//! reference in `docs/configuration.md` and the environment variables are made from them.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail, ensure};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+/// A setting as the documentation shows it.
+pub struct Setting {
+    pub name: &'static str,
+    /// One element a line.
+    pub doc: &'static [&'static str],
+}
+
+macro_rules! section {
+    ($(#[doc = $about:literal])* $name:ident {
+        $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr),* $(,)?
+    }) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $($(#[doc = $doc])* pub $field: $type),*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default),* }
+            }
+        }
+
+        impl $name {
+            const ABOUT: &'static [&'static str] = &[$($about),*];
+            const SETTINGS: &'static [Setting] =
+                &[$(Setting { name: stringify!($field), doc: &[$($doc),*] }),*];
+        }
+    };
+}
+
+section! {
+    /// Settings that have a flag of the same name (`--listen`, `--ops-listen`, …).
+    General {
+        /// Address and port for clients: WebSocket and NIP-11 over HTTP.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7777)),
+        /// Address and port for operators: /health/live, /health/ready, /metrics. Keep it private.
+        ops_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9777)),
+        /// Folder of the embedded store. Made when it is missing.
+        data: PathBuf = PathBuf::from("./rookery-data"),
+        /// The URL under which clients reach this relay, such as "wss://relay.example.com". Checked in
+        /// AUTH (NIP-42) and requests to vanish (NIP-62). Empty: AUTH compares with the Host header.
+        url: String = String::new(),
+        /// Name of this node in logs and metrics. Empty: the host's name.
+        node_id: String = String::new(),
+        /// Networks whose X-Forwarded-For header is believed, such as ["10.0.0.0/8"].
+        trusted_proxy: Vec<IpNet> = Vec::new(),
+        /// What is logged, in the syntax of tracing's EnvFilter. RUST_LOG wins over it.
+        log: String = "info".into(),
+        /// Threads that serve clients. 0: one a core.
+        workers: usize = 0,
+        /// How long a shutdown takes at most, in seconds: sockets are closed spread over it.
+        drain_seconds: u64 = 5,
+    }
+}
+
+section! {
+    /// What the relay says of itself (NIP-11). Empty fields are left out.
+    Info {
+        /// Name, under 30 characters.
+        name: String = "Rookery".into(),
+        /// What the relay is for; no markup.
+        description: String = String::new(),
+        /// Public key of the operator, 64 hexadecimal digits.
+        pubkey: String = String::new(),
+        /// Other way to reach the operator, a URI such as "mailto:…".
+        contact: String = String::new(),
+        /// Link to a square image.
+        icon: String = String::new(),
+        /// Link to a wide image.
+        banner: String = String::new(),
+        /// Link to the terms of service.
+        terms_of_service: String = String::new(),
+    }
+}
+
+section! {
+    /// What clients may send and ask. Where NIP-11 has a field for a bound, it shows it.
+    Limits {
+        /// Longest message of a client, in bytes, fragments together.
+        max_message_bytes: usize = 512 * 1024,
+        /// Most tags of an event.
+        max_tags: usize = 5_000,
+        /// Most subscriptions of a connection.
+        max_subscriptions: usize = 300,
+        /// Most filters of a REQ or COUNT.
+        max_filters: usize = 20,
+        /// Most values of a filter, its lists together.
+        max_filter_values: usize = 5_000,
+        /// Most routing keys of a connection, its subscriptions together.
+        max_routing_keys: usize = 20_000,
+        /// Stored events sent for a filter that has no limit.
+        default_limit: usize = 500,
+        /// Highest limit of a filter that is honoured; higher ones count as this.
+        max_limit: usize = 5_000,
+        /// Most events sent beyond a limit so that the last second is whole (NIP-67).
+        max_boundary_events: usize = 500,
+        /// How far ahead created_at may be, in seconds.
+        max_ahead_seconds: u64 = 15 * 60,
+        /// Leading zero bits that an event's id must have (NIP-13). 0: none.
+        min_pow_difficulty: u32 = 0,
+        /// Whether clients must authenticate (NIP-42) before they read or write.
+        auth_required: bool = false,
+        /// Most public keys that a connection may authenticate as.
+        max_auth_keys: usize = 64,
+        /// Most connections of the node. File descriptors may set a lower bound; the start says so.
+        max_connections: usize = 100_000,
+        /// Most connections of one address; loopback has no such bound.
+        max_connections_per_address: usize = 1_000,
+    }
+}
+
+section! {
+    /// How fast clients may be, beyond which they read "rate-limited: …". Loopback is exempt unless
+    /// told otherwise.
+    Rate {
+        /// Messages a second of one connection. 0: no bound.
+        messages_per_second: u32 = 200,
+        /// Messages that a connection may send at once after a pause.
+        messages_burst: u32 = 4_000,
+        /// Messages a second of one address, all its connections together. 0: no bound.
+        address_messages_per_second: u32 = 2_000,
+        /// Messages that an address may send at once after a pause.
+        address_messages_burst: u32 = 20_000,
+        /// Addresses whose rate is remembered.
+        max_addresses: usize = 65_536,
+        /// Whether the bounds also hold for loopback.
+        include_loopback: bool = false,
+    }
+}
+
+section! {
+    /// One connection: its windows, queues and timeouts.
+    Session {
+        /// Seconds within which a client must have sent its HTTP request.
+        handshake_seconds: u64 = 5,
+        /// Seconds between pings.
+        ping_seconds: u64 = 30,
+        /// Seconds of silence after which a connection is closed.
+        idle_seconds: u64 = 90,
+        /// Events of a connection that may wait for their OK; beyond, it is not read from.
+        window: usize = 256,
+        /// Messages of other actors that may wait for a session. A client that does not read fills it.
+        mailbox: usize = 4_096,
+        /// Bytes of live events that may wait for a session. A client that lags further is closed.
+        max_lag_bytes: usize = 16 * 1024 * 1024,
+        /// Bytes of live events held back while the stored ones are sent. Beyond, the subscription is closed.
+        max_held_bytes: usize = 4 * 1024 * 1024,
+        /// Seconds for which the network may leave what was sent unacknowledged.
+        unacknowledged_seconds: u64 = 60,
+    }
+}
+
+section! {
+    /// The way of an event into the store.
+    Persister {
+        /// Events that may wait to be stored; beyond, they read "error: overloaded".
+        queue: usize = 32_768,
+        /// Bytes of events that may wait to be stored.
+        queue_bytes: usize = 256 * 1024 * 1024,
+        /// Most events of one batch, which is one commit.
+        max_batch: usize = 8_192,
+        /// Milliseconds after which an event that is not stored yet reads "error: …".
+        deadline_ms: u64 = 2_000,
+        /// Ids of stored events that are remembered, so that copies are cheap.
+        recent_ids: usize = 65_536,
+        /// Authors whose decoded keys each worker remembers.
+        hot_authors: usize = 16_384,
+    }
+}
+
+section! {
+    /// The embedded store (LMDB).
+    Store {
+        /// Address space of the store, in bytes. Not disk space: the file grows as it is filled.
+        map_bytes: usize = 1 << 40,
+        /// Free bytes on the disk below which nothing is written.
+        min_free_bytes: u64 = 256 * 1024 * 1024,
+        /// Threads that read. 0: two a core.
+        readers: usize = 0,
+        /// Queries that may wait for a reading thread; beyond, they read "error: overloaded".
+        max_waiting_queries: usize = 10_000,
+        /// Bytes of events read at once for a subscription; the next page is read when they are sent.
+        page_bytes: usize = 128 * 1024,
+        /// Index entries looked at in one page.
+        page_entries: usize = 100_000,
+        /// Index entries looked at for a REQ; past it, EOSE comes without a hint.
+        query_entries: usize = 2_000_000,
+        /// Index entries looked at for a COUNT; past it, the answer is approximate.
+        count_entries: usize = 1_000_000,
+        /// Seconds between removals of expired events.
+        sweep_seconds: u64 = 10,
+        /// Events that a removal (of the expired, of the vanished) takes in one commit.
+        sweep_batch: usize = 500,
+    }
+}
+
+macro_rules! sections {
+    ($($field:ident: $type:ident),* $(,)?) => {
+        /// Everything that can be set. The general settings stand at the top of the file, the others
+        /// in a table each.
+        #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Config {
+            #[serde(flatten)]
+            pub general: General,
+            $(pub $field: $type),*
+        }
+
+        /// Name of the table (empty for the top), what it is about, its settings.
+        const SECTIONS: &[(&str, &[&str], &[Setting])] = &[
+            ("", General::ABOUT, General::SETTINGS),
+            $((stringify!($field), $type::ABOUT, $type::SETTINGS)),*
+        ];
+    };
+}
+
+sections! {
+    info: Info,
+    limits: Limits,
+    rate: Rate,
+    session: Session,
+    persister: Persister,
+    store: Store,
+}
+
+impl Config {
+    /// Puts the configuration together: `flags` win over the environment, the environment over the
+    /// file, the file over the defaults.
+    ///
+    /// # Errors
+    /// Says which setting, and where it came from.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Fn(&str) -> Option<String>,
+        flags: Table,
+    ) -> anyhow::Result<Self> {
+        let mut table = match file {
+            Some(path) => read(path)?,
+            None => Table::new(),
+        };
+        check_names(&table).with_context(|| match file {
+            Some(path) => format!("in {}", path.display()),
+            None => String::new(),
+        })?;
+        let defaults = Table::try_from(Self::default()).context("the defaults")?;
+        for (section, _, settings) in SECTIONS {
+            for setting in *settings {
+                let variable = variable(section, setting.name);
+                let Some(text) = env(&variable) else { continue };
+                let value = parse_like(lookup(&defaults, section, setting.name), &text)
+                    .with_context(|| format!("in the environment variable {variable}"))?;
+                insert(&mut table, section, setting.name, value);
+            }
+        }
+        merge(&mut table, flags);
+        let config: Self = Value::Table(table).try_into().context("in the configuration")?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Refuses what could not work.
+    ///
+    /// # Errors
+    /// Names the setting and what it must be.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+        let Self { limits, session, persister, store, info, general, .. } = self;
+        for (name, value) in [
+            ("limits.max_message_bytes", limits.max_message_bytes),
+            ("limits.max_subscriptions", limits.max_subscriptions),
+            ("limits.max_filters", limits.max_filters),
+            ("limits.max_limit", limits.max_limit),
+            ("limits.default_limit", limits.default_limit),
+            ("limits.max_connections", limits.max_connections),
+            ("session.window", session.window),
+            ("session.mailbox", session.mailbox),
+            ("persister.queue", persister.queue),
+            ("persister.max_batch", persister.max_batch),
+            ("persister.recent_ids", persister.recent_ids),
+            ("persister.hot_authors", persister.hot_authors),
+            ("store.page_bytes", store.page_bytes),
+            ("store.page_entries", store.page_entries),
+            ("store.sweep_batch", store.sweep_batch),
+        ] {
+            ensure!(value > 0, "{name} must be at least 1");
+        }
+        ensure!(
+            limits.max_message_bytes <= MAX_MESSAGE_BYTES,
+            "limits.max_message_bytes must be at most {MAX_MESSAGE_BYTES}"
+        );
+        ensure!(
+            session.mailbox > session.window,
+            "session.mailbox must be larger than session.window, or answers would not fit"
+        );
+        ensure!(
+            session.idle_seconds > session.ping_seconds && session.ping_seconds > 0,
+            "session.idle_seconds must be larger than session.ping_seconds, and that larger than 0"
+        );
+        ensure!(
+            info.pubkey.is_empty() || crate::protocol::PublicKey::from_hex(&info.pubkey).is_some(),
+            "info.pubkey must be 64 lowercase hexadecimal digits"
+        );
+        if !general.url.is_empty() {
+            let rest = ["ws://", "wss://"].iter().find_map(|scheme| general.url.strip_prefix(scheme));
+            ensure!(
+                rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')),
+                "url must look like wss://relay.example.com, not {:?}",
+                general.url
+            );
+        }
+        Ok(())
+    }
+
+    /// The effective configuration as a file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Takes `section.name=value` (or `name=value`) from the command line.
+///
+/// # Errors
+/// Says what is wrong with the text.
+pub fn set(flags: &mut Table, text: &str) -> anyhow::Result<()> {
+    let (path, value) = text.split_once('=').with_context(|| format!("{text:?} is not SETTING=VALUE"))?;
+    let (section, name) = path.split_once('.').unwrap_or(("", path));
+    let defaults = Table::try_from(Config::default()).context("the defaults")?;
+    let default = lookup(&defaults, section, name);
+    ensure!(default.is_some(), "unknown setting {path:?}; `rookery config` prints them all");
+    let value = parse_like(default, value).with_context(|| format!("in --set {text}"))?;
+    insert(flags, section, name, value);
+    Ok(())
+}
+
+/// Lays `over` onto `table`, table by table.
+fn merge(table: &mut Table, over: Table) {
+    for (name, value) in over {
+        match (table.get_mut(&name), value) {
+            (Some(Value::Table(inner)), Value::Table(over)) => merge(inner, over),
+            (_, value) => {
+                table.insert(name, value);
+            }
+        }
+    }
+}
+
+/// The environment variable of a setting: `ROOKERY_LISTEN`, `ROOKERY_LIMITS_MAX_FILTERS`.
+fn variable(section: &str, name: &str) -> String {
+    match section {
+        "" => format!("ROOKERY_{name}"),
+        section => format!("ROOKERY_{section}_{name}"),
+    }
+    .to_uppercase()
+}
+
+fn read(path: &Path) -> anyhow::Result<Table> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+    text.parse().with_context(|| format!("{} is not valid TOML", path.display()))
+}
+
+/// Refuses unknown names, and says which names there are.
+fn check_names(table: &Table) -> anyhow::Result<()> {
+    let known: BTreeMap<&str, &[Setting]> = SECTIONS.iter().map(|(name, _, all)| (*name, *all)).collect();
+    let check = |section: &str, name: &str| {
+        let settings = known.get(section).copied().unwrap_or_default();
+        if settings.iter().any(|setting| setting.name == name) {
+            return Ok(());
+        }
+        let names: Vec<_> = settings.iter().map(|setting| setting.name).collect();
+        bail!("unknown setting {name:?}; here are known: {}", names.join(", "))
+    };
+    for (name, value) in table {
+        match value {
+            Value::Table(inner) if known.contains_key(name.as_str()) => {
+                inner.keys().try_for_each(|inner| check(name, inner)).with_context(|| format!("[{name}]"))?;
+            }
+            _ => check("", name)?,
+        }
+    }
+    Ok(())
+}
+
+fn lookup<'a>(table: &'a Table, section: &str, name: &str) -> Option<&'a Value> {
+    match section {
+        "" => table.get(name),
+        section => table.get(section)?.get(name),
+    }
+}
+
+fn insert(table: &mut Table, section: &str, name: &str, value: Value) {
+    let target = match section {
+        "" => table,
+        section => {
+            let entry = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            let Value::Table(inner) = entry else { return };
+            inner
+        }
+    };
+    target.insert(name.to_owned(), value);
+}
+
+/// Reads a variable as the type that the setting's default has. Lists are separated by commas.
+fn parse_like(default: Option<&Value>, text: &str) -> anyhow::Result<Value> {
+    Ok(match default {
+        Some(Value::Integer(_)) => Value::Integer(text.parse().context("a whole number is expected")?),
+        Some(Value::Boolean(_)) => Value::Boolean(text.parse().context("true or false is expected")?),
+        Some(Value::Array(_)) => Value::Array(
+            text.split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(|part| Value::String(part.to_owned()))
+                .collect(),
+        ),
+        _ => Value::String(text.to_owned()),
+    })
+}
+
+/// `rookery.example.toml`: every setting with its explanation and default, commented out.
+pub fn example() -> String {
+    let defaults = Table::try_from(Config::default()).unwrap_or_default();
+    let mut out = String::from(
+        "# Every setting of Rookery with its default. Made by `rookery config --example`.\n\
+         # Flags win over ROOKERY_… variables, variables over this file.\n",
+    );
+    for (section, about, settings) in SECTIONS {
+        out.push('\n');
+        for line in *about {
+            out.push_str(&format!("#{line}\n"));
+        }
+        if !section.is_empty() {
+            out.push_str(&format!("[{section}]\n"));
+        }
+        for setting in *settings {
+            out.push('\n');
+            for line in setting.doc {
+                out.push_str(&format!("#{line}\n"));
+            }
+            let value = lookup(&defaults, section, setting.name).map(ToString::to_string).unwrap_or_default();
+            out.push_str(&format!("#{} = {value}\n", setting.name));
+        }
+    }
+    out
+}
+
+/// `docs/configuration.md`: the same as a reference.
+pub fn reference() -> String {
+    let defaults = Table::try_from(Config::default()).unwrap_or_default();
+    let mut out = String::from(
+        "# Configuration\n\n\
+         Made from the code by `rookery config --reference`.\n\n\
+         A setting is taken from the first of: the command line, the environment, the file given with\n\
+         `--config` (or `ROOKERY_CONFIG`), its default. `rookery config` prints what is in force.\n",
+    );
+    for (section, about, settings) in SECTIONS {
+        let title = if section.is_empty() { "General".to_owned() } else { format!("[{section}]") };
+        out.push_str(&format!("\n## {title}\n\n"));
+        for line in *about {
+            out.push_str(&format!("{}\n", line.trim_start()));
+        }
+        out.push_str("\n| setting | default | variable | meaning |\n|---|---|---|---|\n");
+        for setting in *settings {
+            let value = lookup(&defaults, section, setting.name).map(ToString::to_string).unwrap_or_default();
+            let doc: Vec<_> = setting.doc.iter().map(|line| line.trim_start()).collect();
+            out.push_str(&format!(
+                "| `{}` | `{value}` | `{}` | {} |\n",
+                setting.name,
+                variable(section, setting.name),
+                doc.join(" ")
+            ));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str, env: &[(&str, &str)], flags: &str) -> anyhow::Result<Config> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("rookery.toml");
+        std::fs::write(&path, file)?;
+        let env: BTreeMap<_, _> = env.iter().copied().collect();
+        Config::load(Some(&path), |name| env.get(name).map(|v| (*v).to_owned()), flags.parse()?)
+    }
+
+    #[test]
+    fn flags_win_over_variables_over_file_over_defaults() {
+        let file = "url = 'ws://file'\nnode_id = 'file'\nlog = 'file'\n[limits]\nmax_filters = 3\n";
+        let env = [("ROOKERY_URL", "ws://env"), ("ROOKERY_NODE_ID", "env"), ("ROOKERY_LIMITS_MAX_TAGS", "9")];
+        let config = load(file, &env, "url = 'ws://flag'").unwrap();
+        assert_eq!(config.general.url, "ws://flag");
+        assert_eq!(config.general.node_id, "env");
+        assert_eq!(config.general.log, "file");
+        assert_eq!((config.limits.max_filters, config.limits.max_tags), (3, 9));
+        assert_eq!(config.limits.max_limit, 5_000);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (file, env, expected) in [
+            ("listne = '1'", vec![], "unknown setting \"listne\""),
+            ("[limits]\nmax_filter = 1", vec![], "unknown setting \"max_filter\""),
+            ("[limits]\nmax_filters = 'x'", vec![], "max_filters"),
+            ("", vec![("ROOKERY_LIMITS_MAX_TAGS", "many")], "ROOKERY_LIMITS_MAX_TAGS"),
+            ("[limits]\nmax_filters = 0", vec![], "limits.max_filters must be at least 1"),
+            ("url = 'relay.example.com'", vec![], "url must look like"),
+            ("trusted_proxy = ['10.0.0.300/8']", vec![], "in the configuration"),
+        ] {
+            let error = format!("{:#}", load(file, &env, "").unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn lists_come_from_variables() {
+        let config = load("", &[("ROOKERY_TRUSTED_PROXY", "10.0.0.0/8, ::1/128")], "").unwrap();
+        assert_eq!(config.general.trusted_proxy.len(), 2);
+    }
+
+    #[test]
+    fn the_example_with_its_comments_taken_away_is_the_default() {
+        let uncommented: String = example()
+            .lines()
+            .filter_map(|line| line.strip_prefix('#').map_or(Some(line), |l| l.contains(" = ").then_some(l)))
+            .filter(|line| !line.starts_with(' '))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let config = load(&uncommented, &[], "").unwrap();
+        assert_eq!(config.to_toml(), Config::default().to_toml());
+    }
+
+    #[test]
+    fn the_effective_configuration_can_be_read_back() {
+        let text = Config::default().to_toml();
+        assert_eq!(load(&text, &[], "").unwrap().to_toml(), text);
+    }
+}

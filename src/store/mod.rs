@@ -1,0 +1,226 @@
+//! What every store promises: one trait, its questions and its answers.
+//!
+//! A store decides what is current: it replaces, deletes, vanishes and expires. It never routes,
+//! and it never asks who may write.
+
+mod page;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+pub use page::{Entry, Page};
+
+use crate::protocol::{Event, EventId, Filter, PublicKey, Timestamp, hll::HyperLogLog};
+
+/// Where an event stands in the order in which a store accepted events. A subscription that knows
+/// the position up to which events had been routed when it began knows which stored events may
+/// reach it a second time, live: those behind it.
+pub type Position = u64;
+
+/// A store of events. Reads see every write that was answered before they began.
+///
+/// The order of all answers is newest first, ties by lowest id. Superseded, deleted, vanished and
+/// expired events are never in them.
+pub trait Store: Send + Sync + 'static {
+    /// Writes a batch: when this resolves to `Ok`, all of it is durable, and what [`Outcome`] says
+    /// of each event holds. On `Err` nothing is known of any; writing again changes nothing that
+    /// had been written.
+    ///
+    /// Ephemeral events do not belong in a store; callers keep them out.
+    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>>;
+
+    /// Reads the next page of a query, beginning at [`Cursor::start`].
+    fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>>;
+
+    /// Counts what matches any of the filters. Their limits have no meaning here.
+    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>>;
+
+    /// Removes what has expired, and carries on with what a request to vanish left to do: a bounded
+    /// piece of work. `true`: there is more.
+    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// The position of the event written last.
+    fn head(&self) -> Position;
+}
+
+/// What became of an event in [`Store::write`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Stored,
+    /// It is stored already.
+    Duplicate,
+    /// A newer version of its address is known (NIP-01), even if that one is gone since.
+    Superseded,
+    /// A deletion request of its author covers it (NIP-09).
+    Deleted,
+    /// A request to vanish covers it (NIP-62).
+    Vanished,
+    /// Its time is over (NIP-40).
+    Expired,
+}
+
+/// The answer to a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// One for each event, in the order of the batch.
+    pub outcomes: Vec<Outcome>,
+    /// Position of the last event that was stored, of this batch or an earlier one.
+    pub head: Position,
+    pub removed: Removed,
+}
+
+/// Which events a batch took away, so that what remembers stored ids can forget them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    pub ids: Vec<EventId>,
+    /// Whether there were more than are worth listing: forget everything.
+    pub many: bool,
+}
+
+/// A question: the events that match any of the filters.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// Each filter, and how many of its newest events are wanted.
+    pub filters: Vec<(Filter, usize)>,
+    /// How many events beyond that number complete the last second of a filter (NIP-67).
+    pub boundary: usize,
+    /// The keys that the asking client has authenticated as; private kinds are for their parties.
+    pub viewer: Viewer,
+    /// Events that expire at this time or before are not served.
+    pub now: Timestamp,
+}
+
+/// Who is asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Viewer {
+    /// A client that has authenticated as these keys (none: as nobody).
+    Client(Arc<[PublicKey]>),
+    /// The operator: sees everything.
+    Operator,
+}
+
+impl Viewer {
+    pub fn may_see(&self, event: &Event) -> bool {
+        match self {
+            Self::Client(keys) => event.is_visible_to(keys),
+            Self::Operator => true,
+        }
+    }
+}
+
+/// Where a query stands between two pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The last event that was looked at; what follows is older, or as old with a higher id.
+    pub after: Option<(Timestamp, EventId)>,
+    /// For each filter of the query.
+    pub progress: Vec<Progress>,
+    /// Index entries looked at so far.
+    pub scanned: usize,
+}
+
+/// How far a filter has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// So many events are still wanted.
+    Wanted(usize),
+    /// The number is reached at this second; so many more may complete it.
+    Boundary { second: Timestamp, left: usize },
+    /// Cut off, and there is at least one more event that matches.
+    More,
+    /// None was wanted, so nobody looked.
+    Unknown,
+}
+
+impl Cursor {
+    pub fn start(query: &Query) -> Self {
+        let progress = query
+            .filters
+            .iter()
+            .map(|&(_, limit)| if limit == 0 { Progress::Unknown } else { Progress::Wanted(limit) })
+            .collect();
+        Self { after: None, progress, scanned: 0 }
+    }
+}
+
+impl Progress {
+    /// Says what to do with the next event that matches the filter, and steps on: `true` to send it.
+    pub fn take(&mut self, created_at: Timestamp, boundary: usize) -> bool {
+        match self {
+            Self::Wanted(1) => *self = Self::Boundary { second: created_at, left: boundary },
+            Self::Wanted(left) => *left -= 1,
+            Self::Boundary { second, left } if *second == created_at && *left > 0 => *left -= 1,
+            Self::Boundary { .. } => *self = Self::More,
+            Self::More | Self::Unknown => {}
+        }
+        !matches!(self, Self::More | Self::Unknown)
+    }
+
+    /// Whether events are still to be looked at for this filter.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Wanted(_) | Self::Boundary { .. })
+    }
+}
+
+/// Whether the events sent for a query are all there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All were sent.
+    Finish,
+    /// There are more.
+    More,
+    /// Nobody looked that far.
+    Unknown,
+}
+
+impl End {
+    /// What holds when every filter has been followed as far as `progress` says, and no further
+    /// events match those that are still open.
+    pub fn of(progress: &[Progress]) -> Self {
+        if progress.contains(&Progress::More) {
+            Self::More
+        } else if progress.contains(&Progress::Unknown) {
+            Self::Unknown
+        } else {
+            Self::Finish
+        }
+    }
+}
+
+/// The answer to a COUNT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    pub count: u64,
+    /// Whether the budget ran out: there are at least `count`.
+    pub approximate: bool,
+    /// Registers for the one filter that NIP-45 defines them for.
+    pub hll: Option<HyperLogLog>,
+}
+
+/// Why a store could not do what was asked. Says nothing about the event or the question.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Too little free space; reads go on, and writes when there is room again.
+    #[error("the disk is full")]
+    NoSpace,
+    /// More questions wait than the configuration allows.
+    #[error("overloaded, try again later")]
+    Overloaded,
+    /// The store is shutting down or its thread is gone.
+    #[error("the store is closed")]
+    Closed,
+    /// The engine failed. The text is for the log, not for clients.
+    #[error("the store failed")]
+    Engine(Arc<dyn std::error::Error + Send + Sync>),
+}
+
+impl StoreError {
+    /// The whole story, for the log.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Engine(error) => format!("{self}: {error}"),
+            other => other.to_string(),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! A page of events as a store hands them out: all texts in one buffer, one allocation a page.
+
+use super::{Cursor, End, Position};
+use crate::protocol::{EventId, Timestamp};
+
+/// Events in the order of the answer, and how to go on.
+#[derive(Debug, Clone)]
+pub struct Page {
+    text: String,
+    entries: Vec<Item>,
+    /// Where the next page begins; `None` when this was the last.
+    pub next: Option<Cursor>,
+    /// Whether the events up to here are all there are; means something on the last page.
+    pub end: End,
+}
+
+#[derive(Debug, Clone)]
+struct Item {
+    id: EventId,
+    created_at: Timestamp,
+    position: Position,
+    end: usize,
+}
+
+/// One event of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    pub id: EventId,
+    pub created_at: Timestamp,
+    pub position: Position,
+    /// The event as it is sent.
+    pub json: &'a str,
+}
+
+impl Page {
+    pub fn new() -> Self {
+        Self { text: String::new(), entries: Vec::new(), next: None, end: End::Finish }
+    }
+
+    pub fn push(&mut self, entry: Entry<'_>) {
+        let Entry { id, created_at, position, json } = entry;
+        self.text.push_str(json);
+        self.entries.push(Item { id, created_at, position, end: self.text.len() });
+    }
+
+    /// Bytes of all events together.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
+        let mut start = 0;
+        self.entries.iter().map(move |item| {
+            let json = &self.text[start..item.end];
+            start = item.end;
+            Entry { id: item.id, created_at: item.created_at, position: item.position, json }
+        })
+    }
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,139 @@
+//! The data folder: what marks it as ours, which version wrote it, and who may open it.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock, statvfs};
+
+use super::schema::FORMAT;
+
+const FORMAT_FILE: &str = "FORMAT";
+const LOCK_FILE: &str = "rookery.lock";
+const TITLE: &str = "Rookery data folder, format ";
+
+/// Why a folder is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error("{0} holds other files and is no data folder of Rookery; choose an empty or new one")]
+    Foreign(PathBuf),
+    #[error(
+        "{path} was written in format {found}, and this version knows {FORMAT} only; use the version that wrote it to export, and import into a new folder"
+    )]
+    Version { path: PathBuf, found: String },
+    #[error("{0} is in use by another process; stop that one, or choose another folder with --data")]
+    InUse(PathBuf),
+    #[error("{0} is no data folder of Rookery; `rookery` makes one when it runs")]
+    Missing(PathBuf),
+    #[error("cannot use the data folder {path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+}
+
+/// Who else may have the folder open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody; the folder is made when it is missing. For those who write.
+    Exclusive,
+    /// A relay may be running on it. For those who only read.
+    Shared,
+}
+
+/// An open data folder. Gives its lock back when dropped.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    _lock: Option<File>,
+}
+
+impl Folder {
+    pub fn open(path: &Path, access: Access) -> Result<Self, FolderError> {
+        let io = |source| FolderError::Io { path: path.to_owned(), source };
+        let lock = match access {
+            Access::Shared => None,
+            Access::Exclusive => {
+                fs::create_dir_all(path).map_err(io)?;
+                check_foreign(path)?;
+                let lock = File::options()
+                    .create(true)
+                    .truncate(false)
+                    .write(true)
+                    .open(path.join(LOCK_FILE))
+                    .map_err(io)?;
+                flock(&lock, FlockOperation::NonBlockingLockExclusive)
+                    .map_err(|_| FolderError::InUse(path.to_owned()))?;
+                if !path.join(FORMAT_FILE).exists() {
+                    write_format(path).map_err(io)?;
+                }
+                Some(lock)
+            }
+        };
+        let text = fs::read_to_string(path.join(FORMAT_FILE)).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => FolderError::Missing(path.to_owned()),
+            _ => io(source),
+        })?;
+        let found = text.trim().strip_prefix(TITLE).ok_or_else(|| FolderError::Foreign(path.to_owned()))?;
+        if found != FORMAT.to_string() {
+            return Err(FolderError::Version { path: path.to_owned(), found: found.to_owned() });
+        }
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Bytes that can still be written to the disk.
+    pub fn free_bytes(&self) -> std::io::Result<u64> {
+        let disk = statvfs(&self.path)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+}
+
+/// A folder without our mark must be empty, but for what a start cut short leaves behind.
+fn check_foreign(path: &Path) -> Result<(), FolderError> {
+    if path.join(FORMAT_FILE).exists() {
+        return Ok(());
+    }
+    let entries = fs::read_dir(path).map_err(|source| FolderError::Io { path: path.to_owned(), source })?;
+    let ours = [LOCK_FILE, "FORMAT.new"];
+    match entries.flatten().all(|entry| ours.iter().any(|name| entry.file_name() == *name)) {
+        true => Ok(()),
+        false => Err(FolderError::Foreign(path.to_owned())),
+    }
+}
+
+/// Marks the folder, durably and at once or not at all.
+fn write_format(path: &Path) -> std::io::Result<()> {
+    let new = path.join("FORMAT.new");
+    let mut file = File::create(&new)?;
+    writeln!(file, "{TITLE}{FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(new, path.join(FORMAT_FILE))?;
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_folders_are_opened_and_by_one_writer() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("new/folder");
+        assert!(matches!(Folder::open(&path, Access::Shared), Err(FolderError::Missing(_))));
+        let first = Folder::open(&path, Access::Exclusive).unwrap();
+        assert!(matches!(Folder::open(&path, Access::Exclusive), Err(FolderError::InUse(_))));
+        assert!(Folder::open(&path, Access::Shared).is_ok());
+        drop(first);
+        assert!(Folder::open(&path, Access::Exclusive).is_ok());
+
+        fs::write(path.join(FORMAT_FILE), format!("{TITLE}999\n")).unwrap();
+        let error = Folder::open(&path, Access::Exclusive).unwrap_err();
+        assert!(matches!(&error, FolderError::Version { found, .. } if found == "999"), "{error}");
+        fs::write(path.join(FORMAT_FILE), "something else").unwrap();
+        assert!(matches!(Folder::open(&path, Access::Exclusive), Err(FolderError::Foreign(_))));
+
+        let foreign = parent.path().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("data.mdb"), "").unwrap();
+        assert!(matches!(Folder::open(&foreign, Access::Exclusive), Err(FolderError::Foreign(_))));
+    }
+}

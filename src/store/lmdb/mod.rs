@@ -1,0 +1,247 @@
+//! The embedded store: LMDB, one writing thread, several reading threads.
+//!
+//! LMDB calls block, so none happens on a thread that serves clients: questions go through bounded
+//! queues to threads of this store, answers come back as futures.
+
+mod folder;
+mod hidden;
+mod plan;
+mod read;
+mod record;
+mod scan;
+mod schema;
+mod write;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use futures_util::{FutureExt, future::BoxFuture};
+use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
+use tokio::sync::oneshot;
+
+pub use folder::{Access, FolderError};
+
+use self::{
+    folder::Folder,
+    hidden::Hidden,
+    read::{Bounds, Reader},
+    schema::{TABLES, Tables},
+    write::Writer,
+};
+use super::{Counted, Cursor, Page, Position, Query, Store, StoreError, Written};
+use crate::{
+    config,
+    protocol::{Event, Timestamp},
+};
+
+/// Batches and sweeps that may wait for the writing thread. The persister sends one at a time.
+const WRITE_QUEUE: usize = 8;
+
+/// The embedded store.
+pub struct Lmdb {
+    writes: Sender<Write>,
+    reads: Sender<Read>,
+    head: Arc<AtomicU64>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+enum Write {
+    Batch(Arc<[Arc<Event>]>, Timestamp, Reply<Written>),
+    Maintain(Timestamp, Reply<bool>),
+}
+
+enum Read {
+    Page(Arc<Query>, Cursor, Reply<Page>),
+    Count(Arc<Query>, Reply<Counted>),
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("cannot open the store: {0}")]
+    Engine(#[from] heed::Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+impl Lmdb {
+    /// Opens the store in `path`; with [`Access::Exclusive`] it is made when it is missing. With
+    /// [`Access::Shared`] every write is refused as [`StoreError::Closed`].
+    pub fn open(path: &Path, config: &config::Store, access: Access) -> Result<Self, OpenError> {
+        let folder = Folder::open(path, access)?;
+        let readers = match config.readers {
+            0 => 2 * thread::available_parallelism().map_or(1, usize::from),
+            readers => readers,
+        };
+        let env = open_env(path, config, readers)?;
+        let tables = Tables::open(&env)?;
+        let hidden = Hidden::default();
+        let writer = Writer::new(env.clone(), tables, hidden.clone())?;
+        let head = Arc::new(AtomicU64::new(writer.head()));
+        let reader = Reader::new(env, tables, hidden, Bounds::from(config));
+
+        let (writes, receive) = bounded(WRITE_QUEUE);
+        let work = WriteLoop {
+            writer,
+            folder,
+            min_free_bytes: config.min_free_bytes,
+            sweep_batch: config.sweep_batch,
+            head: Arc::clone(&head),
+        };
+        let mut threads = Vec::new();
+        if access == Access::Exclusive {
+            threads.push(spawn("lmdb-write", move || work.run(&receive))?);
+        }
+        let (reads, receive) = bounded(config.max_waiting_queries);
+        for _ in 0..readers {
+            let (reader, receive) = (reader.clone(), receive.clone());
+            threads.push(spawn("lmdb-read", move || read_loop(&reader, &receive))?);
+        }
+        Ok(Self { writes, reads, head, threads })
+    }
+
+    fn ask<T: Send + 'static, R>(
+        queue: &Sender<R>,
+        question: impl FnOnce(Reply<T>) -> R,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        let sent = queue.try_send(question(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Overloaded,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        });
+        async move {
+            sent?;
+            answer.await.map_err(|_| StoreError::Closed)?
+        }
+        .boxed()
+    }
+}
+
+impl Store for Lmdb {
+    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
+        Self::ask(&self.writes, |reply| Write::Batch(batch, now, reply))
+    }
+
+    fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Self::ask(&self.reads, |reply| Read::Page(query, cursor, reply))
+    }
+
+    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
+        Self::ask(&self.reads, |reply| Read::Count(query, reply))
+    }
+
+    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Self::ask(&self.writes, |reply| Write::Maintain(now, reply))
+    }
+
+    fn head(&self) -> Position {
+        self.head.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Lmdb {
+    /// Waits for what is under way, so that the folder is free afterwards.
+    fn drop(&mut self) {
+        (self.writes, _) = bounded(0);
+        (self.reads, _) = bounded(0);
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "LMDB maps the file: sound as long as nothing else writes to it")]
+fn open_env(path: &Path, config: &config::Store, readers: usize) -> heed::Result<Env<WithoutTls>> {
+    /// Slots for transactions of other processes that read the folder.
+    const GUESTS: usize = 64;
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(config.map_bytes).max_dbs(TABLES).max_readers((readers + GUESTS) as u32);
+    // SAFETY: the folder's lock keeps other relays away, and tools open it for reading only. No
+    // flag is set that gives up durability or locking.
+    let env = unsafe { options.flags(EnvFlags::empty()).open(path)? };
+    env.clear_stale_readers()?;
+    Ok(env)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>, OpenError> {
+    thread::Builder::new().name(name.into()).spawn(work).map_err(OpenError::Thread)
+}
+
+struct WriteLoop {
+    writer: Writer,
+    folder: Folder,
+    min_free_bytes: u64,
+    sweep_batch: usize,
+    head: Arc<AtomicU64>,
+}
+
+impl WriteLoop {
+    fn run(mut self, receive: &Receiver<Write>) {
+        for write in receive {
+            // A reply that nobody waits for any more is dropped.
+            match write {
+                Write::Batch(events, now, reply) => {
+                    let _ = reply.send(self.batch(&events, now));
+                }
+                Write::Maintain(now, reply) => {
+                    let _ = reply.send(self.maintain(now));
+                }
+            }
+        }
+    }
+
+    fn batch(&mut self, events: &[Arc<Event>], now: Timestamp) -> Result<Written, StoreError> {
+        self.check_space()?;
+        let written = self.writer.write(events, now).map_err(store_error)?;
+        self.head.store(written.head, Ordering::Release);
+        Ok(written)
+    }
+
+    fn maintain(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        self.check_space()?;
+        self.writer.maintain(now, self.sweep_batch).map_err(store_error)
+    }
+
+    fn check_space(&self) -> Result<(), StoreError> {
+        let free = self.folder.free_bytes().map_err(|error| StoreError::Engine(Arc::new(error)))?;
+        if free < self.min_free_bytes { Err(StoreError::NoSpace) } else { Ok(()) }
+    }
+}
+
+fn read_loop(reader: &Reader, receive: &Receiver<Read>) {
+    for read in receive {
+        match read {
+            Read::Page(query, cursor, reply) => {
+                // Who asked may be gone by now.
+                if !reply.is_closed() {
+                    let _ = reply.send(reader.page(&query, cursor).map_err(store_error));
+                }
+            }
+            Read::Count(query, reply) => {
+                if !reply.is_closed() {
+                    let _ = reply.send(reader.count(&query).map_err(store_error));
+                }
+            }
+        }
+    }
+}
+
+fn store_error(error: heed::Error) -> StoreError {
+    match &error {
+        heed::Error::Mdb(heed::MdbError::MapFull) => StoreError::NoSpace,
+        heed::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => StoreError::NoSpace,
+        _ => StoreError::Engine(Arc::new(error)),
+    }
+}

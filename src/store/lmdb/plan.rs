@@ -1,0 +1,117 @@
+//! Chooses, for a filter, the index that reads least.
+
+use heed::RoTxn;
+
+use super::schema::{Key, Table, Tables, Tail, between};
+use crate::protocol::{
+    Filter,
+    kind::{Class, class},
+};
+
+/// Where the candidates of a filter are.
+pub enum Plan {
+    /// Nowhere.
+    Nothing,
+    /// At known ids.
+    Ids,
+    /// At known addresses: authors, kinds and `d` tags are given, and the kinds are addressable.
+    Addresses,
+    /// In these ranges of one index, each newest first.
+    Ranges { table: Table, prefixes: Vec<Key> },
+}
+
+/// Ranges beyond which a coarser index is read instead, where there is one.
+const MAX_RANGES: usize = 2_000;
+/// Addresses that are looked up one by one.
+const MAX_ADDRESSES: usize = 1_000;
+/// Ranges of a candidate that are sampled, and rows looked at in each.
+const SAMPLED_RANGES: usize = 4;
+const SAMPLED_ROWS: usize = 64;
+
+/// Chooses for `filter`.
+pub fn plan(filter: &Filter, tables: &Tables, txn: &RoTxn) -> heed::Result<Plan> {
+    if filter.is_never() {
+        return Ok(Plan::Nothing);
+    }
+    if filter.ids.is_some() {
+        return Ok(Plan::Ids);
+    }
+    if addresses(filter).is_some_and(|count| count <= MAX_ADDRESSES) {
+        return Ok(Plan::Addresses);
+    }
+    let mut candidates = Vec::new();
+    for tag in &filter.tags {
+        let prefixes = tag.values().iter().map(|value| Key::tag(tag.letter(), value)).collect();
+        candidates.push((tables.tag, prefixes));
+    }
+    if let Some(authors) = &filter.authors {
+        candidates.push(match &filter.kinds {
+            Some(kinds) if authors.len().saturating_mul(kinds.len()) <= MAX_RANGES => {
+                let of = |author| kinds.iter().map(move |&kind| Key::author_kind(author, kind));
+                (tables.author_kind, authors.iter().flat_map(of).collect())
+            }
+            _ => (tables.author, authors.iter().map(Key::author).collect()),
+        });
+    }
+    let (table, prefixes) = match cheapest(candidates, filter, txn)? {
+        Some(candidate) => candidate,
+        None => match &filter.kinds {
+            Some(kinds) => (tables.kind, kinds.iter().map(|&kind| Key::kind(kind)).collect()),
+            None => (tables.time, vec![Key::time()]),
+        },
+    };
+    Ok(Plan::Ranges { table, prefixes })
+}
+
+/// How many addresses the filter names, if it names addresses only.
+fn addresses(filter: &Filter) -> Option<usize> {
+    let kinds = filter.kinds.as_ref()?;
+    let identifiers = filter.tags.iter().find(|tag| tag.letter() == b'd')?;
+    let addressable = kinds.iter().all(|&kind| class(kind) == Class::Addressable);
+    addressable.then(|| {
+        let authors = filter.authors.as_ref().map_or(usize::MAX, |authors| authors.len());
+        authors.saturating_mul(kinds.len()).saturating_mul(identifiers.values().len())
+    })
+}
+
+type Candidate = (Table, Vec<Key>);
+
+/// The candidate with the fewest rows in the filter's window, judged by a sample where there is a
+/// choice.
+fn cheapest(mut candidates: Vec<Candidate>, filter: &Filter, txn: &RoTxn) -> heed::Result<Option<Candidate>> {
+    if candidates.len() < 2 {
+        return Ok(candidates.pop());
+    }
+    let mut best: Option<(usize, Candidate)> = None;
+    for candidate in candidates {
+        let cost = sample(&candidate, filter, txn)?;
+        if best.as_ref().is_none_or(|(best, _)| cost < *best) {
+            best = Some((cost, candidate));
+        }
+    }
+    Ok(best.map(|(_, candidate)| candidate))
+}
+
+/// About how many rows the candidate has to offer: the ranges, and their rows by a sample.
+fn sample((table, prefixes): &Candidate, filter: &Filter, txn: &RoTxn) -> heed::Result<usize> {
+    let step = prefixes.len().div_ceil(SAMPLED_RANGES).max(1);
+    let mut rows = 0;
+    let mut ranges = 0;
+    for prefix in prefixes.iter().step_by(step) {
+        let (first, last) = window(filter, *prefix, None);
+        for row in table.range(txn, &between(&first, &last))?.take(SAMPLED_ROWS) {
+            row?;
+            rows += 1;
+        }
+        ranges += 1;
+    }
+    Ok(prefixes.len() + rows * prefixes.len() / ranges.max(1))
+}
+
+/// First and last key of a range within the filter's window, after `after`.
+pub fn window(filter: &Filter, prefix: Key, after: Option<Tail>) -> (Key, Key) {
+    let first = Tail::first_at(filter.until.unwrap_or(u64::MAX));
+    let first = after.map_or(first, |after| first.max(after));
+    let last = Tail::last_at(filter.since.unwrap_or_default());
+    (prefix.tail(first), prefix.tail(last))
+}

@@ -1,0 +1,195 @@
+//! Answers queries and counts: merges the scans of the filters, looks at each candidate once, stops
+//! at the limits. A read transaction lives for one page.
+
+use heed::{Env, RoTxn, WithoutTls};
+
+use super::{
+    hidden::{Hidden, Snapshot},
+    record::Record,
+    scan::{Head, Scan},
+    schema::{Tables, Tail},
+};
+use crate::{
+    config,
+    protocol::{Filter, filter::Fields, hll::HyperLogLog},
+    store::{Counted, Cursor, End, Entry, Page, Query, Viewer},
+};
+
+/// Answers questions. Cheap to clone, one for each reading thread.
+#[derive(Clone)]
+pub struct Reader {
+    env: Env<WithoutTls>,
+    tables: Tables,
+    hidden: Hidden,
+    bounds: Bounds,
+}
+
+/// How much work one question may make.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub page_bytes: usize,
+    pub page_entries: usize,
+    pub query_entries: usize,
+    pub count_entries: usize,
+}
+
+impl From<&config::Store> for Bounds {
+    fn from(config: &config::Store) -> Self {
+        let config::Store { page_bytes, page_entries, query_entries, count_entries, .. } = *config;
+        Self { page_bytes, page_entries, query_entries, count_entries }
+    }
+}
+
+/// The scans of the filters, walked together.
+struct Merge<'t, 'q> {
+    /// `None` for a filter that wants no more.
+    scans: Vec<Option<Scan<'t>>>,
+    query: &'q Query,
+    tables: &'t Tables,
+    txn: &'t RoTxn<'t>,
+    hidden: Snapshot,
+    scanned: usize,
+}
+
+/// A candidate that may be shown to the viewer, and the filters that it matches.
+struct Found<'t> {
+    record: Record<'t>,
+    position: u64,
+    /// Indices into the filters of the query.
+    filters: Vec<usize>,
+}
+
+impl Reader {
+    pub fn new(env: Env<WithoutTls>, tables: Tables, hidden: Hidden, bounds: Bounds) -> Self {
+        Self { env, tables, hidden, bounds }
+    }
+
+    /// Reads one page.
+    pub fn page(&self, query: &Query, mut cursor: Cursor) -> heed::Result<Page> {
+        let hidden = self.hidden.snapshot();
+        let txn = self.env.read_txn()?;
+        let after = cursor.after.map(|(created_at, id)| Tail::new(created_at, &id));
+        let open = |filter: usize| cursor.progress[filter].is_open();
+        let mut merge = Merge::new(query, &self.tables, &txn, hidden, after, open)?;
+        let mut page = Page::new();
+        while let Some(tail) = merge.peek() {
+            if let Some(found) = merge.take(tail)? {
+                let mut wanted = false;
+                for filter in found.filters {
+                    let progress = &mut cursor.progress[filter];
+                    wanted |= progress.take(found.record.created_at(), query.boundary);
+                    if !progress.is_open() {
+                        merge.scans[filter] = None;
+                    }
+                }
+                if wanted && let Some(json) = found.record.json() {
+                    page.push(Entry {
+                        id: *found.record.id(),
+                        created_at: found.record.created_at(),
+                        position: found.position,
+                        json,
+                    });
+                }
+            }
+            if cursor.scanned + merge.scanned >= self.bounds.query_entries {
+                page.end = End::Unknown;
+                return Ok(page);
+            }
+            if page.bytes() >= self.bounds.page_bytes || merge.scanned >= self.bounds.page_entries {
+                cursor.after = Some((tail.created_at(), tail.id_bound()));
+                cursor.scanned += merge.scanned;
+                page.next = Some(cursor);
+                return Ok(page);
+            }
+        }
+        page.end = End::of(&cursor.progress);
+        Ok(page)
+    }
+
+    /// Counts what matches any of the filters.
+    pub fn count(&self, query: &Query) -> heed::Result<Counted> {
+        let hidden = self.hidden.snapshot();
+        let txn = self.env.read_txn()?;
+        let mut merge = Merge::new(query, &self.tables, &txn, hidden, None, |_| true)?;
+        let hll = match &*query.filters {
+            [(filter, _)] => HyperLogLog::for_filter(filter),
+            _ => None,
+        };
+        let mut counted = Counted { count: 0, approximate: false, hll };
+        while let Some(tail) = merge.peek() {
+            if let Some(found) = merge.take(tail)? {
+                counted.count += 1;
+                if let Some(hll) = &mut counted.hll {
+                    hll.add(found.record.pubkey());
+                }
+            }
+            if merge.scanned >= self.bounds.count_entries {
+                counted.approximate = true;
+                break;
+            }
+        }
+        Ok(counted)
+    }
+}
+
+impl<'t, 'q> Merge<'t, 'q> {
+    fn new(
+        query: &'q Query,
+        tables: &'t Tables,
+        txn: &'t RoTxn<'t>,
+        hidden: Snapshot,
+        after: Option<Tail>,
+        open: impl Fn(usize) -> bool,
+    ) -> heed::Result<Self> {
+        let mut scans = Vec::with_capacity(query.filters.len());
+        for (index, (filter, _)) in query.filters.iter().enumerate() {
+            scans.push(match open(index) {
+                true => Some(Scan::new(filter, tables, txn, after)?),
+                false => None,
+            });
+        }
+        Ok(Self { scans, query, tables, txn, hidden, scanned: 0 })
+    }
+
+    /// Where the next candidate of any filter stands.
+    fn peek(&self) -> Option<Tail> {
+        self.scans.iter().flatten().filter_map(|scan| scan.peek()).map(|head| head.tail).min()
+    }
+
+    /// Steps over the candidate at `tail`; `Some` where the viewer may see it and a filter matches.
+    fn take(&mut self, tail: Tail) -> heed::Result<Option<Found<'t>>> {
+        let mut filters = Vec::new();
+        let mut at = None;
+        for (index, scan) in self.scans.iter_mut().enumerate() {
+            let Some(scan) = scan else { continue };
+            let Some(head) = scan.peek().filter(|head| head.tail == tail) else { continue };
+            scan.step()?;
+            self.scanned += 1;
+            if may_match(&self.query.filters[index].0, head) {
+                filters.push(index);
+                at = Some(head.row.position);
+            }
+        }
+        let Some(position) = at else { return Ok(None) };
+        let bytes = self.tables.event.get(self.txn, &position.to_be_bytes())?;
+        let Some(record) = bytes.and_then(Record::decode) else { return Ok(None) };
+        if !self.may_show(&record) {
+            return Ok(None);
+        }
+        filters.retain(|&index| self.query.filters[index].0.matches(&record));
+        Ok((!filters.is_empty()).then_some(Found { record, position, filters }))
+    }
+
+    fn may_show(&self, record: &Record<'_>) -> bool {
+        let visible = match &self.query.viewer {
+            Viewer::Operator => true,
+            Viewer::Client(keys) => record.is_visible_to(keys),
+        };
+        visible && !record.is_expired(self.query.now) && !self.hidden.hides(record)
+    }
+}
+
+/// What the index row alone can rule out.
+fn may_match(filter: &Filter, head: Head) -> bool {
+    filter.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&head.row.kind).is_ok())
+}

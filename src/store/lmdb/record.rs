@@ -1,0 +1,239 @@
+//! How an event lies in the store: a fixed head that filters look at, where its indexed tag values
+//! stand in the text, and the text that is sent. Read in place, never parsed again.
+
+use crate::protocol::{Event, EventId, PublicKey, TagFilter, Timestamp, filter::Fields, kind};
+
+/// Head: created_at, expiration (8 bytes each, 0 for none), length of the JSON, number of tags (4
+/// each), kind (2), id and public key (32 each).
+const HEAD: usize = 8 + 8 + 4 + 4 + 2 + 32 + 32;
+/// A tag: its letter, start and length of its value in the text.
+const TAG: usize = 1 + 4 + 4;
+
+/// A record in the store's own memory.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    id: EventId,
+    pubkey: PublicKey,
+    created_at: Timestamp,
+    expiration: Timestamp,
+    kind: u16,
+    tags: &'a [u8],
+    /// The JSON, then the values that are escaped in it.
+    text: &'a [u8],
+    json_len: usize,
+}
+
+/// Lays an event out.
+pub fn encode(event: &Event) -> Vec<u8> {
+    let json = event.json();
+    let mut locator = Locator::new(json);
+    let mut tags = Vec::new();
+    let mut extra = String::new();
+    let mut count = 0u32;
+    for tag in event.tags().iter() {
+        locator.begin_tag();
+        let indexed = crate::protocol::tags::single_letter(tag.name());
+        for (index, string) in tag.iter().enumerate() {
+            let found = locator.string(string);
+            let (Some(letter), 1) = (indexed, index) else { continue };
+            let start = found.unwrap_or_else(|| {
+                extra.push_str(string);
+                json.len() + extra.len() - string.len()
+            });
+            tags.push(letter);
+            tags.extend_from_slice(&(start as u32).to_le_bytes());
+            tags.extend_from_slice(&(string.len() as u32).to_le_bytes());
+            count += 1;
+        }
+        locator.end_tag();
+    }
+    let mut record = Vec::with_capacity(HEAD + tags.len() + json.len() + extra.len());
+    record.extend_from_slice(&event.created_at().to_le_bytes());
+    record.extend_from_slice(&event.expiration().unwrap_or_default().to_le_bytes());
+    record.extend_from_slice(&(json.len() as u32).to_le_bytes());
+    record.extend_from_slice(&count.to_le_bytes());
+    record.extend_from_slice(&event.kind().to_le_bytes());
+    record.extend_from_slice(&event.id().0);
+    record.extend_from_slice(&event.pubkey().0);
+    record.extend_from_slice(&tags);
+    record.extend_from_slice(json.as_bytes());
+    record.extend_from_slice(extra.as_bytes());
+    record
+}
+
+/// Follows the tags through canonical JSON, to find where each string stands in it.
+struct Locator<'a> {
+    json: &'a str,
+    at: usize,
+}
+
+impl<'a> Locator<'a> {
+    fn new(json: &'a str) -> Self {
+        const BEFORE: &str = ",\"tags\":[";
+        // The fields before the tags are hexadecimal digits and numbers, so this is the first.
+        Self { json, at: json.find(BEFORE).map_or(json.len(), |at| at + BEFORE.len()) }
+    }
+
+    fn begin_tag(&mut self) {
+        self.at += 1;
+    }
+
+    /// Steps over the next string and its comma or bracket; `Some` where it stands unescaped.
+    fn string(&mut self, string: &str) -> Option<usize> {
+        let start = self.at + 1;
+        let rest = self.json.get(start..).unwrap_or_default();
+        let plain = rest.starts_with(string) && rest.as_bytes().get(string.len()) == Some(&b'"');
+        let written = match plain {
+            true => string.len() + 2,
+            false => serde_json::to_string(string).map_or(0, |json| json.len()),
+        };
+        self.at += written + 1;
+        plain.then_some(start)
+    }
+
+    fn end_tag(&mut self) {
+        // The last string's step went over the bracket already, unless there was none.
+        let ended = self.json.as_bytes().get(self.at - 1) == Some(&b']');
+        self.at += if ended { 1 } else { 2 };
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Reads a record; `None` for bytes that are none.
+    pub fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_at_checked(HEAD)?;
+        let json_len = u32::from_le_bytes(head[16..20].try_into().ok()?) as usize;
+        let count = u32::from_le_bytes(head[20..24].try_into().ok()?) as usize;
+        let (tags, text) = rest.split_at_checked(count.checked_mul(TAG)?)?;
+        if text.len() < json_len {
+            return None;
+        }
+        Some(Self {
+            created_at: u64::from_le_bytes(head[..8].try_into().ok()?),
+            expiration: u64::from_le_bytes(head[8..16].try_into().ok()?),
+            kind: u16::from_le_bytes(head[24..26].try_into().ok()?),
+            id: EventId(head[26..58].try_into().ok()?),
+            pubkey: PublicKey(head[58..].try_into().ok()?),
+            tags,
+            text,
+            json_len,
+        })
+    }
+
+    pub fn json(&self) -> Option<&'a str> {
+        std::str::from_utf8(&self.text[..self.json_len]).ok()
+    }
+
+    pub fn expiration(&self) -> Option<Timestamp> {
+        (self.expiration != 0).then_some(self.expiration)
+    }
+
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expiration != 0 && self.expiration <= now
+    }
+
+    /// The indexed tags: letter and value.
+    pub fn tags(&self) -> impl Iterator<Item = (u8, &'a str)> + use<'a> {
+        let text = self.text;
+        self.tags.chunks_exact(TAG).filter_map(move |tag| {
+            let start = u32::from_le_bytes(tag[1..5].try_into().ok()?) as usize;
+            let len = u32::from_le_bytes(tag[5..].try_into().ok()?) as usize;
+            let value = text.get(start..start.checked_add(len)?)?;
+            Some((tag[0], std::str::from_utf8(value).ok()?))
+        })
+    }
+
+    fn names(&self, letter: u8, key: &PublicKey) -> bool {
+        self.tags().any(|(l, value)| l == letter && PublicKey::from_hex(value) == Some(*key))
+    }
+
+    /// As [`Event::is_visible_to`].
+    pub fn is_visible_to(&self, keys: &[PublicKey]) -> bool {
+        !kind::is_private(self.kind) || keys.iter().any(|key| self.pubkey == *key || self.names(b'p', key))
+    }
+
+    /// As [`Event::vanishes_with`].
+    pub fn vanishes_with(&self, author: &PublicKey) -> bool {
+        self.kind != kind::VANISH && self.belongs_to(author)
+    }
+
+    /// As [`Event::is_deletable_by`].
+    pub fn is_deletable_by(&self, author: &PublicKey) -> bool {
+        !matches!(self.kind, kind::DELETION | kind::VANISH) && self.belongs_to(author)
+    }
+
+    fn belongs_to(&self, author: &PublicKey) -> bool {
+        self.pubkey == *author || (self.kind == kind::GIFT_WRAP && self.names(b'p', author))
+    }
+}
+
+impl Fields for Record<'_> {
+    fn id(&self) -> &EventId {
+        &self.id
+    }
+
+    fn pubkey(&self) -> &PublicKey {
+        &self.pubkey
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn kind(&self) -> u16 {
+        self.kind
+    }
+
+    fn has_tag(&self, tag: &TagFilter) -> bool {
+        self.tags().any(|(letter, value)| letter == tag.letter() && tag.contains(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Tags, sign::Keys};
+
+    #[test]
+    fn holds_what_the_event_holds() {
+        let long = "x".repeat(70_000);
+        let tags = Tags::from_iter([
+            vec!["e", "plain", "third"],
+            vec![],
+            vec!["t", "with \"quotes\" and \\ and \n"],
+            vec!["t"],
+            vec!["-"],
+            vec!["d", ""],
+            vec!["expiration", "77"],
+            vec!["long", "no", "letter"],
+            vec!["\"", "odd name"],
+            vec!["é", "odd name"],
+            vec!["Z", "\\"],
+            vec!["q", "\\\""],
+            vec!["r", &long],
+            vec!["s", "ünïcödé \u{1}", "\u{2}"],
+            vec!["x", ",\"tags\":["],
+        ]);
+        let event = Keys::generate().sign(123, 30_023, tags, "content \",\"tags\":[");
+        let bytes = encode(&event);
+        let record = Record::decode(&bytes).unwrap();
+        assert_eq!(record.json(), Some(event.json()));
+        assert_eq!(*record.id(), event.id());
+        assert_eq!(*record.pubkey(), event.pubkey());
+        assert_eq!((record.created_at(), record.kind()), (123, 30_023));
+        assert_eq!(record.expiration(), Some(77));
+        assert_eq!(record.tags().collect::<Vec<_>>(), event.tags().indexed().collect::<Vec<_>>());
+        // A value that stands plainly in the JSON is not stored again.
+        let extra = bytes.len() - HEAD - event.json().len() - event.tags().indexed().count() * TAG;
+        let escaped = ["with \"quotes\" and \\ and \n", "\\", "\\\"", "ünïcödé \u{1}", ",\"tags\":["];
+        assert_eq!(extra, escaped.iter().map(|value| value.len()).sum::<usize>());
+    }
+
+    #[test]
+    fn refuses_bytes_that_are_none() {
+        let bytes = encode(&Keys::generate().sign(1, 1, Tags::from_iter([["e", "x"]]), "x"));
+        for len in 0..bytes.len() {
+            assert!(Record::decode(&bytes[..len]).is_none(), "{len}");
+        }
+    }
+}

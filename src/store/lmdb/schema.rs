@@ -1,0 +1,317 @@
+//! The tables of the embedded store and their keys.
+//!
+//! Every index key ends in a [`Tail`], so that walking an index forward is newest first, ties by
+//! lowest id. Index rows carry the kind, so that a scan can pass over kinds without reading events.
+
+use std::ops::Bound;
+
+use heed::{CommitOrAbort, Database, Env, WithoutTls, types::Bytes};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::protocol::{Event, EventId, PublicKey, Timestamp};
+
+pub type Table = Database<'static, Bytes, Bytes>;
+
+/// Version of everything below. A folder written by another version is refused.
+pub const FORMAT: u32 = 1;
+
+macro_rules! tables {
+    ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
+        #[derive(Clone, Copy)]
+        pub struct Tables {
+            $($(#[doc = $doc])* pub $name: Table),*
+        }
+
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+        impl Tables {
+            /// Opens all tables, makes those that are missing.
+            pub fn open(env: &Env<WithoutTls>) -> heed::Result<Self> {
+                let txn = env.write_txn()?;
+                let tables = env.create_databases_and_commit(txn, |opener, txn| {
+                    Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit([
+                        $(opener.create_database::<Bytes, Bytes>(txn, Some(stringify!($name)))?),*
+                    ]))
+                })?;
+                let [$($name),*] = tables.unwrap_commit();
+                Ok(Self { $($name),* })
+            }
+        }
+    };
+}
+
+tables! {
+    /// `"next"` → position of the event to be stored next.
+    meta,
+    /// position → record.
+    event,
+    /// id → position.
+    id,
+    /// author, tail → row.
+    author,
+    /// author, kind, tail → row.
+    author_kind,
+    /// kind, tail → row.
+    kind,
+    /// hash of letter and value, tail → row.
+    tag,
+    /// tail → row.
+    time,
+    /// expiration, position → nothing.
+    expiration,
+    /// address → rank, and position of the event if there is one.
+    address,
+    /// id, author of the deletion → nothing.
+    deleted_id,
+    /// address → created_at of the newest deletion.
+    deleted_address,
+    /// author → created_at of the newest request to vanish.
+    vanished,
+    /// author → created_at up to which events are still to be removed.
+    vanishing,
+}
+
+pub const TABLES: u32 = NAMES.len() as u32;
+
+/// Key of `meta` for the next position.
+pub const NEXT: &[u8] = b"next";
+
+/// Bytes of a public key in index keys. Rows only name candidates; the record has the whole key.
+const AUTHOR_BYTES: usize = 16;
+/// Bytes of an id in index keys: ids are hashes, so 128 bits tell events of one second apart.
+const ID_BYTES: usize = 16;
+
+/// The end of an index key: the complement of `created_at`, then the id, so that the order of keys
+/// is the order of answers. Compares like the bytes do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tail {
+    age: u64,
+    id: u128,
+}
+
+impl Tail {
+    pub const BYTES: usize = 8 + ID_BYTES;
+    pub const MAX: Self = Self { age: u64::MAX, id: u128::MAX };
+
+    pub fn new(created_at: Timestamp, id: &EventId) -> Self {
+        let mut head = [0; ID_BYTES];
+        head.copy_from_slice(&id.0[..ID_BYTES]);
+        Self { age: !created_at, id: u128::from_be_bytes(head) }
+    }
+
+    /// The first tail of that second or older.
+    pub fn first_at(created_at: Timestamp) -> Self {
+        Self { age: !created_at, id: 0 }
+    }
+
+    /// The last tail of that second.
+    pub fn last_at(created_at: Timestamp) -> Self {
+        Self { age: !created_at, id: u128::MAX }
+    }
+
+    pub fn created_at(self) -> Timestamp {
+        !self.age
+    }
+
+    /// The id as far as the key has it, filled up so that it sorts after the real one.
+    pub fn id_bound(self) -> EventId {
+        let mut id = [0xff; 32];
+        id[..ID_BYTES].copy_from_slice(&self.id.to_be_bytes());
+        EventId(id)
+    }
+
+    /// Reads the end of an index key.
+    pub fn of_key(key: &[u8]) -> Option<Self> {
+        let (_, tail) = key.split_at_checked(key.len().checked_sub(Self::BYTES)?)?;
+        let (age, id) = tail.split_at(8);
+        Some(Self {
+            age: u64::from_be_bytes(age.try_into().ok()?),
+            id: u128::from_be_bytes(id.try_into().ok()?),
+        })
+    }
+}
+
+/// A key of an index: at most 18 bytes of prefix and a tail, on the stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    bytes: [u8; Self::CAPACITY],
+    len: u8,
+}
+
+impl Key {
+    const CAPACITY: usize = 18 + Tail::BYTES;
+
+    const EMPTY: Self = Self { bytes: [0; Self::CAPACITY], len: 0 };
+
+    fn with(mut self, bytes: &[u8]) -> Self {
+        let start = usize::from(self.len);
+        self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len() as u8;
+        self
+    }
+
+    pub fn tail(self, tail: Tail) -> Self {
+        self.with(&tail.age.to_be_bytes()).with(&tail.id.to_be_bytes())
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// Prefix of the author index.
+    pub fn author(author: &PublicKey) -> Self {
+        Self::EMPTY.with(&author.0[..AUTHOR_BYTES])
+    }
+
+    /// Prefix of the author-and-kind index.
+    pub fn author_kind(author: &PublicKey, kind: u16) -> Self {
+        Self::author(author).with(&kind.to_be_bytes())
+    }
+
+    /// Prefix of the kind index.
+    pub fn kind(kind: u16) -> Self {
+        Self::EMPTY.with(&kind.to_be_bytes())
+    }
+
+    /// Prefix of the tag index.
+    pub fn tag(letter: u8, value: &str) -> Self {
+        let hash = xxh3_128(value.as_bytes()) ^ u128::from(letter) << 64 ^ u128::from(letter);
+        Self::EMPTY.with(&hash.to_be_bytes())
+    }
+
+    /// Prefix of the time index: none.
+    pub fn time() -> Self {
+        Self::EMPTY
+    }
+
+    /// Key of the expiration index.
+    pub fn expiration(at: Timestamp, position: u64) -> Self {
+        Self::EMPTY.with(&at.to_be_bytes()).with(&position.to_be_bytes())
+    }
+}
+
+/// The keys from `first` to `last`, both included.
+pub fn between<'k>(first: &'k Key, last: &'k Key) -> (Bound<&'k [u8]>, Bound<&'k [u8]>) {
+    (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()))
+}
+
+/// Value of an index key: where the event is, and its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    pub position: u64,
+    pub kind: u16,
+}
+
+impl Row {
+    pub fn to_bytes(self) -> [u8; 10] {
+        let mut bytes = [0; 10];
+        bytes[..8].copy_from_slice(&self.position.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.kind.to_be_bytes());
+        bytes
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (position, kind) = bytes.split_at_checked(8)?;
+        Some(Self {
+            position: u64::from_be_bytes(position.try_into().ok()?),
+            kind: u16::from_be_bytes(kind.try_into().ok()?),
+        })
+    }
+}
+
+/// Key of an address: author, kind, hash of the identifier (which is as long as its author likes;
+/// only they could make two of their own collide).
+pub type AddressKey = [u8; 50];
+
+pub fn address_key(author: &PublicKey, kind: u16, identifier: &str) -> AddressKey {
+    let mut key = [0; 50];
+    key[..32].copy_from_slice(&author.0);
+    key[32..34].copy_from_slice(&kind.to_be_bytes());
+    key[34..].copy_from_slice(&xxh3_128(identifier.as_bytes()).to_be_bytes());
+    key
+}
+
+/// The address of an event whose kind has one.
+pub fn address_key_of(event: &Event) -> Option<AddressKey> {
+    Some(address_key(&event.pubkey(), event.kind(), event.address_identifier()?))
+}
+
+/// The best version of an address ever seen: the newest, at ties the lowest id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank {
+    pub created_at: Timestamp,
+    pub id: EventId,
+    /// 0 where the event itself is gone.
+    pub position: u64,
+}
+
+impl Rank {
+    pub fn is_better_than(&self, other: &Self) -> bool {
+        (self.created_at, other.id) > (other.created_at, self.id)
+    }
+
+    pub fn to_bytes(self) -> [u8; 48] {
+        let mut bytes = [0; 48];
+        bytes[..8].copy_from_slice(&self.created_at.to_be_bytes());
+        bytes[8..40].copy_from_slice(&self.id.0);
+        bytes[40..].copy_from_slice(&self.position.to_be_bytes());
+        bytes
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            created_at: number(bytes.get(..8)?)?,
+            id: EventId(bytes.get(8..40)?.try_into().ok()?),
+            position: number(bytes.get(40..)?)?,
+        })
+    }
+}
+
+/// A number in a key or a value.
+pub fn number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// Key of a deletion mark: the id, and who asked.
+pub fn deleted_id_key(id: &EventId, author: &PublicKey) -> [u8; 64] {
+    let mut key = [0; 64];
+    key[..32].copy_from_slice(&id.0);
+    key[32..].copy_from_slice(&author.0);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_like_answers() {
+        let tail = |created_at, first| {
+            let mut id = [0; 32];
+            id[0] = first;
+            Tail::new(created_at, &EventId(id))
+        };
+        let expected = [tail(9, 1), tail(9, 2), tail(8, 0), tail(0, 255)];
+        let mut keys: Vec<_> = expected.iter().rev().map(|&t| Key::kind(7).tail(t)).collect();
+        keys.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+        let tails: Vec<_> = keys.iter().filter_map(|key| Tail::of_key(key.as_bytes())).collect();
+        assert_eq!(tails, expected);
+        assert!(tails.is_sorted());
+        assert_eq!(tails[0].created_at(), 9);
+    }
+
+    #[test]
+    fn tags_of_other_letters_are_other_keys() {
+        assert_ne!(Key::tag(b'e', "x"), Key::tag(b'E', "x"));
+        assert_ne!(Key::tag(b'e', "x"), Key::tag(b'e', "y"));
+    }
+
+    #[test]
+    fn ranks_order_by_time_then_lowest_id() {
+        let rank = |created_at, id| Rank { created_at, id: EventId([id; 32]), position: 0 };
+        assert!(rank(2, 9).is_better_than(&rank(1, 1)));
+        assert!(rank(1, 1).is_better_than(&rank(1, 2)));
+        assert!(!rank(1, 1).is_better_than(&rank(1, 1)));
+        assert_eq!(Rank::from_bytes(&rank(3, 4).to_bytes()), Some(rank(3, 4)));
+    }
+}

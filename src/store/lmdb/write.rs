@@ -1,0 +1,399 @@
+//! Writes batches: decides what each event does to the store, in one transaction a batch.
+//!
+//! Rows of the large indexes are collected and put in the order of their keys, which is most of
+//! what makes a batch cheaper than its events one by one.
+
+use std::sync::Arc;
+
+use heed::{Env, PutFlags, RwTxn, WithoutTls};
+
+use super::{
+    hidden::Hidden,
+    record::{self, Record},
+    schema::{
+        AddressKey, Key, NEXT, Rank, Row, Table, Tables, Tail, address_key, address_key_of, between,
+        deleted_id_key, number,
+    },
+};
+use crate::{
+    protocol::{Event, EventId, PublicKey, Timestamp, event::Address, filter::Fields, kind},
+    store::{Outcome, Position, Removed, Written},
+};
+
+/// The one that writes. Owned by the writing thread.
+pub struct Writer {
+    env: Env<WithoutTls>,
+    tables: Tables,
+    hidden: Hidden,
+    next: Position,
+}
+
+/// One transaction, and what it is going to put into the indexes.
+struct Batch<'w, 't> {
+    txn: &'t mut RwTxn<'w>,
+    tables: &'t Tables,
+    next: Position,
+    now: Timestamp,
+    rows: Rows,
+    removed: Removed,
+    /// Authors whose events are to be hidden from now on, and up to when.
+    vanishing: Vec<(PublicKey, Timestamp)>,
+}
+
+/// What is to be known of a batch when its transaction is committed.
+struct Finished {
+    next: Position,
+    removed: Removed,
+    vanishing: Vec<(PublicKey, Timestamp)>,
+}
+
+/// Changes to the indexes, in the order in which they were decided. `None` takes a key away.
+#[derive(Default)]
+struct Rows {
+    author: Vec<(Key, Option<Row>)>,
+    author_kind: Vec<(Key, Option<Row>)>,
+    kind: Vec<(Key, Option<Row>)>,
+    tag: Vec<(Key, Option<Row>)>,
+    time: Vec<(Key, Option<Row>)>,
+    expiration: Vec<(Key, Option<Row>)>,
+}
+
+type Result<T> = heed::Result<T>;
+
+impl Writer {
+    pub fn new(env: Env<WithoutTls>, tables: Tables, hidden: Hidden) -> Result<Self> {
+        let txn = env.read_txn()?;
+        let next = tables.meta.get(&txn, NEXT)?.and_then(number).unwrap_or(1);
+        drop(txn);
+        hidden.reload(&env, &tables)?;
+        Ok(Self { env, tables, hidden, next })
+    }
+
+    /// Position of the last event written.
+    pub fn head(&self) -> Position {
+        self.next - 1
+    }
+
+    /// Writes a batch and syncs it.
+    pub fn write(&mut self, events: &[Arc<Event>], now: Timestamp) -> Result<Written> {
+        let mut txn = self.env.write_txn()?;
+        let mut batch = Batch::new(&mut txn, &self.tables, self.next, now);
+        let outcomes = events.iter().map(|event| batch.event(event)).collect::<Result<Vec<_>>>()?;
+        let Finished { next, removed, vanishing } = batch.finish()?;
+        // Hidden before anybody can read the request to vanish, and shown again if it fails.
+        self.hidden.add(&vanishing);
+        if let Err(error) = txn.commit() {
+            self.hidden.reload(&self.env, &self.tables)?;
+            return Err(error);
+        }
+        self.next = next;
+        Ok(Written { outcomes, head: self.head(), removed })
+    }
+
+    /// Removes up to `limit` events that have expired or vanished; `true`: there may be more.
+    pub fn maintain(&mut self, now: Timestamp, limit: usize) -> Result<bool> {
+        let mut txn = self.env.write_txn()?;
+        let mut batch = Batch::new(&mut txn, &self.tables, self.next, now);
+        let mut done = batch.remove_expired(limit)?;
+        done += batch.remove_vanished(limit.saturating_sub(done))?;
+        if done == 0 {
+            let finished = batch.finish_vanishing()?;
+            batch.finish()?;
+            if finished {
+                txn.commit()?;
+                self.hidden.reload(&self.env, &self.tables)?;
+            }
+            return Ok(finished);
+        }
+        batch.finish()?;
+        txn.commit()?;
+        Ok(true)
+    }
+}
+
+impl<'w, 't> Batch<'w, 't> {
+    fn new(txn: &'t mut RwTxn<'w>, tables: &'t Tables, next: Position, now: Timestamp) -> Self {
+        Self {
+            txn,
+            tables,
+            next,
+            now,
+            rows: Rows::default(),
+            removed: Removed::default(),
+            vanishing: Vec::new(),
+        }
+    }
+
+    fn finish(self) -> Result<Finished> {
+        self.tables.meta.put(self.txn, NEXT, &self.next.to_be_bytes())?;
+        let Rows { author, author_kind, kind, tag, time, expiration } = self.rows;
+        for (table, rows) in [
+            (self.tables.author, author),
+            (self.tables.author_kind, author_kind),
+            (self.tables.kind, kind),
+            (self.tables.tag, tag),
+            (self.tables.time, time),
+            (self.tables.expiration, expiration),
+        ] {
+            apply(self.txn, table, rows)?;
+        }
+        Ok(Finished { next: self.next, removed: self.removed, vanishing: self.vanishing })
+    }
+
+    /// Decides about one event. The order of the questions is the contract of `Store::write`.
+    fn event(&mut self, event: &Arc<Event>) -> Result<Outcome> {
+        if event.expiration().is_some_and(|at| at <= self.now) {
+            return Ok(Outcome::Expired);
+        }
+        if let Some(mark) = self.vanished_with(event)?
+            && event.created_at() <= mark
+        {
+            return Ok(Outcome::Vanished);
+        }
+        let id = event.id();
+        if self.tables.id.get(self.txn, &id.0)?.is_some() {
+            return Ok(Outcome::Duplicate);
+        }
+        let rank = Rank { created_at: event.created_at(), id, position: self.next };
+        let address = address_key_of(event);
+        if self.is_deleted(event, address.as_ref())? {
+            if let Some(address) = &address {
+                self.note_rank(address, Rank { position: 0, ..rank })?;
+            }
+            return Ok(Outcome::Deleted);
+        }
+        if let Some(address) = &address {
+            if self.rank(address)?.is_some_and(|best| best.is_better_than(&rank)) {
+                return Ok(Outcome::Superseded);
+            }
+            self.note_rank(address, rank)?;
+        }
+        self.insert(event)?;
+        match event.kind() {
+            kind::DELETION => self.delete(event)?,
+            kind::VANISH => self.vanish(event)?,
+            _ => {}
+        }
+        Ok(Outcome::Stored)
+    }
+
+    fn rank(&self, address: &AddressKey) -> Result<Option<Rank>> {
+        Ok(self.tables.address.get(self.txn, address)?.and_then(Rank::from_bytes))
+    }
+
+    /// Notes a rank if it is the best so far, and takes away the version that it supersedes.
+    fn note_rank(&mut self, address: &AddressKey, rank: Rank) -> Result<()> {
+        let best = self.rank(address)?;
+        if best.is_some_and(|best| best.is_better_than(&rank)) {
+            return Ok(());
+        }
+        if let Some(best) = best
+            && best.position != 0
+        {
+            self.remove(best.position)?;
+        }
+        self.tables.address.put(self.txn, address, &rank.to_bytes())
+    }
+
+    /// The newest request to vanish that would take this event away.
+    fn vanished_with(&self, event: &Event) -> Result<Option<Timestamp>> {
+        if event.kind() == kind::VANISH {
+            return Ok(None);
+        }
+        let mark = |key: &PublicKey| -> Result<Option<Timestamp>> {
+            Ok(self.tables.vanished.get(self.txn, &key.0)?.and_then(number))
+        };
+        let mut newest = mark(&event.pubkey())?;
+        if event.kind() == kind::GIFT_WRAP {
+            for recipient in event.tags().values("p").filter_map(PublicKey::from_hex) {
+                newest = newest.max(mark(&recipient)?);
+            }
+        }
+        Ok(newest)
+    }
+
+    fn is_deleted(&self, event: &Event, address: Option<&AddressKey>) -> Result<bool> {
+        if let Some(address) = address {
+            let mark = self.tables.deleted_address.get(self.txn, address)?.and_then(number);
+            if mark.is_some_and(|mark| event.created_at() <= mark) {
+                return Ok(true);
+            }
+        }
+        let by = |author: &PublicKey| -> Result<bool> {
+            let key = deleted_id_key(&event.id(), author);
+            Ok(event.is_deletable_by(author) && self.tables.deleted_id.get(self.txn, &key)?.is_some())
+        };
+        if by(&event.pubkey())? {
+            return Ok(true);
+        }
+        if event.kind() == kind::GIFT_WRAP {
+            for recipient in event.tags().values("p").filter_map(PublicKey::from_hex) {
+                if by(&recipient)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn insert(&mut self, event: &Event) -> Result<()> {
+        let position = self.next;
+        self.next += 1;
+        let bytes = record::encode(event);
+        self.tables.event.put_with_flags(self.txn, PutFlags::APPEND, &position.to_be_bytes(), &bytes)?;
+        self.tables.id.put(self.txn, &event.id().0, &position.to_be_bytes())?;
+        if let Some(record) = Record::decode(&bytes) {
+            self.rows.change(&record, position, true);
+        }
+        Ok(())
+    }
+
+    /// Takes an event away, with all its rows, if it is there. Its rank stays: positions are never
+    /// used again, so that a rank may point to nothing.
+    fn remove(&mut self, position: Position) -> Result<()> {
+        let key = position.to_be_bytes();
+        let Some(bytes) = self.tables.event.get(self.txn, &key)? else { return Ok(()) };
+        let Some(record) = Record::decode(bytes) else { return Ok(()) };
+        self.rows.change(&record, position, false);
+        let id = *record.id();
+        self.removed.ids.push(id);
+        self.tables.id.delete(self.txn, &id.0)?;
+        self.tables.event.delete(self.txn, &key)?;
+        Ok(())
+    }
+
+    /// NIP-09.
+    fn delete(&mut self, request: &Event) -> Result<()> {
+        let author = request.pubkey();
+        for id in request.tags().values("e").filter_map(EventId::from_hex) {
+            self.tables.deleted_id.put(self.txn, &deleted_id_key(&id, &author), &[])?;
+            let Some(position) = self.tables.id.get(self.txn, &id.0)?.and_then(number) else { continue };
+            let record = self.tables.event.get(self.txn, &position.to_be_bytes())?.and_then(Record::decode);
+            if record.is_some_and(|record| record.is_deletable_by(&author)) {
+                self.remove(position)?;
+            }
+        }
+        for address in request.tags().values("a").filter_map(Address::parse) {
+            if address.pubkey != author {
+                continue;
+            }
+            let key = address_key(&author, address.kind, address.identifier);
+            let mark = self.tables.deleted_address.get(self.txn, &key)?.and_then(number);
+            let mark = mark.unwrap_or_default().max(request.created_at());
+            self.tables.deleted_address.put(self.txn, &key, &mark.to_be_bytes())?;
+            if let Some(rank) = self.rank(&key)?
+                && rank.position != 0
+                && rank.created_at <= mark
+            {
+                self.remove(rank.position)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// NIP-62: marks the author and leaves the removal, which may be long, to `maintain`.
+    fn vanish(&mut self, request: &Event) -> Result<()> {
+        let author = request.pubkey();
+        let mark = self.tables.vanished.get(self.txn, &author.0)?.and_then(number);
+        let mark = mark.unwrap_or_default().max(request.created_at());
+        self.tables.vanished.put(self.txn, &author.0, &mark.to_be_bytes())?;
+        self.tables.vanishing.put(self.txn, &author.0, &mark.to_be_bytes())?;
+        self.vanishing.push((author, mark));
+        self.removed.many = true;
+        Ok(())
+    }
+
+    fn remove_expired(&mut self, limit: usize) -> Result<usize> {
+        let mut positions = Vec::new();
+        for row in self.tables.expiration.iter(self.txn)?.take(limit) {
+            let (key, _) = row?;
+            let (Some(at), Some(position)) = (key.get(..8).and_then(number), key.get(8..).and_then(number))
+            else {
+                continue;
+            };
+            if at > self.now {
+                break;
+            }
+            positions.push((at, position));
+        }
+        for &(at, position) in &positions {
+            self.remove(position)?;
+            // Also where the event was gone before, or the row would be met again for ever.
+            self.rows.expiration.push((Key::expiration(at, position), None));
+        }
+        Ok(positions.len())
+    }
+
+    fn remove_vanished(&mut self, limit: usize) -> Result<usize> {
+        let Some((author, until)) = self.first_vanishing()? else { return Ok(0) };
+        let mut positions = Vec::new();
+        for (table, prefix) in
+            [(self.tables.author, Key::author(&author)), (self.tables.tag, Key::tag(b'p', &author.to_hex()))]
+        {
+            let first = prefix.tail(Tail::first_at(until));
+            let last = prefix.tail(Tail::MAX);
+            for row in table.range(self.txn, &between(&first, &last))? {
+                if positions.len() >= limit {
+                    break;
+                }
+                let Some(row) = Row::from_bytes(row?.1) else { continue };
+                let bytes = self.tables.event.get(self.txn, &row.position.to_be_bytes())?;
+                if bytes.and_then(Record::decode).is_some_and(|record| record.vanishes_with(&author)) {
+                    positions.push(row.position);
+                }
+            }
+        }
+        for &position in &positions {
+            self.remove(position)?;
+        }
+        Ok(positions.len())
+    }
+
+    /// Strikes the first vanishing author off the list, when nothing of them is left.
+    fn finish_vanishing(&mut self) -> Result<bool> {
+        match self.first_vanishing()? {
+            Some((author, _)) => self.tables.vanishing.delete(self.txn, &author.0),
+            None => Ok(false),
+        }
+    }
+
+    fn first_vanishing(&self) -> Result<Option<(PublicKey, Timestamp)>> {
+        let Some((key, value)) = self.tables.vanishing.first(self.txn)? else { return Ok(None) };
+        Ok(key.try_into().ok().map(PublicKey).zip(number(value)))
+    }
+}
+
+impl Rows {
+    /// Puts (or takes away) every index row of an event.
+    fn change(&mut self, record: &Record<'_>, position: Position, put: bool) {
+        let kind = record.kind();
+        let row = put.then_some(Row { position, kind });
+        let tail = Tail::new(record.created_at(), record.id());
+        self.author.push((Key::author(record.pubkey()).tail(tail), row));
+        self.author_kind.push((Key::author_kind(record.pubkey(), kind).tail(tail), row));
+        self.kind.push((Key::kind(kind).tail(tail), row));
+        self.time.push((Key::time().tail(tail), row));
+        self.tag.extend(record.tags().map(|(letter, value)| (Key::tag(letter, value).tail(tail), row)));
+        if let Some(at) = record.expiration() {
+            self.expiration.push((Key::expiration(at, position), row));
+        }
+    }
+}
+
+/// Changes a table in the order of its keys. Of several changes to one key, the last one holds.
+fn apply(txn: &mut RwTxn<'_>, table: Table, mut rows: Vec<(Key, Option<Row>)>) -> Result<()> {
+    rows.sort_by_key(|(key, _)| *key);
+    let mut rows = rows.into_iter().peekable();
+    while let Some((key, row)) = rows.next() {
+        if rows.peek().is_some_and(|(next, _)| *next == key) {
+            continue;
+        }
+        match row {
+            Some(row) => table.put(txn, key.as_bytes(), &row.to_bytes())?,
+            None => {
+                table.delete(txn, key.as_bytes())?;
+            }
+        }
+    }
+    Ok(())
+}

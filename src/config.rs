@@ -177,6 +177,10 @@ section! {
         queue_bytes: usize = 256 * 1024 * 1024,
         /// Most events of one batch, which is one commit.
         max_batch: usize = 8_192,
+        /// Most bytes of one batch. A single larger event is a batch of its own.
+        max_batch_bytes: usize = 16 * 1024 * 1024,
+        /// Most events that are routed to sessions at once, so that no worker is held up for long.
+        route_batch: usize = 256,
         /// Milliseconds after which an event that is not stored yet reads "error: …".
         deadline_ms: u64 = 2_000,
         /// Ids of stored events that are remembered, so that copies are cheap.
@@ -294,6 +298,8 @@ impl Config {
             ("session.mailbox", session.mailbox),
             ("persister.queue", persister.queue),
             ("persister.max_batch", persister.max_batch),
+            ("persister.max_batch_bytes", persister.max_batch_bytes),
+            ("persister.route_batch", persister.route_batch),
             ("persister.recent_ids", persister.recent_ids),
             ("persister.hot_authors", persister.hot_authors),
             ("store.page_bytes", store.page_bytes),

@@ -1,6 +1,23 @@
 //! Rookery: an actor-based Nostr relay.
+//!
+//! The modules in the order in which an event meets them:
+//! a command ([`cli`]) reads the [`config`] and runs a [`node`]; [`net`] accepts a socket, a
+//! [`session`] reads [`protocol`] messages from it, [`ingest`] admits an event, [`persist`] writes it
+//! to a [`store`], and [`route`] finds the sessions that want it.
 
 pub mod cli;
 pub mod config;
+pub mod node;
+pub mod telemetry;
+
+pub mod net;
 pub mod protocol;
+pub mod session;
+
+pub mod ingest;
+pub mod persist;
 pub mod store;
+
+pub mod route;
+
+mod clock;

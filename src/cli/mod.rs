@@ -1,6 +1,7 @@
 //! The command line: a file a command. Parses, calls the library, prints.
 
 mod config;
+mod relay;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a relay; what `rookery` alone does
+    Relay(RelayFlags),
     /// Print the effective configuration
     Config(config::ConfigArgs),
 }
@@ -93,6 +96,7 @@ pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Config(args)) => config::run(args),
-        None => anyhow::bail!("the relay itself comes with the next commits"),
+        Some(Command::Relay(flags)) => relay::run(flags),
+        None => relay::run(cli.relay),
     }
 }

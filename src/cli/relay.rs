@@ -1,0 +1,37 @@
+//! `rookery relay`: runs a node until it is told to stop.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use super::RelayFlags;
+use crate::{
+    net::raise_descriptor_limit,
+    node::{self, Listeners},
+    telemetry,
+};
+
+pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
+    let config = flags.load()?;
+    telemetry::init_logs(&config.general.log)?;
+    let descriptors = raise_descriptor_limit();
+    actix::System::new().block_on(async {
+        let listeners = Listeners::bind(&config)?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => info!("SIGTERM"),
+                _ = interrupt.recv() => info!("SIGINT"),
+            }
+            actix::spawn(async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                // Asked twice: what is in flight is lost, what was acknowledged is not.
+                std::process::exit(1);
+            });
+        };
+        node::run(config, listeners, descriptors, shutdown).await
+    })
+}

@@ -1,0 +1,213 @@
+//! What may be written, judged without a hash or a signature.
+
+use url::Url;
+
+use crate::{
+    config::Limits,
+    protocol::{EventId, ParsedEvent, PublicKey, Reason, Tags, Timestamp, event::expiration, kind},
+};
+
+/// The rules of this relay for events.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    max_tags: usize,
+    max_ahead_seconds: u64,
+    min_pow_difficulty: u32,
+    /// This relay's own URL, if it knows it.
+    url: Option<Url>,
+}
+
+/// The tag that makes an event protected (NIP-70).
+const PROTECTED: &str = "-";
+/// What the `relay` tag of a request to vanish says to all relays (NIP-62).
+const ALL_RELAYS: &str = "ALL_RELAYS";
+
+impl Policy {
+    pub fn new(limits: &Limits, url: Option<Url>) -> Self {
+        Self {
+            max_tags: limits.max_tags,
+            max_ahead_seconds: limits.max_ahead_seconds,
+            min_pow_difficulty: limits.min_pow_difficulty,
+            url,
+        }
+    }
+
+    /// Asks everything that the fields alone can answer.
+    ///
+    /// # Errors
+    /// The reason that the client is to read.
+    pub fn check(&self, event: &ParsedEvent<'_>, keys: &[PublicKey], now: Timestamp) -> Result<(), Reason> {
+        if event.tags.len() > self.max_tags {
+            return Err(Reason::invalid(format!("an event has at most {} tags", self.max_tags)));
+        }
+        if event.kind == kind::AUTH {
+            return Err(Reason::invalid("an event of kind 22242 is sent as AUTH and never published"));
+        }
+        if event.created_at > now.saturating_add(self.max_ahead_seconds) {
+            return Err(Reason::invalid(format!(
+                "created_at is more than {} seconds ahead",
+                self.max_ahead_seconds
+            )));
+        }
+        if expiration(&event.tags).is_some_and(|at| at <= now) {
+            return Err(Reason::invalid("the event has expired"));
+        }
+        self.check_pow(&event.id, &event.tags)?;
+        check_protected(event, keys)?;
+        check_repost(event)?;
+        self.check_vanish(event)
+    }
+
+    /// NIP-13. A difficulty that the author committed to counts, not one that luck brought.
+    fn check_pow(&self, id: &EventId, tags: &Tags) -> Result<(), Reason> {
+        let wanted = self.min_pow_difficulty;
+        if wanted == 0 {
+            return Ok(());
+        }
+        let found = difficulty(id);
+        if found < wanted {
+            return Err(Reason::pow(format!("difficulty {found} is less than {wanted}")));
+        }
+        let committed: Option<u32> =
+            tags.iter().find(|tag| tag.name() == "nonce").and_then(|tag| tag.get(2)?.parse().ok());
+        match committed {
+            Some(committed) if committed < wanted => {
+                Err(Reason::pow(format!("the nonce tag commits to {committed}, which is less than {wanted}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// NIP-62: a request that does not name this relay would be a promise it does not keep.
+    fn check_vanish(&self, event: &ParsedEvent<'_>) -> Result<(), Reason> {
+        if event.kind != kind::VANISH {
+            return Ok(());
+        }
+        let names_us = event.tags.values("relay").any(|relay| {
+            relay == ALL_RELAYS
+                || self
+                    .url
+                    .as_ref()
+                    .is_some_and(|own| Url::parse(relay).is_ok_and(|url| same_relay(own, &url)))
+        });
+        if names_us {
+            return Ok(());
+        }
+        Err(Reason::invalid(match &self.url {
+            Some(url) => {
+                format!("a request to vanish from here needs a relay tag with {url} or {ALL_RELAYS}")
+            }
+            None => format!("this relay knows no URL of its own; only {ALL_RELAYS} is understood"),
+        }))
+    }
+}
+
+/// NIP-70.
+fn check_protected(event: &ParsedEvent<'_>, keys: &[PublicKey]) -> Result<(), Reason> {
+    if !is_protected(&event.tags) || keys.contains(&event.pubkey) {
+        Ok(())
+    } else if keys.is_empty() {
+        Err(Reason::auth_required("this event may only be published by its author"))
+    } else {
+        Err(Reason::restricted("this event may only be published by its author"))
+    }
+}
+
+/// NIP-70: a repost must not carry a protected event on.
+fn check_repost(event: &ParsedEvent<'_>) -> Result<(), Reason> {
+    if !matches!(event.kind, kind::REPOST | kind::GENERIC_REPOST) {
+        return Ok(());
+    }
+    #[derive(serde::Deserialize)]
+    struct Embedded {
+        tags: Tags,
+    }
+    match serde_json::from_str::<Embedded>(&event.content) {
+        Ok(embedded) if is_protected(&embedded.tags) => {
+            Err(Reason::blocked("a repost must not embed a protected event"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_protected(tags: &Tags) -> bool {
+    tags.iter().any(|tag| tag.name() == PROTECTED)
+}
+
+/// Leading zero bits of an id (NIP-13).
+pub fn difficulty(id: &EventId) -> u32 {
+    let zeros = id.0.iter().take_while(|&&byte| byte == 0).count();
+    zeros as u32 * 8 + id.0.get(zeros).map_or(0, |byte| byte.leading_zeros())
+}
+
+/// Whether two URLs name the same relay: host, port, and path but for a trailing slash. The scheme
+/// may differ, since TLS often ends before the relay.
+pub fn same_relay(one: &Url, other: &Url) -> bool {
+    let port = |url: &Url| url.port();
+    let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
+    one.host() == other.host() && port(one) == port(other) && path(one) == path(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Prefix, sign::Keys};
+
+    const NOW: Timestamp = 1_000_000;
+
+    fn check(limits: &Limits, keys: &[PublicKey], event: &crate::protocol::Event) -> Result<(), Prefix> {
+        let policy = Policy::new(limits, Some(Url::parse("wss://relay.example.com/").unwrap()));
+        let parsed = serde_json::from_str(event.json()).unwrap();
+        policy.check(&parsed, keys, NOW).map_err(|reason| reason.prefix)
+    }
+
+    #[test]
+    fn each_rule_refuses_with_its_prefix() {
+        let limits = Limits { max_tags: 2, ..Limits::default() };
+        let author = Keys::generate();
+        let own = [author.public_key()];
+        let other = [Keys::generate().public_key()];
+        let tags = |tags: &[&[&str]]| Tags::from_iter(tags.iter().map(|tag| tag.iter()));
+        let embedded = r#"{"kind":1,"tags":[["-"]],"content":"x"}"#;
+        for (at, kind, tags, content, keys, expected) in [
+            (NOW, 1, tags(&[]), "", &[][..], Ok(())),
+            (NOW, 1, tags(&[&["a"], &["b"], &["c"]]), "", &[], Err(Prefix::Invalid)),
+            (NOW, 22_242, tags(&[]), "", &[], Err(Prefix::Invalid)),
+            (NOW + 900, 1, tags(&[]), "", &[], Ok(())),
+            (NOW + 901, 1, tags(&[]), "", &[], Err(Prefix::Invalid)),
+            (0, 1, tags(&[]), "", &[], Ok(())),
+            (NOW, 1, tags(&[&["expiration", "1000000"]]), "", &[], Err(Prefix::Invalid)),
+            (NOW, 1, tags(&[&["expiration", "1000001"]]), "", &[], Ok(())),
+            (NOW, 1, tags(&[&["-"]]), "", &[], Err(Prefix::AuthRequired)),
+            (NOW, 1, tags(&[&["-"]]), "", &other, Err(Prefix::Restricted)),
+            (NOW, 1, tags(&[&["-"]]), "", &own, Ok(())),
+            (NOW, 6, tags(&[]), embedded, &own, Err(Prefix::Blocked)),
+            (NOW, 16, tags(&[]), embedded, &own, Err(Prefix::Blocked)),
+            (NOW, 1, tags(&[]), embedded, &own, Ok(())),
+            (NOW, 6, tags(&[]), "not json", &own, Ok(())),
+            (NOW, 62, tags(&[]), "", &[], Err(Prefix::Invalid)),
+            (NOW, 62, tags(&[&["relay", "wss://other.example.com"]]), "", &[], Err(Prefix::Invalid)),
+            (NOW, 62, tags(&[&["relay", "wss://relay.example.com"]]), "", &[], Ok(())),
+            (NOW, 62, tags(&[&["relay", "ALL_RELAYS"]]), "", &[], Ok(())),
+        ] {
+            let event = author.sign(at, kind, tags, content);
+            assert_eq!(check(&limits, keys, &event), expected, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn difficulty_counts_leading_zero_bits() {
+        let mut id = EventId([0; 32]);
+        assert_eq!(difficulty(&id), 256);
+        id.0[1] = 0b0010_1111;
+        assert_eq!(difficulty(&id), 10);
+        let limits = Limits { min_pow_difficulty: 12, ..Limits::default() };
+        let policy = Policy::new(&limits, None);
+        let committed = |bits: &str| Tags::from_iter([["nonce", "1", bits]]);
+        assert!(policy.check_pow(&id, &Tags::default()).is_err());
+        id.0[1] = 1;
+        assert!(policy.check_pow(&id, &Tags::default()).is_ok());
+        assert!(policy.check_pow(&id, &committed("12")).is_ok());
+        assert!(policy.check_pow(&id, &committed("11")).is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! The ids of events stored lately, so that their copies cost a look-up and no verification.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use lru::LruCache;
+
+use crate::{protocol::EventId, store::Removed};
+
+/// A bounded set of committed ids; what the store takes away is taken out. Whole ids: a mistaken
+/// match would lose an event.
+pub struct Recent {
+    ids: Mutex<LruCache<EventId, (), foldhash::fast::RandomState>>,
+}
+
+impl Recent {
+    pub fn new(capacity: NonZeroUsize) -> Self {
+        let ids = LruCache::with_hasher(capacity, foldhash::fast::RandomState::default());
+        Self { ids: Mutex::new(ids) }
+    }
+
+    pub fn contains(&self, id: &EventId) -> bool {
+        self.lock().contains(id)
+    }
+
+    /// Takes up what a batch stored, then takes out what it removed.
+    pub fn update(&self, stored: impl IntoIterator<Item = EventId>, removed: &Removed) {
+        let mut ids = self.lock();
+        for id in stored {
+            ids.put(id, ());
+        }
+        if removed.many {
+            ids.clear();
+        }
+        for id in &removed.ids {
+            ids.pop(id);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LruCache<EventId, (), foldhash::fast::RandomState>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_the_last_ones_and_forgets_the_removed() {
+        let recent = Recent::new(NonZeroUsize::new(2).unwrap());
+        let id = |n| EventId([n; 32]);
+        recent.update([id(1), id(2), id(3)], &Removed { ids: vec![id(3)], many: false });
+        assert!(!recent.contains(&id(1)) && recent.contains(&id(2)) && !recent.contains(&id(3)));
+        recent.update([id(4)], &Removed { ids: Vec::new(), many: true });
+        assert!(!recent.contains(&id(2)) && !recent.contains(&id(4)));
+    }
+}

@@ -1,0 +1,96 @@
+//! How many connections there may be: of the node, and of one address.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Counts the open connections.
+pub struct Connections {
+    open: Mutex<Open>,
+    max: usize,
+    max_per_address: usize,
+}
+
+#[derive(Default)]
+struct Open {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// The right to be connected; given back when dropped.
+pub struct Permit {
+    connections: Arc<Connections>,
+    address: IpAddr,
+}
+
+/// Why a connection is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The node is full: 503.
+    Node,
+    /// The address has too many: 429.
+    Address,
+}
+
+impl Connections {
+    pub fn new(max: usize, max_per_address: usize) -> Arc<Self> {
+        Arc::new(Self { open: Mutex::default(), max, max_per_address })
+    }
+
+    /// Takes a place for a connection of that address. Loopback has no bound of its own.
+    ///
+    /// # Errors
+    /// Says which bound is reached.
+    pub fn take(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
+        let address = address.to_canonical();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.all >= self.max {
+            return Err(Refusal::Node);
+        }
+        let of_address = open.by_address.entry(address).or_default();
+        if *of_address >= self.max_per_address && !address.is_loopback() {
+            return Err(Refusal::Address);
+        }
+        *of_address += 1;
+        open.all += 1;
+        Ok(Permit { connections: Arc::clone(self), address })
+    }
+
+    /// How many there are.
+    pub fn open(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.all -= 1;
+        if let Some(of_address) = open.by_address.get_mut(&self.address) {
+            *of_address -= 1;
+            if *of_address == 0 {
+                open.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_bounds_hold_and_places_come_back() {
+        let connections = Connections::new(3, 1);
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let first = connections.take(address("203.0.113.1")).ok();
+        assert_eq!(connections.take(address("::ffff:203.0.113.1")).err(), Some(Refusal::Address));
+        let local = [(); 2].map(|()| connections.take(address("127.0.0.1")).ok());
+        assert_eq!(connections.take(address("203.0.113.2")).err(), Some(Refusal::Node));
+        drop((first, local));
+        assert_eq!(connections.open(), 0);
+        assert!(connections.take(address("203.0.113.1")).is_ok());
+    }
+}

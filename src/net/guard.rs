@@ -1,0 +1,160 @@
+//! Stands between the socket and the WebSocket codec: reads frame headers as they pass, so that an
+//! oversized frame ends the connection before it is gathered, and stops reading while the session's
+//! window is full. It changes no byte.
+
+use std::{
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use actix_web::{error::PayloadError, web::Bytes};
+use futures_util::Stream;
+
+use crate::session::Window;
+
+/// Wraps the payload of a connection.
+pub struct Guard<S> {
+    payload: S,
+    window: Window,
+    frames: Frames,
+    oversized: Oversized,
+}
+
+/// Tells the session why its stream ended: a frame was announced that is too large.
+#[derive(Clone, Default)]
+pub struct Oversized(Rc<Cell<bool>>);
+
+impl Oversized {
+    pub fn is_set(&self) -> bool {
+        self.0.get()
+    }
+}
+
+impl<S> Guard<S> {
+    pub fn new(payload: S, window: Window, max_frame: usize) -> (Self, Oversized) {
+        let oversized = Oversized::default();
+        let frames = Frames::new(max_frame as u64);
+        (Self { payload, window, frames, oversized: oversized.clone() }, oversized)
+    }
+}
+
+impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Guard<S> {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.oversized.is_set() {
+            return Poll::Ready(None);
+        }
+        if !this.window.poll_open(cx) {
+            return Poll::Pending;
+        }
+        let next = Pin::new(&mut this.payload).poll_next(cx);
+        if let Poll::Ready(Some(Ok(bytes))) = &next
+            && !this.frames.pass(bytes)
+        {
+            this.oversized.0.set(true);
+            return Poll::Ready(Some(Err(PayloadError::Overflow)));
+        }
+        next
+    }
+}
+
+/// Follows the frames through a stream of bytes (RFC 6455, section 5.2).
+struct Frames {
+    max: u64,
+    /// The header so far; empty inside a payload.
+    header: [u8; Self::HEADER],
+    have: usize,
+    /// What is left of the payload.
+    payload: u64,
+}
+
+impl Frames {
+    /// Two bytes, and up to eight of length. The mask is counted to the payload.
+    const HEADER: usize = 10;
+    const MASK: u64 = 4;
+
+    fn new(max: u64) -> Self {
+        Self { max, header: [0; Self::HEADER], have: 0, payload: 0 }
+    }
+
+    /// `false` when a frame is announced that is longer than allowed.
+    fn pass(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            if self.payload > 0 {
+                let skipped = self.payload.min(bytes.len() as u64);
+                self.payload -= skipped;
+                bytes = &bytes[skipped as usize..];
+                continue;
+            }
+            self.header[self.have] = bytes[0];
+            self.have += 1;
+            bytes = &bytes[1..];
+            if let Some(len) = self.length() {
+                if len > self.max {
+                    return false;
+                }
+                let mask = if self.header[1] & 0x80 == 0 { 0 } else { Self::MASK };
+                self.payload = len + mask;
+                self.have = 0;
+            }
+        }
+        true
+    }
+
+    /// Length of the payload, once enough of the header is there.
+    fn length(&self) -> Option<u64> {
+        let have = &self.header[..self.have];
+        match have.get(1)? & 0x7f {
+            126 => Some(u16::from_be_bytes(have.get(2..4)?.try_into().ok()?).into()),
+            127 => Some(u64::from_be_bytes(have.get(2..10)?.try_into().ok()?)),
+            len => Some(len.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(len: u64, masked: bool) -> Vec<u8> {
+        let mask = if masked { 0x80 } else { 0 };
+        let mut frame = vec![0x81];
+        match len {
+            0..=125 => frame.push(mask | len as u8),
+            126..=0xffff => {
+                frame.push(mask | 126);
+                frame.extend((len as u16).to_be_bytes());
+            }
+            _ => {
+                frame.push(mask | 127);
+                frame.extend(len.to_be_bytes());
+            }
+        }
+        frame.extend(vec![0xff; len as usize + if masked { 4 } else { 0 }]);
+        frame
+    }
+
+    #[test]
+    fn follows_frames_however_they_are_cut() {
+        let lens = [0, 1, 125, 126, 300, 65_535, 65_536, 70_000];
+        let stream: Vec<u8> = lens.iter().flat_map(|&len| frame(len, len % 2 == 0)).collect();
+        for cut in [1, 2, 3, 7, 1000, stream.len()] {
+            let mut frames = Frames::new(70_000);
+            assert!(stream.chunks(cut).all(|chunk| frames.pass(chunk)), "{cut}");
+            let mut frames = Frames::new(69_999);
+            assert!(!stream.chunks(cut).all(|chunk| frames.pass(chunk)), "{cut}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_announced_before_it_comes() {
+        let mut frames = Frames::new(1_000);
+        let announced = [0x82, 0xff, 0, 0, 0, 16, 0, 0, 0, 0];
+        assert!(frames.pass(&announced[..9]));
+        assert!(!frames.pass(&announced[9..]));
+    }
+}

@@ -1,0 +1,19 @@
+//! HTTP and WebSocket: accepts connections, bounds them, describes the relay, reports to operators.
+//!
+//! Knows nothing of what sessions say.
+
+mod connections;
+mod descriptors;
+mod guard;
+mod info;
+mod ops;
+mod server;
+mod socket;
+
+pub use self::{
+    connections::{Connections, Permit},
+    descriptors::{Descriptors, raise_descriptor_limit},
+    ops::{Readiness, serve as serve_ops},
+    server::{Server, serve},
+    socket::{Incoming, SocketContext},
+};

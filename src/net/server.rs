@@ -1,0 +1,214 @@
+//! The listener for clients: one route, three faces (WebSocket, NIP-11, a word for browsers).
+
+use std::{
+    any::Any,
+    net::{IpAddr, SocketAddr, TcpListener},
+    os::fd::{AsRawFd, RawFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::{Actor, Addr};
+use actix_web::{
+    App, Error, HttpRequest, HttpResponse, HttpServer,
+    dev::{Extensions, ServerHandle},
+    http::{Method, header},
+    rt::net::TcpStream,
+    web::{self, Data, Payload},
+};
+use ipnet::IpNet;
+use socket2::SockRef;
+
+use super::{
+    connections::{Connections, Refusal},
+    info,
+    socket::upgrade,
+};
+use crate::{
+    route::{Link, Routers, SessionId, SubscriptionRouter},
+    session::{Outbox, Shared, Socket, Window},
+};
+
+/// A running server.
+pub struct Server {
+    pub handle: ServerHandle,
+    pub address: SocketAddr,
+}
+
+/// What the handlers of one worker thread have.
+struct Worker {
+    router: Addr<SubscriptionRouter>,
+    node: Arc<NodeWide>,
+}
+
+struct NodeWide {
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+    /// NIP-11.
+    document: String,
+    last_session: AtomicU64,
+}
+
+/// What is noted of a socket when it is accepted.
+#[derive(Clone, Copy)]
+struct Descriptor(RawFd);
+
+/// Serves clients until the handle stops it. Every worker gets a router of its own.
+///
+/// # Errors
+/// When the listener can not be used.
+pub fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    routers: Routers,
+    connections: Arc<Connections>,
+) -> std::io::Result<Server> {
+    /// Sockets that a worker holds beyond our own bound, to be answered 503. actix stops accepting
+    /// silently at its bound.
+    const REFUSED: usize = 1_024;
+
+    let address = listener.local_addr()?;
+    let config = &shared.config;
+    let workers = match config.general.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    let handshake = Duration::from_secs(config.session.handshake_seconds);
+    let unacknowledged = Duration::from_secs(config.session.unacknowledged_seconds);
+    let max_connections = config.limits.max_connections.saturating_add(REFUSED);
+    let path = shared.url.as_ref().map(|url| url.path().to_owned()).unwrap_or_default();
+    let node = Arc::new(NodeWide {
+        document: info::document(config),
+        shared: Arc::clone(&shared),
+        connections,
+        last_session: AtomicU64::new(0),
+    });
+    let server = HttpServer::new(move || {
+        let (shared, node) = (Arc::clone(&shared), Arc::clone(&node));
+        let routed = shared.store.head();
+        let router =
+            SubscriptionRouter::new(&shared.config.session, routed, Arc::clone(&shared.metrics)).start();
+        routers.add(router.clone());
+        let app = App::new().app_data(Data::new(Worker { router, node })).route("/", web::route().to(root));
+        // A proxy may hand the path of the public URL on.
+        match path.as_str() {
+            "" | "/" => app,
+            path => app.route(path, web::route().to(root)),
+        }
+    })
+    .workers(workers)
+    .max_connections(max_connections)
+    .client_request_timeout(handshake)
+    .tcp_nodelay(true)
+    .disable_signals()
+    .on_connect(move |connection, data| note_connection(connection, data, unacknowledged))
+    .listen(listener)?
+    .run();
+    let handle = server.handle();
+    actix::spawn(server);
+    Ok(Server { handle, address })
+}
+
+fn note_connection(connection: &dyn Any, data: &mut Extensions, unacknowledged: Duration) {
+    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
+    // The kernel ends a connection whose client takes nothing; without it, only the lag bound does.
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(unacknowledged));
+    data.insert(Descriptor(stream.as_raw_fd()));
+}
+
+async fn root(request: HttpRequest, payload: Payload, worker: Data<Worker>) -> Result<HttpResponse, Error> {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if header(header::UPGRADE).eq_ignore_ascii_case("websocket") {
+        return connect(&request, payload, &worker);
+    }
+    let mut response = match *request.method() {
+        Method::OPTIONS => HttpResponse::NoContent(),
+        Method::GET | Method::HEAD => HttpResponse::Ok(),
+        _ => HttpResponse::MethodNotAllowed(),
+    };
+    response
+        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "*"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS"));
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(response.finish());
+    }
+    if header(header::ACCEPT).contains("application/nostr+json") {
+        response.insert_header((header::CONTENT_TYPE, "application/nostr+json"));
+        return Ok(response.body(worker.node.document.clone()));
+    }
+    response.insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"));
+    Ok(response.body("This is a Nostr relay. Point a Nostr client at this address, with ws:// or wss://.\n"))
+}
+
+fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<HttpResponse, Error> {
+    let node = &worker.node;
+    let (Some(peer), Some(&Descriptor(fd))) = (request.peer_addr(), request.conn_data::<Descriptor>()) else {
+        return Ok(HttpResponse::InternalServerError().finish());
+    };
+    let config = &node.shared.config;
+    let address = client_address(peer.ip(), request, &config.general.trusted_proxy);
+    let permit = match node.connections.take(address) {
+        Ok(permit) => permit,
+        Err(refusal) => {
+            node.shared.metrics.refused.inc();
+            let mut response = match refusal {
+                Refusal::Node => HttpResponse::ServiceUnavailable(),
+                Refusal::Address => HttpResponse::TooManyRequests(),
+            };
+            return Ok(response.force_close().insert_header((header::RETRY_AFTER, "10")).finish());
+        }
+    };
+    let id: SessionId = node.last_session.fetch_add(1, Ordering::Relaxed) + 1;
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let socket = Socket {
+        id,
+        address,
+        host: host.to_owned(),
+        link: Arc::new(Link::new(fd)),
+        outbox: Outbox::default(),
+        window: Window::new(config.session.window),
+        permit,
+    };
+    upgrade(request, payload, Arc::clone(&node.shared), worker.router.clone(), socket)
+}
+
+/// Whose connection it is: the peer's, or, if that is a proxy we trust, the last address in
+/// X-Forwarded-For that is none.
+fn client_address(peer: IpAddr, request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(&address.to_canonical()));
+    if !is_trusted(&peer) {
+        return peer;
+    }
+    let forwarded =
+        request.headers().get_all(header::X_FORWARDED_FOR).filter_map(|value| value.to_str().ok());
+    let addresses = forwarded.flat_map(|value| value.split(','));
+    let addresses: Vec<IpAddr> = addresses.filter_map(|text| text.trim().parse().ok()).collect();
+    addresses.into_iter().rev().find(|address| !is_trusted(address)).unwrap_or(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn forwarded_addresses_count_from_trusted_proxies_only() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let request = TestRequest::get()
+            .insert_header(("X-Forwarded-For", "198.51.100.1, 203.0.113.9, 10.0.0.2"))
+            .to_http_request();
+        for (peer, expected) in
+            [("10.0.0.1", "203.0.113.9"), ("::ffff:10.0.0.1", "203.0.113.9"), ("192.0.2.1", "192.0.2.1")]
+        {
+            assert_eq!(client_address(address(peer), &request, &trusted), address(expected));
+        }
+        let bare = TestRequest::get().to_http_request();
+        assert_eq!(client_address(address("10.0.0.1"), &bare, &trusted), address("10.0.0.1"));
+    }
+}

@@ -1,0 +1,146 @@
+//! A node: wires the parts together, runs them, and shuts them down in order.
+
+use std::{future::Future, net::TcpListener, sync::Arc, time::Duration};
+
+use actix::{Actor, Arbiter};
+use anyhow::Context;
+use tokio::time::timeout;
+use tracing::{info, warn};
+use url::Url;
+
+use crate::{
+    config::Config,
+    ingest::{Admission, Policy},
+    net::{Connections, Descriptors, Readiness, serve, serve_ops},
+    persist::{self, Budget, Flush, Persister},
+    route::{Drain, Routers},
+    session::{Rates, Shared},
+    store::{
+        Store,
+        lmdb::{Access, Lmdb},
+    },
+    telemetry::Metrics,
+};
+
+/// The sockets that a node listens on, bound by whoever starts it.
+pub struct Listeners {
+    pub clients: TcpListener,
+    pub operators: TcpListener,
+}
+
+impl Listeners {
+    /// Binds the addresses of the configuration.
+    ///
+    /// # Errors
+    /// Says which address, and what to do.
+    pub fn bind(config: &Config) -> anyhow::Result<Self> {
+        let bind = |address, flag: &str| {
+            TcpListener::bind(address)
+                .with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
+        };
+        Ok(Self {
+            clients: bind(config.general.listen, "--listen")?,
+            operators: bind(config.general.ops_listen, "--ops-listen")?,
+        })
+    }
+}
+
+/// Runs a node on the embedded store until `shutdown` resolves. Must be called in an actix system.
+///
+/// # Errors
+/// When the node can not start.
+pub async fn run(
+    mut config: Config,
+    listeners: Listeners,
+    descriptors: Descriptors,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let node_id = node_id(&config);
+    let metrics = Arc::new(Metrics::new(&node_id));
+    config.limits.max_connections = config.limits.max_connections.min(descriptors.sockets);
+    info!(
+        node = node_id,
+        file_descriptors = descriptors.limit,
+        max_connections = config.limits.max_connections,
+        "starting"
+    );
+    let store: Arc<dyn Store> = Arc::new(Lmdb::open(&config.general.data, &config.store, Access::Exclusive)?);
+    let url = match config.general.url.as_str() {
+        "" => None,
+        url => Some(Url::parse(url).with_context(|| format!("url {url:?} is not valid"))?),
+    };
+    let admission = Arc::new(Admission::new(
+        Policy::new(&config.limits, url.clone()),
+        config.persister.recent_ids,
+        config.persister.hot_authors,
+    ));
+    let routers = Routers::default();
+    let parts = persist::Parts {
+        store: Arc::clone(&store),
+        admission: Arc::clone(&admission),
+        routers: routers.clone(),
+        bus: None,
+        metrics: Arc::clone(&metrics),
+    };
+    let sweep_every = Duration::from_secs(config.store.sweep_seconds.max(1));
+    let persister_config = config.persister.clone();
+    let arbiter = Arbiter::new();
+    let persister = Persister::start_in_arbiter(&arbiter.handle(), move |_| {
+        Persister::new(parts, persister_config, sweep_every)
+    });
+    let drain = Duration::from_secs(config.general.drain_seconds);
+    let connections =
+        Connections::new(config.limits.max_connections, config.limits.max_connections_per_address);
+    let shared = Arc::new(Shared {
+        budget: Budget::new(config.persister.queue, config.persister.queue_bytes),
+        rates: Rates::new(config.rate.clone()),
+        config,
+        url,
+        store: Arc::clone(&store),
+        admission,
+        persister: persister.clone(),
+        metrics: Arc::clone(&metrics),
+    });
+    let readiness = Readiness::default();
+    let operators = listeners.operators.local_addr().context("the operators' listener")?;
+    let ops =
+        serve_ops(listeners.operators, readiness.clone(), metrics).context("the operators' listener")?;
+    let server = serve(listeners.clients, Arc::clone(&shared), routers.clone(), Arc::clone(&connections))
+        .context("the clients' listener")?;
+    readiness.set(true);
+    info!(address = %server.address, operators = %operators, "listening");
+
+    shutdown.await;
+
+    info!(connections = connections.open(), "shutting down");
+    readiness.set(false);
+    server.handle.pause().await;
+    // Half of the time for what is in flight, the other half for the sockets; each ends early.
+    if timeout(drain / 2, persister.send(Flush)).await.is_err() {
+        warn!("events were still waiting to be stored; their publishers have no OK");
+    }
+    for router in routers.all() {
+        // A router that is gone has no sessions.
+        let _ = router.send(Drain { spread: drain / 2 }).await;
+    }
+    let closed = async {
+        while connections.open() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if timeout(drain / 2 + Duration::from_millis(500), closed).await.is_err() {
+        warn!(connections = connections.open(), "clients that did not close in time are cut off");
+    }
+    server.handle.stop(false).await;
+    ops.stop(false).await;
+    arbiter.stop();
+    info!("stopped");
+    Ok(())
+}
+
+fn node_id(config: &Config) -> String {
+    match config.general.node_id.as_str() {
+        "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        id => id.to_owned(),
+    }
+}

@@ -1,0 +1,356 @@
+//! The persister: an actor that takes everything that arrived while the last batch was being
+//! written as the next batch. No timer, so no delay when there is little to do.
+//!
+//! It answers the publishers, and hands what was stored to the routers in the order of the commits.
+
+mod budget;
+mod dispatch;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
+};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+pub use self::budget::{Budget, Permit};
+use self::dispatch::Dispatch;
+use crate::{
+    clock, config,
+    ingest::Admission,
+    protocol::{Event, EventId, Reason},
+    route::{Routers, SessionId, bus::Bus},
+    session::Session,
+    store::{Outcome, Store, StoreError, Written as Batch},
+    telemetry::Metrics,
+};
+
+/// An event to be stored, or, if ephemeral, only to be routed; and who is to be answered.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Write {
+    pub event: Arc<Event>,
+    pub ephemeral: bool,
+    pub from: Publisher,
+    pub permit: Permit,
+}
+
+/// A session that waits for an answer.
+#[derive(Clone)]
+pub struct Publisher {
+    pub id: SessionId,
+    pub session: Addr<Session>,
+}
+
+/// What became of events of one session: one message a batch.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Written(pub Vec<(EventId, Answer)>);
+
+/// The answer to an event.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    Outcome(Outcome),
+    /// It is ephemeral, and was handed to whoever wanted it.
+    Routed,
+    /// It is not known to be stored.
+    Failed(Reason),
+}
+
+/// Resolves when everything that waited is stored and routed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Flush;
+
+/// What a persister works with.
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub admission: Arc<Admission>,
+    pub routers: Routers,
+    pub bus: Option<Arc<dyn Bus>>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Writes batches. One a node, on a thread of its own.
+pub struct Persister {
+    parts: Parts,
+    config: config::Persister,
+    sweep_every: Duration,
+    dispatch: Option<mpsc::Sender<Dispatch>>,
+    waiting: VecDeque<Waiting>,
+    /// The batch that the store is writing.
+    writing: Vec<Waiting>,
+    /// Whether the store is at work for this actor.
+    busy: bool,
+    sweep_due: bool,
+    /// Whether the last sweep left something, which is due after the next batch.
+    sweep_after_batch: bool,
+    flushes: Vec<oneshot::Sender<()>>,
+}
+
+struct Waiting {
+    event: Arc<Event>,
+    /// `None` once it was answered, at the deadline.
+    from: Option<Publisher>,
+    since: Instant,
+    _permit: Permit,
+}
+
+/// Answers, gathered by session.
+#[derive(Default)]
+struct Answers(HashMap<SessionId, (Addr<Session>, Written)>);
+
+impl Persister {
+    pub fn new(parts: Parts, config: config::Persister, sweep_every: Duration) -> Self {
+        Self {
+            parts,
+            config,
+            sweep_every,
+            dispatch: None,
+            waiting: VecDeque::new(),
+            writing: Vec::new(),
+            busy: false,
+            sweep_due: true,
+            sweep_after_batch: false,
+            flushes: Vec::new(),
+        }
+    }
+
+    /// Gives the store its next work, if it has none.
+    fn next(&mut self, ctx: &mut Context<Self>) {
+        if self.busy {
+            return;
+        }
+        if self.sweep_due {
+            self.sweep(ctx);
+        } else if !self.waiting.is_empty() {
+            self.sweep_due = std::mem::take(&mut self.sweep_after_batch);
+            self.write(ctx);
+        } else if std::mem::take(&mut self.sweep_after_batch) {
+            self.sweep(ctx);
+        } else {
+            for flush in self.flushes.drain(..) {
+                // Whoever waited may be gone.
+                let _ = flush.send(());
+            }
+        }
+    }
+
+    fn take_batch(&mut self) -> Vec<Waiting> {
+        let mut bytes = 0;
+        let fitting = self.waiting.iter().take(self.config.max_batch).take_while(|waiting| {
+            bytes += waiting.event.json().len();
+            bytes <= self.config.max_batch_bytes
+        });
+        let count = fitting.count().max(1).min(self.waiting.len());
+        self.waiting.drain(..count).collect()
+    }
+
+    fn write(&mut self, ctx: &mut Context<Self>) {
+        self.busy = true;
+        self.writing = self.take_batch();
+        self.parts.metrics.batch.observe(self.writing.len() as f64);
+        let events: Arc<[Arc<Event>]> = self.writing.iter().map(|w| Arc::clone(&w.event)).collect();
+        let store = Arc::clone(&self.parts.store);
+        let metrics = Arc::clone(&self.parts.metrics);
+        let dispatch = self.dispatch.clone();
+        let work = async move {
+            // A place in the queue to the routers first, so that this actor never has more than one
+            // batch that it can not hand on.
+            let place = match dispatch {
+                Some(dispatch) => dispatch.reserve_owned().await.ok(),
+                None => None,
+            };
+            let begun = Instant::now();
+            let result = store.write(events, clock::now()).await;
+            metrics.write.observe(begun.elapsed().as_secs_f64());
+            (place, result)
+        };
+        ctx.spawn(work.into_actor(self).map(|(place, result), this, ctx| {
+            this.written(place, result);
+            this.busy = false;
+            this.next(ctx);
+        }));
+    }
+
+    fn written(&mut self, place: Option<mpsc::OwnedPermit<Dispatch>>, result: Result<Batch, StoreError>) {
+        let batch = std::mem::take(&mut self.writing);
+        let mut answers = Answers::default();
+        match result {
+            Ok(Batch { outcomes, head, removed }) => {
+                let mut stored = Vec::new();
+                for (waiting, outcome) in batch.into_iter().zip(outcomes) {
+                    answers.add(waiting.from, waiting.event.id(), Answer::Outcome(outcome));
+                    if outcome == Outcome::Stored {
+                        stored.push(waiting.event);
+                    }
+                }
+                self.parts.admission.recent.update(stored.iter().map(|event| event.id()), &removed);
+                // A request to vanish leaves work behind.
+                self.sweep_due |= removed.many;
+                answers.send();
+                if let (Some(place), false) = (place, stored.is_empty()) {
+                    place.send(Dispatch { events: stored, position: Some(head), done: None });
+                }
+            }
+            Err(error) => {
+                self.parts.metrics.store_errors.inc();
+                error!(events = batch.len(), "could not write: {}", error.detail());
+                for waiting in batch {
+                    let reason = Reason::error(error.to_string());
+                    answers.add(waiting.from, waiting.event.id(), Answer::Failed(reason));
+                }
+                answers.send();
+            }
+        }
+    }
+
+    fn sweep(&mut self, ctx: &mut Context<Self>) {
+        self.busy = true;
+        self.sweep_due = false;
+        let store = Arc::clone(&self.parts.store);
+        let work = async move { store.maintain(clock::now()).await };
+        ctx.spawn(work.into_actor(self).map(|result, this, ctx| {
+            match result {
+                // In turn with the batches, so that neither waits long for the other.
+                Ok(true) => this.sweep_after_batch = true,
+                Ok(false) => {}
+                Err(error) => {
+                    this.parts.metrics.store_errors.inc();
+                    warn!("could not remove what has expired: {}", error.detail());
+                }
+            }
+            this.busy = false;
+            this.next(ctx);
+        }));
+    }
+
+    /// Routes an ephemeral event: no store, no batch.
+    fn route(&mut self, write: Write, ctx: &mut Context<Self>) {
+        let Write { event, from, permit, .. } = write;
+        let id = event.id();
+        let dispatch = self.dispatch.clone();
+        let work = async move {
+            let (done, routed) = oneshot::channel();
+            if let Some(dispatch) = dispatch {
+                let events = vec![event];
+                // Fails only when the task is gone, and then the answer below says so.
+                let _ = dispatch.send(Dispatch { events, position: None, done: Some(done) }).await;
+            }
+            let routed = routed.await.is_ok();
+            drop(permit);
+            routed
+        };
+        ctx.spawn(work.into_actor(self).map(move |routed, this, _| {
+            let answer = match routed {
+                true => Answer::Routed,
+                false => Answer::Failed(Reason::error("the relay is shutting down")),
+            };
+            if routed {
+                // So that a copy is not delivered a second time.
+                this.parts.admission.recent.update([id], &Default::default());
+            }
+            let mut answers = Answers::default();
+            answers.add(Some(from), id, answer);
+            answers.send();
+        }));
+    }
+
+    /// Answers what has waited for too long. It may be stored all the same, and is routed then.
+    fn check_deadline(&mut self) {
+        let deadline = Duration::from_millis(self.config.deadline_ms);
+        let mut answers = Answers::default();
+        for waiting in self.writing.iter_mut().chain(&mut self.waiting) {
+            if waiting.since.elapsed() >= deadline {
+                let reason = Reason::error("the store did not answer in time; try again");
+                answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason));
+            }
+        }
+        answers.send();
+    }
+}
+
+impl Answers {
+    fn add(&mut self, to: Option<Publisher>, id: EventId, answer: Answer) {
+        let Some(Publisher { id: session_id, session }) = to else { return };
+        self.0.entry(session_id).or_insert_with(|| (session, Written(Vec::new()))).1.0.push((id, answer));
+    }
+
+    fn send(self) {
+        for (session, answers) in self.0.into_values() {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "at most one for each place in the session's window"
+            )]
+            session.do_send(answers);
+        }
+    }
+}
+
+impl Actor for Persister {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        /// How often in a deadline the waiting are looked at.
+        const CHECKS: u64 = 4;
+        // Everything in the mailbox holds a permit.
+        ctx.set_mailbox_capacity(self.config.queue);
+        let (routers, bus) = (self.parts.routers.clone(), self.parts.bus.clone());
+        self.dispatch = Some(dispatch::start(routers, bus, self.config.route_batch));
+        let check = Duration::from_millis((self.config.deadline_ms / CHECKS).max(1));
+        ctx.run_interval(check, |this, _| this.check_deadline());
+        ctx.run_interval(self.sweep_every, |this, ctx| {
+            this.sweep_due = true;
+            this.next(ctx);
+        });
+        self.next(ctx);
+    }
+}
+
+impl Handler<Write> for Persister {
+    type Result = ();
+
+    fn handle(&mut self, write: Write, ctx: &mut Self::Context) {
+        if write.ephemeral {
+            self.route(write, ctx);
+            return;
+        }
+        let Write { event, from, permit, .. } = write;
+        self.waiting.push_back(Waiting { event, from: Some(from), since: Instant::now(), _permit: permit });
+        if !self.busy {
+            // Not at once: what else is in the mailbox belongs to the same batch.
+            self.busy = true;
+            let yielded = async { tokio::task::yield_now().await };
+            ctx.spawn(yielded.into_actor(self).map(|(), this, ctx| {
+                this.busy = false;
+                this.next(ctx);
+            }));
+        }
+    }
+}
+
+impl Handler<Flush> for Persister {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) -> Self::Result {
+        let (stored, when_stored) = oneshot::channel();
+        self.flushes.push(stored);
+        self.next(ctx);
+        let dispatch = self.dispatch.clone();
+        Box::pin(async move {
+            // Either may be gone only when there is nothing left to wait for.
+            let _ = when_stored.await;
+            let (done, when_routed) = oneshot::channel();
+            if let Some(dispatch) = dispatch {
+                let _ =
+                    dispatch.send(Dispatch { events: Vec::new(), position: None, done: Some(done) }).await;
+                let _ = when_routed.await;
+            }
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! The way between nodes. One node alone has none.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::key::RoutingKey;
+use crate::protocol::Event;
+
+/// Carries events to the other nodes that asked for one of their keys, and theirs to this node's
+/// routers (which an implementation is given when it is made). Delivery to local sessions never
+/// goes through it, and never waits for it.
+pub trait Bus: Send + Sync + 'static {
+    /// Publishes a batch that is committed. Resolves when the bus has taken it over; it is then the
+    /// bus that makes good for a lost connection.
+    fn publish(&self, batch: Arc<[Arc<Event>]>) -> BoxFuture<'_, ()>;
+
+    /// Resolves when every key is subscribed and acknowledged: from then on no event that carries
+    /// one of them is missed. Counted: the same key may be asked for several times.
+    ///
+    /// # Errors
+    /// When the acknowledgement does not come in time. The interest stays.
+    fn subscribe(&self, keys: Vec<RoutingKey>) -> BoxFuture<'_, Result<(), BusError>>;
+
+    /// Takes back one count of each key. The bus may keep them a little longer.
+    fn unsubscribe(&self, keys: Vec<RoutingKey>);
+}
+
+/// Why keys are not known to be subscribed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    #[error("the bus did not acknowledge in time")]
+    Timeout,
+}

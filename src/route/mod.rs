@@ -1,0 +1,282 @@
+//! From events to the sessions that want them.
+//!
+//! One [`SubscriptionRouter`] a worker thread holds the subscriptions of that thread's sessions, so
+//! that delivery stays on it. It never touches a socket, but for shutting down that of a client that
+//! does not read: such a session is not polled any more and can not do it itself.
+
+pub mod bus;
+pub mod index;
+pub mod key;
+mod link;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use actix::{Actor, Addr, Context, Handler, Message, dev::ToEnvelope};
+use smallvec::SmallVec;
+use tracing::debug;
+
+use self::index::{Index, Slot};
+pub use self::link::Link;
+use crate::{
+    config,
+    protocol::{Event, Filter},
+    session::Session,
+    store::Position,
+    telemetry::Metrics,
+};
+
+/// Names a session on its node.
+pub type SessionId = u64;
+
+/// Names a subscription of a session; never used twice, so that a message about one that was
+/// replaced is recognised.
+pub type Generation = u32;
+
+/// Routes events to the sessions of one worker thread.
+pub struct SubscriptionRouter {
+    index: Index<(SessionId, Generation)>,
+    sessions: HashMap<SessionId, Member, foldhash::fast::RandomState>,
+    /// Every event up to here has been handed to the sessions that wanted it then.
+    routed: Position,
+    max_lag_bytes: usize,
+    metrics: Arc<Metrics>,
+}
+
+struct Member {
+    session: Addr<Session>,
+    link: Arc<Link>,
+    subscriptions: SmallVec<[(Generation, Slot); 1]>,
+    /// Gathered while a batch is routed; sent as one message.
+    pending: Vec<(Generation, Arc<Event>)>,
+    pending_bytes: usize,
+}
+
+/// The routers of all workers.
+#[derive(Clone, Default)]
+pub struct Routers(Arc<RwLock<Vec<Addr<SubscriptionRouter>>>>);
+
+impl Routers {
+    /// A worker has started. A router whose worker died is forgotten.
+    pub fn add(&self, router: Addr<SubscriptionRouter>) {
+        let mut routers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        routers.retain(|router| router.connected());
+        routers.push(router);
+    }
+
+    pub fn all(&self) -> Vec<Addr<SubscriptionRouter>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A session begins.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Join {
+    pub id: SessionId,
+    pub session: Addr<Session>,
+    pub link: Arc<Link>,
+}
+
+/// A session ends, with all its subscriptions.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Leave(pub SessionId);
+
+/// A subscription begins. The answer is the position up to which events had been routed: what comes
+/// after it reaches the session live, what came before it is in the store.
+#[derive(Message)]
+#[rtype(result = "Position")]
+pub struct Subscribe {
+    pub session: SessionId,
+    pub generation: Generation,
+    pub filters: Box<[Filter]>,
+}
+
+/// A subscription ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Unsubscribe {
+    pub session: SessionId,
+    pub generation: Generation,
+}
+
+/// Committed (or ephemeral) events for whoever wants them.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub struct Route {
+    pub events: Arc<[Arc<Event>]>,
+    /// Where the store stood when the last of them was committed; `None` for ephemeral ones.
+    pub position: Option<Position>,
+}
+
+/// What one session gets of a batch: one message, however many events.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Deliver {
+    pub events: Vec<(Generation, Arc<Event>)>,
+    pub position: Option<Position>,
+    /// Bytes of all events, taken off [`Link::lag_bytes`] when the session has handled them.
+    pub bytes: usize,
+}
+
+/// The node shuts down: every session is closed at a moment of its own within `spread`.
+#[derive(Message, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct Drain {
+    pub spread: std::time::Duration,
+}
+
+impl SubscriptionRouter {
+    pub fn new(config: &config::Session, routed: Position, metrics: Arc<Metrics>) -> Self {
+        Self {
+            index: Index::default(),
+            sessions: HashMap::default(),
+            routed,
+            max_lag_bytes: config.max_lag_bytes,
+            metrics,
+        }
+    }
+
+    fn unsubscribe(&mut self, session: SessionId, generation: Generation) {
+        let Some(member) = self.sessions.get_mut(&session) else { return };
+        if let Some(at) = member.subscriptions.iter().position(|(other, _)| *other == generation) {
+            let (_, slot) = member.subscriptions.swap_remove(at);
+            self.index.remove(slot);
+            self.metrics.subscriptions.dec();
+        }
+    }
+
+    fn leave(&mut self, session: SessionId) {
+        let Some(member) = self.sessions.remove(&session) else { return };
+        self.metrics.subscriptions.dec_by(member.subscriptions.len() as i64);
+        for (_, slot) in member.subscriptions {
+            self.index.remove(slot);
+        }
+    }
+
+    /// Ends a session whose client does not read.
+    fn evict(&mut self, session: SessionId) {
+        if let Some(member) = self.sessions.get(&session) {
+            debug!(session, "evicted: the client does not read");
+            self.metrics.evictions.inc();
+            member.link.shut_down();
+        }
+        self.leave(session);
+    }
+}
+
+impl Actor for SubscriptionRouter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        /// Messages that may wait for a router. Those who find it full wait: see the table of
+        /// messages in ARCHITECTURE.md.
+        const MAILBOX: usize = 1_024;
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+impl Handler<Join> for SubscriptionRouter {
+    type Result = ();
+
+    fn handle(&mut self, Join { id, session, link }: Join, _: &mut Self::Context) {
+        let member =
+            Member { session, link, subscriptions: SmallVec::new(), pending: Vec::new(), pending_bytes: 0 };
+        self.sessions.insert(id, member);
+    }
+}
+
+impl Handler<Leave> for SubscriptionRouter {
+    type Result = ();
+
+    fn handle(&mut self, Leave(session): Leave, _: &mut Self::Context) {
+        self.leave(session);
+    }
+}
+
+impl Handler<Subscribe> for SubscriptionRouter {
+    type Result = actix::MessageResult<Subscribe>;
+
+    fn handle(&mut self, message: Subscribe, _: &mut Self::Context) -> Self::Result {
+        let Subscribe { session, generation, filters } = message;
+        // A session that has left (or was evicted) has nobody to deliver to.
+        if let Some(member) = self.sessions.get_mut(&session) {
+            let slot = self.index.insert((session, generation), filters);
+            member.subscriptions.push((generation, slot));
+            self.metrics.subscriptions.inc();
+        }
+        actix::MessageResult(self.routed)
+    }
+}
+
+impl Handler<Unsubscribe> for SubscriptionRouter {
+    type Result = ();
+
+    fn handle(&mut self, message: Unsubscribe, _: &mut Self::Context) {
+        self.unsubscribe(message.session, message.generation);
+    }
+}
+
+impl Handler<Route> for SubscriptionRouter {
+    type Result = ();
+
+    fn handle(&mut self, Route { events, position }: Route, _: &mut Self::Context) {
+        let Self { index, sessions, .. } = self;
+        let mut touched = Vec::new();
+        for event in &*events {
+            index.matches(event, |&(session, generation)| {
+                let Some(member) = sessions.get_mut(&session) else { return };
+                if member.pending.is_empty() {
+                    touched.push(session);
+                }
+                member.pending_bytes += event.json().len();
+                member.pending.push((generation, Arc::clone(event)));
+            });
+        }
+        if let Some(position) = position {
+            self.routed = self.routed.max(position);
+        }
+        let mut delivered = 0;
+        for session in touched {
+            let Some(member) = self.sessions.get_mut(&session) else { continue };
+            let events = std::mem::take(&mut member.pending);
+            let bytes = std::mem::take(&mut member.pending_bytes);
+            delivered += events.len() as u64;
+            let lag = member.link.lag(bytes);
+            let sent = member.session.try_send(Deliver { events, position, bytes });
+            if lag > self.max_lag_bytes || sent.is_err() {
+                self.evict(session);
+            }
+        }
+        self.metrics.deliveries.inc_by(delivered);
+    }
+}
+
+impl Handler<Drain> for SubscriptionRouter {
+    type Result = ();
+
+    fn handle(&mut self, Drain { spread }: Drain, _: &mut Self::Context) {
+        let count = self.sessions.len().max(1) as u32;
+        for (nth, (&id, member)) in (0u32..).zip(&self.sessions) {
+            let after = spread * nth / count;
+            // A session that can not even take this does not read: its socket goes with the process.
+            if tell(&member.session, crate::session::GoAway { after }).is_err() {
+                debug!(session = id, "could not be asked to close");
+            }
+        }
+    }
+}
+
+/// `try_send` with the message's type spelt out once.
+fn tell<M>(session: &Addr<Session>, message: M) -> Result<(), actix::prelude::SendError<M>>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+    Session: Handler<M>,
+    <Session as Actor>::Context: ToEnvelope<Session, M>,
+{
+    session.try_send(message)
+}

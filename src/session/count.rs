@@ -1,0 +1,64 @@
+//! COUNT: how many events match (NIP-45).
+
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, AsyncContext, WrapFuture};
+use tracing::error;
+
+use super::{
+    Context, Session,
+    query::{Work, query},
+};
+use crate::{
+    protocol::{Filter, Reason, RelayMessage, hll::HyperLogLog},
+    store::{Counted, Query},
+};
+
+impl Session {
+    pub(super) fn count(&mut self, id: &str, filters: Vec<Filter>, ctx: &mut Context) {
+        if let Err(reason) = self.check_filters(&filters).and_then(|()| self.check_waiting_counts()) {
+            return self.refuse_count(id, &reason);
+        }
+        let query = query(&filters, &self.shared.config, self.auth.keys());
+        self.work.push_back(Work::Count(id.into(), Arc::new(query)));
+        self.read_next(ctx);
+    }
+
+    /// Counts wait like subscriptions do, and are bounded like them.
+    fn check_waiting_counts(&self) -> Result<(), Reason> {
+        let most = self.shared.config.limits.max_subscriptions;
+        let waiting = self.work.iter().filter(|work| matches!(work, Work::Count(..))).count();
+        if waiting < most {
+            Ok(())
+        } else {
+            Err(Reason::rate_limited(format!("more than {most} counts wait")))
+        }
+    }
+
+    pub(super) fn read_count(&mut self, id: Box<str>, query: Arc<Query>, ctx: &mut Context) {
+        self.reading = true;
+        let store = Arc::clone(&self.shared.store);
+        let count = async move { store.count(query).await };
+        ctx.spawn(count.into_actor(self).map(move |counted, this, ctx| {
+            this.reading = false;
+            match counted {
+                Ok(Counted { count, approximate, hll }) => {
+                    let hll = hll.as_ref().map(HyperLogLog::to_hex);
+                    let message = RelayMessage::Count { subscription: &id, count, approximate, hll };
+                    this.outbox.text(&message.to_string());
+                }
+                Err(error) => {
+                    this.shared.metrics.store_errors.inc();
+                    error!("could not count: {}", error.detail());
+                    this.refuse_count(&id, &Reason::error(error.to_string()));
+                }
+            }
+            this.read_next(ctx);
+        }));
+    }
+
+    /// A COUNT has ids of its own: no subscription ends with it.
+    fn refuse_count(&self, id: &str, reason: &Reason) {
+        self.outbox.text(&RelayMessage::Closed { subscription: id, reason }.to_string());
+    }
+}

@@ -1,0 +1,248 @@
+//! A session: the actor of one WebSocket connection.
+//!
+//! It parses each message once and answers it, owns the connection's subscriptions, and writes to
+//! its outbox. It never blocks, and it never waits for another actor while it holds up its client.
+
+mod auth;
+mod count;
+mod outbox;
+mod publish;
+mod query;
+mod rate;
+mod subscribe;
+mod window;
+
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Handler, Message};
+use tracing::debug;
+use url::Url;
+
+use self::{auth::Auth, query::Work, rate::Bucket, subscribe::Subscription};
+pub use self::{outbox::Outbox, rate::Rates, window::Window};
+use crate::{
+    config::Config,
+    ingest::Admission,
+    net::{Incoming, Permit, SocketContext as Context},
+    persist::{Budget, Persister},
+    protocol::{ClientMessage, Reason, RelayMessage, message::Malformed},
+    route::{Generation, Join, Leave, Link, SessionId, SubscriptionRouter},
+    store::Store,
+    telemetry::{CloseReason, Metrics, Verb},
+};
+
+/// What all sessions of a node share.
+pub struct Shared {
+    pub config: Config,
+    pub url: Option<Url>,
+    pub store: Arc<dyn Store>,
+    pub admission: Arc<Admission>,
+    pub persister: Addr<Persister>,
+    pub budget: Arc<Budget>,
+    pub rates: Rates,
+    pub metrics: Arc<Metrics>,
+}
+
+/// The socket that a session serves.
+pub struct Socket {
+    pub id: SessionId,
+    pub address: IpAddr,
+    /// The Host header of the request.
+    pub host: String,
+    pub link: Arc<Link>,
+    pub outbox: Outbox,
+    pub window: Window,
+    pub permit: Permit,
+}
+
+/// One connection.
+pub struct Session {
+    id: SessionId,
+    shared: Arc<Shared>,
+    router: Addr<SubscriptionRouter>,
+    address: IpAddr,
+    link: Arc<Link>,
+    outbox: Outbox,
+    window: Window,
+    incoming: Incoming,
+    auth: Auth,
+    rate: Option<Bucket>,
+    subscriptions: Vec<Subscription>,
+    last_generation: Generation,
+    /// Pages and counts to be read, in turn: one at a time.
+    work: VecDeque<Work>,
+    reading: bool,
+    heard: Instant,
+    leaving: bool,
+    closed: CloseReason,
+    _permit: Permit,
+}
+
+/// The node shuts down: close after that time, answers sent.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct GoAway {
+    pub after: Duration,
+}
+
+impl Session {
+    pub fn new(
+        shared: Arc<Shared>,
+        router: Addr<SubscriptionRouter>,
+        socket: Socket,
+        incoming: Incoming,
+    ) -> Self {
+        let Socket { id, address, host, link, outbox, window, permit } = socket;
+        Self {
+            id,
+            rate: shared.rates.connection(address),
+            shared,
+            router,
+            address,
+            link,
+            outbox,
+            window,
+            incoming,
+            auth: Auth::new(&host),
+            subscriptions: Vec::new(),
+            last_generation: 0,
+            work: VecDeque::new(),
+            reading: false,
+            heard: Instant::now(),
+            leaving: false,
+            closed: CloseReason::Client,
+            _permit: permit,
+        }
+    }
+
+    /// Something came from the client, whatever it was.
+    pub fn hear(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    pub fn incoming(&mut self) -> &mut Incoming {
+        &mut self.incoming
+    }
+
+    /// Acts on a text message.
+    pub fn receive(&mut self, text: &str, ctx: &mut Context) {
+        let message = ClientMessage::parse(text);
+        self.shared.metrics.count_verb(match &message {
+            Ok(ClientMessage::Event(_)) => Verb::Event,
+            Ok(ClientMessage::Auth(_)) => Verb::Auth,
+            Ok(ClientMessage::Req { .. }) => Verb::Req,
+            Ok(ClientMessage::Count { .. }) => Verb::Count,
+            Ok(ClientMessage::Close { .. }) => Verb::Close,
+            Err(_) => Verb::Malformed,
+        });
+        let allowed = self.shared.rates.allow(&mut self.rate, self.address);
+        match message {
+            Ok(message) if !allowed => self.slow_down(&message),
+            Ok(ClientMessage::Event(event)) => self.publish(event, ctx),
+            Ok(ClientMessage::Auth(event)) => self.authenticate(event),
+            Ok(ClientMessage::Req { id, filters }) => self.subscribe(&id, filters, ctx),
+            Ok(ClientMessage::Count { id, filters }) => self.count(&id, filters, ctx),
+            Ok(ClientMessage::Close { id }) => self.unsubscribe(&id),
+            Err(Malformed::Event(id, reason)) => {
+                self.outbox.text(&RelayMessage::Ok { id: &id, result: Err(reason) }.to_string());
+            }
+            Err(Malformed::Subscription(id, reason)) => self.close_subscription(&id, &reason),
+            Err(Malformed::Unknown(reason)) => self.notice(&reason),
+        }
+    }
+
+    /// Tells the client something that belongs to no event and no subscription.
+    pub fn notice(&self, reason: &Reason) {
+        self.outbox.text(&RelayMessage::Notice(&reason.to_string()).to_string());
+    }
+
+    /// Ends the connection with a WebSocket status code (RFC 6455).
+    pub fn close(&mut self, code: u16, text: &str, reason: CloseReason, ctx: &mut Context) {
+        self.closed = reason;
+        self.outbox.close(code, text);
+        ctx.stop();
+    }
+
+    fn slow_down(&mut self, message: &ClientMessage<'_>) {
+        let reason = Reason::rate_limited("slow down");
+        match message {
+            ClientMessage::Event(event) | ClientMessage::Auth(event) => self.refuse_event(&event.id, reason),
+            ClientMessage::Req { id, .. } | ClientMessage::Count { id, .. } => {
+                self.close_subscription(id, &reason)
+            }
+            // Costs nothing and makes room.
+            ClientMessage::Close { id } => self.unsubscribe(id),
+        }
+    }
+
+    /// Whether the client may do anything but authenticate.
+    fn may_use(&self) -> Result<(), Reason> {
+        match self.shared.config.limits.auth_required && self.auth.keys().is_empty() {
+            true => Err(Reason::auth_required("this relay serves those who have authenticated")),
+            false => Ok(()),
+        }
+    }
+
+    /// Closes a session that was asked to go, once all its events are answered.
+    fn finish_if_done(&mut self, ctx: &mut Context) {
+        if self.leaving && self.window.is_empty() {
+            const GOING_AWAY: u16 = 1001;
+            self.close(GOING_AWAY, "the relay is shutting down", CloseReason::Shutdown, ctx);
+        }
+    }
+
+    fn tick(&mut self, ctx: &mut Context) {
+        const GOING_AWAY: u16 = 1001;
+        if self.heard.elapsed() >= Duration::from_secs(self.shared.config.session.idle_seconds) {
+            self.close(GOING_AWAY, "silent for too long", CloseReason::Idle, ctx);
+        } else {
+            self.outbox.ping();
+        }
+    }
+}
+
+impl Actor for Session {
+    type Context = Context;
+
+    fn started(&mut self, ctx: &mut Context) {
+        let config = &self.shared.config.session;
+        ctx.set_mailbox_capacity(config.mailbox);
+        ctx.run_interval(Duration::from_secs(config.ping_seconds), Self::tick);
+        let join = Join { id: self.id, session: ctx.address(), link: Arc::clone(&self.link) };
+        #[expect(clippy::disallowed_methods, reason = "one a connection, and connections are bounded")]
+        self.router.do_send(join);
+        self.outbox.text(&self.auth.message());
+        self.shared.metrics.connections.inc();
+        self.shared.metrics.opened.inc();
+        debug!(session = self.id, address = %self.address, "connected");
+    }
+
+    fn stopped(&mut self, _: &mut Context) {
+        self.link.close();
+        #[expect(clippy::disallowed_methods, reason = "one a connection, and connections are bounded")]
+        self.router.do_send(Leave(self.id));
+        self.shared.metrics.connections.dec();
+        self.shared.metrics.count_close(self.closed);
+        debug!(session = self.id, reason = ?self.closed, "closed");
+    }
+}
+
+impl Handler<GoAway> for Session {
+    type Result = ();
+
+    fn handle(&mut self, GoAway { after }: GoAway, ctx: &mut Context) {
+        ctx.run_later(after, |this, ctx| {
+            this.leaving = true;
+            this.finish_if_done(ctx);
+        });
+    }
+}

@@ -1,0 +1,170 @@
+//! Reads the store for a connection, a page at a time, its subscriptions in turn.
+//!
+//! The next page is asked for when the last has been handed to the socket: an actor whose socket is
+//! full is not polled, so at most one page waits in the outbox and one on its way.
+
+use std::{sync::Arc, time::Instant};
+
+use actix::{ActorFutureExt, AsyncContext, WrapFuture};
+use tracing::error;
+
+use super::{
+    Context, Session,
+    subscribe::{Held, Phase, Recent},
+};
+use crate::{
+    clock,
+    config::Config,
+    protocol::{Filter, PublicKey, Reason, RelayMessage, message::Hint},
+    route::Generation,
+    store::{Cursor, End, Page, Position, Query, StoreError, Viewer},
+};
+
+/// Something to be read for a connection.
+pub(super) enum Work {
+    /// The next page of a subscription.
+    Page(Generation),
+    /// A COUNT of that id.
+    Count(Box<str>, Arc<Query>),
+}
+
+/// Where a subscription stands whose stored events are being sent.
+pub(super) struct Reading {
+    query: Arc<Query>,
+    cursor: Cursor,
+    /// Everything up to here had been routed when the subscription began.
+    pub routed: Position,
+    pub held: Held,
+    recent: Recent,
+    sent: usize,
+}
+
+impl Reading {
+    pub fn new(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>) -> Self {
+        let query = Arc::new(query(filters, config, keys));
+        let cursor = Cursor::start(&query);
+        let (held, recent) = (Held::default(), Recent::default());
+        Self { query, cursor, routed: 0, held, recent, sent: 0 }
+    }
+
+    /// Whether everything that the filters can ever match was sent: ids, all of them found.
+    fn is_complete(&self) -> bool {
+        match &*self.query.filters {
+            [(filter, limit)] => {
+                filter.ids.as_ref().is_some_and(|ids| ids.len() == self.sent && self.sent <= *limit)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The question to the store: limits put in, and how much more completes a second.
+pub(super) fn query(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>) -> Query {
+    let limits = &config.limits;
+    let limit = |filter: &Filter| filter.limit.unwrap_or(limits.default_limit).min(limits.max_limit);
+    Query {
+        filters: filters.iter().map(|filter| (filter.clone(), limit(filter))).collect(),
+        boundary: limits.max_boundary_events,
+        viewer: Viewer::Client(Arc::clone(keys)),
+        now: clock::now(),
+    }
+}
+
+impl Session {
+    /// Asks the store for what is next, if it is not at work for this connection already.
+    pub(super) fn read_next(&mut self, ctx: &mut Context) {
+        if self.reading {
+            return;
+        }
+        let Some(work) = self.work.pop_front() else { return };
+        match work {
+            Work::Page(generation) => self.read_page(generation, ctx),
+            Work::Count(id, query) => self.read_count(id, query, ctx),
+        }
+    }
+
+    fn read_page(&mut self, generation: Generation, ctx: &mut Context) {
+        let Some(subscription) = self.subscription(generation) else { return self.read_next(ctx) };
+        let Phase::Stored(reading) = &mut subscription.phase else { return self.read_next(ctx) };
+        let (query, cursor) = (Arc::clone(&reading.query), reading.cursor.clone());
+        if !cursor.progress.iter().any(|progress| progress.is_open()) {
+            // No stored event is wanted.
+            self.finish_reading(generation, End::of(&cursor.progress));
+            return self.read_next(ctx);
+        }
+        self.reading = true;
+        let store = Arc::clone(&self.shared.store);
+        let metrics = Arc::clone(&self.shared.metrics);
+        let page = async move {
+            let begun = Instant::now();
+            let page = store.query(query, cursor).await;
+            metrics.query.observe(begun.elapsed().as_secs_f64());
+            page
+        };
+        ctx.spawn(page.into_actor(self).map(move |page, this, ctx| {
+            this.reading = false;
+            match page {
+                Ok(page) => this.send_page(generation, page),
+                Err(error) => this.store_failed(generation, &error),
+            }
+            this.read_next(ctx);
+        }));
+    }
+
+    fn send_page(&mut self, generation: Generation, page: Page) {
+        let outbox = self.outbox.clone();
+        let Some(subscription) = self.subscription(generation) else { return };
+        let Phase::Stored(reading) = &mut subscription.phase else { return };
+        for entry in page.iter() {
+            outbox.event(&subscription.quoted, entry.json);
+            if entry.position > reading.routed {
+                reading.recent.ids.push(entry.id);
+                reading.recent.until = reading.recent.until.max(entry.position);
+            }
+        }
+        reading.sent += page.len();
+        self.shared.metrics.sent.inc_by(page.len() as u64);
+        match page.next {
+            Some(cursor) => {
+                if let Some(subscription) = self.subscription(generation)
+                    && let Phase::Stored(reading) = &mut subscription.phase
+                {
+                    reading.cursor = cursor;
+                }
+                self.work.push_back(Work::Page(generation));
+            }
+            None => self.finish_reading(generation, page.end),
+        }
+    }
+
+    /// EOSE, then what was held back, then live.
+    fn finish_reading(&mut self, generation: Generation, end: End) {
+        let outbox = self.outbox.clone();
+        let Some(subscription) = self.subscription(generation) else { return };
+        let Phase::Stored(reading) = &mut subscription.phase else { return };
+        let hint = match end {
+            End::Finish => Some(Hint::Finish),
+            End::More => Some(Hint::More),
+            End::Unknown => None,
+        };
+        outbox.text(&RelayMessage::Eose { subscription: &subscription.id, hint }.to_string());
+        let complete = reading.is_complete();
+        let recent = std::mem::take(&mut reading.recent);
+        for event in std::mem::take(&mut reading.held.events) {
+            if !recent.contains(&event.id()) {
+                outbox.event(&subscription.quoted, event.json());
+            }
+        }
+        subscription.phase = Phase::Live(recent);
+        if complete {
+            // It can match nothing more, so nobody need look.
+            self.forget(generation);
+        }
+    }
+
+    fn store_failed(&mut self, generation: Generation, error: &StoreError) {
+        self.shared.metrics.store_errors.inc();
+        error!("could not read: {}", error.detail());
+        self.fail(generation, &Reason::error(error.to_string()));
+    }
+}

@@ -1,0 +1,107 @@
+//! How fast a client may be: token buckets, one a connection and one an address.
+
+use std::{
+    net::IpAddr,
+    num::NonZeroUsize,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+use lru::LruCache;
+
+use crate::config;
+
+/// Fills at a constant rate up to a burst; each message takes one token.
+#[derive(Debug)]
+pub struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    pub fn full(burst: u32, now: Instant) -> Self {
+        Self { tokens: burst.into(), at: now }
+    }
+
+    /// Takes one token, if there is one. A rate of 0 is no bound.
+    pub fn take(&mut self, per_second: u32, burst: u32, now: Instant) -> bool {
+        if per_second == 0 {
+            return true;
+        }
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + passed * f64::from(per_second)).min(burst.into());
+        self.at = now;
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
+
+/// The buckets of all addresses seen lately.
+pub struct Rates {
+    config: config::Rate,
+    addresses: Mutex<LruCache<IpAddr, Bucket>>,
+}
+
+impl Rates {
+    pub fn new(config: config::Rate) -> Self {
+        let most = NonZeroUsize::new(config.max_addresses).unwrap_or(NonZeroUsize::MIN);
+        Self { config, addresses: Mutex::new(LruCache::new(most)) }
+    }
+
+    /// The bucket of a new connection; `None` for an address that is exempt.
+    pub fn connection(&self, address: IpAddr) -> Option<Bucket> {
+        let exempt = address.to_canonical().is_loopback() && !self.config.include_loopback;
+        (!exempt).then(|| Bucket::full(self.config.messages_burst, Instant::now()))
+    }
+
+    /// Whether a connection, and its address, may send one more message now.
+    pub fn allow(&self, connection: &mut Option<Bucket>, address: IpAddr) -> bool {
+        let Some(bucket) = connection else { return true };
+        let now = Instant::now();
+        let config = &self.config;
+        if !bucket.take(config.messages_per_second, config.messages_burst, now) {
+            return false;
+        }
+        if config.address_messages_per_second == 0 {
+            return true;
+        }
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses
+            .get_or_insert_mut(address.to_canonical(), || Bucket::full(config.address_messages_burst, now))
+            .take(config.address_messages_per_second, config.address_messages_burst, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_bucket_allows_its_burst_and_then_its_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::full(3, start);
+        let taken = |bucket: &mut Bucket, at| (0..10).filter(|_| bucket.take(2, 3, at)).count();
+        assert_eq!(taken(&mut bucket, start), 3);
+        assert_eq!(taken(&mut bucket, start + Duration::from_secs(1)), 2);
+        assert_eq!(taken(&mut bucket, start + Duration::from_secs(100)), 3);
+        assert_eq!((0..10).filter(|_| bucket.take(0, 3, start)).count(), 10);
+    }
+
+    #[test]
+    fn connections_of_an_address_share_its_bucket() {
+        let config =
+            config::Rate { address_messages_per_second: 1, address_messages_burst: 3, ..Default::default() };
+        let rates = Rates::new(config);
+        let address: IpAddr = "203.0.113.7".parse().unwrap();
+        let mut connections = [rates.connection(address), rates.connection(address)];
+        let allowed = (0..10).filter(|n| rates.allow(&mut connections[n % 2], address)).count();
+        assert_eq!(allowed, 3);
+        let mut local = rates.connection("::ffff:127.0.0.1".parse().unwrap());
+        assert!(local.is_none() && rates.allow(&mut local, address));
+    }
+}

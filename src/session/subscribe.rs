@@ -1,0 +1,214 @@
+//! REQ and CLOSE: which subscriptions a connection has, and what of live events they get when.
+
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
+
+use super::{
+    Context, Session,
+    query::{Reading, Work},
+};
+use crate::{
+    protocol::{Event, EventId, Filter, Reason, RelayMessage, message::Quoted},
+    route::{Deliver, Generation, Subscribe, Unsubscribe, key::cover},
+    store::Position,
+};
+
+/// One subscription of a connection.
+pub(super) struct Subscription {
+    pub generation: Generation,
+    pub id: Box<str>,
+    /// The id as JSON.
+    pub quoted: Box<str>,
+    /// Routing keys, counted against the connection's bound.
+    pub keys: usize,
+    pub phase: Phase,
+}
+
+pub(super) enum Phase {
+    /// Stored events are being read and sent; live ones are held back.
+    Stored(Box<Reading>),
+    /// Live events are sent at once.
+    Live(Recent),
+}
+
+/// Ids of stored events that were sent and may yet come live: they were committed while the
+/// subscription began.
+#[derive(Default)]
+pub(super) struct Recent {
+    pub ids: Vec<EventId>,
+    /// Once everything up to here is routed, none of them comes any more.
+    pub until: Position,
+}
+
+/// Live events held back while stored ones are sent.
+#[derive(Default)]
+pub(super) struct Held {
+    pub events: Vec<Arc<Event>>,
+    pub bytes: usize,
+}
+
+impl Session {
+    pub(super) fn subscribe(&mut self, id: &str, filters: Vec<Filter>, ctx: &mut Context) {
+        let keys = filters.iter().map(|filter| cover(filter).len()).sum();
+        if let Err(reason) = self.check_filters(&filters).and_then(|()| self.check_room(id, keys)) {
+            // The old subscription of that id ends too: the client has been told it is closed.
+            return self.close_subscription(id, &reason);
+        }
+        self.unsubscribe(id);
+        self.last_generation += 1;
+        let generation = self.last_generation;
+        let reading = Reading::new(&filters, &self.shared.config, self.auth.keys());
+        self.subscriptions.push(Subscription {
+            generation,
+            id: id.into(),
+            quoted: Quoted(id).to_string().into(),
+            keys,
+            phase: Phase::Stored(Box::new(reading)),
+        });
+        let subscribe = Subscribe { session: self.id, generation, filters: filters.into() };
+        let subscribed = self.router.send(subscribe);
+        ctx.spawn(subscribed.into_actor(self).map(move |position, this, ctx| match position {
+            Ok(position) => this.subscribed(generation, position, ctx),
+            // The router is gone, and with it this worker.
+            Err(_) => this.fail(generation, &Reason::error("the relay is restarting")),
+        }));
+    }
+
+    /// The router holds the subscription: from here on nothing is missed, so the store may be read.
+    fn subscribed(&mut self, generation: Generation, position: Position, ctx: &mut Context) {
+        let Some(subscription) = self.subscription(generation) else {
+            // Closed or replaced meanwhile; its Unsubscribe may have overtaken a parked Subscribe.
+            return self.forget(generation);
+        };
+        if let Phase::Stored(reading) = &mut subscription.phase {
+            reading.routed = position;
+        }
+        self.work.push_back(Work::Page(generation));
+        self.read_next(ctx);
+    }
+
+    /// Ends the subscription of this id, if there is one.
+    pub(super) fn unsubscribe(&mut self, id: &str) {
+        if let Some(at) = self.subscriptions.iter().position(|subscription| &*subscription.id == id) {
+            let generation = self.subscriptions.swap_remove(at).generation;
+            self.forget(generation);
+        }
+    }
+
+    /// Tells the client that there is no such subscription (any more), and why.
+    pub(super) fn close_subscription(&mut self, id: &str, reason: &Reason) {
+        self.unsubscribe(id);
+        self.outbox.text(&RelayMessage::Closed { subscription: id, reason }.to_string());
+    }
+
+    /// Ends a subscription that can not be kept.
+    pub(super) fn fail(&mut self, generation: Generation, reason: &Reason) {
+        if let Some(subscription) = self.subscription(generation) {
+            let id = subscription.id.clone();
+            self.close_subscription(&id, reason);
+        }
+    }
+
+    pub(super) fn subscription(&mut self, generation: Generation) -> Option<&mut Subscription> {
+        self.subscriptions.iter_mut().find(|subscription| subscription.generation == generation)
+    }
+
+    /// Takes a subscription out of the router.
+    pub(super) fn forget(&self, generation: Generation) {
+        let message = Unsubscribe { session: self.id, generation };
+        #[expect(clippy::disallowed_methods, reason = "at most one for each subscription that was made")]
+        self.router.do_send(message);
+    }
+
+    /// Whether the filters may be asked at all, for REQ and COUNT.
+    pub(super) fn check_filters(&self, filters: &[Filter]) -> Result<(), Reason> {
+        self.may_use()?;
+        let limits = &self.shared.config.limits;
+        if filters.len() > limits.max_filters {
+            return Err(Reason::invalid(format!("more than {} filters", limits.max_filters)));
+        }
+        if filters.iter().any(|filter| filter.values() > limits.max_filter_values) {
+            return Err(Reason::invalid(format!(
+                "more than {} values in a filter",
+                limits.max_filter_values
+            )));
+        }
+        let keys = self.auth.keys();
+        match filters.iter().find(|filter| filter.is_private() && !filter.may_concern(keys)) {
+            Some(_) if keys.is_empty() => {
+                Err(Reason::auth_required("these kinds are for those whom they concern"))
+            }
+            Some(_) => Err(Reason::restricted("these events do not concern the keys you have proved")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether one more subscription fits, the one that it replaces aside.
+    fn check_room(&self, id: &str, keys: usize) -> Result<(), Reason> {
+        let limits = &self.shared.config.limits;
+        let others = self.subscriptions.iter().filter(|subscription| &*subscription.id != id);
+        let (count, taken) =
+            others.fold((0, 0), |(count, taken), subscription| (count + 1, taken + subscription.keys));
+        if count >= limits.max_subscriptions {
+            return Err(Reason::rate_limited(format!(
+                "more than {} subscriptions",
+                limits.max_subscriptions
+            )));
+        }
+        if taken + keys > limits.max_routing_keys {
+            return Err(Reason::rate_limited(format!(
+                "more than {} ids, authors, tags and kinds in all subscriptions together",
+                limits.max_routing_keys
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Recent {
+    /// Whether the event was sent as a stored one.
+    pub fn contains(&self, id: &EventId) -> bool {
+        self.ids.contains(id)
+    }
+
+    fn routed(&mut self, position: Option<Position>) {
+        if position.is_some_and(|position| position >= self.until) {
+            self.ids = Vec::new();
+        }
+    }
+}
+
+impl Handler<Deliver> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Deliver { events, position, bytes }: Deliver, _: &mut Context) {
+        self.link.catch_up(bytes);
+        let max_held = self.shared.config.session.max_held_bytes;
+        for (generation, event) in events {
+            if !event.is_visible_to(self.auth.keys()) {
+                continue;
+            }
+            // Not through `self`, which the outbox is borrowed from.
+            let subscription = self.subscriptions.iter_mut().find(|s| s.generation == generation);
+            let Some(subscription) = subscription else { continue };
+            match &mut subscription.phase {
+                Phase::Live(recent) if recent.contains(&event.id()) => {}
+                Phase::Live(_) => self.outbox.event(&subscription.quoted, event.json()),
+                Phase::Stored(reading) => {
+                    reading.held.bytes += event.json().len();
+                    reading.held.events.push(event);
+                    if reading.held.bytes > max_held {
+                        let reason = "too many live events while stored ones were sent; ask again";
+                        self.fail(generation, &Reason::error(reason));
+                    }
+                }
+            }
+        }
+        for subscription in &mut self.subscriptions {
+            if let Phase::Live(recent) = &mut subscription.phase {
+                recent.routed(position);
+            }
+        }
+    }
+}

@@ -50,7 +50,7 @@ pub fn estimate_authors_for_one_tag_filter(open: Open) {
     let target = "ab".repeat(32);
     let reactions: Vec<_> =
         (0..60).map(|n| event(&user(n % 40), 10 + u64::from(n), 7, &[&["e", &target]], "+")).collect();
-    let over = event(&user(100), 10, 7, &[&["e", &target], &["expiration", "20"]], "");
+    let over = event(&user(99), 10, 7, &[&["e", &target], &["expiration", "20"]], "");
     store.write_at(10, reactions.iter().chain([&over]));
     let json = format!(r##"{{"#e":["{target}"],"kinds":[7],"limit":3}}"##);
     let mut expected = HyperLogLog::for_filter(&filter(&json)).unwrap();

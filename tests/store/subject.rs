@@ -2,7 +2,12 @@
 //!
 //! Whatever is asked, the answers are checked for what must hold of every answer.
 
-use std::{collections::HashSet, future::Future, path::Path, sync::Arc};
+use std::{
+    collections::HashSet,
+    future::Future,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
 use rookery::{
     protocol::{Event, EventId, Filter, ParsedEvent, PublicKey, Tags, Timestamp, sign::Keys},
@@ -189,9 +194,11 @@ pub fn client<'a>(keys: impl IntoIterator<Item = &'a Keys>) -> Viewer {
     Viewer::Client(keys.into_iter().map(Keys::public_key).collect())
 }
 
-/// One of a few users, the same ones in every run.
+/// One of a hundred users, the same ones in every run.
 pub fn user(number: u8) -> Keys {
-    Keys::from_secret([number + 1; 32]).unwrap()
+    static USERS: LazyLock<Vec<Keys>> =
+        LazyLock::new(|| (1..=100).map(|secret| Keys::from_secret([secret; 32]).unwrap()).collect());
+    USERS[usize::from(number)].clone()
 }
 
 pub fn hex(keys: &Keys) -> String {

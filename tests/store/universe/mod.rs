@@ -16,7 +16,7 @@ use rookery::{
 use crate::subject::{address, client, hex, user};
 
 /// How many events a universe has.
-const EVENTS: usize = 20;
+const EVENTS: usize = 24;
 const USERS: u8 = 3;
 /// The time at which a universe begins.
 pub const BEGINNING: Timestamp = 100;

@@ -4,6 +4,7 @@
 //! and it never asks who may write.
 
 pub mod lmdb;
+pub mod memory;
 mod page;
 
 use std::sync::Arc;

@@ -1,0 +1,258 @@
+//! The naive store: everything in memory, every question a walk over all of it.
+//!
+//! It is what the other stores are tested against, so it has no index and no cache: it says in the
+//! fewest words what is current and what is found.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::future::BoxFuture;
+
+use super::{
+    Counted, Cursor, End, Entry, Outcome, Page, Position, Query, Removed, Store, StoreError, Written,
+};
+use crate::protocol::{Event, EventId, PublicKey, Timestamp, event, hll::HyperLogLog, kind};
+
+/// A store in memory. Nothing in it is durable.
+pub struct Memory {
+    page: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// In the order of their positions. May hold expired events until [`Store::maintain`].
+    events: Vec<Stored>,
+    head: Position,
+    /// The best version ever known of each address, whether or not it is still stored.
+    ranks: BTreeMap<Address, Rank>,
+    deleted_ids: BTreeSet<(EventId, PublicKey)>,
+    deleted_addresses: BTreeMap<Address, Timestamp>,
+    vanished: BTreeMap<PublicKey, Timestamp>,
+}
+
+struct Stored {
+    event: Arc<Event>,
+    position: Position,
+}
+
+/// Kind, author and `d`.
+type Address = (u16, PublicKey, String);
+
+/// The greater one wins its address: newest first, ties by lowest id (NIP-01).
+type Rank = (Timestamp, Reverse<EventId>);
+
+impl Memory {
+    pub fn new() -> Self {
+        Self::with_page(256)
+    }
+
+    /// `page`: how many events a page holds at most; at least one.
+    pub fn with_page(page: usize) -> Self {
+        Self { page: page.max(1), state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store for Memory {
+    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
+        Box::pin(async move {
+            let mut state = self.state();
+            let mut ids = Vec::new();
+            let outcomes = batch.iter().map(|event| state.write(event, now, &mut ids)).collect();
+            Ok(Written { outcomes, head: state.head, removed: Removed { ids, many: false } })
+        })
+    }
+
+    fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(async move { Ok(self.state().query(&query, cursor, self.page)) })
+    }
+
+    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
+        Box::pin(async move { Ok(self.state().count(&query)) })
+    }
+
+    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move {
+            self.state().remove(|event| is_expired(event, now));
+            Ok(false)
+        })
+    }
+
+    fn head(&self) -> Position {
+        self.state().head
+    }
+}
+
+impl State {
+    /// Writes one event: the first reason to refuse it counts.
+    fn write(&mut self, event: &Arc<Event>, now: Timestamp, removed: &mut Vec<EventId>) -> Outcome {
+        if is_expired(event, now) {
+            return Outcome::Expired;
+        }
+        // Not expired by the line above: what is stored is served.
+        if self.events.iter().any(|stored| stored.event.id() == event.id()) {
+            return Outcome::Duplicate;
+        }
+        if self.has_vanished(event) {
+            return Outcome::Vanished;
+        }
+        if self.is_deleted(event) {
+            removed.extend(self.note_rank(event));
+            return Outcome::Deleted;
+        }
+        if address(event).is_some_and(|address| self.ranks.get(&address) > Some(&rank(event))) {
+            return Outcome::Superseded;
+        }
+        removed.extend(self.note_rank(event));
+        match event.kind() {
+            kind::DELETION => removed.extend(self.delete(event)),
+            kind::VANISH => removed.extend(self.vanish(event)),
+            _ => {}
+        }
+        self.head += 1;
+        self.events.push(Stored { event: event.clone(), position: self.head });
+        Outcome::Stored
+    }
+
+    fn has_vanished(&self, event: &Event) -> bool {
+        self.vanished.iter().any(|(author, mark)| event.created_at() <= *mark && event.vanishes_with(author))
+    }
+
+    fn is_deleted(&self, event: &Event) -> bool {
+        let by_id =
+            self.deleted_ids.iter().any(|(id, deleter)| *id == event.id() && event.is_deletable_by(deleter));
+        let mark = address(event).and_then(|address| self.deleted_addresses.get(&address));
+        by_id || mark.is_some_and(|mark| event.created_at() <= *mark)
+    }
+
+    /// Remembers the version of the event's address if it is the best so far, and removes the one
+    /// that it beats. A version refused as deleted counts too: whatever the order of arrival, what
+    /// the deleted winner had superseded is not served.
+    fn note_rank(&mut self, event: &Event) -> Vec<EventId> {
+        let Some(address) = address(event) else { return Vec::new() };
+        let rank = rank(event);
+        let best = self.ranks.entry(address.clone()).or_insert(rank);
+        *best = rank.max(*best);
+        let best = *best;
+        self.remove(|stored| self::address(stored).as_ref() == Some(&address) && self::rank(stored) < best)
+    }
+
+    /// Carries out a deletion request (NIP-09).
+    fn delete(&mut self, request: &Event) -> Vec<EventId> {
+        let author = request.pubkey();
+        let mut removed = Vec::new();
+        for id in request.tags().values("e").filter_map(EventId::from_hex) {
+            self.deleted_ids.insert((id, author));
+            removed.extend(self.remove(|event| event.id() == id && event.is_deletable_by(&author)));
+        }
+        for named in request.tags().values("a").filter_map(event::Address::parse) {
+            if named.pubkey != author {
+                continue;
+            }
+            let named = (named.kind, named.pubkey, named.identifier.to_owned());
+            let mark = self.deleted_addresses.entry(named.clone()).or_default();
+            *mark = request.created_at().max(*mark);
+            let mark = *mark;
+            removed.extend(
+                self.remove(|event| address(event).as_ref() == Some(&named) && event.created_at() <= mark),
+            );
+        }
+        removed
+    }
+
+    /// Carries out a request to vanish (NIP-62).
+    fn vanish(&mut self, request: &Event) -> Vec<EventId> {
+        let author = request.pubkey();
+        let mark = self.vanished.entry(author).or_default();
+        *mark = request.created_at().max(*mark);
+        let mark = *mark;
+        self.remove(|event| event.vanishes_with(&author) && event.created_at() <= mark)
+    }
+
+    fn remove(&mut self, gone: impl Fn(&Event) -> bool) -> Vec<EventId> {
+        self.events.extract_if(.., |stored| gone(&stored.event)).map(|stored| stored.event.id()).collect()
+    }
+
+    fn query(&self, query: &Query, mut cursor: Cursor, limit: usize) -> Page {
+        let mut page = Page::new();
+        for Stored { event, position } in self.served(query) {
+            let (id, created_at) = (event.id(), event.created_at());
+            if cursor.after.is_some_and(|(at, last)| (Reverse(created_at), id) <= (Reverse(at), last)) {
+                continue;
+            }
+            if !cursor.progress.iter().any(|progress| progress.is_open()) {
+                break;
+            }
+            if page.len() == limit {
+                page.end = End::Unknown;
+                page.next = Some(cursor);
+                return page;
+            }
+            let mut wanted = false;
+            for ((filter, _), progress) in query.filters.iter().zip(&mut cursor.progress) {
+                wanted |= filter.matches(&**event) && progress.take(created_at, query.boundary);
+            }
+            if wanted {
+                page.push(Entry { id, created_at, position: *position, json: event.json() });
+            }
+            cursor.after = Some((created_at, id));
+            cursor.scanned += 1;
+        }
+        page.end = End::of(&cursor.progress);
+        page
+    }
+
+    fn count(&self, query: &Query) -> Counted {
+        let mut hll = match &query.filters[..] {
+            [(filter, _)] => HyperLogLog::for_filter(filter),
+            _ => None,
+        };
+        let mut count = 0;
+        for Stored { event, .. } in self.served(query) {
+            if query.filters.iter().any(|(filter, _)| filter.matches(&**event)) {
+                count += 1;
+                if let Some(hll) = &mut hll {
+                    hll.add(&event.pubkey());
+                }
+            }
+        }
+        Counted { count, approximate: false, hll }
+    }
+
+    /// All that the viewer may be served at the time of the query: newest first, ties by lowest id.
+    fn served(&self, query: &Query) -> Vec<&Stored> {
+        let mut served: Vec<&Stored> = self
+            .events
+            .iter()
+            .filter(|stored| !is_expired(&stored.event, query.now) && query.viewer.may_see(&stored.event))
+            .collect();
+        served.sort_by_key(|stored| (Reverse(stored.event.created_at()), stored.event.id()));
+        served
+    }
+}
+
+fn is_expired(event: &Event, now: Timestamp) -> bool {
+    event.expiration().is_some_and(|expiration| expiration <= now)
+}
+
+fn address(event: &Event) -> Option<Address> {
+    let identifier = event.address_identifier()?;
+    Some((event.kind(), event.pubkey(), identifier.to_owned()))
+}
+
+fn rank(event: &Event) -> Rank {
+    (event.created_at(), Reverse(event.id()))
+}

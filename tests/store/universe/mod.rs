@@ -119,7 +119,7 @@ impl Wanted {
                 .collect(),
             since: self.since,
             until: self.until,
-            limit: Some(self.limit),
+            limit: None,
         }
     }
 }

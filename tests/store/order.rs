@@ -70,6 +70,17 @@ pub fn limit_zero_says_nothing(open: Open) {
     assert_eq!(answer.end, End::Unknown);
 }
 
+/// A relay caps what a client writes: the filter's own field has no say here.
+pub fn the_limit_is_that_of_the_query(open: Open) {
+    let store = open();
+    let sorted = in_order(&notes(&store, &[1, 2, 3, 4]));
+    for (json, limit) in [(r#"{"limit":1}"#, 3), (r#"{"limit":4}"#, 2), ("{}", 1), (r#"{"limit":0}"#, 2)] {
+        let mut query = query([filter(json)]);
+        query.filters[0].1 = limit;
+        assert_eq!(store.answer(query).ids, sorted[..limit], "{json}, {limit}");
+    }
+}
+
 fn bounded(json: &str, boundary: usize) -> Query {
     Query { boundary, ..query([filter(json)]) }
 }

@@ -90,6 +90,7 @@ macro_rules! contract {
                 does_not_depend_on_arrival
                 limits_take_the_newest
                 limits_at_the_exact_number_say_finish
+                the_hint_says_more_only_of_what_was_not_sent
                 limit_zero_says_nothing
                 the_limit_is_that_of_the_query
                 the_boundary_second_is_completed

@@ -163,3 +163,15 @@ pub fn no_filter_is_no_event(open: Open) {
     assert_eq!(answer.end, End::Finish);
     assert_eq!(store.count(query([])).count, 0);
 }
+
+pub fn the_hint_says_more_only_of_what_was_not_sent(open: Open) {
+    let store = open();
+    notes(&store, &[1, 2, 3]);
+    for (limits, sent, end) in
+        [(vec![1, 10], 3, End::Finish), (vec![1, 2], 2, End::More), (vec![3], 3, End::Finish)]
+    {
+        let filters = limits.iter().map(|&limit| (filter(r#"{"kinds":[1]}"#), limit)).collect();
+        let answer = store.answer(Query { filters, ..query([filter("{}")]) });
+        assert_eq!((answer.ids.len(), answer.end), (sent, end), "{limits:?}");
+    }
+}

@@ -1,5 +1,6 @@
 //! The command line: a file a command. Parses, calls the library, prints.
 
+mod bench;
 mod config;
 
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure any relay under a load that is the same each time
+    Bench(bench::BenchArgs),
     /// Print the effective configuration
     Config(config::ConfigArgs),
 }
@@ -92,6 +95,7 @@ impl RelayFlags {
 pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
+        Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Config(args)) => config::run(args),
         None => anyhow::bail!("the relay itself comes with the next commits"),
     }

@@ -1,5 +1,6 @@
 //! The command line: a file a command. Parses, calls the library, prints.
 
+mod bench;
 mod config;
 mod relay;
 
@@ -24,6 +25,8 @@ struct Cli {
 enum Command {
     /// Run a relay; what `rookery` alone does
     Relay(RelayFlags),
+    /// Measure any relay under a load that is the same each time
+    Bench(bench::BenchArgs),
     /// Print the effective configuration
     Config(config::ConfigArgs),
 }
@@ -95,6 +98,7 @@ impl RelayFlags {
 pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
+        Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Relay(flags)) => relay::run(flags),
         None => relay::run(cli.relay),

@@ -28,6 +28,7 @@ pub struct Timer {
 
 #[cfg(target_os = "linux")]
 impl Timer {
+    #[expect(unsafe_code, reason = "tokio takes no other promise that a descriptor stays its own")]
     pub fn new() -> std::io::Result<Self> {
         use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 

@@ -45,6 +45,7 @@ impl Server {
 }
 
 /// CPU time of a process to the nanosecond; `/proc` would give it in ticks of 10 ms.
+#[expect(unsafe_code, reason = "the standard library has no clock of another process")]
 fn cpu_time(pid: libc::pid_t) -> anyhow::Result<Duration> {
     let mut clock = 0;
     // SAFETY: writes one clock id, to which the pointer is valid.
@@ -58,6 +59,7 @@ pub fn own_cpu_time() -> anyhow::Result<Duration> {
     clock_time(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+#[expect(unsafe_code, reason = "the standard library has no clock of another process")]
 fn clock_time(clock: libc::clockid_t) -> anyhow::Result<Duration> {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: fills one `timespec`, to which the pointer is valid, or returns an error.

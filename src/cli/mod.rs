@@ -1,6 +1,14 @@
 //! The command line: a file a command. Parses, calls the library, prints.
 
+mod backoff;
+mod client;
 mod config;
+mod filter_flags;
+mod key;
+mod mine;
+mod secret;
+mod send;
+mod time;
 
 use std::path::PathBuf;
 
@@ -23,6 +31,10 @@ struct Cli {
 enum Command {
     /// Print the effective configuration
     Config(config::ConfigArgs),
+    /// Make and show keys
+    Key(key::KeyArgs),
+    /// Sign an event and publish it
+    Send(send::SendArgs),
 }
 
 /// Flags of the settings in [`crate::config::General`]; the environment is read there too.
@@ -93,6 +105,13 @@ pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Config(args)) => config::run(args),
+        Some(Command::Key(args)) => key::run(args),
+        Some(Command::Send(args)) => send::run(args),
         None => anyhow::bail!("the relay itself comes with the next commits"),
     }
+}
+
+/// Runs the future of a client command, which one thread serves well.
+fn run_async<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }

@@ -43,6 +43,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Most that is queued for a relay that does not read.
 const MAX_WRITE_BUFFER: usize = 64 << 20;
+/// Notices of a connection that are shown; some relays write one for each event.
+const MAX_NOTICES: u32 = 10;
 /// Longest text of a relay that is shown, in characters.
 const MAX_SHOWN: usize = 200;
 
@@ -54,6 +56,7 @@ pub struct RelayFlag {
         long,
         value_name = "URL",
         env = "ROOKERY_RELAY",
+        hide_env_values = true,
         default_value = "ws://127.0.0.1:7777",
         value_parser = relay_url
     )]
@@ -83,6 +86,9 @@ pub enum ClientError {
     Lost(String),
     #[error("the relay did not {0} in time")]
     Silent(&'static str),
+    /// The relay said so itself.
+    #[error("{0}")]
+    Busy(String),
     #[error("the relay wants to know who you are: name your key with --key-file FILE or ROOKERY_KEY")]
     NoKey,
     #[error("the relay refused to authenticate this key: {0}")]
@@ -92,7 +98,7 @@ pub enum ClientError {
 impl ClientError {
     /// Whether another connection may do better.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Lost(_) | Self::Silent(_))
+        matches!(self, Self::Unreachable { .. } | Self::Lost(_) | Self::Silent(_) | Self::Busy(_))
     }
 }
 
@@ -123,7 +129,7 @@ impl Endpoint {
             }
         };
         let endpoint = self.clone();
-        Ok(Connection { socket, endpoint, challenge: None, heard: Instant::now(), pinged: None })
+        Ok(Connection { socket, endpoint, challenge: None, notices: 0, heard: Instant::now(), pinged: None })
     }
 
     /// Connects, and authenticates at once where there is a key and the relay offers it.
@@ -154,6 +160,7 @@ pub struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     endpoint: Endpoint,
     challenge: Option<String>,
+    notices: u32,
     heard: Instant,
     pinged: Option<Instant>,
 }
@@ -249,7 +256,12 @@ impl Connection {
     pub fn read<'a>(&mut self, text: &'a str) -> Option<Reply<'a>> {
         match Reply::parse(text) {
             Ok(Reply::Auth { challenge }) => self.challenge = Some(challenge.into_owned()),
-            Ok(Reply::Notice(text)) => eprintln!("the relay says: {}", shown(&text)),
+            Ok(Reply::Notice(text)) => {
+                self.notices += 1;
+                if self.notices <= MAX_NOTICES {
+                    eprintln!("the relay says: {}", shown(&text));
+                }
+            }
             Ok(Reply::Unknown(_)) | Err(_) => {}
             Ok(reply) => return Some(reply),
         }

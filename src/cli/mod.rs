@@ -6,9 +6,15 @@ mod config;
 mod filter_flags;
 mod key;
 mod mine;
+mod output;
+mod pages;
+mod progress;
+mod query;
 mod secret;
 mod send;
+mod source;
 mod time;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -35,6 +41,10 @@ enum Command {
     Key(key::KeyArgs),
     /// Sign an event and publish it
     Send(send::SendArgs),
+    /// Show events as they happen
+    Watch(watch::WatchArgs),
+    /// Show stored events
+    Query(query::QueryArgs),
 }
 
 /// Flags of the settings in [`crate::config::General`]; the environment is read there too.
@@ -107,6 +117,8 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Key(args)) => key::run(args),
         Some(Command::Send(args)) => send::run(args),
+        Some(Command::Watch(args)) => watch::run(args),
+        Some(Command::Query(args)) => query::run(args),
         None => anyhow::bail!("the relay itself comes with the next commits"),
     }
 }

@@ -4,7 +4,9 @@ mod backoff;
 mod client;
 mod config;
 mod filter_flags;
+mod import;
 mod key;
+mod lines;
 mod mine;
 mod output;
 mod pages;
@@ -45,6 +47,8 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Show stored events
     Query(query::QueryArgs),
+    /// Put the events of a file into a relay
+    Import(import::ImportArgs),
 }
 
 /// Flags of the settings in [`crate::config::General`]; the environment is read there too.
@@ -119,6 +123,7 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Send(args)) => send::run(args),
         Some(Command::Watch(args)) => watch::run(args),
         Some(Command::Query(args)) => query::run(args),
+        Some(Command::Import(args)) => import::run(args),
         None => anyhow::bail!("the relay itself comes with the next commits"),
     }
 }

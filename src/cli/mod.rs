@@ -3,6 +3,7 @@
 mod backoff;
 mod client;
 mod config;
+mod export;
 mod filter_flags;
 mod import;
 mod key;
@@ -49,6 +50,8 @@ enum Command {
     Query(query::QueryArgs),
     /// Put the events of a file into a relay
     Import(import::ImportArgs),
+    /// Write the events of a relay to a file
+    Export(export::ExportArgs),
 }
 
 /// Flags of the settings in [`crate::config::General`]; the environment is read there too.
@@ -124,6 +127,7 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Watch(args)) => watch::run(args),
         Some(Command::Query(args)) => query::run(args),
         Some(Command::Import(args)) => import::run(args),
+        Some(Command::Export(args)) => export::run(args),
         None => anyhow::bail!("the relay itself comes with the next commits"),
     }
 }

@@ -80,7 +80,7 @@ pub enum ClientError {
         "cannot reach {url}: {reason}. Is the relay running? Start one with `rookery`, or name another with --relay"
     )]
     Unreachable { url: String, reason: String },
-    #[error("{url} is there, but is no relay: {reason}. Check the address and its path")]
+    #[error("{url} answers, but not as a relay should: {reason}. Check the address and its path")]
     NoRelay { url: String, reason: String },
     #[error("the connection was lost: {0}")]
     Lost(String),
@@ -144,6 +144,10 @@ impl Endpoint {
 
 fn handshake_error(url: String, error: tungstenite::Error) -> ClientError {
     match error {
+        // What is wrong with a certificate comes as invalid data.
+        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            ClientError::NoRelay { url, reason: error.to_string() }
+        }
         tungstenite::Error::Io(error) => ClientError::Unreachable { url, reason: error.to_string() },
         tungstenite::Error::Http(answer) if answer.status().is_server_error() => {
             ClientError::Unreachable { url, reason: format!("it answered {}", answer.status()) }

@@ -120,18 +120,17 @@ impl Export {
     /// Says whether anyone still reads.
     fn write(&mut self, page: &[Event]) -> io::Result<bool> {
         let wanted = usize::try_from(self.limit - self.written).unwrap_or(usize::MAX);
-        for event in page.iter().take(wanted) {
-            let written = writeln!(self.output, "{}", event.json());
-            match written {
-                Ok(()) => self.written += 1,
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
-                Err(error) => return Err(error),
+        let written = self.progress.aside(|| {
+            for event in page.iter().take(wanted) {
+                writeln!(self.output, "{}", event.json())?;
+                self.written += 1;
+                self.oldest = Some(event.created_at());
             }
-            self.oldest = Some(event.created_at());
-        }
-        match self.output.flush() {
+            self.output.flush()
+        });
+        match written {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
-            flushed => flushed?,
+            written => written?,
         }
         let back_to = self.oldest.map_or(String::new(), |at| format!(", back to {}", time::format(at)));
         self.progress.update(self.written, self.written, &back_to);

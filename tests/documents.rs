@@ -8,7 +8,10 @@ use std::{
     process::Command,
 };
 
-use rookery::net::SUPPORTED_NIPS;
+use rookery::{
+    net::SUPPORTED_NIPS,
+    telemetry::{CloseReason, EventResult, Metrics, Verb},
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -146,7 +149,11 @@ fn the_nips_are_those_that_the_relay_names() {
 
 #[test]
 fn the_metrics_are_those_that_operators_read_of() {
-    let metrics = rookery::telemetry::Metrics::new("");
+    let metrics = Metrics::new("");
+    // A metric with labels shows once there is a value.
+    metrics.count_verb(Verb::Event);
+    metrics.count_event(EventResult::Stored);
+    metrics.count_close(CloseReason::Client);
     let text = metrics.render();
     let described: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     assert!(described.len() > 10);

@@ -63,7 +63,7 @@ section! {
         /// Networks whose X-Forwarded-For header is believed, such as ["10.0.0.0/8"].
         trusted_proxy: Vec<IpNet> = Vec::new(),
         /// What is logged, in the syntax of tracing's EnvFilter. RUST_LOG wins over it.
-        log: String = "info".into(),
+        log: String = "info,actix_server=warn".into(),
         /// Threads that serve clients. 0: one a core.
         workers: usize = 0,
         /// How long a shutdown takes at most, in seconds: sockets are closed spread over it.

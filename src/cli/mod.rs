@@ -1,7 +1,25 @@
 //! The command line: a file a command. Parses, calls the library, prints.
 
+mod backoff;
+mod bench;
+mod client;
 mod config;
+mod export;
+mod filter_flags;
+mod import;
+mod key;
+mod lines;
+mod mine;
+mod output;
+mod pages;
+mod progress;
+mod query;
 mod relay;
+mod secret;
+mod send;
+mod source;
+mod time;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -24,8 +42,22 @@ struct Cli {
 enum Command {
     /// Run a relay; what `rookery` alone does
     Relay(RelayFlags),
+    /// Measure any relay under a load that is the same each time
+    Bench(bench::BenchArgs),
     /// Print the effective configuration
     Config(config::ConfigArgs),
+    /// Make and show keys
+    Key(key::KeyArgs),
+    /// Sign an event and publish it
+    Send(send::SendArgs),
+    /// Show events as they happen
+    Watch(watch::WatchArgs),
+    /// Show stored events
+    Query(query::QueryArgs),
+    /// Put the events of a file into a relay
+    Import(import::ImportArgs),
+    /// Write the events of a relay to a file
+    Export(export::ExportArgs),
 }
 
 /// Flags of the settings in [`crate::config::General`]; the environment is read there too.
@@ -95,8 +127,20 @@ impl RelayFlags {
 pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
+        Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Relay(flags)) => relay::run(flags),
+        Some(Command::Key(args)) => key::run(args),
+        Some(Command::Send(args)) => send::run(args),
+        Some(Command::Watch(args)) => watch::run(args),
+        Some(Command::Query(args)) => query::run(args),
+        Some(Command::Import(args)) => import::run(args),
+        Some(Command::Export(args)) => export::run(args),
         None => relay::run(cli.relay),
     }
+}
+
+/// Runs the future of a client command, which one thread serves well.
+fn run_async<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }

@@ -155,6 +155,7 @@ impl Persister {
         self.busy = true;
         self.writing = self.take_batch();
         self.parts.metrics.batch.observe(self.writing.len() as f64);
+        self.parts.metrics.waiting.set(self.waiting.len() as i64);
         let events: Arc<[Arc<Event>]> = self.writing.iter().map(|w| Arc::clone(&w.event)).collect();
         let store = Arc::clone(&self.parts.store);
         let metrics = Arc::clone(&self.parts.metrics);

@@ -81,7 +81,15 @@ enum Shape<'a> {
 
 /// A string that is borrowed where it has no escapes (`Cow` alone would always copy).
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+/// The next element of an array, which has to be there.
+pub(super) fn element<'de, A: de::SeqAccess<'de>, T: Deserialize<'de>>(
+    seq: &mut A,
+    what: &'static str,
+) -> Result<T, A::Error> {
+    seq.next_element()?.ok_or_else(|| de::Error::custom(format!("{what} is missing")))
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Shape<'a> {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -115,13 +123,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shape<'a> {
                 while seq.next_element::<de::IgnoredAny>()?.is_some() {}
                 Ok(shape)
             }
-        }
-
-        fn element<'de, A: de::SeqAccess<'de>, T: Deserialize<'de>>(
-            seq: &mut A,
-            what: &'static str,
-        ) -> Result<T, A::Error> {
-            seq.next_element()?.ok_or_else(|| de::Error::custom(format!("{what} is missing")))
         }
 
         deserializer.deserialize_seq(Visitor)

@@ -9,7 +9,9 @@ pub mod hex32;
 pub mod hll;
 pub mod kind;
 pub mod message;
+pub mod nip19;
 pub mod reason;
+pub mod reply;
 pub mod sign;
 pub mod tags;
 pub mod verify;
@@ -19,6 +21,7 @@ pub use filter::{Filter, TagFilter};
 pub use hex32::{EventId, PublicKey};
 pub use message::{ClientMessage, RelayMessage};
 pub use reason::{Prefix, Reason};
+pub use reply::Reply;
 pub use tags::Tags;
 
 /// Seconds since the Unix epoch, the unit of `created_at`, `since`, `until` and `expiration`.

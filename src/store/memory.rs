@@ -12,7 +12,8 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use super::{
-    Counted, Cursor, End, Entry, Outcome, Page, Position, Query, Removed, Store, StoreError, Written,
+    Counted, Cursor, End, Entry, Outcome, Page, Position, Progress, Query, Removed, Store, StoreError,
+    Written,
 };
 use crate::protocol::{Event, EventId, PublicKey, Timestamp, event, hll::HyperLogLog, kind};
 
@@ -201,10 +202,10 @@ impl State {
                 page.next = Some(cursor);
                 return page;
             }
-            let mut wanted = false;
-            for ((filter, _), progress) in query.filters.iter().zip(&mut cursor.progress) {
-                wanted |= filter.matches(&**event) && progress.take(created_at, query.boundary);
-            }
+            let filters = query.filters.iter().enumerate();
+            let matching: Vec<usize> =
+                filters.filter(|(_, (filter, _))| filter.matches(&**event)).map(|(index, _)| index).collect();
+            let wanted = Progress::offer(&mut cursor.progress, &matching, created_at, query.boundary);
             if wanted {
                 page.push(Entry { id, created_at, position: *position, json: event.json() });
             }

@@ -80,7 +80,8 @@ pub struct Removed {
     pub many: bool,
 }
 
-/// A question: the events that match any of the filters.
+/// A question: the events that match any of the filters. The `limit` inside a filter has no meaning
+/// here; the number beside it has.
 #[derive(Debug, Clone)]
 pub struct Query {
     /// Each filter, and how many of its newest events are wanted.
@@ -147,16 +148,29 @@ impl Cursor {
 }
 
 impl Progress {
-    /// Says what to do with the next event that matches the filter, and steps on: `true` to send it.
-    pub fn take(&mut self, created_at: Timestamp, boundary: usize) -> bool {
+    /// Steps over an event that the filters numbered in `matching` match: `true` to send it. A filter
+    /// that is cut off has more only where nobody else's limit sends the event either.
+    pub fn offer(all: &mut [Self], matching: &[usize], created_at: Timestamp, boundary: usize) -> bool {
+        let mut wanted = false;
+        for &filter in matching {
+            wanted |= all[filter].take(created_at, boundary);
+        }
+        for &filter in matching {
+            if !wanted && all[filter].is_open() {
+                all[filter] = Self::More;
+            }
+        }
+        wanted
+    }
+
+    fn take(&mut self, created_at: Timestamp, boundary: usize) -> bool {
         match self {
             Self::Wanted(1) => *self = Self::Boundary { second: created_at, left: boundary },
             Self::Wanted(left) => *left -= 1,
             Self::Boundary { second, left } if *second == created_at && *left > 0 => *left -= 1,
-            Self::Boundary { .. } => *self = Self::More,
-            Self::More | Self::Unknown => {}
+            Self::Boundary { .. } | Self::More | Self::Unknown => return false,
         }
-        !matches!(self, Self::More | Self::Unknown)
+        true
     }
 
     /// Whether events are still to be looked at for this filter.

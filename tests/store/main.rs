@@ -2,7 +2,8 @@
 //! made of.
 //!
 //! A store joins with one `contract!` line that says how to open an empty one. Each test of the
-//! list runs against it under its own name, and so does the comparison with the model.
+//! list runs against it under its own name, as `lmdb::order::limits_take_the_newest`, and so does
+//! the comparison with the model.
 
 mod counts;
 mod deletion;
@@ -89,7 +90,9 @@ macro_rules! contract {
                 does_not_depend_on_arrival
                 limits_take_the_newest
                 limits_at_the_exact_number_say_finish
+                the_hint_says_more_only_of_what_was_not_sent
                 limit_zero_says_nothing
+                the_limit_is_that_of_the_query
                 the_boundary_second_is_completed
                 the_boundary_has_a_cap
                 several_filters_are_one_answer
@@ -135,6 +138,7 @@ macro_rules! contract {
             }
             writes {
                 answer_each_event_in_order
+                are_refused_for_the_first_reason
                 twice_are_duplicates
                 twice_in_one_batch_are_duplicates
                 number_what_they_store

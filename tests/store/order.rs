@@ -70,6 +70,17 @@ pub fn limit_zero_says_nothing(open: Open) {
     assert_eq!(answer.end, End::Unknown);
 }
 
+/// A relay caps what a client writes: the filter's own field has no say here.
+pub fn the_limit_is_that_of_the_query(open: Open) {
+    let store = open();
+    let sorted = in_order(&notes(&store, &[1, 2, 3, 4]));
+    for (json, limit) in [(r#"{"limit":1}"#, 3), (r#"{"limit":4}"#, 2), ("{}", 1), (r#"{"limit":0}"#, 2)] {
+        let mut query = query([filter(json)]);
+        query.filters[0].1 = limit;
+        assert_eq!(store.answer(query).ids, sorted[..limit], "{json}, {limit}");
+    }
+}
+
 fn bounded(json: &str, boundary: usize) -> Query {
     Query { boundary, ..query([filter(json)]) }
 }
@@ -151,4 +162,16 @@ pub fn no_filter_is_no_event(open: Open) {
     assert!(answer.ids.is_empty());
     assert_eq!(answer.end, End::Finish);
     assert_eq!(store.count(query([])).count, 0);
+}
+
+pub fn the_hint_says_more_only_of_what_was_not_sent(open: Open) {
+    let store = open();
+    notes(&store, &[1, 2, 3]);
+    for (limits, sent, end) in
+        [(vec![1, 10], 3, End::Finish), (vec![1, 2], 2, End::More), (vec![3], 3, End::Finish)]
+    {
+        let filters = limits.iter().map(|&limit| (filter(r#"{"kinds":[1]}"#), limit)).collect();
+        let answer = store.answer(Query { filters, ..query([filter("{}")]) });
+        assert_eq!((answer.ids.len(), answer.end), (sent, end), "{limits:?}");
+    }
 }

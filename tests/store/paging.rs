@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rookery::{
     protocol::Event,
-    store::{Cursor, End, Outcome, Query},
+    store::{Cursor, End, Outcome, Progress, Query},
 };
 
 use crate::subject::{Answer, NOW, Open, Subject, delete, filter, hex, ids, in_order, note, query, user};
@@ -36,11 +36,9 @@ fn cursor_after(query: &Query, events: &[Arc<Event>], looked_at: usize) -> Curso
     sorted.sort_by_key(|event| (std::cmp::Reverse(event.created_at()), event.id()));
     let mut cursor = Cursor::start(query);
     for event in &sorted[..looked_at] {
-        for ((filter, _), progress) in query.filters.iter().zip(&mut cursor.progress) {
-            if filter.matches(&**event) {
-                progress.take(event.created_at(), query.boundary);
-            }
-        }
+        let matching: Vec<usize> =
+            (0..query.filters.len()).filter(|&index| query.filters[index].0.matches(&**event)).collect();
+        Progress::offer(&mut cursor.progress, &matching, event.created_at(), query.boundary);
         cursor.after = Some((event.created_at(), event.id()));
     }
     cursor

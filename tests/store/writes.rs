@@ -1,9 +1,9 @@
 //! What a write answers, whatever the events are about.
 
-use rookery::store::Outcome::{Duplicate, Stored};
+use rookery::store::Outcome::{Deleted, Duplicate, Expired, Stored, Superseded, Vanished};
 use tokio::join;
 
-use crate::subject::{NOW, Open, in_order, note, user};
+use crate::subject::{NOW, Open, delete, event, in_order, note, user, vanish};
 
 pub fn answer_each_event_in_order(open: Open) {
     let store = open();
@@ -14,6 +14,23 @@ pub fn answer_each_event_in_order(open: Open) {
         assert_eq!(*outcome, if n % 2 == 0 { Duplicate } else { Stored }, "{n}");
     }
     assert_eq!(store.all(), in_order(&notes));
+}
+
+/// Expired, then vanished, then deleted, then superseded.
+pub fn are_refused_for_the_first_reason(open: Open) {
+    let store = open();
+    let alice = user(0);
+    let old = event(&alice, 10, 30_023, &[&["expiration", "100"]], "old");
+    let new = event(&alice, 20, 30_023, &[], "new");
+    let at = |now| store.write_at(now, [&old]).outcomes[0];
+    store.write_at(50, [&new]);
+    assert_eq!(at(50), Superseded);
+    store.write_at(50, [&delete(&alice, 15, &old)]);
+    assert_eq!(at(50), Deleted);
+    store.write_at(50, [&vanish(&alice, 12)]);
+    assert_eq!(at(50), Vanished);
+    assert_eq!(at(100), Expired);
+    assert_eq!(store.find(r#"{"kinds":[30023]}"#), [new.id()]);
 }
 
 pub fn twice_are_duplicates(open: Open) {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config,
     protocol::{Filter, filter::Fields, hll::HyperLogLog},
-    store::{Counted, Cursor, End, Entry, Page, Query, Viewer},
+    store::{Counted, Cursor, End, Entry, Page, Progress, Query, Viewer},
 };
 
 /// Answers questions. Cheap to clone, one for each reading thread.
@@ -74,21 +74,16 @@ impl Reader {
         let mut page = Page::new();
         while let Some(tail) = merge.peek() {
             if let Some(found) = merge.take(tail)? {
-                let mut wanted = false;
+                let created_at = found.record.created_at();
+                let wanted =
+                    Progress::offer(&mut cursor.progress, &found.filters, created_at, query.boundary);
                 for filter in found.filters {
-                    let progress = &mut cursor.progress[filter];
-                    wanted |= progress.take(found.record.created_at(), query.boundary);
-                    if !progress.is_open() {
+                    if !cursor.progress[filter].is_open() {
                         merge.scans[filter] = None;
                     }
                 }
                 if wanted && let Some(json) = found.record.json() {
-                    page.push(Entry {
-                        id: *found.record.id(),
-                        created_at: found.record.created_at(),
-                        position: found.position,
-                        json,
-                    });
+                    page.push(Entry { id: *found.record.id(), created_at, position: found.position, json });
                 }
             }
             if cursor.scanned + merge.scanned >= self.bounds.query_entries {

@@ -18,7 +18,11 @@ pub fn cases() -> impl Strategy<Value = Case> {
 /// Lets `e` tags name earlier events, and most deletion requests what they may delete.
 fn aim(spec: &mut Spec, earlier: &[Spec]) {
     let Spec { author, kind, .. } = *spec;
-    let own: Vec<usize> = (0..earlier.len()).filter(|&place| earlier[place].author == author).collect();
+    let is_own = |other: &Spec| {
+        let sent_to = |tag: &Tag| matches!(tag, Tag::Person(number) if *number == author);
+        other.author == author || other.kind == 1_059 && other.tags.iter().any(sent_to)
+    };
+    let own: Vec<usize> = (0..earlier.len()).filter(|&place| is_own(&earlier[place])).collect();
     spec.tags.retain(|tag| !matches!(tag, Tag::Event(_)) || !earlier.is_empty());
     for tag in &mut spec.tags {
         match tag {

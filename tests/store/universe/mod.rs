@@ -119,7 +119,7 @@ impl Wanted {
                 .collect(),
             since: self.since,
             until: self.until,
-            limit: Some(self.limit),
+            limit: None,
         }
     }
 }
@@ -148,7 +148,7 @@ impl Tag {
 }
 
 impl fmt::Debug for Case {
-    /// The events that are written or named, then the steps.
+    /// The events that are written or asked for by id, then the steps.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut used: HashSet<usize> = HashSet::new();
         for step in &self.steps {

@@ -1,0 +1,166 @@
+//! `rookery send`: signs an event, publishes it, and tells what the relay answered.
+
+use std::io::{self, Read, Write};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint, RelayFlag, shown},
+    filter_flags::plain_value,
+    mine::Draft,
+    run_async,
+    secret::KeyFlags,
+    time,
+};
+use crate::protocol::{Event, Reply, Tags, Timestamp, reply};
+
+/// Longest text read from standard input; relays take less.
+const MAX_TEXT_BYTES: u64 = 1 << 20;
+/// From this difficulty on mining takes long enough to say so.
+const SLOW_BITS: u32 = 22;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints `accepted ID` and ends with 0 only if the relay took the event. A comma in a tag's value
+begins its next element; write \\, for a comma itself. Keys and ids may be npub1… and note1….
+
+Example:  rookery send 'hello #nostr' --tag t=nostr --key-file my.key
+          echo hello | rookery send - --pow 16")]
+pub struct SendArgs {
+    /// Content of the event; - reads it from standard input
+    #[arg(allow_hyphen_values = true)]
+    text: String,
+    /// Kind of the event
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    kind: u16,
+    /// Tag, such as t=nostr or e=ID,wss://relay (repeat for several)
+    #[arg(long, value_name = "NAME=VALUE[,MORE…]", value_parser = tag)]
+    tag: Vec<Vec<String>>,
+    /// When it was written: a date, seconds since 1970, or an age such as 15m [default: now]
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    created_at: Option<Timestamp>,
+    /// Mine this many leading zero bits (NIP-13)
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pow: Option<u32>,
+    #[command(flatten)]
+    relay: RelayFlag,
+    #[command(flatten)]
+    key: KeyFlags,
+}
+
+pub fn run(args: SendArgs) -> anyhow::Result<()> {
+    let keys = args.key.require()?;
+    let content = if args.text == "-" { read_stdin()? } else { args.text };
+    let created_at = args.created_at.unwrap_or_else(time::now);
+    let mut tags = Tags::from_iter(args.tag);
+    if let Some(bits) = args.pow {
+        if bits >= SLOW_BITS {
+            eprintln!("mining {bits} bits, about {} million hashes …", (1_u128 << bits) / 1_000_000);
+        }
+        let author = keys.public_key();
+        tags = Draft { author, created_at, kind: args.kind, tags, content: &content }.mine(bits);
+    }
+    let event = keys.sign(created_at, args.kind, tags, &content);
+    let endpoint = Endpoint { url: args.relay.relay, keys: Some(keys) };
+    let (accepted, reason) = run_async(publish(&endpoint, &event))?;
+    let reason = shown(&reason);
+    if !accepted {
+        let hint = hint(reply::prefix(&reason));
+        bail!("the relay refused {}: {reason}{hint}", event.id());
+    }
+    let remark = if reason.is_empty() { reason } else { format!(" ({reason})") };
+    writeln!(io::stdout(), "accepted {}{remark}", event.id()).context("cannot print the answer")
+}
+
+/// Sends the event, once more after authentication where the relay demands that.
+async fn publish(endpoint: &Endpoint, event: &Event) -> anyhow::Result<(bool, String)> {
+    let message = format!(r#"["EVENT",{}]"#, event.json());
+    let mut connection = endpoint.connect().await?;
+    connection.send(message.as_str()).await?;
+    let mut answer = answer(&mut connection, event).await?;
+    if !answer.0 && reply::prefix(&answer.1) == "auth-required" {
+        connection.authenticate().await?;
+        connection.send(message).await?;
+        answer = self::answer(&mut connection, event).await?;
+    }
+    connection.close().await;
+    Ok(answer)
+}
+
+async fn answer(connection: &mut Connection, event: &Event) -> Result<(bool, String), ClientError> {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    loop {
+        let text = timeout_at(deadline, connection.receive()).await;
+        let text = text.map_err(|_| ClientError::Silent("answer the event"))??;
+        if let Some(Reply::Ok { id, accepted, reason }) = connection.read(&text)
+            && id == Some(event.id())
+        {
+            return Ok((accepted, reason.into_owned()));
+        }
+    }
+}
+
+/// What to do about a refusal.
+fn hint(prefix: &str) -> &'static str {
+    match prefix {
+        "pow" => " — mine the bits it asks for with --pow BITS",
+        "rate-limited" => " — wait a little and send it again",
+        "restricted" => " — this key is not allowed to write here; ask the operator",
+        "error" => " — the fault is the relay's; send it again later",
+        _ => "",
+    }
+}
+
+fn read_stdin() -> anyhow::Result<String> {
+    let mut text = String::new();
+    let read = io::stdin().take(MAX_TEXT_BYTES + 1).read_to_string(&mut text);
+    read.context("cannot read the text from standard input")?;
+    if text.len() as u64 > MAX_TEXT_BYTES {
+        bail!("the text is longer than {MAX_TEXT_BYTES} bytes");
+    }
+    // The newline that `echo` adds is not part of the text.
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+fn tag(text: &str) -> Result<Vec<String>, String> {
+    let (name, values) = text.split_once('=').ok_or("write NAME=VALUE, such as t=nostr")?;
+    if name.is_empty() {
+        return Err("the tag needs a name before the =".into());
+    }
+    let mut tag = vec![name.to_owned()];
+    let mut value = String::new();
+    let mut chars = values.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if chars.peek() == Some(&',') => value.extend(chars.next()),
+            ',' => tag.push(std::mem::take(&mut value)),
+            c => value.push(c),
+        }
+    }
+    tag.push(value);
+    tag[1] = plain_value(name, &tag[1])?;
+    Ok(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_tags() {
+        assert_eq!(tag("t=nostr").unwrap(), ["t", "nostr"]);
+        assert_eq!(tag("title=a=b\\, c,d,").unwrap(), ["title", "a=b, c", "d", ""]);
+        assert_eq!(tag("-=").unwrap(), ["-", ""]);
+        let id = "ab".repeat(32);
+        assert_eq!(tag(&format!("e={id},wss://x,root")).unwrap(), ["e", &id, "wss://x", "root"]);
+        for (text, expected) in [("t", "t=nostr"), ("=x", "name"), ("p=me", "npub1"), ("e=x", "note1")] {
+            let error = tag(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Where `query` and `export` read stored events from, page by page.
+//!
+//! One variant a kind of place; the commands above know none of them.
+
+use super::pages::RelayPages;
+use crate::protocol::Event;
+
+/// A place that holds events.
+pub enum Source {
+    Relay(RelayPages),
+}
+
+impl Source {
+    /// The next events, newest first, ties by lowest id; `None` after the last.
+    pub async fn next_page(&mut self) -> anyhow::Result<Option<Vec<Event>>> {
+        match self {
+            Self::Relay(pages) => pages.next_page().await,
+        }
+    }
+
+    /// About how many events there are, where the source can tell without effort.
+    pub async fn estimate(&mut self) -> Option<u64> {
+        match self {
+            Self::Relay(pages) => pages.estimate().await,
+        }
+    }
+
+    /// How many events had to be left out: they have no valid shape, or nobody asked for them.
+    pub fn unusable(&self) -> u64 {
+        match self {
+            Self::Relay(pages) => pages.unusable(),
+        }
+    }
+
+    pub async fn close(self) {
+        match self {
+            Self::Relay(pages) => pages.close().await,
+        }
+    }
+}

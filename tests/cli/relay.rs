@@ -1,0 +1,135 @@
+//! A relay that does what a test says, over a real socket. Not a relay: it checks nothing and keeps
+//! nothing but a record of what it was told.
+
+use std::{
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use rookery::protocol::{ClientMessage, Event};
+use tokio_tungstenite::{accept_async, tungstenite::Message};
+
+/// What the relay does about a message.
+pub enum Do {
+    Say(String),
+    HangUp,
+}
+
+/// Is given the number of the connection, from 1, and a message; an empty one greets the client.
+pub type Script = Box<dyn FnMut(usize, &str) -> Vec<Do> + Send>;
+
+pub struct Relay {
+    pub url: String,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Relay {
+    /// Runs until the test ends.
+    pub fn start(script: impl FnMut(usize, &str) -> Vec<Do> + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let heard = Arc::default();
+        let relay = Self { url, heard: Arc::clone(&heard) };
+        let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Box::new(script)));
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                for number in 1.. {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    tokio::spawn(serve(number, stream, Arc::clone(&script), Arc::clone(&heard)));
+                }
+            });
+        });
+        relay
+    }
+
+    /// The messages of clients so far.
+    pub fn heard(&self) -> Vec<String> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    /// How many of them begin with this verb.
+    pub fn count(&self, verb: &str) -> usize {
+        self.heard().iter().filter(|message| message.starts_with(&format!(r#"["{verb}""#))).count()
+    }
+}
+
+async fn serve(
+    number: usize,
+    stream: tokio::net::TcpStream,
+    script: Arc<Mutex<Script>>,
+    heard: Arc<Mutex<Vec<String>>>,
+) {
+    let Ok(mut socket) = accept_async(stream).await else { return };
+    let mut todo = (script.lock().unwrap())(number, "");
+    loop {
+        for next in todo.drain(..) {
+            match next {
+                Do::Say(text) => {
+                    if socket.feed(Message::text(text)).await.is_err() {
+                        return;
+                    }
+                }
+                Do::HangUp => {
+                    let _ = socket.flush().await;
+                    return;
+                }
+            }
+        }
+        if socket.flush().await.is_err() {
+            return;
+        }
+        let Some(Ok(message)) = socket.next().await else { return };
+        if let Message::Text(text) = message {
+            heard.lock().unwrap().push(text.to_string());
+            todo = (script.lock().unwrap())(number, &text);
+        }
+    }
+}
+
+pub fn say(text: impl Into<String>) -> Vec<Do> {
+    vec![Do::Say(text.into())]
+}
+
+/// The id of the event in an EVENT or AUTH message; `None` for other messages.
+pub fn event_id(message: &str) -> Option<String> {
+    match ClientMessage::parse(message) {
+        Ok(ClientMessage::Event(event) | ClientMessage::Auth(event)) => Some(event.id.to_hex()),
+        _ => None,
+    }
+}
+
+pub fn ok(id: &str, accepted: bool, reason: &str) -> Vec<Do> {
+    say(format!(r#"["OK","{id}",{accepted},"{reason}"]"#))
+}
+
+/// Accepts every event.
+pub fn accept_all(message: &str) -> Vec<Do> {
+    event_id(message).map_or(Vec::new(), |id| ok(&id, true, ""))
+}
+
+/// A relay that holds these events and sends at most `cap` at once; with `hints`, it says whether
+/// that was all (NIP-67).
+pub fn holds(mut events: Vec<Event>, cap: usize, hints: bool) -> impl Fn(&str) -> Vec<Do> {
+    events.sort_by_key(|event| (std::cmp::Reverse(event.created_at()), event.id()));
+    move |message| match ClientMessage::parse(message) {
+        Ok(ClientMessage::Req { id, filters }) => {
+            let filter = &filters[0];
+            let all: Vec<&Event> = events.iter().filter(|event| filter.matches(*event)).collect();
+            let sent = all.len().min(cap).min(filter.limit.unwrap_or(cap));
+            let hint = if hints && sent == all.len() { r#",["finish"]"# } else { "" };
+            let mut todo: Vec<Do> = all[..sent]
+                .iter()
+                .map(|event| Do::Say(format!(r#"["EVENT","{id}",{}]"#, event.json())))
+                .collect();
+            todo.push(Do::Say(format!(r#"["EOSE","{id}"{hint}]"#)));
+            todo
+        }
+        Ok(ClientMessage::Count { id, .. }) => say(format!(r#"["CLOSED","{id}","unsupported: no"]"#)),
+        _ => Vec::new(),
+    }
+}

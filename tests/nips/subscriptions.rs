@@ -141,6 +141,24 @@ async fn limit_zero_is_for_live_events_only() {
     assert_eq!(client.heard(&mut writer).await.len(), 5);
 }
 
+/// A publisher is answered before its event is routed, so what was answered may still be on its way
+/// when a REQ comes: the store knows it, and a limit leaves it out.
+#[tokio::test]
+async fn what_was_answered_before_the_request_is_stored_and_not_live() {
+    let relay = Relay::start(&[]);
+    let (mut client, mut writer) = (relay.connect().await, relay.connect().await);
+    let keys = Keys::generate();
+    let newest = note(&keys, now(), "newest");
+    writer.put(&newest).await;
+    for n in 1..100 {
+        writer.put(&note(&keys, now() - 1_000 + n, "stored")).await;
+        assert_eq!(client.request("none", &[json!({ "kinds": [1], "limit": 0 })]).await.0.len(), 0);
+        let one = client.request("one", &[json!({ "kinds": [1], "limit": 1 })]).await.0;
+        assert_eq!(one, ids([&newest]), "a live event in round {n}");
+        assert!(client.heard(&mut writer).await.is_empty(), "a live event in round {n}");
+    }
+}
+
 #[tokio::test]
 async fn subscriptions_of_a_connection_are_each_served() {
     let relay = Relay::start(&[]);

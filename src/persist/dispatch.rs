@@ -30,9 +30,7 @@ pub fn start(routers: Routers, bus: Option<Arc<dyn Bus>>, route_batch: usize) ->
             let last = events.len().div_ceil(route_batch).saturating_sub(1);
             for (nth, chunk) in events.chunks(route_batch).enumerate() {
                 let events: Arc<[Arc<Event>]> = chunk.into();
-                // Only with the last chunk is everything up to the position routed.
-                let position = position.filter(|_| nth == last);
-                let route = Route { events: Arc::clone(&events), position };
+                let route = Route { events: Arc::clone(&events), position, last: nth == last };
                 // A router that is gone had its worker restarted; its sessions are gone with it.
                 join_all(routers.all().iter().map(|router| router.send(route.clone()))).await;
                 if let Some(bus) = &bus {

@@ -231,10 +231,18 @@ impl Persister {
         }));
     }
 
-    /// Routes an ephemeral event: no store, no batch.
+    /// Routes an ephemeral event: no store, no batch. A copy is not delivered a second time, also
+    /// while the first is on its way.
     fn route(&mut self, write: Write, ctx: &mut Context<Self>) {
         let Write { event, from, permit, .. } = write;
         let id = event.id();
+        let recent = &self.parts.admission.recent;
+        if recent.contains(&id) {
+            let mut answers = Answers::default();
+            answers.add(Some(from), id, Answer::Outcome(Outcome::Duplicate));
+            return answers.send();
+        }
+        recent.update([id], &Default::default());
         let dispatch = self.dispatch.clone();
         let work = async move {
             let (done, routed) = oneshot::channel();
@@ -247,15 +255,11 @@ impl Persister {
             drop(permit);
             routed
         };
-        ctx.spawn(work.into_actor(self).map(move |routed, this, _| {
+        ctx.spawn(work.into_actor(self).map(move |routed, _, _| {
             let answer = match routed {
                 true => Answer::Routed,
                 false => Answer::Failed(Reason::error("the relay is shutting down")),
             };
-            if routed {
-                // So that a copy is not delivered a second time.
-                this.parts.admission.recent.update([id], &Default::default());
-            }
             let mut answers = Answers::default();
             answers.add(Some(from), id, answer);
             answers.send();

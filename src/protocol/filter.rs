@@ -132,18 +132,22 @@ impl Filter {
             .is_some_and(|kinds| !kinds.is_empty() && kinds.iter().all(|&k| kind::is_private(k)))
     }
 
-    /// Whether a private event that this filter matches may have one of `keys` as a party.
+    /// Whether a private event that this filter matches may have one of `keys` as a party. Gift wraps
+    /// are signed by keys that nobody keeps, so there a stranger's `#p` leaves nothing for others.
     pub fn may_concern(&self, keys: &[PublicKey]) -> bool {
-        let as_author = self
-            .authors
-            .as_ref()
-            .is_none_or(|authors| keys.iter().any(|key| authors.binary_search(key).is_ok()));
+        let as_author = match &self.authors {
+            Some(authors) => keys.iter().any(|key| authors.binary_search(key).is_ok()),
+            None => {
+                let kinds = self.kinds.as_ref();
+                kinds.is_none_or(|kinds| kinds.binary_search(&kind::DIRECT_MESSAGE).is_ok())
+            }
+        };
         let as_recipient = self
             .tags
             .iter()
             .find(|tag| tag.letter == b'p')
             .is_none_or(|tag| keys.iter().any(|key| tag.contains(&key.to_hex())));
-        as_author || as_recipient
+        !keys.is_empty() && (as_author || as_recipient)
     }
 }
 
@@ -309,6 +313,25 @@ mod tests {
             (r#"{"limit":0}"#.into(), true),
         ] {
             assert_eq!(filter(&json).matches(&event), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn private_kinds_may_concern_whom_the_filter_leaves_room_for() {
+        let [me, other] = [Keys::generate(), Keys::generate()].map(|keys| keys.public_key());
+        for (json, expected) in [
+            (r#"{"kinds":[4]}"#.to_owned(), true),
+            (r#"{"kinds":[1059]}"#.into(), true),
+            (format!(r##"{{"kinds":[1059],"#p":["{me}"]}}"##), true),
+            (format!(r##"{{"kinds":[1059],"#p":["{other}"]}}"##), false),
+            (format!(r##"{{"kinds":[4],"#p":["{other}"]}}"##), true),
+            (format!(r##"{{"kinds":[4],"authors":["{other}"]}}"##), true),
+            (format!(r##"{{"kinds":[1059],"authors":["{other}"],"#p":["{me}"]}}"##), true),
+            (format!(r##"{{"kinds":[4],"authors":["{other}"],"#p":["{other}"]}}"##), false),
+            (format!(r##"{{"kinds":[1059],"authors":["{me}"],"#p":["{other}"]}}"##), true),
+        ] {
+            assert_eq!(filter(&json).may_concern(&[me]), expected, "{json}");
+            assert!(!filter(&json).may_concern(&[]), "{json}");
         }
     }
 

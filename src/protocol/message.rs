@@ -27,6 +27,8 @@ pub enum Malformed {
     Event(String, Reason),
     /// Answer `CLOSED` to this subscription id, as the client wrote it.
     Subscription(String, Reason),
+    /// Answer `CLOSED` to the COUNT of this id, as the client wrote it.
+    Count(String, Reason),
     /// Nothing in it can be named: answer `NOTICE`.
     Unknown(Reason),
 }
@@ -38,11 +40,11 @@ impl<'a> ClientMessage<'a> {
             Ok(Shape::Event(event)) => Ok(Self::Event(event)),
             Ok(Shape::Auth(event)) => Ok(Self::Auth(event)),
             Ok(Shape::Req(id, filters)) => {
-                let filters = check_subscription(&id, filters)?;
+                let filters = check(&id, filters).map_err(|r| Malformed::Subscription(id.to_string(), r))?;
                 Ok(Self::Req { id, filters })
             }
             Ok(Shape::Count(id, filters)) => {
-                let filters = check_subscription(&id, filters)?;
+                let filters = check(&id, filters).map_err(|r| Malformed::Count(id.to_string(), r))?;
                 Ok(Self::Count { id, filters })
             }
             Ok(Shape::Close(id)) => Ok(Self::Close { id }),
@@ -55,17 +57,15 @@ impl<'a> ClientMessage<'a> {
     }
 }
 
-fn check_subscription(id: &str, filters: Vec<RawFilter>) -> Result<Vec<Filter>, Malformed> {
-    let refuse = |reason| Malformed::Subscription(id.to_owned(), reason);
+/// What REQ and COUNT have in common.
+fn check(id: &str, filters: Vec<RawFilter>) -> Result<Vec<Filter>, Reason> {
     if id.is_empty() || id.chars().count() > MAX_SUBSCRIPTION_ID {
-        return Err(refuse(Reason::invalid(format!(
-            "a subscription id has 1 to {MAX_SUBSCRIPTION_ID} characters"
-        ))));
+        return Err(Reason::invalid(format!("a subscription id has 1 to {MAX_SUBSCRIPTION_ID} characters")));
     }
     if filters.is_empty() {
-        return Err(refuse(Reason::invalid("a subscription needs at least one filter")));
+        return Err(Reason::invalid("a subscription needs at least one filter"));
     }
-    filters.into_iter().map(|raw| Filter::try_from(raw).map_err(refuse)).collect()
+    filters.into_iter().map(Filter::try_from).collect()
 }
 
 /// The shape of a message, read in one pass. The verb comes first, so what follows is read as what
@@ -150,8 +150,12 @@ fn address(text: &str, error: &serde_json::Error) -> Malformed {
             Some(id) => Malformed::Event(id, reason),
             None => Malformed::Unknown(reason),
         },
-        Some("REQ" | "COUNT") => match echo(parts.get(1)) {
+        Some("REQ") => match echo(parts.get(1)) {
             Some(id) => Malformed::Subscription(id, reason),
+            None => Malformed::Unknown(reason),
+        },
+        Some("COUNT") => match echo(parts.get(1)) {
+            Some(id) => Malformed::Count(id, reason),
             None => Malformed::Unknown(reason),
         },
         _ => Malformed::Unknown(reason),
@@ -295,12 +299,15 @@ mod tests {
             (r#"["REQ",1,{}]"#, "notice"),
             (r#"["REQ","s",{"kinds":["a"]}]"#, "sub s"),
             (r#"["REQ","s",{"search":"a"}]"#, "sub s"),
+            (r#"["COUNT","s"]"#, "count s"),
+            (r#"["COUNT","s",1]"#, "count s"),
             (r#"["REQ","s",{},"#, "notice"),
             (&deep, "notice"),
         ] {
             let got = match ClientMessage::parse(text).unwrap_err() {
                 Malformed::Event(id, _) => format!("event {id}"),
                 Malformed::Subscription(id, _) => format!("sub {id}"),
+                Malformed::Count(id, _) => format!("count {id}"),
                 Malformed::Unknown(_) => "notice".to_owned(),
             };
             assert_eq!(got, to, "{text}");

@@ -108,8 +108,10 @@ pub struct Unsubscribe {
 #[rtype(result = "()")]
 pub struct Route {
     pub events: Arc<[Arc<Event>]>,
-    /// Where the store stood when the last of them was committed; `None` for ephemeral ones.
+    /// Where the store stood when the batch that they are of was committed; `None` for ephemeral ones.
     pub position: Option<Position>,
+    /// Whether these are the last of their batch: everything up to the position is routed then.
+    pub last: bool,
 }
 
 /// What one session gets of a batch: one message, however many events.
@@ -117,7 +119,9 @@ pub struct Route {
 #[rtype(result = "()")]
 pub struct Deliver {
     pub events: Vec<(Generation, Arc<Event>)>,
+    /// As in [`Route`].
     pub position: Option<Position>,
+    pub last: bool,
     /// Bytes of all events, taken off [`Link::lag_bytes`] when the session has handled them.
     pub bytes: usize,
 }
@@ -223,7 +227,7 @@ impl Handler<Unsubscribe> for SubscriptionRouter {
 impl Handler<Route> for SubscriptionRouter {
     type Result = ();
 
-    fn handle(&mut self, Route { events, position }: Route, _: &mut Self::Context) {
+    fn handle(&mut self, Route { events, position, last }: Route, _: &mut Self::Context) {
         let Self { index, sessions, .. } = self;
         let mut touched = Vec::new();
         for event in &*events {
@@ -236,7 +240,7 @@ impl Handler<Route> for SubscriptionRouter {
                 member.pending.push((generation, Arc::clone(event)));
             });
         }
-        if let Some(position) = position {
+        if let (Some(position), true) = (position, last) {
             self.routed = self.routed.max(position);
         }
         let mut delivered = 0;
@@ -246,7 +250,7 @@ impl Handler<Route> for SubscriptionRouter {
             let bytes = std::mem::take(&mut member.pending_bytes);
             delivered += events.len() as u64;
             let lag = member.link.lag(bytes);
-            let sent = member.session.try_send(Deliver { events, position, bytes });
+            let sent = member.session.try_send(Deliver { events, position, last, bytes });
             if lag > self.max_lag_bytes || sent.is_err() {
                 self.evict(session);
             }

@@ -58,7 +58,7 @@ impl Session {
     }
 
     /// A COUNT has ids of its own: no subscription ends with it.
-    fn refuse_count(&self, id: &str, reason: &Reason) {
+    pub(super) fn refuse_count(&self, id: &str, reason: &Reason) {
         self.outbox.text(&RelayMessage::Closed { subscription: id, reason }.to_string());
     }
 }

@@ -156,6 +156,7 @@ impl Session {
                 self.outbox.text(&RelayMessage::Ok { id: &id, result: Err(reason) }.to_string());
             }
             Err(Malformed::Subscription(id, reason)) => self.close_subscription(&id, &reason),
+            Err(Malformed::Count(id, reason)) => self.refuse_count(&id, &reason),
             Err(Malformed::Unknown(reason)) => self.notice(&reason),
         }
     }
@@ -176,9 +177,8 @@ impl Session {
         let reason = Reason::rate_limited("slow down");
         match message {
             ClientMessage::Event(event) | ClientMessage::Auth(event) => self.refuse_event(&event.id, reason),
-            ClientMessage::Req { id, .. } | ClientMessage::Count { id, .. } => {
-                self.close_subscription(id, &reason)
-            }
+            ClientMessage::Req { id, .. } => self.close_subscription(id, &reason),
+            ClientMessage::Count { id, .. } => self.refuse_count(id, &reason),
             // Costs nothing and makes room.
             ClientMessage::Close { id } => self.unsubscribe(id),
         }

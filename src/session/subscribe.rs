@@ -20,6 +20,9 @@ pub(super) struct Subscription {
     pub id: Box<str>,
     /// The id as JSON.
     pub quoted: Box<str>,
+    /// What the store held when the REQ came. Of that, the answer of the store is the whole: an event
+    /// that is routed only now, because its publisher is answered first, is not live for this one.
+    stored: Position,
     /// Routing keys, counted against the connection's bound.
     pub keys: usize,
     pub phase: Phase,
@@ -63,6 +66,7 @@ impl Session {
             generation,
             id: id.into(),
             quoted: Quoted(id).to_string().into(),
+            stored: self.shared.store.head(),
             keys,
             phase: Phase::Stored(Box::new(reading)),
         });
@@ -172,8 +176,8 @@ impl Recent {
         self.ids.contains(id)
     }
 
-    fn routed(&mut self, position: Option<Position>) {
-        if position.is_some_and(|position| position >= self.until) {
+    fn routed(&mut self, position: Position) {
+        if position >= self.until {
             self.ids = Vec::new();
         }
     }
@@ -182,7 +186,7 @@ impl Recent {
 impl Handler<Deliver> for Session {
     type Result = ();
 
-    fn handle(&mut self, Deliver { events, position, bytes }: Deliver, _: &mut Context) {
+    fn handle(&mut self, Deliver { events, position, last, bytes }: Deliver, _: &mut Context) {
         self.link.catch_up(bytes);
         let max_held = self.shared.config.session.max_held_bytes;
         for (generation, event) in events {
@@ -192,6 +196,9 @@ impl Handler<Deliver> for Session {
             // Not through `self`, which the outbox is borrowed from.
             let subscription = self.subscriptions.iter_mut().find(|s| s.generation == generation);
             let Some(subscription) = subscription else { continue };
+            if position.is_some_and(|position| position <= subscription.stored) {
+                continue;
+            }
             match &mut subscription.phase {
                 Phase::Live(recent) if recent.contains(&event.id()) => {}
                 Phase::Live(_) => self.outbox.event(&subscription.quoted, event.json()),
@@ -205,6 +212,7 @@ impl Handler<Deliver> for Session {
                 }
             }
         }
+        let Some(position) = position.filter(|_| last) else { return };
         for subscription in &mut self.subscriptions {
             if let Phase::Live(recent) = &mut subscription.phase {
                 recent.routed(position);

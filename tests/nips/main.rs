@@ -1,0 +1,25 @@
+//! Every rule of the protocols (NIPs) that the relay keeps, from outside: a file a subject.
+
+mod ask;
+#[path = "../common/mod.rs"]
+mod common;
+
+mod events;
+mod filters;
+mod kinds;
+mod live;
+mod order;
+mod restart;
+mod subscriptions;
+
+mod nip02_65;
+mod nip09;
+mod nip11;
+mod nip13;
+mod nip17_59;
+mod nip40;
+mod nip42;
+mod nip45;
+mod nip62;
+mod nip67;
+mod nip70;

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod raw;
+
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,

@@ -101,9 +101,14 @@ impl Drop for Relay {
     }
 }
 
+/// The binary under test: cargo's, or another build (a release, say) that the environment names.
+pub fn binary() -> std::ffi::OsString {
+    std::env::var_os("ROOKERY_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_rookery").into())
+}
+
 /// The command that starts a relay on ports of the system's choice.
 pub fn relay_command(data: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
+    let mut command = Command::new(binary());
     command
         .args(["relay", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"])
         .arg(data.join("relay"))

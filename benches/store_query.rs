@@ -3,10 +3,10 @@
 
 mod population;
 
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use population::{Embedded, Population, questions};
+use population::{Embedded, Population, question, questions};
 
 const EVENTS: usize = 50_000;
 
@@ -17,7 +17,8 @@ fn query(criterion: &mut Criterion) {
     embedded.fill(&mut population, EVENTS);
 
     let mut group = criterion.benchmark_group("store_query");
-    for (name, query) in questions(&mut population) {
+    for (name, filter) in questions(&population) {
+        let query = Arc::new(question(filter));
         let (events, bytes) = embedded.ask(&query);
         println!("{name}: {events} events, {bytes} bytes");
         group.bench_function(name, |bencher| bencher.iter(|| embedded.ask(black_box(&query))));

@@ -19,6 +19,10 @@ use rookery::{
 use sha2::{Digest, Sha256};
 use tokio::runtime::{Builder, Runtime};
 
+/// The relay's own, or the figures would be another's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// When the first event is created. One follows every second second.
 const BEGINNING: Timestamp = 1_700_000_000;
 const AUTHORS: usize = 2_000;
@@ -208,38 +212,46 @@ impl Embedded {
 }
 
 /// The questions that clients ask most, each of another index; `population` is what the store holds.
-pub fn questions(population: &mut Population) -> Vec<(&'static str, Arc<Query>)> {
+pub fn questions(population: &Population) -> Vec<(&'static str, Filter)> {
     use serde_json::json;
 
-    let end = BEGINNING + 2 * population.count;
+    let notes = &population.notes;
+    let ids: Vec<EventId> = (0..20).map(|nth| notes[nth * notes.len() / 20].0).collect();
+    let followed = Population::authors((0..AUTHORS).step_by(4));
     let middle = BEGINNING + population.count;
-    let ids: Vec<EventId> =
-        (0..20).map(|nth| population.notes[nth * population.notes.len() / 20].0).collect();
-    let (root, _) = population.notes[0];
     [
         ("nothing", json!({ "ids": [EventId([0; 32])] })),
         ("20_ids", json!({ "ids": ids })),
         ("3_authors", json!({ "authors": Population::authors([20, 100, 300]), "kinds": [1], "limit": 100 })),
         ("mentions", json!({ "#p": Population::authors([50]), "kinds": [1, 6, 7], "limit": 50 })),
-        ("thread", json!({ "#e": [root], "kinds": [1, 7], "limit": 500 })),
+        ("thread", json!({ "#e": [notes[0].0], "kinds": [1, 7], "limit": 500 })),
         ("kind_1", json!({ "kinds": [1], "limit": 500 })),
         ("window", json!({ "since": middle - 2_000, "until": middle, "limit": 500 })),
-        (
-            "home_feed",
-            json!({ "authors": Population::authors((0..2_000).step_by(4)), "kinds": [1, 6], "limit": 100, "until": end }),
-        ),
-        (
-            "500_authors",
-            json!({ "authors": Population::authors((0..2_000).step_by(4)), "limit": 100 }),
-        ),
+        ("home_feed", json!({ "authors": followed, "kinds": [1, 6], "limit": 100 })),
+        ("500_authors", json!({ "authors": followed, "limit": 100 })),
     ]
-    .into_iter()
-    .map(|(name, json)| {
-        let filter = filter(json);
-        let limit = filter.limit.unwrap_or(500);
-        let query =
-            Query { filters: vec![(filter, limit)], boundary: 100, viewer: Viewer::Client(Arc::new([])), now: NOW };
-        (name, Arc::new(query))
-    })
-    .collect()
+    .map(|(name, json)| (name, filter(json)))
+    .into()
+}
+
+/// A filter as a client asks it that has not authenticated.
+pub fn question(filter: Filter) -> Query {
+    let limit = filter.limit.unwrap_or(500);
+    let viewer = Viewer::Client(Arc::new([]));
+    Query { filters: vec![(filter, limit)], boundary: 100, viewer, now: NOW }
+}
+
+/// Subscriptions to the notes of so many authors each, the busiest among them more often.
+pub fn home_feeds(count: usize, authors: usize) -> Vec<Box<[Filter]>> {
+    let mut population = Population::new();
+    let mut feed = || {
+        let authors: Vec<PublicKey> = (0..authors).map(|_| population.some_author()).collect();
+        [filter(serde_json::json!({ "authors": authors, "kinds": [1, 6, 30_023] }))].into()
+    };
+    (0..count).map(|_| feed()).collect()
+}
+
+/// Subscriptions to all notes.
+pub fn subscriptions_of_kind_1(count: usize) -> Vec<Box<[Filter]>> {
+    vec![[filter(serde_json::json!({ "kinds": [1] }))].into(); count]
 }

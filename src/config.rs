@@ -122,7 +122,7 @@ section! {
         max_auth_keys: usize = 64,
         /// Most connections of the node. File descriptors may set a lower bound; the start says so.
         max_connections: usize = 100_000,
-        /// Most connections of one address; loopback has no such bound.
+        /// Most connections of one address (of IPv6, one /64 network); loopback has no such bound.
         max_connections_per_address: usize = 1_000,
     }
 }
@@ -135,7 +135,8 @@ section! {
         messages_per_second: u32 = 200,
         /// Messages that a connection may send at once after a pause.
         messages_burst: u32 = 4_000,
-        /// Messages a second of one address, all its connections together. 0: no bound.
+        /// Messages a second of one address (of IPv6, one /64 network), all its connections together.
+        /// 0: no bound.
         address_messages_per_second: u32 = 2_000,
         /// Messages that an address may send at once after a pause.
         address_messages_burst: u32 = 20_000,
@@ -287,6 +288,7 @@ impl Config {
     /// Names the setting and what it must be.
     pub fn validate(&self) -> anyhow::Result<()> {
         const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+        const MAX_READERS: usize = 512;
         let Self { limits, session, persister, store, info, general, .. } = self;
         for (name, value) in [
             ("limits.max_message_bytes", limits.max_message_bytes),
@@ -295,6 +297,8 @@ impl Config {
             ("limits.max_limit", limits.max_limit),
             ("limits.default_limit", limits.default_limit),
             ("limits.max_connections", limits.max_connections),
+            ("limits.max_connections_per_address", limits.max_connections_per_address),
+            ("persister.deadline_ms", persister.deadline_ms as usize),
             ("session.window", session.window),
             ("session.mailbox", session.mailbox),
             ("persister.queue", persister.queue),
@@ -309,6 +313,7 @@ impl Config {
         ] {
             ensure!(value > 0, "{name} must be at least 1");
         }
+        ensure!(store.readers <= MAX_READERS, "store.readers must be at most {MAX_READERS}");
         ensure!(
             limits.max_message_bytes <= MAX_MESSAGE_BYTES,
             "limits.max_message_bytes must be at most {MAX_MESSAGE_BYTES}"

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use tokio::sync::mpsc;
+use url::Url;
 
 use super::{
     import::{Ledger, Ticket, Verdict},
@@ -88,10 +89,11 @@ pub struct FolderSink {
 }
 
 impl FolderSink {
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
+    /// `url`: that of the relay whose folder it is, which requests to vanish may name.
+    pub fn open(path: &Path, url: Option<Url>) -> anyhow::Result<Self> {
         let store = Lmdb::open(path, &config::Store::default(), Access::Exclusive)?;
         let config::Persister { hot_authors, .. } = config::Persister::default();
-        let policy = Policy::new(&config::Limits::default(), None);
+        let policy = Policy::new(&config::Limits::default(), url);
         Ok(Self { store, admission: Admission::new(policy, 1, hot_authors) })
     }
 

@@ -12,6 +12,7 @@ use std::{
 use anyhow::bail;
 use clap::Args;
 use tokio::select;
+use url::Url;
 
 pub use self::ledger::{Ledger, Ticket, Verdict};
 use self::{ledger::progress_file, upload::Upload};
@@ -40,6 +41,9 @@ pub struct ImportArgs {
     /// Begin at the first line, whatever earlier runs did
     #[arg(long)]
     restart: bool,
+    /// With --data: the URL of the relay whose folder it is, for requests to vanish that name it
+    #[arg(long, requires = "data")]
+    url: Option<Url>,
     /// Write what is refused to this file: line number, reason and line, separated by tabs
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
@@ -88,7 +92,9 @@ impl Sink {
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     let file = (args.file != Path::new("-")).then_some(args.file.as_path());
     let sink = match &args.data.data {
-        Some(folder) => Sink::Folder { sink: FolderSink::open(folder)?, name: folder.display().to_string() },
+        Some(folder) => {
+            Sink::Folder { sink: FolderSink::open(folder, args.url)?, name: folder.display().to_string() }
+        }
         None => {
             let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
             Sink::Relay { endpoint, window: args.window.into() }

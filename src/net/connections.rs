@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -44,7 +44,7 @@ impl Connections {
     /// # Errors
     /// Says which bound is reached.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
-        let address = address.to_canonical();
+        let address = network(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.all >= self.max {
             return Err(Refusal::Node);
@@ -61,6 +61,16 @@ impl Connections {
     /// How many there are.
     pub fn open(&self) -> usize {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+}
+
+/// What counts as one address: of IPv6 the /64 network, which one customer has whole.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
+        }
+        other => other,
     }
 }
 
@@ -91,6 +101,10 @@ mod tests {
         assert_eq!(connections.take(address("203.0.113.2")).err(), Some(Refusal::Node));
         drop((first, local));
         assert_eq!(connections.open(), 0);
+        let first = connections.take(address("2001:db8::1")).ok();
+        assert_eq!(connections.take(address("2001:db8::2")).err(), Some(Refusal::Address));
+        assert!(first.is_some() && connections.take(address("2001:db8:0:1::1")).is_ok());
+        drop(first);
         assert!(connections.take(address("203.0.113.1")).is_ok());
     }
 }

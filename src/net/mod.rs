@@ -11,7 +11,7 @@ mod server;
 mod socket;
 
 pub use self::{
-    connections::{Connections, Permit},
+    connections::{Connections, Permit, network},
     descriptors::{Descriptors, raise_descriptor_limit},
     info::SUPPORTED_NIPS,
     ops::{Readiness, serve as serve_ops},

@@ -185,9 +185,14 @@ fn client_address(peer: IpAddr, request: &HttpRequest, trusted: &[IpNet]) -> IpA
     }
     let forwarded =
         request.headers().get_all(header::X_FORWARDED_FOR).filter_map(|value| value.to_str().ok());
-    let addresses = forwarded.flat_map(|value| value.split(','));
-    let addresses: Vec<IpAddr> = addresses.filter_map(|text| text.trim().parse().ok()).collect();
-    addresses.into_iter().rev().find(|address| !is_trusted(address)).unwrap_or(peer)
+    let entries: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let parse = |entry: &&str| {
+        let with_port = || Some(entry.parse::<SocketAddr>().ok()?.ip());
+        entry.parse().ok().or_else(with_port)
+    };
+    // What no proxy of ours would write ends the search: left of it, the client may have written.
+    let mut known = entries.iter().rev().map_while(parse);
+    known.find(|address: &IpAddr| !is_trusted(address)).unwrap_or(peer)
 }
 
 #[cfg(test)]
@@ -207,6 +212,13 @@ mod tests {
             [("10.0.0.1", "203.0.113.9"), ("::ffff:10.0.0.1", "203.0.113.9"), ("192.0.2.1", "192.0.2.1")]
         {
             assert_eq!(client_address(address(peer), &request, &trusted), address(expected));
+        }
+        for (header, expected) in [
+            ("198.51.100.1, 203.0.113.9:4711", "203.0.113.9"),
+            ("198.51.100.1, unknown, 10.0.0.2", "10.0.0.1"),
+        ] {
+            let request = TestRequest::get().insert_header(("X-Forwarded-For", header)).to_http_request();
+            assert_eq!(client_address(address("10.0.0.1"), &request, &trusted), address(expected));
         }
         let bare = TestRequest::get().to_http_request();
         assert_eq!(client_address(address("10.0.0.1"), &bare, &trusted), address("10.0.0.1"));

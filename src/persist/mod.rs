@@ -15,7 +15,10 @@ use std::{
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tracing::{error, warn};
 
 pub use self::budget::{Budget, Permit};
@@ -244,6 +247,7 @@ impl Persister {
         }
         recent.update([id], &Default::default());
         let dispatch = self.dispatch.clone();
+        let deadline = Duration::from_millis(self.config.deadline_ms);
         let work = async move {
             let (done, routed) = oneshot::channel();
             if let Some(dispatch) = dispatch {
@@ -251,14 +255,14 @@ impl Persister {
                 // Fails only when the task is gone, and then the answer below says so.
                 let _ = dispatch.send(Dispatch { events, position: None, done: Some(done) }).await;
             }
-            let routed = routed.await.is_ok();
+            let routed = timeout(deadline, routed).await.is_ok_and(|routed| routed.is_ok());
             drop(permit);
             routed
         };
         ctx.spawn(work.into_actor(self).map(move |routed, _, _| {
             let answer = match routed {
                 true => Answer::Routed,
-                false => Answer::Failed(Reason::error("the relay is shutting down")),
+                false => Answer::Failed(Reason::error("it was not delivered in time")),
             };
             let mut answers = Answers::default();
             answers.add(Some(from), id, answer);
@@ -268,6 +272,7 @@ impl Persister {
 
     /// Answers what has waited for too long. It may be stored all the same, and is routed then.
     fn check_deadline(&mut self) {
+        self.parts.metrics.waiting.set(self.waiting.len() as i64);
         let deadline = Duration::from_millis(self.config.deadline_ms);
         let mut answers = Answers::default();
         for waiting in self.writing.iter_mut().chain(&mut self.waiting) {

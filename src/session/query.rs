@@ -3,7 +3,7 @@
 //! The next page is asked for when the last has been handed to the socket: an actor whose socket is
 //! full is not polled, so at most one page waits in the outbox and one on its way.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use tracing::error;
@@ -73,24 +73,26 @@ pub(super) fn query(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>
 impl Session {
     /// Asks the store for what is next, if it is not at work for this connection already.
     pub(super) fn read_next(&mut self, ctx: &mut Context) {
-        if self.reading {
-            return;
-        }
-        let Some(work) = self.work.pop_front() else { return };
-        match work {
-            Work::Page(generation) => self.read_page(generation, ctx),
-            Work::Count(id, query) => self.read_count(id, query, ctx),
+        while !self.reading {
+            match self.work.pop_front() {
+                Some(Work::Page(generation)) => self.read_page(generation, ctx),
+                Some(Work::Count(id, query)) => self.read_count(id, query, ctx),
+                None => {
+                    // Most connections are idle most of the time: nothing is kept for them.
+                    self.work = VecDeque::new();
+                    return;
+                }
+            }
         }
     }
 
     fn read_page(&mut self, generation: Generation, ctx: &mut Context) {
-        let Some(subscription) = self.subscription(generation) else { return self.read_next(ctx) };
-        let Phase::Stored(reading) = &mut subscription.phase else { return self.read_next(ctx) };
+        let Some(subscription) = self.subscription(generation) else { return };
+        let Phase::Stored(reading) = &mut subscription.phase else { return };
         let (query, cursor) = (Arc::clone(&reading.query), reading.cursor.clone());
         if !cursor.progress.iter().any(|progress| progress.is_open()) {
             // No stored event is wanted.
-            self.finish_reading(generation, End::of(&cursor.progress));
-            return self.read_next(ctx);
+            return self.finish_reading(generation, End::of(&cursor.progress));
         }
         self.reading = true;
         let store = Arc::clone(&self.shared.store);

@@ -9,7 +9,7 @@ use std::{
 
 use lru::LruCache;
 
-use crate::config;
+use crate::{config, net::network};
 
 /// Fills at a constant rate up to a burst; each message takes one token.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Rates {
         }
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         addresses
-            .get_or_insert_mut(address.to_canonical(), || Bucket::full(config.address_messages_burst, now))
+            .get_or_insert_mut(network(address), || Bucket::full(config.address_messages_burst, now))
             .take(config.address_messages_per_second, config.address_messages_burst, now)
     }
 }

@@ -62,6 +62,8 @@ impl Session {
         self.last_generation += 1;
         let generation = self.last_generation;
         let reading = Reading::new(&filters, &self.shared.config, self.auth.keys());
+        // Most connections have one.
+        self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription {
             generation,
             id: id.into(),
@@ -102,6 +104,7 @@ impl Session {
     pub(super) fn unsubscribe(&mut self, id: &str) {
         if let Some(at) = self.subscriptions.iter().position(|subscription| &*subscription.id == id) {
             let generation = self.subscriptions.swap_remove(at).generation;
+            self.work.retain(|work| !matches!(work, Work::Page(page) if *page == generation));
             self.forget(generation);
         }
     }

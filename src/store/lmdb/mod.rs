@@ -44,6 +44,10 @@ use crate::{
 /// Batches and sweeps that may wait for the writing thread. The persister sends one at a time.
 const WRITE_QUEUE: usize = 8;
 
+/// Slots for read transactions, those of other processes that read the folder included. Whoever opens
+/// it first decides, so it is the same for all; the configuration allows fewer threads.
+const MAX_READERS: u32 = 1_024;
+
 /// The embedded store.
 pub struct Lmdb {
     writes: Sender<Write>,
@@ -84,8 +88,11 @@ impl Lmdb {
             0 => 2 * thread::available_parallelism().map_or(1, usize::from),
             readers => readers,
         };
-        let env = open_env(path, config, readers)?;
-        let tables = Tables::open(&env)?;
+        let env = open_env(path, config)?;
+        let tables = match access {
+            Access::Exclusive => Tables::create(&env)?,
+            Access::Shared => Tables::open(&env)?,
+        };
         let hidden = Hidden::default();
         let writer = Writer::new(env.clone(), tables, hidden.clone())?;
         let head = Arc::new(AtomicU64::new(writer.head()));
@@ -163,11 +170,9 @@ impl Drop for Lmdb {
 }
 
 #[expect(unsafe_code, reason = "LMDB maps the file: sound as long as nothing else writes to it")]
-fn open_env(path: &Path, config: &config::Store, readers: usize) -> heed::Result<Env<WithoutTls>> {
-    /// Slots for transactions of other processes that read the folder.
-    const GUESTS: usize = 64;
+fn open_env(path: &Path, config: &config::Store) -> heed::Result<Env<WithoutTls>> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(config.map_bytes).max_dbs(TABLES).max_readers((readers + GUESTS) as u32);
+    options.map_size(config.map_bytes).max_dbs(TABLES).max_readers(MAX_READERS);
     // SAFETY: the folder's lock keeps other relays away, and tools open it for reading only. No
     // flag is set that gives up durability or locking.
     let env = unsafe { options.flags(EnvFlags::empty()).open(path)? };

@@ -41,7 +41,8 @@ pub fn plan(filter: &Filter, tables: &Tables, txn: &RoTxn) -> heed::Result<Plan>
     }
     let mut candidates = Vec::new();
     for tag in &filter.tags {
-        let prefixes = tag.values().iter().map(|value| Key::tag(tag.letter(), value)).collect();
+        let prefixes =
+            tag.values().iter().map(|value| Key::tag(tables.tag_hash.of(tag.letter(), value))).collect();
         candidates.push((tables.tag, prefixes));
     }
     if let Some(authors) = &filter.authors {

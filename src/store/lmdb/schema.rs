@@ -3,10 +3,11 @@
 //! Every index key ends in a [`Tail`], so that walking an index forward is newest first, ties by
 //! lowest id. Index rows carry the kind, so that a scan can pass over kinds without reading events.
 
-use std::ops::Bound;
+use std::{hash::Hasher, ops::Bound};
 
 use heed::{CommitOrAbort, Database, Env, WithoutTls, types::Bytes};
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
+use siphasher::sip::SipHasher13;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::protocol::{Event, EventId, PublicKey, Timestamp};
 
@@ -19,29 +20,67 @@ macro_rules! tables {
     ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
         #[derive(Clone, Copy)]
         pub struct Tables {
-            $($(#[doc = $doc])* pub $name: Table),*
+            $($(#[doc = $doc])* pub $name: Table,)*
+            /// How tags become keys in this folder.
+            pub tag_hash: TagHash,
         }
 
         const NAMES: &[&str] = &[$(stringify!($name)),*];
 
         impl Tables {
-            /// Opens all tables, makes those that are missing.
-            pub fn open(env: &Env<WithoutTls>) -> heed::Result<Self> {
-                let txn = env.write_txn()?;
-                let tables = env.create_databases_and_commit(txn, |opener, txn| {
-                    Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit([
-                        $(opener.create_database::<Bytes, Bytes>(txn, Some(stringify!($name)))?),*
-                    ]))
-                })?;
-                let [$($name),*] = tables.unwrap_commit();
-                Ok(Self { $($name),* })
+            fn of(tables: [Table; NAMES.len()]) -> Self {
+                let [$($name),*] = tables;
+                Self { $($name,)* tag_hash: TagHash([0; 16]) }
             }
         }
     };
 }
 
+impl Tables {
+    /// Opens all tables, makes those that are missing.
+    pub fn create(env: &Env<WithoutTls>) -> heed::Result<Self> {
+        let txn = env.write_txn()?;
+        let tables = env.create_databases_and_commit(txn, |opener, txn| {
+            let mut tables = Vec::with_capacity(NAMES.len());
+            for name in NAMES {
+                tables.push(opener.create_database::<Bytes, Bytes>(txn, Some(name))?);
+            }
+            let tables = tables.try_into().map_err(|_| heed::MdbError::Invalid)?;
+            Ok::<_, heed::Error>(CommitOrAbort::<[_; NAMES.len()], ()>::Commit(tables))
+        })?;
+        let tables = Self::of(tables.unwrap_commit());
+        let mut txn = env.write_txn()?;
+        if tables.meta.get(&txn, TAG_KEY)?.is_none() {
+            tables.meta.put(&mut txn, TAG_KEY, &rand::random::<[u8; 16]>())?;
+        }
+        txn.commit()?;
+        tables.with_tag_hash(env)
+    }
+
+    /// Opens all tables of a folder that a relay has made, without writing.
+    pub fn open(env: &Env<WithoutTls>) -> heed::Result<Self> {
+        let txn = env.read_txn()?;
+        let tables = env.open_databases_and_commit(txn, |opener, txn| {
+            let mut tables = Vec::with_capacity(NAMES.len());
+            for name in NAMES {
+                let table = opener.open_database::<Bytes, Bytes>(txn, Some(name))?;
+                tables.push(table.ok_or(heed::MdbError::NotFound)?);
+            }
+            let tables = tables.try_into().map_err(|_| heed::MdbError::Invalid)?;
+            Ok::<_, heed::Error>(CommitOrAbort::<[_; NAMES.len()], ()>::Commit(tables))
+        })?;
+        Self::of(tables.unwrap_commit()).with_tag_hash(env)
+    }
+
+    fn with_tag_hash(self, env: &Env<WithoutTls>) -> heed::Result<Self> {
+        let txn = env.read_txn()?;
+        let key = self.meta.get(&txn, TAG_KEY)?.and_then(|key| key.try_into().ok());
+        Ok(Self { tag_hash: TagHash(key.ok_or(heed::MdbError::Invalid)?), ..self })
+    }
+}
+
 tables! {
-    /// `"next"` → position of the event to be stored next.
+    /// `"next"` → position of the event to be stored next; `"tag"` → key of the hash of tags.
     meta,
     /// position → record.
     event,
@@ -75,6 +114,23 @@ pub const TABLES: u32 = NAMES.len() as u32;
 
 /// Key of `meta` for the next position.
 pub const NEXT: &[u8] = b"next";
+
+/// Key of `meta` for [`TagHash`].
+const TAG_KEY: &[u8] = b"tag";
+
+/// How a letter and a value, which is as long as its author likes, become 64 bits. Keyed by the folder,
+/// so that nobody can make values that fill the range of another one with rows that never match.
+#[derive(Clone, Copy)]
+pub struct TagHash([u8; 16]);
+
+impl TagHash {
+    pub fn of(self, letter: u8, value: &str) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        hasher.write_u8(letter);
+        hasher.write(value.as_bytes());
+        hasher.finish()
+    }
+}
 
 /// Bytes of a public key in index keys. Rows only name candidates; the record has the whole key.
 const AUTHOR_BYTES: usize = 8;
@@ -183,8 +239,8 @@ impl Key {
     }
 
     /// Prefix of the tag index.
-    pub fn tag(letter: u8, value: &str) -> Self {
-        Self::EMPTY.with(&xxh3_64_with_seed(value.as_bytes(), letter.into()).to_be_bytes())
+    pub fn tag(hash: u64) -> Self {
+        Self::EMPTY.with(&hash.to_be_bytes())
     }
 
     /// Prefix of the time index: none.
@@ -303,9 +359,10 @@ mod tests {
     }
 
     #[test]
-    fn tags_of_other_letters_are_other_keys() {
-        assert_ne!(Key::tag(b'e', "x"), Key::tag(b'E', "x"));
-        assert_ne!(Key::tag(b'e', "x"), Key::tag(b'e', "y"));
+    fn tags_of_other_letters_values_and_folders_are_other_keys() {
+        let (one, other) = (TagHash([1; 16]), TagHash([2; 16]));
+        let hashes = [one.of(b'e', "x"), one.of(b'E', "x"), one.of(b'e', "y"), other.of(b'e', "x")];
+        assert!((1..4).all(|n| !hashes[..n].contains(&hashes[n])));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     hidden::Hidden,
     record::{self, Record},
     schema::{
-        AddressKey, Key, NEXT, Rank, Row, Table, Tables, Tail, address_key, address_key_of, between,
+        AddressKey, Key, NEXT, Rank, Row, Table, Tables, TagHash, Tail, address_key, address_key_of, between,
         deleted_id_key, number,
     },
 };
@@ -243,7 +243,7 @@ impl<'w, 't> Batch<'w, 't> {
         self.tables.event.put_with_flags(self.txn, PutFlags::APPEND, &position.to_be_bytes(), &bytes)?;
         self.tables.id.put(self.txn, &event.id().0, &position.to_be_bytes())?;
         if let Some(record) = Record::decode(&bytes) {
-            self.rows.change(&record, position, true);
+            self.rows.change(&record, position, true, self.tables.tag_hash);
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl<'w, 't> Batch<'w, 't> {
         let key = position.to_be_bytes();
         let Some(bytes) = self.tables.event.get(self.txn, &key)? else { return Ok(()) };
         let Some(record) = Record::decode(bytes) else { return Ok(()) };
-        self.rows.change(&record, position, false);
+        self.rows.change(&record, position, false, self.tables.tag_hash);
         let id = *record.id();
         self.removed.ids.push(id);
         self.tables.id.delete(self.txn, &id.0)?;
@@ -327,8 +327,9 @@ impl<'w, 't> Batch<'w, 't> {
     fn remove_vanished(&mut self, limit: usize) -> Result<usize> {
         let Some((author, until)) = self.first_vanishing()? else { return Ok(0) };
         let mut positions = Vec::new();
-        for (table, prefix) in
-            [(self.tables.author, Key::author(&author)), (self.tables.tag, Key::tag(b'p', &author.to_hex()))]
+        let to_author = self.tables.tag_hash.of(b'p', &author.to_hex());
+        for (table, prefix, only_wraps) in
+            [(self.tables.author, Key::author(&author), false), (self.tables.tag, Key::tag(to_author), true)]
         {
             let first = prefix.tail(Tail::first_at(until));
             let last = prefix.tail(Tail::MAX);
@@ -337,6 +338,9 @@ impl<'w, 't> Batch<'w, 't> {
                     break;
                 }
                 let Some(row) = Row::from_bytes(row?.1) else { continue };
+                if row.kind == kind::VANISH || only_wraps && row.kind != kind::GIFT_WRAP {
+                    continue;
+                }
                 let bytes = self.tables.event.get(self.txn, &row.position.to_be_bytes())?;
                 if bytes.and_then(Record::decode).is_some_and(|record| record.vanishes_with(&author)) {
                     positions.push(row.position);
@@ -365,7 +369,7 @@ impl<'w, 't> Batch<'w, 't> {
 
 impl Rows {
     /// Puts (or takes away) every index row of an event.
-    fn change(&mut self, record: &Record<'_>, position: Position, put: bool) {
+    fn change(&mut self, record: &Record<'_>, position: Position, put: bool, hash: TagHash) {
         let kind = record.kind();
         let row = put.then_some(Row { position, kind });
         let tail = Tail::new(record.created_at(), record.id());
@@ -373,7 +377,8 @@ impl Rows {
         self.author_kind.push((Key::author_kind(record.pubkey(), kind).tail(tail), row));
         self.kind.push((Key::kind(kind).tail(tail), row));
         self.time.push((Key::time().tail(tail), row));
-        self.tag.extend(record.tags().map(|(letter, value)| (Key::tag(letter, value).tail(tail), row)));
+        self.tag
+            .extend(record.tags().map(|(letter, value)| (Key::tag(hash.of(letter, value)).tail(tail), row)));
         if let Some(at) = record.expiration() {
             self.expiration.push((Key::expiration(at, position), row));
         }

@@ -155,7 +155,8 @@ section! {
         ping_seconds: u64 = 30,
         /// Seconds of silence after which a connection is closed.
         idle_seconds: u64 = 90,
-        /// Events of a connection that may wait for their OK; beyond, it is not read from.
+        /// Events of a connection that may wait for their OK, and subscriptions that may wait to be
+        /// entered; beyond, it is not read from.
         window: usize = 256,
         /// Messages of other actors that may wait for a session. A client that does not read fills it.
         mailbox: usize = 4_096,

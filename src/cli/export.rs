@@ -16,6 +16,7 @@ use self::output::{Kept, Output};
 use super::{
     client::{Endpoint, RelayFlag},
     filter_flags::FilterFlags,
+    folder::{DataFlag, FolderPages},
     output::reader_gone,
     pages::{PAGE, RelayPages},
     progress::{Progress, duration},
@@ -33,7 +34,7 @@ Writes each event once, newest first; a name that ends in .gz or .zst says how i
 that was cut short goes on with --resume and the same flags.
 
 Example:  rookery export backup.jsonl.zst --relay wss://relay.example.com --since 2026-01-01
-          rookery export --author npub1… | gzip > mine.jsonl.gz")]
+          rookery export --data ./rookery-data | gzip > all.jsonl.gz   (a relay may run on it)")]
 pub struct ExportArgs {
     /// File to write; - is standard output
     #[arg(value_name = "FILE", default_value = "-")]
@@ -47,6 +48,8 @@ pub struct ExportArgs {
     /// Check ids and signatures, and leave out what is wrong (an import does that too)
     #[arg(long)]
     verify: bool,
+    #[command(flatten)]
+    data: DataFlag,
     #[command(flatten)]
     relay: RelayFlag,
     #[command(flatten)]
@@ -69,7 +72,6 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
     if args.resume && !is_file {
         bail!("--resume needs the name of the FILE to go on with");
     }
-    let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
     let (output, kept) = match is_file {
         false => (Output::stdout(), Kept::default()),
         true if args.resume && args.file.exists() => Output::resume(&args.file)?,
@@ -81,7 +83,13 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
         eprintln!("going on after {} events", kept.events());
     }
     let limit = args.limit.unwrap_or(u64::MAX).saturating_sub(kept.events());
-    let source = Source::Relay(RelayPages::new(endpoint, filter, PAGE, args.verify));
+    let source = match &args.data.data {
+        Some(folder) => Source::Folder(FolderPages::open(folder, filter)?),
+        None => {
+            let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
+            Source::Relay(Box::new(RelayPages::new(endpoint, filter, PAGE, args.verify)))
+        }
+    };
     let progress = Progress::new("exported", None);
     let mut export =
         Export { output, is_new: kept.until.is_none(), written: 0, limit, oldest: None, progress };

@@ -13,12 +13,11 @@ use anyhow::bail;
 use clap::Args;
 use tokio::select;
 
-use self::{
-    ledger::{Ledger, progress_file},
-    upload::Upload,
-};
+pub use self::ledger::{Ledger, Ticket, Verdict};
+use self::{ledger::progress_file, upload::Upload};
 use super::{
     client::{Endpoint, RelayFlag},
+    folder::{DataFlag, FolderSink},
     lines::Lines,
     progress::Progress,
     run_async,
@@ -33,7 +32,7 @@ What was answered is kept in FILE.rookery-progress until all is, so an import th
 on where it was: run the same command again. Events that the relay has already do no harm.
 
 Example:  rookery import events.jsonl.zst --relay ws://127.0.0.1:7777 --rejects rejected.tsv
-          zcat dump.gz | rookery import")]
+          zcat dump.gz | rookery import --data ./rookery-data   (while no relay runs on it)")]
 pub struct ImportArgs {
     /// File to read; - is standard input
     #[arg(value_name = "FILE", default_value = "-")]
@@ -48,6 +47,8 @@ pub struct ImportArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
     window: u16,
     #[command(flatten)]
+    data: DataFlag,
+    #[command(flatten)]
     relay: RelayFlag,
     #[command(flatten)]
     key: KeyFlags,
@@ -56,6 +57,7 @@ pub struct ImportArgs {
 /// Where the lines go.
 enum Sink {
     Relay { endpoint: Endpoint, window: usize },
+    Folder { sink: FolderSink, name: String },
 }
 
 impl Sink {
@@ -63,6 +65,7 @@ impl Sink {
     fn name(&self) -> &str {
         match self {
             Self::Relay { endpoint, .. } => &endpoint.url,
+            Self::Folder { name, .. } => name,
         }
     }
 
@@ -77,14 +80,20 @@ impl Sink {
             Self::Relay { endpoint, window } => {
                 Upload::new(endpoint, window, ledger, tick).run(lines.read_ahead()).await
             }
+            Self::Folder { sink, .. } => sink.take(lines.read_ahead(), ledger, tick).await,
         }
     }
 }
 
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     let file = (args.file != Path::new("-")).then_some(args.file.as_path());
-    let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
-    let sink = Sink::Relay { endpoint, window: args.window.into() };
+    let sink = match &args.data.data {
+        Some(folder) => Sink::Folder { sink: FolderSink::open(folder)?, name: folder.display().to_string() },
+        None => {
+            let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
+            Sink::Relay { endpoint, window: args.window.into() }
+        }
+    };
     if let Some(rejects) = &args.rejects
         && Some(rejects.as_path()) == file
     {

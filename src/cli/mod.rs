@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod export;
 mod filter_flags;
+mod folder;
 mod import;
 mod key;
 mod lines;

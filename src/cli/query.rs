@@ -7,6 +7,7 @@ use tokio::select;
 use super::{
     client::{Endpoint, RelayFlag},
     filter_flags::FilterFlags,
+    folder::{DataFlag, FolderPages},
     output::{Printer, content, reader_gone},
     pages::{PAGE, RelayPages},
     progress::Progress,
@@ -26,7 +27,7 @@ Prints the newest events that match. A keyword is looked for in the content, wha
 relay is paged backwards until enough is found, so narrow it with --since or --kind.
 
 Example:  rookery query --kind 1 --keyword rookery --amount 5
-          rookery query --author npub1… --since 7d --order-by asc")]
+          rookery query --author npub1… --since 7d --order-by asc --data ./rookery-data")]
 pub struct QueryArgs {
     /// Events wanted
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
@@ -40,6 +41,8 @@ pub struct QueryArgs {
     /// Print JSON, one event a line; so it is anyway where the output is no terminal
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    data: DataFlag,
     #[command(flatten)]
     relay: RelayFlag,
     #[command(flatten)]
@@ -65,10 +68,15 @@ pub fn run(args: QueryArgs) -> anyhow::Result<()> {
     if args.order_by == Order::Asc && args.amount > MAX_ASCENDING {
         bail!("--order-by asc holds all events in memory: ask for {MAX_ASCENDING} at most");
     }
-    let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
-    // A search has to look at more than it shows.
-    let page = if args.keyword.is_some() { PAGE } else { args.amount.clamp(1, PAGE) };
-    let source = Source::Relay(RelayPages::new(endpoint, args.filter.filter(), page, true));
+    let source = match &args.data.data {
+        Some(folder) => Source::Folder(FolderPages::open(folder, args.filter.filter())?),
+        None => {
+            let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
+            // A search has to look at more than it shows.
+            let page = if args.keyword.is_some() { PAGE } else { args.amount.clamp(1, PAGE) };
+            Source::Relay(Box::new(RelayPages::new(endpoint, args.filter.filter(), page, true)))
+        }
+    };
     let query = Query {
         amount: args.amount,
         keyword: args.keyword.map(|word| word.to_lowercase()),

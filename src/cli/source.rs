@@ -2,12 +2,13 @@
 //!
 //! One variant a kind of place; the commands above know none of them.
 
-use super::pages::RelayPages;
+use super::{folder::FolderPages, pages::RelayPages};
 use crate::protocol::Event;
 
 /// A place that holds events.
 pub enum Source {
-    Relay(RelayPages),
+    Relay(Box<RelayPages>),
+    Folder(FolderPages),
 }
 
 impl Source {
@@ -15,6 +16,7 @@ impl Source {
     pub async fn next_page(&mut self) -> anyhow::Result<Option<Vec<Event>>> {
         match self {
             Self::Relay(pages) => pages.next_page().await,
+            Self::Folder(pages) => pages.next_page().await,
         }
     }
 
@@ -22,6 +24,7 @@ impl Source {
     pub async fn estimate(&mut self) -> Option<u64> {
         match self {
             Self::Relay(pages) => pages.estimate().await,
+            Self::Folder(pages) => pages.estimate().await,
         }
     }
 
@@ -29,12 +32,14 @@ impl Source {
     pub fn unusable(&self) -> u64 {
         match self {
             Self::Relay(pages) => pages.unusable(),
+            Self::Folder(_) => 0,
         }
     }
 
     pub async fn close(self) {
         match self {
             Self::Relay(pages) => pages.close().await,
+            Self::Folder(_) => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Stands between the socket and the WebSocket codec: reads frame headers as they pass, so that an
-//! oversized frame ends the connection before it is gathered, and stops reading while the session's
-//! window is full. It changes no byte.
+//! oversized frame ends the connection before it is gathered, hands on a frame at a time, and none
+//! while the session's window is full. It changes no byte.
 
 use std::{
     cell::Cell,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix_web::{error::PayloadError, web::Bytes};
-use futures_util::Stream;
+use futures_util::{Stream, ready};
 
 use crate::session::Window;
 
@@ -20,6 +20,10 @@ pub struct Guard<S> {
     window: Window,
     frames: Frames,
     oversized: Oversized,
+    /// What has come and is not handed on yet.
+    rest: Bytes,
+    /// The last bytes handed on ended a frame, which is to be acted on before the next one comes.
+    whole: bool,
 }
 
 /// Tells the session why its stream ended: a frame was announced that is too large.
@@ -36,7 +40,8 @@ impl<S> Guard<S> {
     pub fn new(payload: S, window: Window, max_frame: usize) -> (Self, Oversized) {
         let oversized = Oversized::default();
         let frames = Frames::new(max_frame as u64);
-        (Self { payload, window, frames, oversized: oversized.clone() }, oversized)
+        let (rest, whole) = (Bytes::new(), false);
+        (Self { payload, window, frames, oversized: oversized.clone(), rest, whole }, oversized)
     }
 }
 
@@ -48,17 +53,30 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Guard<S> 
         if this.oversized.is_set() {
             return Poll::Ready(None);
         }
+        if std::mem::take(&mut this.whole) {
+            // The codec asks until there is nothing more before it decodes what it has. It has a
+            // frame, and asks again after that, so nobody need be woken.
+            return Poll::Pending;
+        }
         if !this.window.poll_open(cx) {
             return Poll::Pending;
         }
-        let next = Pin::new(&mut this.payload).poll_next(cx);
-        if let Poll::Ready(Some(Ok(bytes))) = &next
-            && !this.frames.pass(bytes)
-        {
-            this.oversized.0.set(true);
-            return Poll::Ready(Some(Err(PayloadError::Overflow)));
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.payload).poll_next(cx)) {
+                Some(Ok(bytes)) => this.rest = bytes,
+                end => return Poll::Ready(end),
+            }
         }
-        next
+        match this.frames.next(&this.rest) {
+            Ok(Piece { len, whole }) => {
+                this.whole = whole;
+                Poll::Ready(Some(Ok(this.rest.split_to(len))))
+            }
+            Err(TooLong) => {
+                this.oversized.0.set(true);
+                Poll::Ready(Some(Err(PayloadError::Overflow)))
+            }
+        }
     }
 }
 
@@ -72,6 +90,17 @@ struct Frames {
     payload: u64,
 }
 
+/// How many bytes belong to the current frame, and whether they end it.
+#[derive(Debug, PartialEq, Eq)]
+struct Piece {
+    len: usize,
+    whole: bool,
+}
+
+/// A frame is announced that is longer than allowed.
+#[derive(Debug, PartialEq, Eq)]
+struct TooLong;
+
 impl Frames {
     /// Two bytes, and up to eight of length. The mask is counted to the payload.
     const HEADER: usize = 10;
@@ -81,28 +110,30 @@ impl Frames {
         Self { max, header: [0; Self::HEADER], have: 0, payload: 0 }
     }
 
-    /// `false` when a frame is announced that is longer than allowed.
-    fn pass(&mut self, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
-            if self.payload > 0 {
-                let skipped = self.payload.min(bytes.len() as u64);
-                self.payload -= skipped;
-                bytes = &bytes[skipped as usize..];
-                continue;
-            }
-            self.header[self.have] = bytes[0];
+    /// Goes on to the end of the current frame, or of the bytes.
+    fn next(&mut self, bytes: &[u8]) -> Result<Piece, TooLong> {
+        let mut len = 0;
+        while self.payload == 0 {
+            let Some(&byte) = bytes.get(len) else { return Ok(Piece { len, whole: false }) };
+            self.header[self.have] = byte;
             self.have += 1;
-            bytes = &bytes[1..];
-            if let Some(len) = self.length() {
-                if len > self.max {
-                    return false;
+            len += 1;
+            if let Some(payload) = self.length() {
+                if payload > self.max {
+                    return Err(TooLong);
                 }
                 let mask = if self.header[1] & 0x80 == 0 { 0 } else { Self::MASK };
-                self.payload = len + mask;
+                self.payload = payload + mask;
                 self.have = 0;
+                if self.payload == 0 {
+                    return Ok(Piece { len, whole: true });
+                }
             }
         }
-        true
+        let rest = bytes.len() - len;
+        let taken = self.payload.min(rest as u64);
+        self.payload -= taken;
+        Ok(Piece { len: len + taken as usize, whole: self.payload == 0 })
     }
 
     /// Length of the payload, once enough of the header is there.
@@ -138,23 +169,42 @@ mod tests {
         frame
     }
 
+    /// Sends a stream through in pieces of that size: the frames that came whole.
+    fn pass(max: u64, stream: &[u8], cut: usize) -> Result<Vec<Vec<u8>>, TooLong> {
+        let mut frames = Frames::new(max);
+        let (mut all, mut current) = (Vec::new(), Vec::new());
+        for mut chunk in stream.chunks(cut) {
+            while !chunk.is_empty() {
+                let Piece { len, whole } = frames.next(chunk)?;
+                current.extend_from_slice(&chunk[..len]);
+                chunk = &chunk[len..];
+                if whole {
+                    all.push(std::mem::take(&mut current));
+                }
+            }
+        }
+        assert!(current.is_empty());
+        Ok(all)
+    }
+
     #[test]
     fn follows_frames_however_they_are_cut() {
         let lens = [0, 1, 125, 126, 300, 65_535, 65_536, 70_000];
-        let stream: Vec<u8> = lens.iter().flat_map(|&len| frame(len, len % 2 == 0)).collect();
+        let frames: Vec<Vec<u8>> = lens.iter().map(|&len| frame(len, len % 2 == 0)).collect();
+        let stream = frames.concat();
         for cut in [1, 2, 3, 7, 1000, stream.len()] {
-            let mut frames = Frames::new(70_000);
-            assert!(stream.chunks(cut).all(|chunk| frames.pass(chunk)), "{cut}");
-            let mut frames = Frames::new(69_999);
-            assert!(!stream.chunks(cut).all(|chunk| frames.pass(chunk)), "{cut}");
+            assert_eq!(pass(70_000, &stream, cut).as_ref(), Ok(&frames), "{cut}");
+            assert_eq!(pass(69_999, &stream, cut), Err(TooLong), "{cut}");
         }
+        // Frames of two bytes, as only clients that break the protocol send them.
+        assert_eq!(pass(1, &[0x81, 0, 0x81, 0], 4), Ok(vec![vec![0x81, 0]; 2]));
     }
 
     #[test]
     fn refuses_what_is_announced_before_it_comes() {
         let mut frames = Frames::new(1_000);
         let announced = [0x82, 0xff, 0, 0, 0, 16, 0, 0, 0, 0];
-        assert!(frames.pass(&announced[..9]));
-        assert!(!frames.pass(&announced[9..]));
+        assert_eq!(frames.next(&announced[..9]), Ok(Piece { len: 9, whole: false }));
+        assert_eq!(frames.next(&announced[9..]), Err(TooLong));
     }
 }

@@ -13,6 +13,7 @@ mod socket;
 pub use self::{
     connections::{Connections, Permit},
     descriptors::{Descriptors, raise_descriptor_limit},
+    info::SUPPORTED_NIPS,
     ops::{Readiness, serve as serve_ops},
     server::{Server, serve},
     socket::{Incoming, SocketContext},

@@ -53,7 +53,7 @@ pub struct Serialised {
 impl ParsedEvent<'_> {
     /// Serialises the fields that the id covers.
     pub fn serialise(&self) -> Serialised {
-        let mut hashed = Vec::with_capacity(128 + self.content.len() + self.content.len() / 16);
+        let mut hashed = Vec::with_capacity(128 + self.tags.json_len_hint() + self.content.len() * 17 / 16);
         let mut number = [0; 20];
         hashed.extend_from_slice(b"[0,\"");
         push_hex(&mut hashed, &self.pubkey.0);
@@ -88,19 +88,26 @@ impl ParsedEvent<'_> {
         self.into_event(&serialised)
     }
 
+    /// Bytes of the JSON form but for numbers, tags and content.
+    const JSON_AROUND: usize =
+        r#"{"id":"","pubkey":"","created_at":,"kind":,"tags":,"content":,"sig":""}"#.len() + 2 * 64 + 128;
+
     pub(super) fn into_event(self, serialised: &Serialised) -> Event {
         let tags = &serialised.hashed[serialised.tags_start..serialised.content_start - 1];
         let content = &serialised.hashed[serialised.content_start..serialised.hashed.len() - 1];
-        let mut json = Vec::with_capacity(320 + tags.len() + content.len());
-        let mut number = [0; 20];
+        let (mut time, mut kind) = ([0; 20], [0; 20]);
+        let (time, kind) = (decimal(&mut time, self.created_at), decimal(&mut kind, self.kind.into()));
+        // Exactly what it takes, since it is kept.
+        let mut json =
+            Vec::with_capacity(Self::JSON_AROUND + time.len() + kind.len() + tags.len() + content.len());
         json.extend_from_slice(b"{\"id\":\"");
         push_hex(&mut json, &self.id.0);
         json.extend_from_slice(b"\",\"pubkey\":\"");
         push_hex(&mut json, &self.pubkey.0);
         json.extend_from_slice(b"\",\"created_at\":");
-        json.extend_from_slice(decimal(&mut number, self.created_at));
+        json.extend_from_slice(time);
         json.extend_from_slice(b",\"kind\":");
-        json.extend_from_slice(decimal(&mut number, self.kind.into()));
+        json.extend_from_slice(kind);
         json.extend_from_slice(b",\"tags\":");
         json.extend_from_slice(tags);
         json.extend_from_slice(b",\"content\":");
@@ -334,6 +341,7 @@ mod tests {
             r#"{{"id":"{ZEROS}","pubkey":"{ZEROS}","created_at":7,"kind":1,"tags":[["t","x"]],"content":"aA/\n","sig":"{ZEROS}{ZEROS}"}}"#
         );
         assert_eq!(event.json(), expected);
+        assert_eq!(ParsedEvent::JSON_AROUND + 2 + r#"[["t","x"]]"aA/\n""#.len(), expected.len());
         let again = serde_json::from_str::<ParsedEvent>(event.json()).unwrap();
         assert_eq!(serde_json::to_string(&again).unwrap(), expected);
     }

@@ -259,10 +259,19 @@ impl Serialize for Filter {
         }
         entries!(ids authors kinds);
         for tag in &self.tags {
-            map.serialize_entry(&format!("#{}", char::from(tag.letter)), &tag.values)?;
+            map.serialize_entry(&format!("#{}", char::from(tag.letter)), tag)?;
         }
         entries!(since until limit);
         map.end()
+    }
+}
+
+impl Serialize for TagFilter {
+    /// The values. The one that stood first still does: NIP-45 makes something of it.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let first = self.first as usize;
+        let others = self.values.iter().enumerate().filter(|(at, _)| *at != first);
+        serializer.collect_seq(self.first().into_iter().chain(others.map(|(_, value)| &**value)))
     }
 }
 
@@ -359,5 +368,6 @@ mod tests {
         let first = filter(r##"{"#t":["b","a","b"]}"##);
         assert_eq!(first.tags[0].first(), Some("b"));
         assert_eq!(first.values(), 2);
+        assert_eq!(filter(&serde_json::to_string(&first).unwrap()), first);
     }
 }

@@ -6,23 +6,31 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Decodes exactly `2 * N` lowercase hexadecimal digits. Upper case is refused, as NIP-01 demands.
 pub fn decode_lower_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    fn digit(byte: u8) -> Option<u8> {
-        match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        }
-    }
     let text = text.as_bytes();
     if text.len() != 2 * N {
         return None;
     }
     let mut out = [0; N];
     for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        let (high, low) = (DIGITS[usize::from(pair[0])], DIGITS[usize::from(pair[1])]);
+        if high | low > 15 {
+            return None;
+        }
+        *byte = high << 4 | low;
     }
     Some(out)
 }
+
+/// Value of each lowercase hexadecimal digit; 255 for all other bytes.
+const DIGITS: [u8; 256] = {
+    let mut digits = [255; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    digits
+};
 
 macro_rules! hex32 {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {

@@ -64,6 +64,11 @@ impl Tags {
         self.end_tag();
     }
 
+    /// About how long the tags are as JSON: exactly, where nothing needs an escape.
+    pub(super) fn json_len_hint(&self) -> usize {
+        self.text.len() + 3 * self.strings.len() + 2 * self.tags.len() + 2
+    }
+
     fn push_string(&mut self, string: &str) {
         self.text.push_str(string);
         self.strings.push(self.text.len() as u32);

@@ -24,7 +24,7 @@ use tracing::debug;
 use url::Url;
 
 use self::{auth::Auth, query::Work, rate::Bucket, subscribe::Subscription};
-pub use self::{outbox::Outbox, rate::Rates, window::Window};
+pub use self::{outbox::Outbox, publish::explain, rate::Rates, window::Window};
 use crate::{
     config::Config,
     ingest::Admission,

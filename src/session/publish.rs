@@ -58,7 +58,8 @@ impl Session {
     }
 }
 
-fn explain(outcome: Outcome) -> Result<Option<Reason>, Reason> {
+/// What the outcome means to the publisher.
+pub fn explain(outcome: Outcome) -> Result<Option<Reason>, Reason> {
     match outcome {
         Outcome::Stored => Ok(None),
         Outcome::Duplicate => Ok(Some(Reason::duplicate("already have this event"))),

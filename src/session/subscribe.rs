@@ -72,10 +72,16 @@ impl Session {
         });
         let subscribe = Subscribe { session: self.id, generation, filters: filters.into() };
         let subscribed = self.router.send(subscribe);
-        ctx.spawn(subscribed.into_actor(self).map(move |position, this, ctx| match position {
-            Ok(position) => this.subscribed(generation, position, ctx),
-            // The router is gone, and with it this worker.
-            Err(_) => this.fail(generation, &Reason::error("the relay is restarting")),
+        // Every future of an actor is polled whenever one is: many of them would hold up the thread.
+        self.window.take();
+        ctx.spawn(subscribed.into_actor(self).map(move |position, this, ctx| {
+            this.window.give_back(1);
+            match position {
+                Ok(position) => this.subscribed(generation, position, ctx),
+                // The router is gone, and with it this worker.
+                Err(_) => this.fail(generation, &Reason::error("the relay is restarting")),
+            }
+            this.finish_if_done(ctx);
         }));
     }
 

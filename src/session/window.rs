@@ -1,5 +1,5 @@
-//! How many events of a connection may wait for their answer, and what holds the connection back
-//! when they are that many.
+//! How many events and subscriptions of a connection may wait for other actors, and what holds the
+//! connection back when they are that many.
 
 use std::{
     cell::{Cell, RefCell},

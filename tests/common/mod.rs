@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod raw;
+
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
@@ -99,9 +101,14 @@ impl Drop for Relay {
     }
 }
 
+/// The binary under test: cargo's, or another build (a release, say) that the environment names.
+pub fn binary() -> std::ffi::OsString {
+    std::env::var_os("ROOKERY_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_rookery").into())
+}
+
 /// The command that starts a relay on ports of the system's choice.
 pub fn relay_command(data: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
+    let mut command = Command::new(binary());
     command
         .args(["relay", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"])
         .arg(data.join("relay"))
@@ -207,6 +214,15 @@ impl Client {
         let event = keys.sign(now(), 22_242, tags, "");
         self.say_text(format!(r#"["AUTH",{}]"#, event.json())).await;
         self.hear_ok(&event.id().to_hex()).await
+    }
+}
+
+/// Waits until a condition holds of which nobody tells us.
+pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < 2 * PATIENCE, "not yet: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

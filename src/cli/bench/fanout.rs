@@ -36,8 +36,6 @@ const GRACE: Duration = Duration::from_millis(300);
   rookery bench fanout ws://127.0.0.1:7777 --pid $(pidof rookery) --rate 250")]
 pub struct FanoutArgs {
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
     publish: PublishArgs,
     /// Connections with one subscription each
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -45,7 +43,7 @@ pub struct FanoutArgs {
     /// Authors that each subscriber follows; 0: every subscriber gets every event
     #[arg(long, default_value_t = 50)]
     follows: u32,
-    /// Events a run [default: what makes 1,000,000 deliveries, or what 20 s take at --rate]
+    /// Events a run [default: some 1,000,000 deliveries, or 20 s at --rate]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     events: Option<u32>,
     /// Connections that publish
@@ -54,6 +52,8 @@ pub struct FanoutArgs {
     /// Unanswered events a publishing connection, without --rate
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     in_flight: u32,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl FanoutArgs {

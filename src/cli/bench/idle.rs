@@ -33,11 +33,11 @@ const REST: Duration = Duration::from_secs(3);
 Example:
   rookery bench idle ws://127.0.0.1:7777 --pid $(pidof rookery) --connections 10000")]
 pub struct IdleArgs {
-    #[command(flatten)]
-    common: Common,
     /// Sockets
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl IdleArgs {

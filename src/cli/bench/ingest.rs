@@ -15,10 +15,8 @@ use super::{
   rookery bench ingest ws://127.0.0.1:7777 --pid $(pidof rookery) --rate 500 --runs 3")]
 pub struct IngestArgs {
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
     publish: PublishArgs,
-    /// Events a run [default: 100000, or what 20 s take at --rate]
+    /// Events a run [default: 100000, or 20 s at --rate]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     events: Option<u32>,
     /// Connections that publish
@@ -27,6 +25,8 @@ pub struct IngestArgs {
     /// Unanswered events a connection, without --rate
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     in_flight: u32,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl IngestArgs {
@@ -51,7 +51,7 @@ pub async fn run(bench: &Bench, args: &IngestArgs) -> anyhow::Result<Report> {
 }
 
 async fn one(bench: &Bench, args: &IngestArgs, number: u32, count: usize) -> anyhow::Result<Run> {
-    // The first run publishes what `bench query --stored` asks for.
+    // The first run publishes what `bench query --stored` asks about.
     let ledger = Ledger::new(bench.events(number.into(), count).into(), |_| {});
     let connections = bench.relay.connect_all(args.connections as usize).await?;
     let before = bench.resident()?;

@@ -55,22 +55,22 @@ enum Load {
 struct Common {
     /// The relay, such as ws://127.0.0.1:7777
     url: String,
-    /// Process of the relay, on this machine, whose CPU time and memory are measured (repeat for several)
+    /// Process of the relay here, for its CPU time and memory (repeat for several)
     #[arg(long)]
     pid: Vec<i32>,
     /// How often to measure; medians are printed
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     runs: u32,
-    /// Other events, by the same rules. A relay that has stored a seed's events needs another one
+    /// Other events by the same rules, for a relay that has stored these
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Authors of the events
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     authors: u32,
-    /// created_at of the first event; the others follow within 30 days
+    /// created_at of the first event; the last is 30 days later
     #[arg(long, value_name = "UNIX_TIME", default_value_t = 1_700_000_000)]
     base_time: Timestamp,
-    /// Seconds without any answer after which the rest is given up as lost
+    /// Seconds without any answer after which the rest counts as lost
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     patience: u64,
     /// Print one JSON object
@@ -81,8 +81,8 @@ struct Common {
 /// How events are published.
 #[derive(Debug, Args)]
 struct PublishArgs {
-    /// Events a second, on a schedule that does not wait for the relay; latency counts from when an
-    /// event was due [default: as fast as the relay answers]
+    /// Events a second, whether the relay answers or not; latency counts from when an event was due
+    /// [default: as fast as it answers]
     #[arg(long, value_parser = rate)]
     rate: Option<f64>,
 }

@@ -18,7 +18,7 @@ use super::{
     message::{self, Said},
     publish::{Ledger, Pace, note, note_lost, publish, while_progress},
     report::{Figures, Latencies, Meter, Problems, Report},
-    shapes::{Answer, Query, Shape},
+    shapes::{Answer, LEGEND, Query, Shape},
 };
 use crate::protocol::Event;
 
@@ -29,17 +29,15 @@ const ALONE: usize = 200;
 
 /// Measure queries: server CPU a query with many clients, time to EOSE with one
 #[derive(Debug, Args)]
-#[command(after_help = "Example: store the events in an empty relay once, then measure home feeds only
-  rookery bench query ws://127.0.0.1:7777 --pid $(pidof rookery)
-  rookery bench query ws://127.0.0.1:7777 --pid $(pidof rookery) --stored --shape home")]
+#[command(after_help = format!("{LEGEND}
+
+Example: home feeds again, once all events are stored
+  rookery bench query ws://127.0.0.1:7777 --pid $(pidof rookery) --stored --shape home"))]
 pub struct QueryArgs {
-    #[command(flatten)]
-    common: Common,
-    /// What is asked (repeat for several) [default: each in turn]
+    /// What is asked (repeat for several) [default: each]
     #[arg(long, value_enum)]
     shape: Vec<Shape>,
-    /// The relay has stored the events already, from an earlier query run or the first ingest run, and
-    /// no others
+    /// The events are in the relay, and no others: from an earlier query, or one ingest without --rate
     #[arg(long)]
     stored: bool,
     /// Events stored
@@ -51,6 +49,8 @@ pub struct QueryArgs {
     /// Queries of a shape in all
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     repeat: u32,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl QueryArgs {

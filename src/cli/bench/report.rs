@@ -158,33 +158,29 @@ impl Report {
         })
     }
 
-    /// For people: a line a figure, or for several sections a table with a line a section.
+    /// For people: a line a figure, a column a section.
     pub fn to_text(&self) -> String {
         let medians = self.medians();
         let runs = self.runs.len();
         let mut text =
             format!("{} ({runs} run{})\n", self.command, if runs == 1 { "" } else { "s, medians" });
-        match medians.as_slice() {
-            [(_, figures)] => {
-                for (name, value) in &figures.0 {
-                    text += &format!("  {:<44} {:>12}\n", name.replace('_', " "), number(*value));
-                }
-            }
-            sections => {
-                for (section, figures) in sections {
-                    text += &format!("  {section}\n");
-                    for (name, value) in &figures.0 {
-                        text += &format!("    {:<42} {:>12}\n", name.replace('_', " "), number(*value));
-                    }
-                }
-            }
+        if medians.len() > 1 {
+            let names: String = medians.iter().map(|(section, _)| format!(" {section:>9}")).collect();
+            text += &format!("  {:<36}{names}\n", "");
+        }
+        for (row, (name, _)) in medians.first().map_or(&[][..], |(_, figures)| &figures.0).iter().enumerate()
+        {
+            let values =
+                medians.iter().map(|(_, figures)| figures.0.get(row).map_or(0.0, |(_, value)| *value));
+            let values: String = values.map(|value| format!(" {:>9}", number(value))).collect();
+            text += &format!("  {:<36}{values}\n", name.replace('_', " "));
         }
         let problems: Vec<_> = self.problems.counts().into_iter().filter(|(_, count)| *count > 0).collect();
         if problems.is_empty() {
             text += "  nothing lost, doubled, refused or unanswered\n";
         }
         for (name, count) in problems {
-            text += &format!("  {:<44} {count:>12}\n", name.replace('_', " ").to_uppercase());
+            text += &format!("  {:<36} {count:>9}\n", name.replace('_', " ").to_uppercase());
         }
         for example in &self.problems.examples {
             text += &format!("  e.g. {example}\n");

@@ -71,13 +71,31 @@ impl Dice {
     /// `count` different numbers below `end`, or all there are.
     pub fn distinct(&mut self, count: usize, end: usize) -> Vec<usize> {
         let mut all: Vec<usize> = (0..end).collect();
-        let count = count.min(end);
-        for at in 0..count {
-            let other = at + self.below(end - at);
-            all.swap(at, other);
-        }
+        self.choose(&mut all, 0, count);
         all.truncate(count);
         all
+    }
+
+    /// Like [`Self::distinct`], the first half of them low numbers more often.
+    fn distinct_skewed(&mut self, count: usize, end: usize) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..end).collect();
+        let half = count.min(end) / 2;
+        for at in 0..half {
+            // In what stays of the order that counts.
+            let chosen = at + self.skewed(end - at);
+            all[at..=chosen].rotate_right(1);
+        }
+        self.choose(&mut all, half, count);
+        all.truncate(count);
+        all
+    }
+
+    /// Shuffles into `all[from..to]` what stands from there on.
+    fn choose(&mut self, all: &mut [usize], from: usize, to: usize) {
+        for at in from..to.min(all.len()) {
+            let other = at + self.below(all.len() - at);
+            all.swap(at, other);
+        }
     }
 }
 
@@ -95,6 +113,7 @@ impl Authors {
         Self { seed, keys, public }
     }
 
+    /// The first are the busiest.
     pub fn public_keys(&self) -> &[PublicKey] {
         &self.public
     }
@@ -151,7 +170,7 @@ impl Authors {
             about(&mut tags, &earlier[dice.below(earlier.len())]);
             return (if roll < 15 { 7 } else { 6 }, tags);
         }
-        if roll < 50 {
+        if roll < 35 {
             let root = dice.below(earlier.len().div_ceil(THREAD_EVERY)) * THREAD_EVERY;
             about(&mut tags, &earlier[root]);
             if dice.chance(30) {
@@ -197,7 +216,8 @@ pub struct Followers {
 }
 
 impl Followers {
-    /// `subscribers` that each follow `follows` authors; 0 follows are everything.
+    /// `subscribers` that each follow `follows` authors, half of them busy ones, as people do; 0
+    /// follows are everything.
     pub fn new(authors: &Authors, subscribers: usize, follows: usize) -> Self {
         let mut dice = Dice::new(authors.seed, "follows", 0);
         let public = authors.public_keys();
@@ -206,7 +226,7 @@ impl Followers {
             if follows == 0 {
                 filter.kinds = Some(Box::new([1, 6, 7]));
             } else {
-                let followed = dice.distinct(follows, public.len());
+                let followed = dice.distinct_skewed(follows, public.len());
                 filter.authors = Some(sorted(followed.into_iter().map(|author| public[author]).collect()));
             }
             filter
@@ -226,7 +246,7 @@ mod tests {
     fn is_the_same_for_the_same_seed_only() {
         let digest = |seed, stream| {
             let mut hash = Sha256::new();
-            for event in Authors::new(seed, 20).events(stream, 2_100, 1_700_000_000) {
+            for event in Authors::new(seed, 20).events(stream, 1_010, 1_700_000_000) {
                 hash.update(event.json());
             }
             hex::encode(hash.finalize())
@@ -234,7 +254,7 @@ mod tests {
         assert_eq!(digest(1, 0), digest(1, 0));
         assert_ne!(digest(1, 0), digest(2, 0));
         assert_ne!(digest(1, 0), digest(1, 1));
-        assert_eq!(digest(1, 0), "2e2cc2e1a9eeb78022d5ce98146c2a83203e8f85803e84569bbd46e5f425b8c9");
+        assert_eq!(digest(1, 0), "aa4b9c40b4d39013b746e8f774540924f19bbbabdb38ed1574543307f9a9a2aa");
     }
 
     #[test]
@@ -261,10 +281,13 @@ mod tests {
     }
 
     #[test]
-    fn followers_follow_so_many() {
+    fn followers_follow_so_many_and_busy_ones_more() {
         let authors = Authors::new(1, 100);
-        for filter in Followers::new(&authors, 10, 30).filters {
-            assert_eq!(filter.authors.unwrap().len(), 30);
-        }
+        let busiest = authors.public_keys()[0];
+        let filters = Followers::new(&authors, 100, 30).filters;
+        assert!(filters.iter().all(|filter| filter.authors.as_ref().unwrap().len() == 30));
+        let followers = filters.iter().filter(|filter| filter.authors.as_ref().unwrap().contains(&busiest));
+        assert!((60..100).contains(&followers.count()));
+        assert!(Followers::new(&authors, 1, 200).filters[0].authors.as_ref().unwrap().len() == 100);
     }
 }

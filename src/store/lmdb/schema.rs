@@ -6,7 +6,7 @@
 use std::ops::Bound;
 
 use heed::{CommitOrAbort, Database, Env, WithoutTls, types::Bytes};
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 use crate::protocol::{Event, EventId, PublicKey, Timestamp};
 
@@ -77,9 +77,10 @@ pub const TABLES: u32 = NAMES.len() as u32;
 pub const NEXT: &[u8] = b"next";
 
 /// Bytes of a public key in index keys. Rows only name candidates; the record has the whole key.
-const AUTHOR_BYTES: usize = 16;
-/// Bytes of an id in index keys: ids are hashes, so 128 bits tell events of one second apart.
-const ID_BYTES: usize = 16;
+const AUTHOR_BYTES: usize = 8;
+/// Bytes of an id in index keys: ids are hashes, so 96 bits tell events of one second apart. Short
+/// keys are fewer pages to write in each commit.
+const ID_BYTES: usize = 12;
 
 /// The end of an index key: the complement of `created_at`, then the id, so that the order of keys
 /// is the order of answers. Compares like the bytes do.
@@ -91,12 +92,11 @@ pub struct Tail {
 
 impl Tail {
     pub const BYTES: usize = 8 + ID_BYTES;
-    pub const MAX: Self = Self { age: u64::MAX, id: u128::MAX };
+    pub const MAX: Self = Self { age: u64::MAX, id: Self::MAX_ID };
+    const MAX_ID: u128 = (1 << (8 * ID_BYTES)) - 1;
 
     pub fn new(created_at: Timestamp, id: &EventId) -> Self {
-        let mut head = [0; ID_BYTES];
-        head.copy_from_slice(&id.0[..ID_BYTES]);
-        Self { age: !created_at, id: u128::from_be_bytes(head) }
+        Self { age: !created_at, id: Self::id_number(&id.0[..ID_BYTES]) }
     }
 
     /// The first tail of that second or older.
@@ -106,7 +106,7 @@ impl Tail {
 
     /// The last tail of that second.
     pub fn last_at(created_at: Timestamp) -> Self {
-        Self { age: !created_at, id: u128::MAX }
+        Self { age: !created_at, id: Self::MAX_ID }
     }
 
     pub fn created_at(self) -> Timestamp {
@@ -116,7 +116,7 @@ impl Tail {
     /// The id as far as the key has it, filled up so that it sorts after the real one.
     pub fn id_bound(self) -> EventId {
         let mut id = [0xff; 32];
-        id[..ID_BYTES].copy_from_slice(&self.id.to_be_bytes());
+        id[..ID_BYTES].copy_from_slice(&self.id_bytes());
         EventId(id)
     }
 
@@ -124,14 +124,23 @@ impl Tail {
     pub fn of_key(key: &[u8]) -> Option<Self> {
         let (_, tail) = key.split_at_checked(key.len().checked_sub(Self::BYTES)?)?;
         let (age, id) = tail.split_at(8);
-        Some(Self {
-            age: u64::from_be_bytes(age.try_into().ok()?),
-            id: u128::from_be_bytes(id.try_into().ok()?),
-        })
+        Some(Self { age: u64::from_be_bytes(age.try_into().ok()?), id: Self::id_number(id) })
+    }
+
+    fn id_number(head: &[u8]) -> u128 {
+        let mut bytes = [0; 16];
+        bytes[16 - ID_BYTES..].copy_from_slice(head);
+        u128::from_be_bytes(bytes)
+    }
+
+    fn id_bytes(self) -> [u8; ID_BYTES] {
+        let mut bytes = [0; ID_BYTES];
+        bytes.copy_from_slice(&self.id.to_be_bytes()[16 - ID_BYTES..]);
+        bytes
     }
 }
 
-/// A key of an index: at most 18 bytes of prefix and a tail, on the stack.
+/// A key of an index: a prefix of at most an author and a kind, and a tail, on the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     bytes: [u8; Self::CAPACITY],
@@ -139,7 +148,7 @@ pub struct Key {
 }
 
 impl Key {
-    const CAPACITY: usize = 18 + Tail::BYTES;
+    const CAPACITY: usize = AUTHOR_BYTES + 2 + Tail::BYTES;
 
     const EMPTY: Self = Self { bytes: [0; Self::CAPACITY], len: 0 };
 
@@ -151,7 +160,7 @@ impl Key {
     }
 
     pub fn tail(self, tail: Tail) -> Self {
-        self.with(&tail.age.to_be_bytes()).with(&tail.id.to_be_bytes())
+        self.with(&tail.age.to_be_bytes()).with(&tail.id_bytes())
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -175,8 +184,7 @@ impl Key {
 
     /// Prefix of the tag index.
     pub fn tag(letter: u8, value: &str) -> Self {
-        let hash = xxh3_128(value.as_bytes()) ^ u128::from(letter) << 64 ^ u128::from(letter);
-        Self::EMPTY.with(&hash.to_be_bytes())
+        Self::EMPTY.with(&xxh3_64_with_seed(value.as_bytes(), letter.into()).to_be_bytes())
     }
 
     /// Prefix of the time index: none.
@@ -195,7 +203,7 @@ pub fn between<'k>(first: &'k Key, last: &'k Key) -> (Bound<&'k [u8]>, Bound<&'k
     (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()))
 }
 
-/// Value of an index key: where the event is, and its kind.
+/// Value of an index key: where the event is (48 bits), and its kind (16).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     pub position: u64,
@@ -203,19 +211,13 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn to_bytes(self) -> [u8; 10] {
-        let mut bytes = [0; 10];
-        bytes[..8].copy_from_slice(&self.position.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.kind.to_be_bytes());
-        bytes
+    pub fn to_bytes(self) -> [u8; 8] {
+        (self.position << 16 | u64::from(self.kind)).to_be_bytes()
     }
 
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (position, kind) = bytes.split_at_checked(8)?;
-        Some(Self {
-            position: u64::from_be_bytes(position.try_into().ok()?),
-            kind: u16::from_be_bytes(kind.try_into().ok()?),
-        })
+        let both = number(bytes)?;
+        Some(Self { position: both >> 16, kind: both as u16 })
     }
 }
 

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Runs all tests of Rookery. Installs what they need and is missing, where apt is the way to do so.
+#
+#   cluster/test.sh [ARGUMENT…]    arguments go to `cargo test`, such as --test nip01
+#
+# Needs Rust (https://rustup.rs). Made for Debian 12 or later and Ubuntu 24.04 or later.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# command | package of Debian and Ubuntu | what needs it
+tools=(
+  'cc|build-essential|the build'
+  'kill|procps|tests that stop a relay'
+  'node|nodejs|tests with nostr-tools'
+  'npm|npm|tests with nostr-tools'
+  'strace|strace|tests that watch the system calls of a relay'
+  'mount|mount|tests that fill a disk'
+  'unshare|util-linux|tests that fill a disk'
+)
+
+say() { printf '%s\n' "$*" >&2; }
+
+# Prints the lines of `tools` whose command is not there. `type -P`, because `kill` is a builtin too.
+missing() {
+  local tool
+  for tool in "${tools[@]}"; do
+    type -P "${tool%%|*}" >/dev/null || printf '%s\n' "$tool"
+  done
+}
+
+as_root() {
+  if ((EUID == 0)); then
+    "$@"
+  else
+    sudo "$@"
+  fi
+}
+
+install() {
+  local packages
+  mapfile -t packages < <(cut -d '|' -f 2 <<<"$1" | sort -u)
+  if ! type -P apt-get >/dev/null; then
+    say 'There is no apt here, so nothing is installed.'
+  elif ((EUID != 0)) && ! type -P sudo >/dev/null; then
+    say "Neither root nor sudo, so nothing is installed. As root: apt-get install ${packages[*]}"
+  else
+    say "Installing ${packages[*]}"
+    # Lists that are a little old do as well; what is not found is said below.
+    as_root apt-get update -qq || say 'apt-get update failed; going on with the lists there are'
+    as_root env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2 || say 'apt-get install failed'
+  fi
+}
+
+# Says what is missing, and what does not run for it.
+report() {
+  local command package tests
+  while IFS='|' read -r command package tests; do
+    say "MISSING: $command (package $package): without it these do not run: $tests"
+  done <<<"$1"
+}
+
+if ! type -P cargo >/dev/null; then
+  say 'Rust is missing. Install it from https://rustup.rs, then run this again.'
+  exit 1
+fi
+
+lacking=$(missing)
+if [[ -n $lacking ]]; then
+  install "$lacking"
+  hash -r
+  lacking=$(missing)
+fi
+if [[ -n $lacking ]]; then
+  report "$lacking"
+  if ! type -P cc >/dev/null; then
+    say 'Nothing can be built without a C compiler.'
+    exit 1
+  fi
+fi
+
+if [[ -f tests/nostr-tools/package-lock.json ]] && type -P node >/dev/null && type -P npm >/dev/null; then
+  # Debian 12 and Ubuntu 24.04 have Node 18, which hides the Web Crypto API behind a flag.
+  node_major=$(node --print 'process.versions.node.split(".")[0]')
+  if ((node_major < 18)); then
+    say "Node $node_major is too old for nostr-tools; 18 or later is needed"
+  elif ((node_major == 18)); then
+    export NODE_OPTIONS="${NODE_OPTIONS:-} --experimental-global-webcrypto"
+  fi
+  if [[ ! tests/nostr-tools/node_modules/.package-lock.json -nt tests/nostr-tools/package-lock.json ]]; then
+    say 'Installing nostr-tools'
+    (cd tests/nostr-tools && npm ci --no-audit --no-fund --loglevel=error >&2)
+  fi
+fi
+
+# Tests open many sockets. Where the limit may not be raised, it stays.
+ulimit -Sn "$(ulimit -Hn)" || true
+
+# Benchmarks are no tests, and the code has no examples to be tested.
+if (($# == 0)); then
+  set -- --lib --bins --tests
+fi
+status=0
+cargo test --locked --no-fail-fast "$@" || status=$?
+if [[ -n $lacking ]]; then
+  report "$lacking"
+fi
+exit "$status"

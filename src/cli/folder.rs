@@ -1,0 +1,166 @@
+//! The embedded store as a place to read events from and to put them into, without a relay. Reading
+//! may go on beside a running one; writing wants the folder for itself.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio::sync::mpsc;
+
+use super::{
+    import::{Ledger, Ticket, Verdict},
+    lines::Line,
+};
+use crate::{
+    clock, config,
+    ingest::{Admission, Admitted, Policy},
+    protocol::{Event, Filter, ParsedEvent, Reason},
+    session::explain,
+    store::{
+        Cursor, Query, Store, Viewer,
+        lmdb::{Access, Lmdb},
+    },
+};
+
+#[derive(Debug, Args)]
+pub struct DataFlag {
+    /// Data folder to work on, instead of a relay
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+}
+
+/// Events written in one commit.
+const BATCH: usize = 4_096;
+
+/// Reads everything that matches a filter, as the operator, who sees all.
+pub struct FolderPages {
+    store: Lmdb,
+    query: Arc<Query>,
+    cursor: Option<Cursor>,
+}
+
+impl FolderPages {
+    pub fn open(path: &Path, filter: Filter) -> anyhow::Result<Self> {
+        // No client waits: a query may look at everything.
+        let settings = config::Store {
+            readers: 1,
+            page_entries: usize::MAX,
+            query_entries: usize::MAX,
+            count_entries: usize::MAX,
+            ..config::Store::default()
+        };
+        let store = Lmdb::open(path, &settings, Access::Shared)?;
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let (viewer, now) = (Viewer::Operator, clock::now());
+        let query = Arc::new(Query { filters: vec![(filter, limit)], boundary: 0, viewer, now });
+        let cursor = Some(Cursor::start(&query));
+        Ok(Self { store, query, cursor })
+    }
+
+    pub async fn next_page(&mut self) -> anyhow::Result<Option<Vec<Event>>> {
+        while let Some(cursor) = self.cursor.take() {
+            let page = self.store.query(Arc::clone(&self.query), cursor).await?;
+            let events =
+                page.iter().map(|entry| Ok(serde_json::from_str::<ParsedEvent>(entry.json)?.trust()));
+            let events =
+                events.collect::<anyhow::Result<Vec<_>>>().context("the store holds no event there")?;
+            self.cursor = page.next;
+            if !events.is_empty() {
+                return Ok(Some(events));
+            }
+        }
+        Ok(None)
+    }
+
+    pub async fn estimate(&self) -> Option<u64> {
+        self.store.count(Arc::clone(&self.query)).await.ok().map(|counted| counted.count)
+    }
+}
+
+/// Puts lines into a data folder.
+pub struct FolderSink {
+    store: Lmdb,
+    admission: Admission,
+}
+
+impl FolderSink {
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let store = Lmdb::open(path, &config::Store::default(), Access::Exclusive)?;
+        let config::Persister { hot_authors, .. } = config::Persister::default();
+        let policy = Policy::new(&config::Limits::default(), None);
+        Ok(Self { store, admission: Admission::new(policy, 1, hot_authors) })
+    }
+
+    /// Takes all lines; each gets its verdict in the ledger.
+    pub async fn take(
+        self,
+        mut input: mpsc::Receiver<io::Result<Vec<Line>>>,
+        ledger: &mut Ledger,
+        tick: &mut dyn FnMut(&mut Ledger) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(lines) = input.recv().await {
+            let lines = lines.context("cannot read on")?;
+            let is_end = lines.is_empty();
+            for line in lines {
+                let ticket = ledger.enter(&line);
+                match self.admit(&line) {
+                    Ok(Some(event)) => batch.push((ticket, event)),
+                    Ok(None) => ledger.settle(ticket, Verdict::Empty, "")?,
+                    Err(reason) => {
+                        let text = line.text.unwrap_or_default();
+                        ledger.settle(ticket, Verdict::Refused(reason.to_string()), &text)?;
+                    }
+                }
+            }
+            if batch.len() >= BATCH || is_end {
+                self.write(&mut batch, ledger).await?;
+                tick(ledger)?;
+            }
+        }
+        self.write(&mut batch, ledger).await
+    }
+
+    /// As a relay would admit it from its author.
+    fn admit(&self, line: &Line) -> Result<Option<Arc<Event>>, Reason> {
+        let text = line.text.as_ref().map_err(|error| Reason::invalid(error.to_string()))?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let parsed: ParsedEvent<'_> =
+            serde_json::from_str(text).map_err(|error| Reason::invalid(error.to_string()))?;
+        let author = [parsed.pubkey];
+        match self.admission.admit(parsed, &author, clock::now())? {
+            Admitted::Store(event) => Ok(Some(event)),
+            Admitted::Ephemeral(_) | Admitted::Known => {
+                Err(Reason::blocked("ephemeral events are not stored"))
+            }
+        }
+    }
+
+    async fn write(&self, batch: &mut Vec<(Ticket, Arc<Event>)>, ledger: &mut Ledger) -> anyhow::Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let events = batch.iter().map(|(_, event)| Arc::clone(event)).collect();
+        let now = clock::now();
+        let written = match self.store.write(events, now).await {
+            Ok(written) => written,
+            Err(error) => bail!("the folder takes no more: {}", error.detail()),
+        };
+        for ((ticket, event), outcome) in batch.drain(..).zip(written.outcomes) {
+            let verdict = match explain(outcome) {
+                Ok(None) => Verdict::Accepted,
+                Ok(Some(_)) => Verdict::Duplicate,
+                Err(reason) => Verdict::Refused(reason.to_string()),
+            };
+            ledger.settle(ticket, verdict, event.json())?;
+        }
+        while written.removed.many && self.store.maintain(now).await? {}
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! What the documents say is so: links lead somewhere, commands are understood, the NIPs are those
+//! that the relay names.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rookery::{
+    net::SUPPORTED_NIPS,
+    telemetry::{CloseReason, EventResult, Metrics, Verb},
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Our Markdown files: those at the top and under `docs/`.
+fn documents() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in [root().to_owned(), root().join("docs")] {
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        found.extend(files.filter(|path| path.extension().is_some_and(|ending| ending == "md")));
+    }
+    assert!(found.len() > 5, "{found:?}");
+    found
+}
+
+/// Splits into the lines of fenced code in that language, and all lines that are no code.
+fn split<'a>(text: &'a str, language: &str) -> (Vec<&'a str>, Vec<&'a str>) {
+    let (mut code, mut prose) = (Vec::new(), Vec::new());
+    let mut fence = None;
+    for line in text.lines() {
+        match (line.trim_start().strip_prefix("```"), fence) {
+            (Some(named), None) => fence = Some(named),
+            (Some(_), Some(_)) => fence = None,
+            (None, Some(named)) if named == language => code.push(line.trim()),
+            (None, Some(_)) => {}
+            (None, None) => prose.push(line),
+        }
+    }
+    (code, prose)
+}
+
+/// The targets of `[text](target)`.
+fn links(line: &str) -> impl Iterator<Item = &str> {
+    line.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+}
+
+/// What a heading is called in a link, by the rule of GitHub.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+fn anchors(document: &Path) -> BTreeSet<String> {
+    let text = read(document);
+    let (_, prose) = split(&text, "");
+    let headings = prose.iter().filter(|line| line.starts_with('#'));
+    headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut broken = Vec::new();
+    for document in documents() {
+        let text = read(&document);
+        for target in split(&text, "").1.into_iter().flat_map(links) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            let path = match path {
+                "" => document.clone(),
+                path => document.parent().unwrap().join(path),
+            };
+            let is_there = path.exists() && (heading.is_empty() || anchors(&path).contains(heading));
+            if !is_there {
+                broken.push(format!("{}: {target}", document.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// The words of the first command of a shell line, quotes taken off. What the shell would put in
+/// stands as `1`, which does for numbers and texts.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    let mut characters = line.chars().peekable();
+    while let Some(character) = characters.next() {
+        let word = words.last_mut().unwrap();
+        match (character, quote) {
+            ('\'' | '"', None) => quote = Some(character),
+            (character, Some(open)) if character == open => quote = None,
+            ('$', _) if characters.peek() == Some(&'(') => {
+                characters.by_ref().find(|&character| character == ')');
+                word.push('1');
+            }
+            ('|' | '>' | '<' | '&' | ';' | '#', None) => break,
+            (' ', None) => words.push(String::new()),
+            (character, _) => word.push(character),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn commands_are_understood() {
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for document in documents() {
+        let text = read(&document);
+        for line in split(&text, "sh").0 {
+            let words = words(line);
+            let (Some("rookery"), arguments) = (words.first().map(String::as_str), &words[1..]) else {
+                continue;
+            };
+            // Flags are read in order, so what stands before --help is checked and nothing is run.
+            let output =
+                Command::new(env!("CARGO_BIN_EXE_rookery")).args(arguments).arg("--help").output().unwrap();
+            checked += 1;
+            if !output.status.success() {
+                let error = String::from_utf8_lossy(&output.stderr).into_owned();
+                wrong.push(format!("{}: {line}: {error}", document.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(checked > 10, "only {checked} commands were found");
+}
+
+#[test]
+fn the_nips_are_those_that_the_relay_names() {
+    let text = read("README.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| [")?.split(']').next()?.parse().ok());
+    assert_eq!(rows.collect::<Vec<u16>>(), SUPPORTED_NIPS);
+}
+
+#[test]
+fn the_metrics_are_those_that_operators_read_of() {
+    let metrics = Metrics::new("");
+    // A metric with labels shows once there is a value.
+    metrics.count_verb(Verb::Event);
+    metrics.count_event(EventResult::Stored);
+    metrics.count_close(CloseReason::Client);
+    let text = metrics.render();
+    let described: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(described.len() > 10);
+    let document = read("docs/operations.md");
+    for line in described {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let name = format!("| `{name}{suffix}");
+        let is_there = [format!("{name}`"), format!("{name}{{")].iter().any(|name| document.contains(name));
+        assert!(is_there, "docs/operations.md does not tell of {line}");
+    }
+}

@@ -1,8 +1,6 @@
 //! The relay as `nostr-sdk` sees it, a client that we did not write. It checks every event that it
 //! is sent, and gives the relay up when one does not match the filters of its subscription.
 
-#![allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
-
 mod common;
 
 use std::time::Duration;

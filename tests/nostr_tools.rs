@@ -1,8 +1,6 @@
 //! The relay as `nostr-tools` sees it, a client that we did not write and that most web clients are
 //! made with. The tests are the `*.test.mjs` files of the folder beside this one, run by Node.js.
 
-#![allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
-
 mod common;
 
 use std::{path::PathBuf, process::Command};

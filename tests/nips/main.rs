@@ -1,7 +1,5 @@
 //! Every rule of the protocols (NIPs) that the relay keeps, from outside: a file a subject.
 
-#![allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
-
 mod ask;
 #[path = "../common/mod.rs"]
 mod common;

@@ -154,7 +154,10 @@ proptest! {
     fn any_text_has_an_answer(text in text()) {
         for text in [format!("[\"REQ\",{text}"), format!("[\"EVENT\",{{\"id\":\"{text}\"}}]"), text] {
             let Err(malformed) = ClientMessage::parse(&text) else { continue };
-            let (Malformed::Event(_, reason) | Malformed::Subscription(_, reason) | Malformed::Unknown(reason)) =
+            let (Malformed::Event(_, reason)
+            | Malformed::Subscription(_, reason)
+            | Malformed::Count(_, reason)
+            | Malformed::Unknown(reason)) =
                 malformed;
             let answer = RelayMessage::Notice(&reason.to_string()).to_string();
             prop_assert!(serde_json::from_str::<(String, String)>(&answer).is_ok());

@@ -142,8 +142,9 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(request: Request) -> Self {
-        let (socket, _) =
-            timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await.unwrap().unwrap();
+        // Without Nagle's algorithm, or a message after an unanswered one waits for 40 ms.
+        let connected = tokio_tungstenite::connect_async_with_config(request, None, true);
+        let (socket, _) = timeout(PATIENCE, connected).await.unwrap().unwrap();
         let mut client = Self { socket, challenge: String::new() };
         let auth = client.hear().await;
         assert_eq!(auth[0], "AUTH");

@@ -1,5 +1,7 @@
 //! What a filter matches (NIP-01), stored and live: every question is asked before and after.
 
+use std::slice::from_ref;
+
 use rookery::protocol::{Event, sign::Keys};
 use serde_json::{Value, json};
 
@@ -27,7 +29,7 @@ async fn check(events: &[Event], cases: &[(Value, &[usize])]) {
         assert_eq!(came, expected.iter().collect::<Vec<_>>(), "live: {filter}");
         expected.reverse();
         assert_eq!(writer.find(filter.clone()).await, expected, "stored: {filter}");
-        assert_eq!(writer.count(&[filter.clone()]).await["count"], expected.len(), "count: {filter}");
+        assert_eq!(writer.count(from_ref(filter)).await["count"], expected.len(), "count: {filter}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! Private kinds (NIP-04, NIP-17, NIP-59): for those whom they concern, in stored answers, live and
 //! in counts.
 
+use std::slice::from_ref;
+
 use rookery::protocol::{Event, sign::Keys};
 use serde_json::{Value, json};
 
@@ -62,9 +64,9 @@ async fn stored_answers_and_counts_leave_them_out_silently() {
         clients[0].put(&secret).await;
         for filter in filters(&secret, &people) {
             for (client, expected) in clients.iter_mut().zip([0, 1, 1, 0]) {
-                let (found, hint) = client.find_any(&[filter.clone()]).await;
+                let (found, hint) = client.find_any(from_ref(&filter)).await;
                 assert_eq!((found.len(), hint.as_deref()), (expected, Some("finish")), "{kind} {filter}");
-                assert_eq!(client.count(&[filter.clone()]).await["count"], expected, "{kind} {filter}");
+                assert_eq!(client.count(from_ref(&filter)).await["count"], expected, "{kind} {filter}");
             }
         }
         // Hidden ones use up no limit.

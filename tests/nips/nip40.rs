@@ -1,6 +1,6 @@
 //! Expiration (NIP-40).
 
-use std::time::Duration;
+use std::{slice::from_ref, time::Duration};
 
 use rookery::protocol::{Event, sign::Keys};
 use serde_json::json;
@@ -22,7 +22,7 @@ async fn await_expiry(client: &mut Client, event: &Event) {
         loop {
             let asked = now();
             let found = client.find(filter.clone()).await;
-            let counted = client.count(&[filter.clone()]).await["count"].as_u64().unwrap();
+            let counted = client.count(from_ref(&filter)).await["count"].as_u64().unwrap();
             assert!(found.is_empty() || asked < expiration, "served when its time was over");
             assert!(counted as usize <= found.len(), "counted when its time was over");
             if found.is_empty() {

@@ -1,5 +1,7 @@
 //! Counts and their HyperLogLog registers (NIP-45), checked against a second writing of its text.
 
+use std::slice::from_ref;
+
 use rookery::protocol::{PublicKey, sign::Keys};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -77,7 +79,7 @@ async fn one_tag_attribute_brings_registers() {
     let values = [("e", &*target), ("p", &target), ("a", &address), ("t", "nostr"), ("q", &target)];
     for (letter, value) in values {
         let filter = json!({ "kinds": [7], format!("#{letter}"): [value] });
-        let answer = client.count(&[filter.clone()]).await;
+        let answer = client.count(from_ref(&filter)).await;
         assert_eq!(answer["count"], 151, "{filter}");
         assert_eq!(answer["hll"], registers(value, &pubkeys), "{filter}");
     }

@@ -1,5 +1,7 @@
 //! The hint of EOSE (NIP-67): whether what was sent is all there is.
 
+use std::slice::from_ref;
+
 use rookery::protocol::{Event, sign::Keys};
 use serde_json::json;
 
@@ -49,7 +51,7 @@ async fn finish_and_more_are_said_truly() {
         (json!({ "until": 5 }), 0, FINISH),
         (json!({ "limit": 0 }), 0, None),
     ] {
-        let (found, said) = client.find_any(&[filter.clone()]).await;
+        let (found, said) = client.find_any(from_ref(&filter)).await;
         assert_eq!((found, said.as_deref()), (ids(&events[..count]), hint), "{filter}");
     }
     // One filter with more is more.

@@ -1,5 +1,7 @@
 //! Newest first, ties by lowest id, and how limits cut that (NIP-01).
 
+use std::slice::from_ref;
+
 use rookery::protocol::{Event, sign::Keys};
 use serde_json::json;
 
@@ -108,7 +110,7 @@ async fn without_a_limit_the_default_holds_and_a_higher_one_is_cut() {
         (json!({ "limit": 5_000 }), 20),
         (json!({ "ids": ids(&events), "limit": 30 }), 20),
     ] {
-        let (found, hint) = client.find_any(&[filter.clone()]).await;
+        let (found, hint) = client.find_any(from_ref(&filter)).await;
         assert_eq!((found, hint), (ids(&events[..expected]), Some("more".into())), "{filter}");
     }
     // A count knows no limit.

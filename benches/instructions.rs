@@ -5,6 +5,8 @@
 //! a process of its own. Its profile stays in the target folder, `tmp/callgrind.NAME`, for
 //! `callgrind_annotate --threshold=100` (the functions that counting began in are listed whole).
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that can not go on is to stop")]
+
 mod population;
 
 use std::{

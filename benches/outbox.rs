@@ -1,5 +1,7 @@
 //! Splicing of events into the outbox of a session, and taking the pieces out.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that can not go on is to stop")]
+
 mod population;
 
 use std::hint::black_box;

@@ -1,5 +1,7 @@
 //! Reading of messages.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that can not go on is to stop")]
+
 mod population;
 
 use std::hint::black_box;

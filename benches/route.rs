@@ -1,5 +1,7 @@
 //! Finding the live subscriptions that an event concerns, an event at a time, and keeping the index.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that can not go on is to stop")]
+
 mod population;
 
 use std::hint::black_box;

@@ -1,6 +1,8 @@
 //! Whole answers of the embedded store, one index each, from 50,000 events that lie in memory.
 //! `nothing` is what the way to the reading thread and back costs.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that can not go on is to stop")]
+
 mod population;
 
 use std::{hint::black_box, sync::Arc};

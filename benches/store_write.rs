@@ -1,6 +1,8 @@
 //! Batches into an embedded store that holds 50,000 events: decide, index, commit, sync. The figures
 //! depend on the disk under the target folder.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that can not go on is to stop")]
+
 mod population;
 
 use std::time::{Duration, Instant};

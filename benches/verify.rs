@@ -1,5 +1,7 @@
 //! Verification of an event: its floor is one SHA-256 and one Schnorr verification, measured beside.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that can not go on is to stop")]
+
 mod population;
 
 use std::{hint::black_box, num::NonZeroUsize};

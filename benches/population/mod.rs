@@ -77,9 +77,8 @@ impl Population {
 
     fn text(&mut self, longest: usize) -> String {
         let len = self.rng.random_range(20..longest);
-        let mut text = "The quick brown fox \"jumps\" over the lazy dög.\n".repeat(len / 40 + 1);
-        text.truncate(text.floor_char_boundary(len));
-        text
+        let text = "The quick brown fox \"jumps\" over the lazy dög.\n".repeat(len / 40 + 1);
+        text.chars().take(len).collect()
     }
 
     fn answer(&mut self) -> Tags {

@@ -149,6 +149,11 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
+    use actix_codec::Decoder;
+    use actix_http::ws::{Codec, ProtocolError};
+    use actix_web::web::BytesMut;
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     fn frame(len: u64, masked: bool) -> Vec<u8> {
@@ -206,5 +211,68 @@ mod tests {
         let announced = [0x82, 0xff, 0, 0, 0, 16, 0, 0, 0, 0];
         assert_eq!(frames.next(&announced[..9]), Ok(Piece { len: 9, whole: false }));
         assert_eq!(frames.next(&announced[9..]), Err(TooLong));
+    }
+
+    /// Frames of a client, most of them legal, their lengths written shortly or not.
+    fn frames() -> impl Strategy<Value = Vec<u8>> {
+        let opcode = prop_oneof![
+            9 => select(&[0x01_u8, 0x81, 0x82, 0x00, 0x80, 0x89, 0x8a][..]),
+            1 => any::<u8>(),
+        ];
+        let len = prop_oneof![0_u64..8, 120_u64..140, 195_u64..205, Just(65_536), any::<u64>()];
+        let frame =
+            (opcode, len, 0_usize..3, prop::bool::weighted(0.95)).prop_map(|(opcode, len, form, mask)| {
+                let mask = if mask { 0x80 } else { 0 };
+                let mut frame = vec![opcode];
+                match (len, form) {
+                    (0..=125, 0) => frame.push(mask | len as u8),
+                    (0..=0xffff, 0 | 1) => {
+                        frame.push(mask | 126);
+                        frame.extend((len as u16).to_be_bytes());
+                    }
+                    _ => {
+                        frame.push(mask | 127);
+                        frame.extend(len.to_be_bytes());
+                    }
+                }
+                let payload = len.min(1_000) + if mask == 0 { 0 } else { Frames::MASK };
+                // Text, once it is unmasked with zeros.
+                frame.extend((0..payload).map(|at| if at < Frames::MASK { 0 } else { b'a' }));
+                frame
+            });
+        vec(frame, 1..12).prop_map(|frames| frames.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Byte by byte, it stands between two frames exactly when the codec does, and refuses
+        /// exactly what the codec refuses later.
+        #[test]
+        fn agrees_with_the_codec(bytes in frames(), max in select(&[0_usize, 7, 125, 200, 1_000][..])) {
+            let mut follower = Frames::new(max as u64);
+            let mut codec = Codec::new().max_size(max);
+            let mut gathered = BytesMut::new();
+            let mut refused = false;
+            for byte in bytes {
+                refused = refused || !follower.pass(&[byte]);
+                gathered.extend_from_slice(&[byte]);
+                match codec.decode(&mut gathered) {
+                    Ok(Some(_)) => {
+                        prop_assert!(!refused, "the codec took what was refused");
+                        prop_assert_eq!((follower.have, follower.payload), (0, 0));
+                    }
+                    Ok(None) => {
+                        let between = (follower.have, follower.payload) == (0, 0);
+                        prop_assert!(refused || !between, "the codec waits for more of a frame");
+                    }
+                    Err(ProtocolError::Overflow) => {
+                        prop_assert!(refused, "the codec refused what was passed");
+                        return Ok(());
+                    }
+                    Err(_) => return Ok(()),
+                }
+            }
+        }
     }
 }

@@ -191,8 +191,10 @@ impl Fields for Record<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
-    use crate::protocol::{Tags, sign::Keys};
+    use crate::protocol::{ParsedEvent, Tags, event::Signature, sign::Keys};
 
     #[test]
     fn holds_what_the_event_holds() {
@@ -234,6 +236,66 @@ mod tests {
         let bytes = encode(&Keys::generate().sign(1, 1, Tags::from_iter([["e", "x"]]), "x"));
         for len in 0..bytes.len() {
             assert!(Record::decode(&bytes[..len]).is_none(), "{len}");
+        }
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let texts = [
+            "",
+            "e",
+            "t",
+            "Z",
+            "expiration",
+            "12",
+            "\"",
+            "\\",
+            "\\\"",
+            "\u{1}",
+            ",\"tags\":[",
+            "]]",
+            "é",
+            "😀",
+        ];
+        let text = prop_oneof![
+            3 => select(texts.map(str::to_owned).to_vec()),
+            1 => vec(select(texts.to_vec()), 2..5).prop_map(|texts| texts.concat()),
+            1 => any::<String>(),
+        ];
+        let ids = (any::<[u8; 32]>(), any::<[u8; 32]>());
+        (ids, any::<u64>(), any::<u16>(), vec(vec(text.clone(), 0..4), 0..6), text).prop_map(
+            |((id, pubkey), created_at, kind, tags, content)| {
+                let tags = Tags::from_iter(tags);
+                let (id, pubkey, sig) = (EventId(id), PublicKey(pubkey), Signature([7; 64]));
+                ParsedEvent { id, pubkey, created_at, kind, tags, content: content.into(), sig }.trust()
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn holds_any_event(event in event()) {
+            let bytes = encode(&event);
+            let record = Record::decode(&bytes).unwrap();
+            prop_assert_eq!(record.json(), Some(event.json()));
+            prop_assert_eq!((*record.id(), *record.pubkey()), (event.id(), event.pubkey()));
+            prop_assert_eq!((record.created_at(), record.kind()), (event.created_at(), event.kind()));
+            prop_assert_eq!(record.tags().collect::<Vec<_>>(), event.tags().indexed().collect::<Vec<_>>());
+            prop_assert_eq!(record.expiration(), event.expiration());
+        }
+
+        /// A disk that lies must not bring the relay down.
+        #[test]
+        fn damaged_bytes_do_not_panic(event in event(), at: prop::sample::Index, byte: u8) {
+            let mut bytes = encode(&event);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Some(record) = Record::decode(&bytes) {
+                record.json();
+                record.tags().count();
+                record.is_visible_to(&[event.pubkey()]);
+            }
         }
     }
 }

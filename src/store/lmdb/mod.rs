@@ -86,6 +86,9 @@ impl Lmdb {
         };
         let env = open_env(path, config, readers)?;
         let tables = Tables::open(&env)?;
+        if access == Access::Exclusive {
+            folder.sync()?;
+        }
         let hidden = Hidden::default();
         let writer = Writer::new(env.clone(), tables, hidden.clone())?;
         let head = Arc::new(AtomicU64::new(writer.head()));

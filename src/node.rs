@@ -114,7 +114,7 @@ pub async fn run(
 
     info!(connections = connections.open(), "shutting down");
     readiness.set(false);
-    server.handle.pause().await;
+    server.refuse().await;
     // Half of the time for what is in flight, the other half for the sockets; each ends early.
     if timeout(drain / 2, persister.send(Flush)).await.is_err() {
         warn!("events were still waiting to be stored; their publishers have no OK");

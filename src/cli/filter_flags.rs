@@ -115,7 +115,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             serde_json::to_string(&filter).unwrap(),
-            format!(r##"{{"authors":["{hex}"],"kinds":[1,7],"#p":["{hex}"],"#t":["a","b"],"since":86400}}"##)
+            format!(r##"{{"authors":["{hex}"],"kinds":[1,7],"#p":["{hex}"],"#t":["b","a"],"since":86400}}"##)
         );
     }
 

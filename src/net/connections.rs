@@ -16,6 +16,8 @@ pub struct Connections {
 #[derive(Default)]
 struct Open {
     all: usize,
+    /// The node shuts down.
+    closed: bool,
     by_address: HashMap<IpAddr, usize>,
 }
 
@@ -28,7 +30,7 @@ pub struct Permit {
 /// Why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The node is full: 503.
+    /// The node is full, or shuts down: 503.
     Node,
     /// The address has too many: 429.
     Address,
@@ -46,7 +48,7 @@ impl Connections {
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
         let address = network(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.all >= self.max {
+        if open.closed || open.all >= self.max {
             return Err(Refusal::Node);
         }
         let of_address = open.by_address.entry(address).or_default();
@@ -56,6 +58,11 @@ impl Connections {
         *of_address += 1;
         open.all += 1;
         Ok(Permit { connections: Arc::clone(self), address })
+    }
+
+    /// Refuses all further ones.
+    pub fn close(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
     }
 
     /// How many there are.
@@ -106,5 +113,7 @@ mod tests {
         assert!(first.is_some() && connections.take(address("2001:db8:0:1::1")).is_ok());
         drop(first);
         assert!(connections.take(address("203.0.113.1")).is_ok());
+        connections.close();
+        assert_eq!(connections.take(address("203.0.113.1")).err(), Some(Refusal::Node));
     }
 }

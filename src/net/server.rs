@@ -20,6 +20,7 @@ use actix_web::{
     web::{self, Data, Payload},
 };
 use ipnet::IpNet;
+use rustix::net::{Shutdown, shutdown};
 use socket2::SockRef;
 
 use super::{
@@ -36,6 +37,21 @@ use crate::{
 pub struct Server {
     pub handle: ServerHandle,
     pub address: SocketAddr,
+    /// The listener that actix works with.
+    listener: TcpListener,
+    connections: Arc<Connections>,
+}
+
+impl Server {
+    /// Turns away whoever comes now: new sockets by the kernel, at once, so that a client tries
+    /// elsewhere; what was accepted before, with 503.
+    pub async fn refuse(&self) {
+        self.connections.close();
+        self.handle.pause().await;
+        // Paused, actix leaves the listener alone, but the kernel would go on taking connections.
+        // Where a listener can not be shut down, they wait until the process ends.
+        let _ = shutdown(&self.listener, Shutdown::Both);
+    }
 }
 
 /// What the handlers of one worker thread have.
@@ -71,6 +87,7 @@ pub fn serve(
     const REFUSED: usize = 1_024;
 
     let address = listener.local_addr()?;
+    let kept = listener.try_clone()?;
     let config = &shared.config;
     let workers = match config.general.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -83,7 +100,7 @@ pub fn serve(
     let node = Arc::new(NodeWide {
         document: info::document(config),
         shared: Arc::clone(&shared),
-        connections,
+        connections: Arc::clone(&connections),
         last_session: AtomicU64::new(0),
     });
     let server = HttpServer::new(move || {
@@ -109,7 +126,7 @@ pub fn serve(
     .run();
     let handle = server.handle();
     actix::spawn(server);
-    Ok(Server { handle, address })
+    Ok(Server { handle, address, listener: kept, connections })
 }
 
 fn note_connection(connection: &dyn Any, data: &mut Extensions, unacknowledged: Duration) {

@@ -146,7 +146,10 @@ impl Session {
         });
         let allowed = self.shared.rates.allow(&mut self.rate, self.address);
         match message {
-            Ok(message) if !allowed => self.slow_down(&message),
+            Ok(message) if self.leaving => {
+                self.turn_away(&message, Reason::error("the relay is shutting down"));
+            }
+            Ok(message) if !allowed => self.turn_away(&message, Reason::rate_limited("slow down")),
             Ok(ClientMessage::Event(event)) => self.publish(event, ctx),
             Ok(ClientMessage::Auth(event)) => self.authenticate(event),
             Ok(ClientMessage::Req { id, filters }) => self.subscribe(&id, filters, ctx),
@@ -173,8 +176,8 @@ impl Session {
         ctx.stop();
     }
 
-    fn slow_down(&mut self, message: &ClientMessage<'_>) {
-        let reason = Reason::rate_limited("slow down");
+    /// Answers a message that is not acted upon.
+    fn turn_away(&mut self, message: &ClientMessage<'_>, reason: Reason) {
         match message {
             ClientMessage::Event(event) | ClientMessage::Auth(event) => self.refuse_event(&event.id, reason),
             ClientMessage::Req { id, .. } => self.close_subscription(id, &reason),

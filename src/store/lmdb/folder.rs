@@ -80,6 +80,14 @@ impl Folder {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
+    /// Makes the names in the folder, and its own in the one above, as durable as what the files hold.
+    pub fn sync(&self) -> Result<(), FolderError> {
+        let path = fs::canonicalize(&self.path);
+        let sync =
+            path.and_then(|path| path.ancestors().take(2).try_for_each(|at| File::open(at)?.sync_all()));
+        sync.map_err(|source| FolderError::Io { path: self.path.clone(), source })
+    }
+
     /// Bytes that can still be written to the disk.
     pub fn free_bytes(&self) -> std::io::Result<u64> {
         let disk = statvfs(&self.path)?;

@@ -24,6 +24,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use futures_util::{FutureExt, future::BoxFuture};
 use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
+use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 pub use folder::{Access, FolderError};
@@ -90,7 +91,11 @@ impl Lmdb {
         };
         let env = open_env(path, config)?;
         let tables = match access {
-            Access::Exclusive => Tables::create(&env)?,
+            Access::Exclusive => {
+                let tables = Tables::create(&env)?;
+                folder.sync()?;
+                tables
+            }
             Access::Shared => Tables::open(&env)?,
         };
         let hidden = Hidden::default();
@@ -209,14 +214,26 @@ impl WriteLoop {
 
     fn batch(&mut self, events: &[Arc<Event>], now: Timestamp) -> Result<Written, StoreError> {
         self.check_space()?;
-        let written = self.writer.write(events, now).map_err(store_error)?;
+        let written = self.writer.write(events, now).map_err(|error| self.write_error(error))?;
         self.head.store(written.head, Ordering::Release);
         Ok(written)
     }
 
     fn maintain(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         self.check_space()?;
-        self.writer.maintain(now, self.sweep_batch).map_err(store_error)
+        self.writer.maintain(now, self.sweep_batch).map_err(|error| self.write_error(error))
+    }
+
+    /// LMDB says EIO where a write was cut short, which is how the end of a disk shows first.
+    fn write_error(&self, error: heed::Error) -> StoreError {
+        /// Less than what a batch may write.
+        const NO_ROOM: u64 = 16 * 1024 * 1024;
+        let cut_short =
+            matches!(&error, heed::Error::Io(io) if io.raw_os_error() == Some(Errno::IO.raw_os_error()));
+        match cut_short && self.folder.free_bytes().is_ok_and(|free| free < NO_ROOM) {
+            true => StoreError::NoSpace,
+            false => store_error(error),
+        }
     }
 
     fn check_space(&self) -> Result<(), StoreError> {

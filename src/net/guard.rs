@@ -255,7 +255,7 @@ mod tests {
             let mut gathered = BytesMut::new();
             let mut refused = false;
             for byte in bytes {
-                refused = refused || !follower.pass(&[byte]);
+                refused = refused || follower.next(&[byte]).is_err();
                 gathered.extend_from_slice(&[byte]);
                 match codec.decode(&mut gathered) {
                     Ok(Some(_)) => {

@@ -102,12 +102,7 @@ impl Connection {
         std::future::poll_fn(|cx| self.poll_exchange(cx, &mut on)).await
     }
 
-    /// [`Self::exchange`] as a poll function.
-    pub fn poll_exchange(
-        &mut self,
-        cx: &mut Context<'_>,
-        on: &mut impl FnMut(&[u8]),
-    ) -> Poll<Result<(), Lost>> {
+    fn poll_exchange(&mut self, cx: &mut Context<'_>, on: &mut impl FnMut(&[u8])) -> Poll<Result<(), Lost>> {
         // Reading goes on while writing stalls: a relay may not read before its answers are taken.
         let _ = self.poll_flush(cx)?;
         ready!(self.poll_read(cx, on))?;

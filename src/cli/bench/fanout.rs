@@ -18,7 +18,6 @@ use super::{
     message::{self, Said},
     publish::{Fate, Ledger, note, note_lost, publish, while_progress},
     report::{Figures, Latencies, Meter, Problems, Report, Run},
-    workload::Followers,
 };
 use crate::protocol::{Event, Filter, PublicKey};
 
@@ -30,7 +29,7 @@ const FIRST_STREAM: u64 = 1_000_000;
 /// How long a doubled delivery is waited for when all that are due have come.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// Measure live delivery: server CPU a delivery, time from publication to delivery
+/// Measure live delivery: server CPU a delivery (storing included), time from publication to delivery
 #[derive(Debug, Args)]
 #[command(after_help = "Example: notes of 250 a second reach the followers among 2,000 subscribers
   rookery bench fanout ws://127.0.0.1:7777 --pid $(pidof rookery) --rate 250")]
@@ -47,10 +46,10 @@ pub struct FanoutArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     events: Option<u32>,
     /// Connections that publish
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
     /// Unanswered events a publishing connection, without --rate
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     in_flight: u32,
     #[command(flatten)]
     common: Common,
@@ -188,7 +187,7 @@ impl Deliveries {
 
 pub async fn run(bench: &Bench, args: &FanoutArgs) -> anyhow::Result<Report> {
     let count = args.count();
-    let filters = Followers::new(&bench.authors, args.subscribers as usize, args.follows as usize).filters;
+    let filters = bench.authors.follow_filters(args.subscribers as usize, args.follows as usize);
     let mut runs = Vec::new();
     for number in 0..args.common.runs {
         runs.push(one(bench, args, number, count, &filters).await?);
@@ -247,6 +246,7 @@ async fn one(
     figures.add_latencies("delivery", &deliveries.latencies.borrow());
     figures.add_latencies("ok", &ledger.latencies());
     figures.add("deliveries", received);
+    figures.add("deliveries_per_event", received / count as f64);
     figures.add("deliveries_per_s", received / cost.seconds);
     bench.add_cost(&mut figures, &cost, before)?;
     drop((publishers, subscribers));
@@ -306,7 +306,7 @@ mod tests {
         let authors = Authors::new(1, 40);
         let events = authors.events(0, 300, 1_700_000_000);
         for follows in [0, 7, 40] {
-            let filters = Followers::new(&authors, 25, follows).filters;
+            let filters = authors.follow_filters(25, follows);
             let due = Due::new(&filters);
             for event in &events {
                 let matching: Vec<u32> = (0..25).filter(|&at| filters[at as usize].matches(event)).collect();
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn counts_lost_doubled_and_undue_deliveries() {
         let authors = Authors::new(1, 4);
-        let filters = Followers::new(&authors, 2, 2).filters;
+        let filters = authors.follow_filters(2, 2);
         let events = authors.events(0, 50, 1_700_000_000);
         let wanted = events.iter().position(|event| filters[0].matches(event)).unwrap();
         let unwanted = events.iter().position(|event| !filters[0].matches(event)).unwrap();

@@ -31,6 +31,8 @@ use workload::Authors;
 
 /// How long a paced run takes by default.
 const PACED_SECONDS: f64 = 20.0;
+/// From here on the generator's own speed shows in the figures.
+const BUSY_PERCENT: f64 = 90.0;
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -150,6 +152,11 @@ impl Bench {
     fn add_cost(&self, figures: &mut Figures, cost: &Cost, before: Option<f64>) -> anyhow::Result<()> {
         figures.add("seconds", cost.seconds);
         figures.add("generator_cpu_percent", cost.generator_percent);
+        if cost.generator_percent > BUSY_PERCENT {
+            let hint =
+                || "this generator was the slower side: give it a core of its own, or less to do".to_owned();
+            self.problems.borrow_mut().example(hint);
+        }
         if let Some((before, after)) = before.zip(self.resident()?) {
             figures.add("server_resident_before_mib", before);
             figures.add("server_resident_after_mib", after);

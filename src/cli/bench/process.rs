@@ -45,6 +45,7 @@ impl Server {
 }
 
 /// CPU time of a process to the nanosecond; `/proc` would give it in ticks of 10 ms.
+#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the standard library has no clock of another process")]
 fn cpu_time(pid: libc::pid_t) -> anyhow::Result<Duration> {
     let mut clock = 0;
@@ -52,6 +53,11 @@ fn cpu_time(pid: libc::pid_t) -> anyhow::Result<Duration> {
     let error = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
     ensure!(error == 0, std::io::Error::from_raw_os_error(error));
     clock_time(clock)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu_time(_: libc::pid_t) -> anyhow::Result<Duration> {
+    anyhow::bail!("other processes are measured on Linux only")
 }
 
 /// CPU time of this process.

@@ -243,7 +243,7 @@ impl Queries {
             if got == due {
                 format!("{start}… was answered with {got} events, but not the newest that match")
             } else {
-                format!("{start}… was answered with {got} events, not {due}")
+                format!("{start}… was answered with {got} events, not {due}: is just this workload stored?")
             }
         });
     }

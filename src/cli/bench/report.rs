@@ -9,7 +9,7 @@ use super::process::{Server, Usage, own_cpu_time};
 
 /// Latencies up to this are told apart; longer ones count as this.
 const LONGEST: Duration = Duration::from_secs(120);
-/// Examples of what went wrong that are kept.
+/// Notes on what went wrong that are kept.
 const EXAMPLES: usize = 5;
 
 /// Latencies, to three digits.
@@ -183,7 +183,7 @@ impl Report {
             text += &format!("  {:<36} {count:>9}\n", name.replace('_', " ").to_uppercase());
         }
         for example in &self.problems.examples {
-            text += &format!("  e.g. {example}\n");
+            text += &format!("  note: {example}\n");
         }
         text
     }

@@ -65,7 +65,7 @@ impl Small {
     fn fill(&self, name: &str, leave: u64) {
         let mut file = File::create(self.disk().join(name)).unwrap();
         let free = || {
-            let disk = rustix::fs::statvfs(&self.disk()).unwrap();
+            let disk = rustix::fs::statvfs(self.disk()).unwrap();
             disk.f_bavail * disk.f_frsize
         };
         let chunk = vec![0; 4096];

@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// The relay's own, or the figures would be another's.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// When the first event is created. One follows every second second.
 const BEGINNING: Timestamp = 1_700_000_000;

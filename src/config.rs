@@ -277,7 +277,7 @@ impl Config {
             }
         }
         merge(&mut table, flags);
-        let config: Self = Value::Table(table).try_into().context("in the configuration")?;
+        let config: Self = Value::Table(table.clone()).try_into().with_context(|| name_fault(&table))?;
         config.validate()?;
         Ok(config)
     }
@@ -344,6 +344,20 @@ impl Config {
     /// The effective configuration as a file.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Where a table can not be read. The sections' errors say which setting it is, those of the general
+/// ones, which are read through serde's `flatten`, do not.
+fn name_fault(table: &Table) -> String {
+    let general = table.iter().filter(|(name, _)| General::SETTINGS.iter().any(|known| known.name == *name));
+    let mut faults = general.filter(|(name, value)| {
+        let alone = Table::from_iter([((*name).clone(), (*value).clone())]);
+        Value::Table(alone).try_into::<General>().is_err()
+    });
+    match faults.next() {
+        Some((name, value)) => format!("in the configuration: {name} can not be {value}"),
+        None => "in the configuration".into(),
     }
 }
 

@@ -114,7 +114,7 @@ pub async fn run(
 
     info!(connections = connections.open(), "shutting down");
     readiness.set(false);
-    server.refuse().await;
+    server.refuse();
     // Half of the time for what is in flight, the other half for the sockets; each ends early.
     if timeout(drain / 2, persister.send(Flush)).await.is_err() {
         warn!("events were still waiting to be stored; their publishers have no OK");
@@ -131,7 +131,6 @@ pub async fn run(
     if timeout(drain / 2 + Duration::from_millis(500), closed).await.is_err() {
         warn!(connections = connections.open(), "clients that did not close in time are cut off");
     }
-    server.handle.stop(false).await;
     ops.stop(false).await;
     arbiter.stop();
     info!("stopped");

@@ -64,7 +64,8 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Guard<S> 
         if this.rest.is_empty() {
             match ready!(Pin::new(&mut this.payload).poll_next(cx)) {
                 Some(Ok(bytes)) => this.rest = bytes,
-                end => return Poll::Ready(end),
+                // The client has gone without a word: an end, and no fault of the protocol.
+                Some(Err(_)) | None => return Poll::Ready(None),
             }
         }
         match this.frames.next(&this.rest) {

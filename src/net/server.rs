@@ -20,7 +20,6 @@ use actix_web::{
     web::{self, Data, Payload},
 };
 use ipnet::IpNet;
-use rustix::net::{Shutdown, shutdown};
 use socket2::SockRef;
 
 use super::{
@@ -35,22 +34,19 @@ use crate::{
 
 /// A running server.
 pub struct Server {
-    pub handle: ServerHandle,
+    handle: ServerHandle,
     pub address: SocketAddr,
-    /// The listener that actix works with.
-    listener: TcpListener,
     connections: Arc<Connections>,
 }
 
 impl Server {
-    /// Turns away whoever comes now: new sockets by the kernel, at once, so that a client tries
-    /// elsewhere; what was accepted before, with 503.
-    pub async fn refuse(&self) {
+    /// Closes the listener and turns away who was accepted before, with 503. Sessions go on, until
+    /// they end or the process does. A paused server would leave its listener open: the kernel would
+    /// go on taking connections that nobody serves.
+    pub fn refuse(&self) {
         self.connections.close();
-        self.handle.pause().await;
-        // Paused, actix leaves the listener alone, but the kernel would go on taking connections.
-        // Where a listener can not be shut down, they wait until the process ends.
-        let _ = shutdown(&self.listener, Shutdown::Both);
+        // Resolves when every connection has ended; the node counts its sessions itself.
+        drop(self.handle.stop(true));
     }
 }
 
@@ -87,7 +83,6 @@ pub fn serve(
     const REFUSED: usize = 1_024;
 
     let address = listener.local_addr()?;
-    let kept = listener.try_clone()?;
     let config = &shared.config;
     let workers = match config.general.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -96,6 +91,7 @@ pub fn serve(
     let handshake = Duration::from_secs(config.session.handshake_seconds);
     let unacknowledged = Duration::from_secs(config.session.unacknowledged_seconds);
     let max_connections = config.limits.max_connections.saturating_add(REFUSED);
+    let drain_seconds = config.general.drain_seconds;
     let path = shared.url.as_ref().map(|url| url.path().to_owned()).unwrap_or_default();
     let node = Arc::new(NodeWide {
         document: info::document(config),
@@ -118,6 +114,7 @@ pub fn serve(
     })
     .workers(workers)
     .max_connections(max_connections)
+    .shutdown_timeout(drain_seconds.saturating_add(1))
     .client_request_timeout(handshake)
     .tcp_nodelay(true)
     .disable_signals()
@@ -126,7 +123,7 @@ pub fn serve(
     .run();
     let handle = server.handle();
     actix::spawn(server);
-    Ok(Server { handle, address, listener: kept, connections })
+    Ok(Server { handle, address, connections })
 }
 
 fn note_connection(connection: &dyn Any, data: &mut Extensions, unacknowledged: Duration) {

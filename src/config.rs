@@ -106,6 +106,9 @@ section! {
         max_filter_values: usize = 5_000,
         /// Most routing keys of a connection, its subscriptions together.
         max_routing_keys: usize = 20_000,
+        /// Most bytes of the messages that made the subscriptions of a connection, together: what is
+        /// kept of them grows with it.
+        max_subscription_bytes: usize = 2 * 1024 * 1024,
         /// Stored events sent for a filter that has no limit.
         default_limit: usize = 500,
         /// Highest limit of a filter that is honoured; higher ones count as this.

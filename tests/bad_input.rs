@@ -304,6 +304,50 @@ async fn subscriptions_beyond_the_bound_are_closed_and_the_others_stay() {
 }
 
 #[tokio::test]
+async fn large_filters_do_not_gather() {
+    let relay = Relay::start(&["--workers", "1"]);
+    let mut client = relay.connect().await;
+    // One routing key, and as many other values as a message holds.
+    let values = |from: usize| (from..from + 4_900).map(|n| format!("{n:x}")).collect::<Vec<_>>();
+    let author = Keys::generate().public_key();
+    let filters = (0..10).map(|n| json!({ "authors": [author], "limit": 0, "#t": values(n * 4_900) }));
+    let filters: Vec<Value> = filters.collect();
+    let message = |verb: &str, id: &str| {
+        Value::Array([vec![json!(verb), json!(id)], filters.clone()].concat()).to_string()
+    };
+    let fitting = 2 * 1024 * 1024 / message("REQ", "10").len();
+    let before = memory(relay.process.id(), "VmHWM");
+    let (mut kept, mut refused) = (0, 0);
+    for n in 0..20 {
+        client.say_text(message("REQ", &n.to_string())).await;
+        let answer = client.hear().await;
+        if answer[0] == "EOSE" {
+            kept += 1;
+        } else {
+            assert!(answer[2].as_str().unwrap().starts_with("rate-limited: "), "{answer}");
+            refused += 1;
+        }
+    }
+    assert_eq!((kept, refused), (fitting, 20 - fitting));
+    // The same for questions that wait.
+    for n in 0..20 {
+        client.say_text(message("COUNT", &n.to_string())).await;
+    }
+    for _ in 0..20 {
+        let answer = client.hear().await;
+        assert!(
+            answer[0] == "COUNT" || answer[2].as_str().unwrap().starts_with("rate-limited: "),
+            "{answer}"
+        );
+    }
+    let grown = memory(relay.process.id(), "VmHWM") - before;
+    assert!(grown < 96 << 20, "{grown} bytes for the filters of one connection");
+    client.say(json!(["CLOSE", "0"])).await;
+    client.say_text(message("REQ", "again")).await;
+    assert_eq!(client.hear().await[0], "EOSE");
+}
+
+#[tokio::test]
 async fn the_bound_of_routing_keys_counts_all_subscriptions_together() {
     let relay = Relay::start(&["--set", "limits.max_routing_keys=100"]);
     let mut client = relay.connect().await;

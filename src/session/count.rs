@@ -15,24 +15,32 @@ use crate::{
 };
 
 impl Session {
-    pub(super) fn count(&mut self, id: &str, filters: Vec<Filter>, ctx: &mut Context) {
-        if let Err(reason) = self.check_filters(&filters).and_then(|()| self.check_waiting_counts()) {
+    pub(super) fn count(&mut self, id: &str, filters: Vec<Filter>, bytes: usize, ctx: &mut Context) {
+        if let Err(reason) = self.check_filters(&filters).and_then(|()| self.check_waiting_counts(bytes)) {
             return self.refuse_count(id, &reason);
         }
-        let query = query(&filters, &self.shared.config, self.auth.keys());
-        self.work.push_back(Work::Count(id.into(), Arc::new(query)));
+        let query = Arc::new(query(&filters, &self.shared.config, self.auth.keys()));
+        self.work.push_back(Work::Count { id: id.into(), query, bytes });
         self.read_next(ctx);
     }
 
     /// Counts wait like subscriptions do, and are bounded like them.
-    fn check_waiting_counts(&self) -> Result<(), Reason> {
-        let most = self.shared.config.limits.max_subscriptions;
-        let waiting = self.work.iter().filter(|work| matches!(work, Work::Count(..))).count();
-        if waiting < most {
-            Ok(())
-        } else {
-            Err(Reason::rate_limited(format!("more than {most} counts wait")))
+    fn check_waiting_counts(&self, bytes: usize) -> Result<(), Reason> {
+        let limits = &self.shared.config.limits;
+        let (mut count, mut taken) = (0, bytes);
+        for work in &self.work {
+            if let Work::Count { bytes, .. } = work {
+                count += 1;
+                taken += bytes;
+            }
         }
+        if count >= limits.max_subscriptions {
+            return Err(Reason::rate_limited(format!("more than {} counts wait", limits.max_subscriptions)));
+        }
+        if taken > limits.max_subscription_bytes {
+            return Err(Reason::rate_limited("too many filters in all waiting counts together"));
+        }
+        Ok(())
     }
 
     pub(super) fn read_count(&mut self, id: Box<str>, query: Arc<Query>, ctx: &mut Context) {

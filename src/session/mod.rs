@@ -152,8 +152,8 @@ impl Session {
             Ok(message) if !allowed => self.turn_away(&message, Reason::rate_limited("slow down")),
             Ok(ClientMessage::Event(event)) => self.publish(event, ctx),
             Ok(ClientMessage::Auth(event)) => self.authenticate(event),
-            Ok(ClientMessage::Req { id, filters }) => self.subscribe(&id, filters, ctx),
-            Ok(ClientMessage::Count { id, filters }) => self.count(&id, filters, ctx),
+            Ok(ClientMessage::Req { id, filters }) => self.subscribe(&id, filters, text.len(), ctx),
+            Ok(ClientMessage::Count { id, filters }) => self.count(&id, filters, text.len(), ctx),
             Ok(ClientMessage::Close { id }) => self.unsubscribe(&id),
             Err(Malformed::Event(id, reason)) => {
                 self.outbox.text(&RelayMessage::Ok { id: &id, result: Err(reason) }.to_string());

@@ -24,8 +24,8 @@ use crate::{
 pub(super) enum Work {
     /// The next page of a subscription.
     Page(Generation),
-    /// A COUNT of that id.
-    Count(Box<str>, Arc<Query>),
+    /// A COUNT of that id, and how many bytes its message had.
+    Count { id: Box<str>, query: Arc<Query>, bytes: usize },
 }
 
 /// Where a subscription stands whose stored events are being sent.
@@ -76,7 +76,7 @@ impl Session {
         while !self.reading {
             match self.work.pop_front() {
                 Some(Work::Page(generation)) => self.read_page(generation, ctx),
-                Some(Work::Count(id, query)) => self.read_count(id, query, ctx),
+                Some(Work::Count { id, query, .. }) => self.read_count(id, query, ctx),
                 None => {
                     // Most connections are idle most of the time: nothing is kept for them.
                     self.work = VecDeque::new();

@@ -25,6 +25,8 @@ pub(super) struct Subscription {
     stored: Position,
     /// Routing keys, counted against the connection's bound.
     pub keys: usize,
+    /// How long the message was, counted likewise: what its filters take grows with it.
+    pub bytes: usize,
     pub phase: Phase,
 }
 
@@ -52,9 +54,9 @@ pub(super) struct Held {
 }
 
 impl Session {
-    pub(super) fn subscribe(&mut self, id: &str, filters: Vec<Filter>, ctx: &mut Context) {
+    pub(super) fn subscribe(&mut self, id: &str, filters: Vec<Filter>, bytes: usize, ctx: &mut Context) {
         let keys = filters.iter().map(|filter| cover(filter).len()).sum();
-        if let Err(reason) = self.check_filters(&filters).and_then(|()| self.check_room(id, keys)) {
+        if let Err(reason) = self.check_filters(&filters).and_then(|()| self.check_room(id, keys, bytes)) {
             // The old subscription of that id ends too: the client has been told it is closed.
             return self.close_subscription(id, &reason);
         }
@@ -70,6 +72,7 @@ impl Session {
             quoted: Quoted(id).to_string().into(),
             stored: self.shared.store.head(),
             keys,
+            bytes,
             phase: Phase::Stored(Box::new(reading)),
         });
         let subscribe = Subscribe { session: self.id, generation, filters: filters.into() };
@@ -158,18 +161,27 @@ impl Session {
     }
 
     /// Whether one more subscription fits, the one that it replaces aside.
-    fn check_room(&self, id: &str, keys: usize) -> Result<(), Reason> {
+    fn check_room(&self, id: &str, mut keys: usize, mut bytes: usize) -> Result<(), Reason> {
         let limits = &self.shared.config.limits;
-        let others = self.subscriptions.iter().filter(|subscription| &*subscription.id != id);
-        let (count, taken) =
-            others.fold((0, 0), |(count, taken), subscription| (count + 1, taken + subscription.keys));
+        let mut count = 0;
+        for other in self.subscriptions.iter().filter(|subscription| &*subscription.id != id) {
+            count += 1;
+            keys += other.keys;
+            bytes += other.bytes;
+        }
         if count >= limits.max_subscriptions {
             return Err(Reason::rate_limited(format!(
                 "more than {} subscriptions",
                 limits.max_subscriptions
             )));
         }
-        if taken + keys > limits.max_routing_keys {
+        if bytes > limits.max_subscription_bytes {
+            return Err(Reason::rate_limited(format!(
+                "more than {} bytes in all subscriptions together",
+                limits.max_subscription_bytes
+            )));
+        }
+        if keys > limits.max_routing_keys {
             return Err(Reason::rate_limited(format!(
                 "more than {} ids, authors, tags and kinds in all subscriptions together",
                 limits.max_routing_keys

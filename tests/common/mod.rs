@@ -24,7 +24,7 @@ use tokio_tungstenite::{
 };
 
 /// Longest that anything may take which is to happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running relay; killed when dropped.
 pub struct Relay {

@@ -1,0 +1,119 @@
+//! A real CQL server for the tests of the cluster store: the one that `ROOKERY_TEST_CQL` names
+//! (`HOST:PORT`), or an Apache Cassandra that is started for this run and ends with it.
+//!
+//! Keyspaces take seconds to make, so each is used by one test after the other, emptied in between.
+
+use std::{
+    env,
+    net::TcpListener,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use futures_util::future::try_join_all;
+use rookery::{
+    config,
+    store::scylla::{Connection, SCHEMA, Scylla, apply_schema},
+};
+use scylla::client::{session::Session, session_builder::SessionBuilder};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::subject::Subject;
+
+/// What the tests themselves ask the server runs here.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+
+static SERVER: LazyLock<String> = LazyLock::new(|| env::var("ROOKERY_TEST_CQL").unwrap_or_else(|_| start()));
+
+/// Keyspaces that nobody uses.
+static POOL: Mutex<Vec<Keyspace>> = Mutex::new(Vec::new());
+
+struct Keyspace {
+    connection: Arc<Connection>,
+    session: Session,
+}
+
+/// A keyspace in use; goes back into the pool when it is dropped.
+struct Lease(Option<Keyspace>);
+
+/// Opens an empty store.
+pub fn open(config: config::Scylla) -> Subject {
+    let free = POOL.lock().unwrap().pop();
+    let keyspace = match free {
+        Some(keyspace) => keyspace,
+        None => RUNTIME.block_on(Keyspace::make()),
+    };
+    RUNTIME.block_on(keyspace.empty());
+    let store = Scylla::over(Arc::clone(&keyspace.connection), &config);
+    Subject::in_home(store, Lease(Some(keyspace)))
+}
+
+impl Keyspace {
+    async fn make() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        // Another run may use the same server.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{number}", std::process::id());
+        let session = SessionBuilder::new().known_node(&*SERVER).build().await.unwrap();
+        // Without a commit log there is nothing to flush when it is emptied.
+        let create = format!(
+            "CREATE KEYSPACE {name} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}} \
+             AND durable_writes = false"
+        );
+        session.query_unpaged(create, ()).await.unwrap();
+        session.use_keyspace(&name, true).await.unwrap();
+        let config =
+            config::Scylla { nodes: vec![SERVER.clone()], keyspace: name, threads: 1, ..config::Scylla::default() };
+        apply_schema(&config, "{}").await.unwrap();
+        let connection = Arc::new(Connection::open(&config).await.unwrap());
+        Self { connection, session }
+    }
+
+    async fn empty(&self) {
+        let tables = SCHEMA.lines().filter_map(|line| line.strip_prefix("CREATE TABLE IF NOT EXISTS "));
+        let tables = tables.map(|rest| rest.trim_end_matches(" (")).filter(|table| *table != "meta");
+        let truncate = tables.map(|table| self.session.query_unpaged(format!("TRUNCATE {table}"), ()));
+        try_join_all(truncate).await.unwrap();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A test that failed may have broken the pool; then there are enough new keyspaces.
+        if let (Ok(mut pool), Some(keyspace)) = (POOL.lock(), self.0.take()) {
+            pool.push(keyspace);
+        }
+    }
+}
+
+/// Starts a server that ends with this process.
+fn start() -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/cassandra-up.sh");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cassandra");
+    // What an earlier run left behind is of no use.
+    let _ = std::fs::remove_dir_all(&folder);
+    let [cql, storage] = [free_port(), free_port()];
+    let output = Command::new(script)
+        .arg(&folder)
+        .env("CASSANDRA_CQL_PORT", cql.to_string())
+        .env("CASSANDRA_STORAGE_PORT", storage.to_string())
+        .env("CASSANDRA_OWNER", std::process::id().to_string())
+        .env("CASSANDRA_JVM_FLAGS", "-Dcassandra.unsafesystem=true")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "no CQL server for the tests of the cluster store (they need Java 17 and Maven, or ROOKERY_TEST_CQL):\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    format!("127.0.0.1:{cql}")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

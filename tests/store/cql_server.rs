@@ -94,9 +94,8 @@ impl Drop for Lease {
 /// Starts a server that ends with this process.
 fn start() -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/cassandra-up.sh");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cassandra");
-    // What an earlier run left behind is of no use.
-    let _ = std::fs::remove_dir_all(&folder);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cassandra-{}", std::process::id()));
+    remove_old();
     let [cql, storage] = [free_port(), free_port()];
     let output = Command::new(script)
         .arg(&folder)
@@ -112,6 +111,19 @@ fn start() -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     format!("127.0.0.1:{cql}")
+}
+
+/// What earlier runs have left behind is of no use.
+fn remove_old() {
+    let Ok(folders) = std::fs::read_dir(env!("CARGO_TARGET_TMPDIR")) else { return };
+    for folder in folders.flatten() {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix("cassandra-").and_then(|owner| owner.parse::<u32>().ok());
+        if owner.is_some_and(|owner| !Path::new("/proc").join(owner.to_string()).exists()) {
+            // Another run may be removing it too.
+            let _ = std::fs::remove_dir_all(folder.path());
+        }
+    }
 }
 
 fn free_port() -> u16 {

@@ -8,7 +8,6 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use rand::RngExt;
 use scylla::{
     client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
     deserialize::row::DeserializeRow,
@@ -54,7 +53,7 @@ pub struct Cql {
 pub enum Failure {
     /// The servers say that they never will.
     #[error("a statement was refused: {0}")]
-    Refused(ExecutionError),
+    Refused(Box<ExecutionError>),
     /// The answer is not what the tables should give.
     #[error("an answer makes no sense: {0}")]
     Answer(Box<dyn std::error::Error + Send + Sync>),
@@ -84,11 +83,11 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// Connects without a keyspace.
+/// Connects without a keyspace. `patience`: for how long a statement may take.
 ///
 /// # Errors
 /// When no node answers.
-pub async fn connect(config: &config::Scylla) -> Result<Session, OpenError> {
+pub async fn connect(config: &config::Scylla, patience: Duration) -> Result<Session, OpenError> {
     let read = consistency::parse(&config.read_consistency)?;
     let speculative = SimpleSpeculativeExecutionPolicy {
         max_retry_count: 1,
@@ -100,7 +99,7 @@ pub async fn connect(config: &config::Scylla) -> Result<Session, OpenError> {
     }
     let profile = ExecutionProfile::builder()
         .consistency(read)
-        .request_timeout(Some(Duration::from_millis(config.request_timeout_ms)))
+        .request_timeout(Some(patience))
         .retry_policy(Arc::new(DefaultRetryPolicy::new()))
         .load_balancing_policy(balancing.build())
         .speculative_execution_policy(Some(Arc::new(speculative)))
@@ -113,7 +112,7 @@ pub async fn connect(config: &config::Scylla) -> Result<Session, OpenError> {
     if !config.user.is_empty() {
         builder = builder.user(&config.user, &config.password);
     }
-    builder.build().await.map_err(|error| OpenError::Connect { nodes: config.nodes.join(", "), error })
+    builder.build().await.map_err(|error| OpenError::Connect { nodes: config.nodes.join(", "), error: Box::new(error) })
 }
 
 impl Cql {
@@ -123,10 +122,10 @@ impl Cql {
     /// # Errors
     /// Says what is wrong, and what to do about it.
     pub async fn open(config: &config::Scylla) -> Result<Self, OpenError> {
-        let session = connect(config).await?;
+        let session = connect(config, Duration::from_millis(config.request_timeout_ms)).await?;
         schema::check(&session, &config.keyspace).await?;
         consistency::check(&session, config).await?;
-        session.use_keyspace(&config.keyspace, true).await.map_err(OpenError::Keyspace)?;
+        session.use_keyspace(&config.keyspace, true).await.map_err(OpenError::keyspace)?;
         let write = consistency::parse(&config.write_consistency)?;
         let statements = Statements::prepare(&session, write).await?;
         Ok(Self {
@@ -181,11 +180,11 @@ impl Cql {
             };
             drop(permit);
             if is_final(&error) {
-                return Err(Failure::Refused(error));
+                return Err(Failure::Refused(Box::new(error)));
             }
             debug!("trying again in about {} ms: {error}", pause.as_millis());
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
-            sleep(pause.mul_f64(rand::rng().random_range(0.5..1.5))).await;
+            sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -213,10 +212,6 @@ impl Cql {
                 Err(Failure::Away { deadline: self.deadline, last }.into())
             }
         }
-    }
-
-    pub fn session(&self) -> &Session {
-        &self.session
     }
 }
 

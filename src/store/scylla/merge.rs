@@ -109,7 +109,7 @@ impl<'c> Merge<'c> {
         let chunk = share.min(FIRST_CHUNK).min(self.most.max(SMALLEST_CHUNK));
         self.statements += keys.len();
         let cql = self.cql;
-        let found = keys.into_iter().map(|key| async move { Ok((buckets(cql, &key).await?, key)) });
+        let found = keys.into_iter().map(|key| async move { Ok::<_, Failure>((buckets(cql, &key).await?, key)) });
         for (buckets, key) in cql.all(found).await? {
             for bucket in buckets {
                 let (first, last) = bucket.window();

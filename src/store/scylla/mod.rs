@@ -53,9 +53,9 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("cannot reach the store at {nodes}: {error}")]
-    Connect { nodes: String, error: NewSessionError },
+    Connect { nodes: String, error: Box<NewSessionError> },
     #[error("cannot use the keyspace: {0}")]
-    Keyspace(UseKeyspaceError),
+    Keyspace(Box<UseKeyspaceError>),
     #[error("keyspace {0} has no tables of Rookery; `rookery schema apply` makes them")]
     NoKeyspace(String),
     #[error("{0:?} is no name for a keyspace: letters, digits and _, at most 48")]
@@ -73,11 +73,17 @@ pub enum OpenError {
     )]
     WhichDatacenter(String),
     #[error("cannot prepare {text:?}: {error}")]
-    Prepare { text: String, error: PrepareError },
+    Prepare { text: String, error: Box<PrepareError> },
     #[error("cannot read or change the schema: {0}")]
     Schema(Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+}
+
+impl OpenError {
+    fn keyspace(error: UseKeyspaceError) -> Self {
+        Self::Keyspace(Box::new(error))
+    }
 }
 
 /// A connection to the servers, and the threads that serve it.

@@ -76,7 +76,7 @@ fn under_tag(tag: &TagFilter) -> Vec<Key> {
 async fn of_authors(tables: &Tables, authors: &[PublicKey]) -> Result<Vec<Key>, Failure> {
     let keys = |author: PublicKey| async move {
         let kinds = index::kinds(&tables.cql, &author).await?;
-        Ok(kinds.into_iter().map(|kind| Key::Author(author, kind)).collect::<Vec<_>>())
+        Ok::<_, Failure>(kinds.into_iter().map(|kind| Key::Author(author, kind)).collect::<Vec<_>>())
     };
     let authors = authors.to_vec();
     Ok(tables.cql.all(authors.into_iter().map(keys)).await?.concat())

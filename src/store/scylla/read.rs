@@ -79,7 +79,7 @@ impl Reader {
         let mut page = Page::new();
         let mut looked_at = 0;
         loop {
-            let most = cursor.progress.iter().map(wanted).sum::<usize>().clamp(1, self.bounds.page_rows);
+            let most = cursor.progress.iter().map(wanted).fold(0, usize::saturating_add).clamp(1, self.bounds.page_rows);
             let rows = merge.take(most).await?;
             if rows.is_empty() {
                 page.end = End::of(&cursor.progress);
@@ -191,7 +191,7 @@ impl Reader {
         if ids.len() > self.bounds.page_rows {
             let rows = ids.into_iter().map(|id| async move {
                 let at = tables::created_at(&tables.cql, id).await?;
-                Ok(at.map(|created_at| Row { created_at, id, body: Body::Unread }))
+                Ok::<_, Failure>(at.map(|created_at| Row { created_at, id, body: Body::Unread }))
             });
             return Ok(tables.cql.all(rows).await?.into_iter().flatten().collect());
         }
@@ -199,7 +199,7 @@ impl Reader {
             let event = tables.find(id).await?.event;
             let event = event.filter(|event| (window.0..=window.1).contains(&event.created_at()));
             let text = |event: Arc<Event>| Body::Text(event.json().to_owned());
-            Ok(event.map(|event| Row { created_at: event.created_at(), id, body: text(event) }))
+            Ok::<_, Failure>(event.map(|event| Row { created_at: event.created_at(), id, body: text(event) }))
         });
         Ok(tables.cql.all(rows).await?.into_iter().flatten().collect())
     }
@@ -226,7 +226,9 @@ impl Reader {
                 Body::Unread => read.push((index, row.id)),
             }
         }
-        let texts = read.into_iter().map(|(index, id)| async move { Ok((index, tables.find(id).await?.event)) });
+        let texts = read.into_iter().map(|(index, id)| async move {
+            Ok::<_, Failure>((index, tables.find(id).await?.event))
+        });
         for (index, event) in tables.cql.all(texts).await? {
             places[index].1 = event;
         }
@@ -236,7 +238,7 @@ impl Reader {
         let addresses: BTreeSet<Address> =
             places.iter().filter_map(|(_, event)| Address::of(event.as_ref()?)).collect();
         let winners = addresses.into_iter().map(|address| async move {
-            Ok((address, known::best(tables, address).await?))
+            Ok::<_, Failure>((address, known::best(tables, address).await?))
         });
         let winners: HashMap<Address, Option<Rank>> = tables.cql.all(winners).await?.into_iter().collect();
         for (_, event) in &mut places {

@@ -1,10 +1,12 @@
 //! The tables: made from `cluster/schema.cql`, and checked before they are used.
 
-use scylla::client::session::Session;
+use std::time::Duration;
+
+use scylla::{client::session::Session, statement::Statement};
 use sha2::{Digest, Sha256};
 use tracing::info;
 
-use super::{OpenError, cql};
+use super::{OpenError, consistency, cql};
 use crate::config;
 
 /// What `rookery schema apply` carries out.
@@ -16,12 +18,16 @@ pub const VERSION: u32 = 1;
 /// Replication of a keyspace that has to be made, in the syntax of CQL.
 pub const DEFAULT_REPLICATION: &str = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 3}";
 
+/// For how long one change of the schema may take, which all servers have to learn.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Makes the keyspace and the tables, as far as they are missing. May run on several nodes at once.
 ///
 /// # Errors
 /// When the servers refuse, or when the tables are newer than this program.
 pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), OpenError> {
-    let session = cql::connect(config).await?;
+    let write = consistency::parse(&config.write_consistency)?;
+    let session = cql::connect(config, PATIENCE).await?;
     let failed = |error| OpenError::Schema(Box::new(error));
     let keyspace = &config.keyspace;
     check_name(keyspace)?;
@@ -32,12 +38,15 @@ pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), Ope
     {
         return Err(OpenError::Version { found: found.to_string() });
     }
-    session.use_keyspace(keyspace, true).await.map_err(OpenError::Keyspace)?;
+    session.use_keyspace(keyspace, true).await.map_err(OpenError::keyspace)?;
     for statement in statements(SCHEMA) {
         session.query_unpaged(with_id(&statement, keyspace), ()).await.map_err(failed)?;
     }
     // The highest version wins, whoever is late.
-    let note = format!("INSERT INTO meta (name, value) VALUES ('schema', '{VERSION}') USING TIMESTAMP {VERSION}");
+    let mut note = Statement::new(format!(
+        "INSERT INTO meta (name, value) VALUES ('schema', '{VERSION}') USING TIMESTAMP {VERSION}"
+    ));
+    note.set_consistency(write);
     session.query_unpaged(note, ()).await.map_err(failed)?;
     info!(keyspace, version = VERSION, "the tables are there");
     Ok(())

@@ -126,7 +126,7 @@ impl Prepare<'_> {
     /// which write counts.
     async fn read(&self, text: &str) -> Result<PreparedStatement, OpenError> {
         let prepared = self.session.prepare(text).await;
-        let mut statement = prepared.map_err(|error| OpenError::Prepare { text: text.to_owned(), error })?;
+        let mut statement = prepared.map_err(|error| OpenError::Prepare { text: text.to_owned(), error: Box::new(error) })?;
         statement.set_is_idempotent(true);
         Ok(statement)
     }

@@ -43,22 +43,50 @@ struct Lease(Option<Keyspace>);
 
 /// Opens an empty store.
 pub fn open(config: config::Scylla) -> Subject {
+    let [store] = nodes(config);
+    store
+}
+
+/// Opens an empty store on several nodes.
+pub fn nodes<const N: usize>(config: config::Scylla) -> [Subject; N] {
     let free = POOL.lock().unwrap().pop();
     let keyspace = match free {
         Some(keyspace) => keyspace,
         None => RUNTIME.block_on(Keyspace::make()),
     };
     RUNTIME.block_on(keyspace.empty());
-    let store = Scylla::over(Arc::clone(&keyspace.connection), &config);
-    Subject::in_home(store, Lease(Some(keyspace)))
+    let connection = Arc::clone(&keyspace.connection);
+    let lease = Arc::new(Lease(Some(keyspace)));
+    [(); N].map(|()| Subject::in_home(Scylla::over(Arc::clone(&connection), &config), Arc::clone(&lease)))
+}
+
+/// The settings for a keyspace of that name on the server of the tests.
+pub fn settings(keyspace: &str) -> config::Scylla {
+    let nodes = vec![SERVER.clone()];
+    config::Scylla { nodes, keyspace: keyspace.to_owned(), threads: 1, ..config::Scylla::default() }
+}
+
+/// A name that no other test uses, of this run or of another.
+pub fn new_name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Asks the server itself.
+pub fn ask_server(statement: &str) {
+    RUNTIME.block_on(async {
+        let session = SessionBuilder::new().known_node(&*SERVER).build().await.unwrap();
+        session.query_unpaged(statement, ()).await.unwrap();
+    });
+}
+
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(future)
 }
 
 impl Keyspace {
     async fn make() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        // Another run may use the same server.
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test_{}_{number}", std::process::id());
+        let name = new_name();
         let session = SessionBuilder::new().known_node(&*SERVER).build().await.unwrap();
         // Without a commit log there is nothing to flush when it is emptied.
         let create = format!(
@@ -67,8 +95,7 @@ impl Keyspace {
         );
         session.query_unpaged(create, ()).await.unwrap();
         session.use_keyspace(&name, true).await.unwrap();
-        let config =
-            config::Scylla { nodes: vec![SERVER.clone()], keyspace: name, threads: 1, ..config::Scylla::default() };
+        let config = settings(&name);
         apply_schema(&config, "{}").await.unwrap();
         let connection = Arc::new(Connection::open(&config).await.unwrap());
         Self { connection, session }

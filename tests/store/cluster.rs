@@ -1,6 +1,9 @@
 //! What only a store of several nodes can get wrong: its tables, and nodes that write at the same time.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -10,16 +13,17 @@ use rookery::{
     config,
     protocol::Event,
     store::{
-        Outcome,
+        Cursor, Outcome, StoreError,
         memory::Memory,
-        scylla::{Connection, OpenError, apply_schema},
+        scylla::{Connection, OpenError, Scylla, apply_schema},
     },
 };
 use tokio::join;
 
 use crate::{
     cql_server::{ask_server, block_on, new_name, nodes, settings},
-    subject::{NOW, Subject, delete, event, ids, note, user},
+    proxy::Proxy,
+    subject::{NOW, Subject, delete, event, filter, ids, note, query, user},
     universe::cases,
 };
 
@@ -88,6 +92,44 @@ fn a_node_reads_what_another_wrote() {
     assert_eq!(b.put(&request), Outcome::Stored);
     assert_eq!(a.all(), ids([&second, &request]));
     assert_eq!(a.put(&target), Outcome::Deleted);
+}
+
+/// Nothing is acknowledged that is not stored, reads fail instead of missing something, and it all goes on
+/// by itself.
+#[test]
+fn a_store_that_is_away_is_said_to_be_and_comes_back() {
+    let config = settings(&new_name());
+    block_on(apply_schema(&config, ONE_REPLICA)).unwrap();
+    let proxy = block_on(Proxy::start(config.nodes[0].clone()));
+    let through = config::Scylla {
+        nodes: vec![proxy.address.to_string()],
+        deadline_ms: 500,
+        request_timeout_ms: 200,
+        ..config.clone()
+    };
+    let store = Subject::new(block_on(Scylla::open(&through)).unwrap());
+    let (before, during) = (note(&user(0), 10, "before"), note(&user(0), 11, "during"));
+    assert_eq!(store.put(&before), Outcome::Stored);
+
+    proxy.cut();
+    let query = Arc::new(query([filter("{}")]));
+    let ask = || store.block_on(store.store().query(query.clone(), Cursor::start(&query)));
+    let begun = Instant::now();
+    let written = store.block_on(store.store().write([during.clone()].into(), NOW));
+    assert!(matches!(written, Err(StoreError::Engine(_))), "{written:?}");
+    assert!(matches!(ask(), Err(StoreError::Engine(_))));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+
+    proxy.mend();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while ask().is_err() {
+        assert!(Instant::now() < deadline, "it does not come back");
+    }
+    assert_eq!(store.all(), ids([&before]));
+    assert_eq!(store.put(&during), Outcome::Stored);
+    assert_eq!(store.all(), ids([&during, &before]));
+    drop(store);
+    ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }
 
 /// Whatever the order, whichever the node, and two at a time: the same events leave the same behind.

@@ -15,6 +15,7 @@ mod order;
 mod paging;
 mod privacy;
 mod property;
+mod proxy;
 mod shapes;
 mod subject;
 mod universe;

@@ -107,23 +107,27 @@ impl<'c> Merge<'c> {
     pub async fn add(&mut self, group: usize, keys: Vec<Key>, window: Window, wanted: usize) -> Result<(), Failure> {
         let share = wanted.saturating_mul(2) / keys.len().max(1) + SMALLEST_CHUNK;
         let chunk = share.min(FIRST_CHUNK).min(self.most.max(SMALLEST_CHUNK));
-        self.statements += keys.len();
-        let cql = self.cql;
-        let found = keys.into_iter().map(|key| async move { Ok::<_, Failure>((buckets(cql, &key).await?, key)) });
-        for (buckets, key) in cql.all(found).await? {
-            for bucket in buckets {
+        self.statements += 2 * keys.len();
+        let (cql, after) = (self.cql, self.after);
+        // The base is read while its list of buckets is: most keys have no other.
+        let found = keys.into_iter().map(|key| async move {
+            let base = Question { source: 0, key, bucket: Bucket::BASE, window, after, rows: chunk };
+            let key = base.key.clone();
+            let (buckets, base) = try_join(buckets(cql, &key), read(cql, base)).await?;
+            Ok::<_, Failure>((key, buckets, base))
+        });
+        for (key, buckets, mut base) in cql.all(found).await? {
+            for &bucket in &buckets {
                 let (first, last) = bucket.window();
                 let window = (window.0.max(first), window.1.min(last));
                 let partition = Some((key.clone(), bucket));
-                self.push(Source {
-                    group,
-                    partition,
-                    window,
-                    rows: VecDeque::new(),
-                    chunk,
-                    finished: window.0 > window.1,
-                    last: None,
-                });
+                let finished = window.0 > window.1;
+                let rows = VecDeque::new();
+                let mut source = Source { group, partition, window, rows, chunk, finished, last: None };
+                if bucket == Bucket::BASE {
+                    source.fill(std::mem::take(&mut base.rows), base.finished, self.most);
+                }
+                self.push(source);
             }
         }
         Ok(())

@@ -214,13 +214,13 @@ impl<'c> Merge<'c> {
 
     /// Steps over the first row, also where several sources have it. All that come first are ready.
     fn pop(&mut self) -> Option<Row> {
-        let place = self.heap.peek()?.0.place;
+        let Reverse(first) = *self.heap.peek()?;
         let mut taken: Option<Row> = None;
-        while let Some(top) = self.heap.peek_mut()
-            && top.0.place == place
-            && top.0.ready
+        while let Some(Reverse(entry)) = self.heap.peek().copied()
+            && entry.place == first.place
+            && entry.ready
         {
-            let Reverse(entry) = PeekMut::pop(top);
+            self.heap.pop();
             let row = self.sources[entry.source].rows.pop_front();
             // The one that needs no second look is the better one.
             if !matches!(taken, Some(Row { body: Body::Text(_), .. })) {

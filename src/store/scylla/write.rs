@@ -107,7 +107,9 @@ impl Writer {
             }
         }
         let cql = &self.tables.cql;
-        cql.all(writes.into_iter().map(|(statement, values)| cql.write(statement, values))).await?;
+        let writes: Vec<_> =
+            writes.into_iter().map(|(statement, values)| cql.write(statement, values)).collect();
+        cql.all(writes).await?;
         if !vanishing.is_empty() {
             self.hidden.add(&vanishing);
         }

@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     ingest::{Admission, Policy},
     net::{Connections, Descriptors, Readiness, serve, serve_ops},
-    persist::{self, Budget, Flush, Persister},
+    persist::{self, Flush, Persister, Queue},
     route::{Drain, Routers},
     session::{Rates, Shared},
     store::{
@@ -75,7 +75,9 @@ pub async fn run(
         config.persister.hot_authors,
     ));
     let routers = Routers::default();
+    let queue = Queue::new(&config.persister);
     let parts = persist::Parts {
+        queue: Arc::clone(&queue),
         store: Arc::clone(&store),
         admission: Arc::clone(&admission),
         routers: routers.clone(),
@@ -92,13 +94,12 @@ pub async fn run(
     let connections =
         Connections::new(config.limits.max_connections, config.limits.max_connections_per_address);
     let shared = Arc::new(Shared {
-        budget: Budget::new(config.persister.queue, config.persister.queue_bytes),
         rates: Rates::new(config.rate.clone()),
         config,
         url,
         store: Arc::clone(&store),
         admission,
-        persister: persister.clone(),
+        queue,
         metrics: Arc::clone(&metrics),
     });
     let readiness = Readiness::default();

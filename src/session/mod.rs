@@ -29,7 +29,7 @@ use crate::{
     config::Config,
     ingest::Admission,
     net::{Incoming, Permit, SocketContext as Context},
-    persist::{Budget, Persister},
+    persist::Queue,
     protocol::{ClientMessage, Reason, RelayMessage, message::Malformed},
     route::{Generation, Join, Leave, Link, SessionId, SubscriptionRouter},
     store::Store,
@@ -42,8 +42,7 @@ pub struct Shared {
     pub url: Option<Url>,
     pub store: Arc<dyn Store>,
     pub admission: Arc<Admission>,
-    pub persister: Addr<Persister>,
-    pub budget: Arc<Budget>,
+    pub queue: Arc<Queue>,
     pub rates: Rates,
     pub metrics: Arc<Metrics>,
 }

@@ -202,6 +202,9 @@ section! {
         map_bytes: usize = 1 << 40,
         /// Free bytes on the disk below which nothing is written.
         min_free_bytes: u64 = 256 * 1024 * 1024,
+        /// How far the writing thread stands back while the processors are busy, as a nice value of 0 to
+        /// 19: batches grow then, and an event costs less.
+        writer_nice: u8 = 10,
         /// Threads that read. 0: two a core.
         readers: usize = 0,
         /// Queries that may wait for a reading thread; beyond, they read "error: overloaded".
@@ -317,6 +320,7 @@ impl Config {
             ensure!(value > 0, "{name} must be at least 1");
         }
         ensure!(store.readers <= MAX_READERS, "store.readers must be at most {MAX_READERS}");
+        ensure!(store.writer_nice <= 19, "store.writer_nice must be at most 19");
         ensure!(
             limits.max_message_bytes <= MAX_MESSAGE_BYTES,
             "limits.max_message_bytes must be at most {MAX_MESSAGE_BYTES}"

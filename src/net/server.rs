@@ -25,7 +25,7 @@ use socket2::SockRef;
 use super::{
     connections::{Connections, Refusal},
     info,
-    socket::upgrade,
+    socket::{PIECE, upgrade},
 };
 use crate::{
     route::{Link, Routers, SessionId, SubscriptionRouter},
@@ -117,6 +117,7 @@ pub fn serve(
     .shutdown_timeout(drain_seconds.saturating_add(1))
     .client_request_timeout(handshake)
     .tcp_nodelay(true)
+    .h1_write_buffer_size(PIECE)
     .disable_signals()
     .on_connect(move |connection, data| note_connection(connection, data, unacknowledged))
     .listen(listener)?

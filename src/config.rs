@@ -161,7 +161,7 @@ section! {
         idle_seconds: u64 = 90,
         /// Events of a connection that may wait for their OK, and subscriptions that may wait to be
         /// entered; beyond, it is not read from.
-        window: usize = 256,
+        window: usize = 128,
         /// Messages of other actors that may wait for a session. A client that does not read fills it.
         mailbox: usize = 4_096,
         /// Bytes of live events that may wait for a session. A client that lags further is closed.

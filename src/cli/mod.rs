@@ -85,6 +85,9 @@ struct RelayFlags {
     /// Network whose X-Forwarded-For header is believed (repeat for several)
     #[arg(long, value_name = "CIDR")]
     trusted_proxy: Vec<String>,
+    /// Redis through which nodes share live events, such as redis://127.0.0.1:6379 (several: with commas)
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    redis: Vec<String>,
     /// What is logged, such as info or rookery=debug
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -116,6 +119,9 @@ impl RelayFlags {
         take!(listen ops_listen data url node_id log workers drain_seconds);
         if !self.trusted_proxy.is_empty() {
             flags.insert("trusted_proxy".to_owned(), self.trusted_proxy.into());
+        }
+        if !self.redis.is_empty() {
+            flags.insert("redis".to_owned(), self.redis.into());
         }
         Config::load(self.config.as_deref(), |name| std::env::var(name).ok(), flags)
     }

@@ -28,7 +28,7 @@ use super::{
     socket::{PIECE, upgrade},
 };
 use crate::{
-    route::{Link, Routers, SessionId, SubscriptionRouter},
+    route::{Link, Routers, SessionId, SubscriptionRouter, bus::Bus},
     session::{Outbox, Shared, Socket, Window},
 };
 
@@ -76,6 +76,7 @@ pub fn serve(
     listener: TcpListener,
     shared: Arc<Shared>,
     routers: Routers,
+    bus: Option<Arc<dyn Bus>>,
     connections: Arc<Connections>,
 ) -> std::io::Result<Server> {
     /// Sockets that a worker holds beyond our own bound, to be answered 503. actix stops accepting
@@ -102,8 +103,8 @@ pub fn serve(
     let server = HttpServer::new(move || {
         let (shared, node) = (Arc::clone(&shared), Arc::clone(&node));
         let routed = shared.store.head();
-        let router =
-            SubscriptionRouter::new(&shared.config.session, routed, Arc::clone(&shared.metrics)).start();
+        let metrics = Arc::clone(&shared.metrics);
+        let router = SubscriptionRouter::new(&shared.config.session, routed, bus.clone(), metrics).start();
         routers.add(router.clone());
         let app = App::new().app_data(Data::new(Worker { router, node })).route("/", web::route().to(root));
         // A proxy may hand the path of the public URL on.

@@ -22,17 +22,20 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-pub use self::queue::{Full, Queue};
 use self::{
     budget::{Budget, Permit},
     dispatch::Dispatch,
     queue::Waiting,
 };
+pub use self::{
+    dispatch::Others,
+    queue::{Full, Queue},
+};
 use crate::{
     clock, config,
     ingest::Admission,
     protocol::{Event, EventId, Reason},
-    route::{Routers, SessionId, bus::Bus},
+    route::{Routers, SessionId},
     session::Session,
     store::{Outcome, Store, StoreError, Written as Batch},
     telemetry::Metrics,
@@ -85,7 +88,7 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub admission: Arc<Admission>,
     pub routers: Routers,
-    pub bus: Option<Arc<dyn Bus>>,
+    pub others: Option<Others>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -303,8 +306,8 @@ impl Actor for Persister {
         // Every ephemeral event in the mailbox holds a permit.
         ctx.set_mailbox_capacity(self.config.queue);
         self.parts.queue.wakes(ctx.address());
-        let (routers, bus) = (self.parts.routers.clone(), self.parts.bus.clone());
-        self.dispatch = Some(dispatch::start(routers, bus, self.config.route_batch));
+        let (routers, others) = (self.parts.routers.clone(), self.parts.others.clone());
+        self.dispatch = Some(dispatch::start(routers, others, self.config.route_batch));
         let check = Duration::from_millis((self.config.deadline_ms / CHECKS).max(1));
         ctx.run_interval(check, |this, _| this.check_deadline());
         ctx.run_interval(self.sweep_every, |this, ctx| {

@@ -89,6 +89,11 @@ pub struct GoAway {
     pub after: Duration,
 }
 
+/// Events of other nodes may have been missed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Missed;
+
 impl Session {
     pub fn new(
         shared: Arc<Shared>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
 
 use super::{
-    Context, Session,
+    Context, Missed, Session,
     query::{Reading, Work},
 };
 use crate::{
@@ -200,6 +200,18 @@ impl Recent {
     fn routed(&mut self, position: Position) {
         if position >= self.until {
             self.ids = Vec::new();
+        }
+    }
+}
+
+impl Handler<Missed> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Missed, _: &mut Context) {
+        let reason = Reason::error("events of other nodes may have been missed; subscribe again");
+        while let Some(subscription) = self.subscriptions.first() {
+            let id = subscription.id.clone();
+            self.close_subscription(&id, &reason);
         }
     }
 }

@@ -6,7 +6,7 @@ mod common;
 mod redis;
 
 use common::{Client, Relay, eventually, note, now};
-use redis::Redis;
+use redis::{Redis, RedisCluster};
 use rookery::protocol::{Event, Tags, sign::Keys};
 use serde_json::json;
 
@@ -218,4 +218,35 @@ async fn redis_may_want_tls_and_a_password() {
     let (process, clients, operators) = common::spawn(command);
     let relay = Relay { process, clients, operators, data };
     eventually("the bus", || relay.metric("rookery_bus_connected") == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_redis_cluster_may_fail_over() {
+    let mut redis = RedisCluster::start().await;
+    let nodes = [node(&redis.urls()), node(&redis.urls())];
+    let connected = |value: f64| nodes.iter().all(|node| node.metric("rookery_bus_connected") == value);
+    eventually("the bus", || connected(1.0)).await;
+    // Authors enough for all three primaries.
+    let authors: Vec<Keys> = (0..30).map(|_| Keys::generate()).collect();
+    let mut publisher = nodes[0].connect().await;
+    let mut clients = Vec::new();
+    for keys in &authors {
+        clients.push(follow(&nodes[1], keys).await);
+    }
+    for (keys, client) in authors.iter().zip(&mut clients) {
+        let event = note(keys, now(), "before");
+        assert!(publisher.publish(&event).await.0);
+        hears(client, &event).await;
+    }
+    redis.kill_primary();
+    for client in &mut clients {
+        hears_of_the_gap(client).await;
+    }
+    eventually("the bus", || connected(1.0)).await;
+    for keys in &authors {
+        let mut client = follow(&nodes[1], keys).await;
+        let event = note(keys, now(), "after");
+        assert!(publisher.publish(&event).await.0);
+        hears(&mut client, &event).await;
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::common::PATIENCE;
+use crate::common::{PATIENCE, eventually};
 
 /// A running server; killed when dropped.
 pub struct Redis {
@@ -25,6 +25,8 @@ enum Mode {
     Plain,
     /// By TLS, with a certificate of its own, and a password.
     Guarded,
+    /// As a node of a Redis Cluster.
+    Clustered,
 }
 
 const PASSWORD: &str = "a-password";
@@ -55,7 +57,7 @@ impl Redis {
 
     pub fn url(&self) -> String {
         match self.mode {
-            Mode::Plain => format!("redis://127.0.0.1:{}", self.port),
+            Mode::Plain | Mode::Clustered => format!("redis://127.0.0.1:{}", self.port),
             Mode::Guarded => format!("rediss://default:{PASSWORD}@localhost:{}", self.port),
         }
     }
@@ -99,12 +101,62 @@ impl Drop for Redis {
     }
 }
 
+/// Three primaries with a replica each.
+pub struct RedisCluster {
+    nodes: Vec<Redis>,
+}
+
+impl RedisCluster {
+    const PRIMARIES: usize = 3;
+
+    pub async fn start() -> Self {
+        let nodes: Vec<Redis> = (0..2 * Self::PRIMARIES).map(|_| Redis::start_as(Mode::Clustered)).collect();
+        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(addresses)
+            .args(["--cluster-replicas", "1", "--cluster-yes"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let cluster = Self { nodes };
+        eventually("the Redis Cluster", || cluster.is_whole()).await;
+        cluster
+    }
+
+    /// Some of its nodes, as an operator would name them.
+    pub fn urls(&self) -> String {
+        let urls: Vec<String> = self.nodes.iter().rev().take(2).map(Redis::url).collect();
+        urls.join(",")
+    }
+
+    /// Ends the first primary; its replica takes over in a second or two.
+    pub fn kill_primary(&mut self) {
+        self.nodes[0].stop();
+    }
+
+    fn is_whole(&self) -> bool {
+        self.nodes.iter().all(|node| {
+            let ask = |what: &str| {
+                let port = node.port.to_string();
+                let answer = Command::new("redis-cli").args(["-p", &port, "cluster", what]).output().unwrap();
+                String::from_utf8(answer.stdout).unwrap()
+            };
+            let replicas = ask("nodes").lines().filter(|line| line.contains("slave")).count();
+            ask("info").contains("cluster_state:ok") && replicas == Self::PRIMARIES
+        })
+    }
+}
+
 fn spawn(folder: &Path, port: u16, mode: Mode) -> Child {
     let mut command = Command::new("redis-server");
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]).arg(folder);
     let port = port.to_string();
     match mode {
         Mode::Plain => command.args(["--port", &port]),
+        Mode::Clustered => command
+            .args(["--port", &port, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000"])
+            .args(["--repl-diskless-sync-delay", "0", "--cluster-allow-pubsubshard-when-down", "no"]),
         Mode::Guarded => command
             .args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no", "--requirepass", PASSWORD])
             .args([

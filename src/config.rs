@@ -259,6 +259,9 @@ section! {
         inline_keys: usize = 16,
         /// Longer events, in bytes, are published by their id alone.
         inline_bytes: usize = 8_192,
+        /// Seconds after which no event comes any more that another node accepted: as long as nodes can be
+        /// cut off and their clocks differ. What was sent as a stored event is remembered for so long.
+        late_seconds: u64 = 3_600,
         /// Events that are remembered so that each is routed once.
         seen_ids: usize = 1 << 20,
     }

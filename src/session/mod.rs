@@ -26,6 +26,7 @@ use url::Url;
 use self::{auth::Auth, query::Work, rate::Bucket, subscribe::Subscription};
 pub use self::{outbox::Outbox, publish::explain, rate::Rates, window::Window};
 use crate::{
+    clock,
     config::Config,
     ingest::Admission,
     net::{Incoming, Permit, SocketContext as Context},
@@ -45,6 +46,13 @@ pub struct Shared {
     pub queue: Arc<Queue>,
     pub rates: Rates,
     pub metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    /// What any node accepted before this time, in milliseconds since 1970, does not come live any more.
+    fn late_since(&self) -> u64 {
+        clock::millis().saturating_sub(self.config.bus.late_seconds.saturating_mul(1_000))
+    }
 }
 
 /// The socket that a session serves.

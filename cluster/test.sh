@@ -13,6 +13,7 @@ tools=(
   'kill|procps|tests that stop a relay'
   'node|nodejs|tests with nostr-tools'
   'npm|npm|tests with nostr-tools'
+  'redis-server|redis-server|tests of several nodes'
   'strace|strace|tests that watch the system calls of a relay'
   'mount|mount|tests that fill a disk'
   'unshare|util-linux|tests that fill a disk'

@@ -62,6 +62,10 @@ section! {
         node_id: String = String::new(),
         /// Networks whose X-Forwarded-For header is believed, such as ["10.0.0.0/8"].
         trusted_proxy: Vec<IpNet> = Vec::new(),
+        /// URLs of Redis servers through which nodes share live events, such as
+        /// "redis://user:password@redis-1:6379" ("rediss" with TLS). Any nodes of one Redis Cluster, or one
+        /// server. Empty: this node is alone.
+        redis: Vec<String> = Vec::new(),
         /// What is logged, in the syntax of tracing's EnvFilter. RUST_LOG wins over it.
         log: String = "info,actix_server=warn".into(),
         /// Threads that serve clients. 0: one a core.
@@ -161,7 +165,7 @@ section! {
         idle_seconds: u64 = 90,
         /// Events of a connection that may wait for their OK, and subscriptions that may wait to be
         /// entered; beyond, it is not read from.
-        window: usize = 256,
+        window: usize = 128,
         /// Messages of other actors that may wait for a session. A client that does not read fills it.
         mailbox: usize = 4_096,
         /// Bytes of live events that may wait for a session. A client that lags further is closed.
@@ -202,6 +206,9 @@ section! {
         map_bytes: usize = 1 << 40,
         /// Free bytes on the disk below which nothing is written.
         min_free_bytes: u64 = 256 * 1024 * 1024,
+        /// How far the writing thread stands back while the processors are busy, as a nice value of 0 to
+        /// 19: batches grow then, and an event costs less.
+        writer_nice: u8 = 10,
         /// Threads that read. 0: two a core.
         readers: usize = 0,
         /// Queries that may wait for a reading thread; beyond, they read "error: overloaded".
@@ -265,6 +272,45 @@ section! {
     }
 }
 
+section! {
+    /// The bus: how nodes share live events through Redis.
+    Bus {
+        /// Begins the name of every channel. Clusters of one Redis must have different ones.
+        prefix: String = "rookery".into(),
+        /// Milliseconds within which Redis must answer; beyond, the connection is made anew.
+        timeout_ms: u64 = 1_000,
+        /// Milliseconds for which a subscription waits until Redis has acknowledged its keys.
+        acknowledge_ms: u64 = 500,
+        /// Milliseconds for which a key stays subscribed when no client wants it any more.
+        linger_ms: u64 = 1_000,
+        /// Milliseconds between fences, by which other nodes know that they have missed nothing.
+        fence_ms: u64 = 1_000,
+        /// Fences that may be missing before there is a gap.
+        silent_fences: u32 = 3,
+        /// Milliseconds before the first attempt to connect again; twice as many each time.
+        min_backoff_ms: u64 = 100,
+        /// Most milliseconds between attempts to connect again.
+        max_backoff_ms: u64 = 5_000,
+        /// Subscriptions that may wait to be sent to Redis; beyond, they wait longer.
+        subscribe_queue: usize = 4_096,
+        /// Batches that may wait to be published; beyond, there is a gap.
+        publish_queue: usize = 256,
+        /// Messages that may wait to be handled; beyond, the connection is made anew, and there is a gap.
+        receive_queue: usize = 65_536,
+        /// Bytes of messages that may wait to be handled.
+        receive_queue_bytes: usize = 64 * 1024 * 1024,
+        /// Events with more routing keys are published by their id alone.
+        inline_keys: usize = 16,
+        /// Longer events, in bytes, are published by their id alone.
+        inline_bytes: usize = 8_192,
+        /// Seconds after which no event comes any more that another node accepted: as long as nodes can be
+        /// cut off and their clocks differ. What was sent as a stored event is remembered for so long.
+        late_seconds: u64 = 3_600,
+        /// Events that are remembered so that each is routed once.
+        seen_ids: usize = 1 << 20,
+    }
+}
+
 macro_rules! sections {
     ($($field:ident: $type:ident),* $(,)?) => {
         /// Everything that can be set. The general settings stand at the top of the file, the others
@@ -293,6 +339,7 @@ sections! {
     persister: Persister,
     store: Store,
     scylla: Scylla,
+    bus: Bus,
 }
 
 impl Config {
@@ -337,7 +384,7 @@ impl Config {
     pub fn validate(&self) -> anyhow::Result<()> {
         const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
         const MAX_READERS: usize = 512;
-        let Self { limits, session, persister, store, scylla, info, general, .. } = self;
+        let Self { limits, session, persister, store, scylla, bus, info, general, .. } = self;
         for (name, value) in [
             ("limits.max_message_bytes", limits.max_message_bytes),
             ("limits.max_subscriptions", limits.max_subscriptions),
@@ -365,10 +412,19 @@ impl Config {
             ("scylla.page_bytes", scylla.page_bytes),
             ("scylla.page_rows", scylla.page_rows),
             ("scylla.sweep_batch", scylla.sweep_batch),
+            ("bus.timeout_ms", bus.timeout_ms as usize),
+            ("bus.fence_ms", bus.fence_ms as usize),
+            ("bus.silent_fences", bus.silent_fences as usize),
+            ("bus.min_backoff_ms", bus.min_backoff_ms as usize),
+            ("bus.subscribe_queue", bus.subscribe_queue),
+            ("bus.publish_queue", bus.publish_queue),
+            ("bus.receive_queue", bus.receive_queue),
+            ("bus.seen_ids", bus.seen_ids),
         ] {
             ensure!(value > 0, "{name} must be at least 1");
         }
         ensure!(store.readers <= MAX_READERS, "store.readers must be at most {MAX_READERS}");
+        ensure!(store.writer_nice <= 19, "store.writer_nice must be at most 19");
         ensure!(
             limits.max_message_bytes <= MAX_MESSAGE_BYTES,
             "limits.max_message_bytes must be at most {MAX_MESSAGE_BYTES}"

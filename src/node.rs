@@ -12,8 +12,13 @@ use crate::{
     config::Config,
     ingest::{Admission, Policy},
     net::{Connections, Descriptors, Readiness, serve, serve_ops},
-    persist::{self, Budget, Flush, Persister},
-    route::{Drain, Routers},
+    persist::{self, Flush, Others, Persister, Queue},
+    route::{
+        Drain, Routers,
+        bus::Bus,
+        redis::{self, RedisBus},
+        seen::Seen,
+    },
     session::{Rates, Shared},
     store::{
         Store,
@@ -76,11 +81,29 @@ pub async fn run(
         config.persister.hot_authors,
     ));
     let routers = Routers::default();
+    let bus_thread = Arbiter::new();
+    let others = match &config.general.redis[..] {
+        [] => None,
+        urls => {
+            let seen = Arc::new(Seen::new(config.bus.seen_ids));
+            let parts = redis::Parts {
+                routers: routers.clone(),
+                seen: Arc::clone(&seen),
+                store: Arc::clone(&store),
+                metrics: Arc::clone(&metrics),
+            };
+            let bus = RedisBus::start(urls, &config.bus, parts, &bus_thread.handle())?;
+            Some(Others { bus: Arc::new(bus), seen })
+        }
+    };
+    let bus: Option<Arc<dyn Bus>> = others.as_ref().map(|others| Arc::clone(&others.bus));
+    let queue = Queue::new(&config.persister);
     let parts = persist::Parts {
+        queue: Arc::clone(&queue),
         store: Arc::clone(&store),
         admission: Arc::clone(&admission),
         routers: routers.clone(),
-        bus: None,
+        others: others.clone(),
         metrics: Arc::clone(&metrics),
     };
     let sweep_every = Duration::from_secs(config.store.sweep_seconds.max(1));
@@ -93,21 +116,21 @@ pub async fn run(
     let connections =
         Connections::new(config.limits.max_connections, config.limits.max_connections_per_address);
     let shared = Arc::new(Shared {
-        budget: Budget::new(config.persister.queue, config.persister.queue_bytes),
         rates: Rates::new(config.rate.clone()),
         config,
         url,
         store: Arc::clone(&store),
         admission,
-        persister: persister.clone(),
+        queue,
         metrics: Arc::clone(&metrics),
     });
     let readiness = Readiness::default();
     let operators = listeners.operators.local_addr().context("the operators' listener")?;
     let ops =
         serve_ops(listeners.operators, readiness.clone(), metrics).context("the operators' listener")?;
-    let server = serve(listeners.clients, Arc::clone(&shared), routers.clone(), Arc::clone(&connections))
-        .context("the clients' listener")?;
+    let server =
+        serve(listeners.clients, Arc::clone(&shared), routers.clone(), bus.clone(), Arc::clone(&connections))
+            .context("the clients' listener")?;
     readiness.set(true);
     info!(address = %server.address, operators = %operators, "listening");
 
@@ -119,6 +142,11 @@ pub async fn run(
     // Half of the time for what is in flight, the other half for the sockets; each ends early.
     if timeout(drain / 2, persister.send(Flush)).await.is_err() {
         warn!("events were still waiting to be stored; their publishers have no OK");
+    }
+    if let Some(bus) = bus
+        && timeout(drain / 4, bus.leave()).await.is_err()
+    {
+        warn!("Redis is away: other nodes take it that this one has died");
     }
     for router in routers.all() {
         // A router that is gone has no sessions.
@@ -134,6 +162,7 @@ pub async fn run(
     }
     ops.stop(false).await;
     arbiter.stop();
+    bus_thread.stop();
     info!("stopped");
     Ok(())
 }

@@ -159,6 +159,23 @@ metrics! {
     "persister_batch", "Duration of the write of a batch, sync included", Some(Unit::Seconds), write: Histogram = seconds();
     "store_query", "Duration of the reading of a page, waiting for a thread included", Some(Unit::Seconds),
         query: Histogram = seconds();
+    "bus_connected", "Whether the bus is connected to all primaries of Redis", NO_UNIT, bus_connected: Gauge = Gauge::default();
+    "bus_channels", "Channels that the bus is subscribed to", NO_UNIT, bus_channels: Gauge = Gauge::default();
+    "bus_events_published", "Events given to other nodes", NO_UNIT, bus_published: Counter = Counter::default();
+    "bus_messages_published", "Messages given to Redis: an event is one under each of its keys", NO_UNIT,
+        bus_messages: Counter = Counter::default();
+    "bus_events_received", "Messages of other nodes with an event", NO_UNIT, bus_received: Counter = Counter::default();
+    "bus_events_copies", "Of those received, events that had been routed before", NO_UNIT, bus_copies: Counter = Counter::default();
+    "bus_events_unmatched", "Of those received, events under keys that no client wants any more", NO_UNIT,
+        bus_unmatched: Counter = Counter::default();
+    "bus_malformed", "Messages of other nodes that are not understood", NO_UNIT, bus_malformed: Counter = Counter::default();
+    "bus_transit", "Time from publication to arrival, by the clocks of both nodes", Some(Unit::Seconds),
+        bus_transit: Histogram = seconds();
+    "bus_gaps", "Times at which events of other nodes may have been missed", NO_UNIT, bus_gaps: Counter = Counter::default();
+    "bus_lost_batches", "Batches that were not given to other nodes because too many waited", NO_UNIT,
+        bus_lost_batches: Counter = Counter::default();
+    "bus_subscriptions_unacknowledged", "Subscriptions that went on before the bus had acknowledged their keys", NO_UNIT,
+        bus_unacknowledged: Counter = Counter::default();
     "store_errors", "Failed operations of the store", NO_UNIT, store_errors: Counter = Counter::default();
 }
 

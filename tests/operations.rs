@@ -141,7 +141,7 @@ fn settings_that_can_not_be_are_refused_by_name() {
         ("limits.max_filters=-1", "max_filters"),
         ("limits.max_filters=0", "limits.max_filters must be at least 1"),
         ("session.idle_seconds=30", "session.idle_seconds must be larger"),
-        ("session.mailbox=256", "session.mailbox must be larger"),
+        ("session.mailbox=128", "session.mailbox must be larger"),
         ("limits.max_message_bytes=100000000", "limits.max_message_bytes must be at most"),
         ("info.pubkey=npub1", "info.pubkey"),
         ("url=http://relay.example.com", "wss://relay.example.com"),

@@ -88,6 +88,9 @@ struct RelayFlags {
     /// Network whose X-Forwarded-For header is believed (repeat for several)
     #[arg(long, value_name = "CIDR")]
     trusted_proxy: Vec<String>,
+    /// Redis through which nodes share live events, such as redis://127.0.0.1:6379 (several: with commas)
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    redis: Vec<String>,
     /// What is logged, such as info or rookery=debug
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -131,6 +134,9 @@ impl RelayFlags {
         }
         if let Some(keyspace) = self.keyspace {
             crate::config::set(&mut flags, &format!("scylla.keyspace={keyspace}"))?;
+        }
+        if !self.redis.is_empty() {
+            flags.insert("redis".to_owned(), self.redis.into());
         }
         Config::load(self.config.as_deref(), |name| std::env::var(name).ok(), flags)
     }

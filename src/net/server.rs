@@ -25,10 +25,10 @@ use socket2::SockRef;
 use super::{
     connections::{Connections, Refusal},
     info,
-    socket::upgrade,
+    socket::{PIECE, upgrade},
 };
 use crate::{
-    route::{Link, Routers, SessionId, SubscriptionRouter},
+    route::{Link, Routers, SessionId, SubscriptionRouter, bus::Bus},
     session::{Outbox, Shared, Socket, Window},
 };
 
@@ -76,6 +76,7 @@ pub fn serve(
     listener: TcpListener,
     shared: Arc<Shared>,
     routers: Routers,
+    bus: Option<Arc<dyn Bus>>,
     connections: Arc<Connections>,
 ) -> std::io::Result<Server> {
     /// Sockets that a worker holds beyond our own bound, to be answered 503. actix stops accepting
@@ -102,8 +103,8 @@ pub fn serve(
     let server = HttpServer::new(move || {
         let (shared, node) = (Arc::clone(&shared), Arc::clone(&node));
         let routed = shared.store.head();
-        let router =
-            SubscriptionRouter::new(&shared.config.session, routed, Arc::clone(&shared.metrics)).start();
+        let metrics = Arc::clone(&shared.metrics);
+        let router = SubscriptionRouter::new(&shared.config.session, routed, bus.clone(), metrics).start();
         routers.add(router.clone());
         let app = App::new().app_data(Data::new(Worker { router, node })).route("/", web::route().to(root));
         // A proxy may hand the path of the public URL on.
@@ -117,6 +118,7 @@ pub fn serve(
     .shutdown_timeout(drain_seconds.saturating_add(1))
     .client_request_timeout(handshake)
     .tcp_nodelay(true)
+    .h1_write_buffer_size(PIECE)
     .disable_signals()
     .on_connect(move |connection, data| note_connection(connection, data, unacknowledged))
     .listen(listener)?

@@ -26,8 +26,8 @@ use crate::{
 /// The context in which sessions run.
 pub type SocketContext = WebsocketContext<Session>;
 
-/// Bytes handed to the connection at once. Its buffers grow to about this and stay.
-const PIECE: usize = 16 * 1024;
+/// Bytes handed to the connection, and written by it, at once. Its buffer grows to about this and stays.
+pub(super) const PIECE: usize = 16 * 1024;
 
 const CLOSE_NORMAL: u16 = 1000;
 const CLOSE_PROTOCOL: u16 = 1002;

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     protocol::Event,
-    route::{Route, Routers, bus::Bus},
+    route::{Route, Routers, bus::Bus, seen::Seen},
     store::Position,
 };
 
@@ -22,19 +22,33 @@ pub struct Dispatch {
     pub done: Option<oneshot::Sender<()>>,
 }
 
+/// The other nodes, where there are any.
+#[derive(Clone)]
+pub struct Others {
+    pub bus: Arc<dyn Bus>,
+    /// What has been routed on this node. An event that two nodes store at once comes by the bus, too.
+    pub seen: Arc<Seen>,
+}
+
 /// Starts the task on the current thread; it ends when the sender is dropped.
-pub fn start(routers: Routers, bus: Option<Arc<dyn Bus>>, route_batch: usize) -> mpsc::Sender<Dispatch> {
+pub fn start(routers: Routers, others: Option<Others>, route_batch: usize) -> mpsc::Sender<Dispatch> {
     let (sender, mut receiver) = mpsc::channel::<Dispatch>(QUEUE);
     actix::spawn(async move {
         while let Some(Dispatch { events, position, done }) = receiver.recv().await {
             let last = events.len().div_ceil(route_batch).saturating_sub(1);
             for (nth, chunk) in events.chunks(route_batch).enumerate() {
                 let events: Arc<[Arc<Event>]> = chunk.into();
-                let route = Route { events: Arc::clone(&events), position, last: nth == last };
+                let unseen = match &others {
+                    Some(Others { seen, .. }) => {
+                        chunk.iter().filter(|event| seen.is_first(&event.id())).cloned().collect()
+                    }
+                    None => Arc::clone(&events),
+                };
+                let route = Route { events: unseen, position, last: nth == last };
                 // A router that is gone had its worker restarted; its sessions are gone with it.
                 join_all(routers.all().iter().map(|router| router.send(route.clone()))).await;
-                if let Some(bus) = &bus {
-                    bus.publish(events).await;
+                if let Some(Others { bus, .. }) = &others {
+                    bus.publish(events, position.is_none());
                 }
             }
             if let Some(done) = done {

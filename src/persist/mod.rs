@@ -5,9 +5,10 @@
 
 mod budget;
 mod dispatch;
+mod queue;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,26 +22,37 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-pub use self::budget::{Budget, Permit};
-use self::dispatch::Dispatch;
+use self::{
+    budget::{Budget, Permit},
+    dispatch::Dispatch,
+    queue::Waiting,
+};
+pub use self::{
+    dispatch::Others,
+    queue::{Full, Queue},
+};
 use crate::{
     clock, config,
     ingest::Admission,
     protocol::{Event, EventId, Reason},
-    route::{Routers, SessionId, bus::Bus},
+    route::{Routers, SessionId},
     session::Session,
     store::{Outcome, Store, StoreError, Written as Batch},
     telemetry::Metrics,
 };
 
-/// An event to be stored, or, if ephemeral, only to be routed; and who is to be answered.
+/// Something waits in the queue.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Write {
-    pub event: Arc<Event>,
-    pub ephemeral: bool,
-    pub from: Publisher,
-    pub permit: Permit,
+struct Wake;
+
+/// An event that is only to be routed, and who is to be answered.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Ephemeral {
+    event: Arc<Event>,
+    from: Publisher,
+    permit: Permit,
 }
 
 /// A session that waits for an answer.
@@ -72,10 +84,11 @@ pub struct Flush;
 
 /// What a persister works with.
 pub struct Parts {
+    pub queue: Arc<Queue>,
     pub store: Arc<dyn Store>,
     pub admission: Arc<Admission>,
     pub routers: Routers,
-    pub bus: Option<Arc<dyn Bus>>,
+    pub others: Option<Others>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -85,7 +98,6 @@ pub struct Persister {
     config: config::Persister,
     sweep_every: Duration,
     dispatch: Option<mpsc::Sender<Dispatch>>,
-    waiting: VecDeque<Waiting>,
     /// The batch that the store is writing.
     writing: Vec<Waiting>,
     /// Whether the store is at work for this actor.
@@ -94,14 +106,6 @@ pub struct Persister {
     /// Whether the last sweep left something, which is due after the next batch.
     sweep_after_batch: bool,
     flushes: Vec<oneshot::Sender<()>>,
-}
-
-struct Waiting {
-    event: Arc<Event>,
-    /// `None` once it was answered, at the deadline.
-    from: Option<Publisher>,
-    since: Instant,
-    _permit: Permit,
 }
 
 /// Answers, gathered by session.
@@ -115,7 +119,6 @@ impl Persister {
             config,
             sweep_every,
             dispatch: None,
-            waiting: VecDeque::new(),
             writing: Vec::new(),
             busy: false,
             sweep_due: true,
@@ -130,8 +133,10 @@ impl Persister {
             return;
         }
         if self.sweep_due {
-            self.sweep(ctx);
-        } else if !self.waiting.is_empty() {
+            return self.sweep(ctx);
+        }
+        self.writing = self.parts.queue.take(self.config.max_batch, self.config.max_batch_bytes);
+        if !self.writing.is_empty() {
             self.sweep_due = std::mem::take(&mut self.sweep_after_batch);
             self.write(ctx);
         } else if std::mem::take(&mut self.sweep_after_batch) {
@@ -144,21 +149,10 @@ impl Persister {
         }
     }
 
-    fn take_batch(&mut self) -> Vec<Waiting> {
-        let mut bytes = 0;
-        let fitting = self.waiting.iter().take(self.config.max_batch).take_while(|waiting| {
-            bytes += waiting.event.json().len();
-            bytes <= self.config.max_batch_bytes
-        });
-        let count = fitting.count().max(1).min(self.waiting.len());
-        self.waiting.drain(..count).collect()
-    }
-
     fn write(&mut self, ctx: &mut Context<Self>) {
         self.busy = true;
-        self.writing = self.take_batch();
         self.parts.metrics.batch.observe(self.writing.len() as f64);
-        self.parts.metrics.waiting.set(self.waiting.len() as i64);
+        self.parts.metrics.waiting.set(self.parts.queue.len() as i64);
         let events: Arc<[Arc<Event>]> = self.writing.iter().map(|w| Arc::clone(&w.event)).collect();
         let store = Arc::clone(&self.parts.store);
         let metrics = Arc::clone(&self.parts.metrics);
@@ -236,8 +230,7 @@ impl Persister {
 
     /// Routes an ephemeral event: no store, no batch. A copy is not delivered a second time, also
     /// while the first is on its way.
-    fn route(&mut self, write: Write, ctx: &mut Context<Self>) {
-        let Write { event, from, permit, .. } = write;
+    fn route(&mut self, Ephemeral { event, from, permit }: Ephemeral, ctx: &mut Context<Self>) {
         let id = event.id();
         let recent = &self.parts.admission.recent;
         if recent.contains(&id) {
@@ -272,15 +265,17 @@ impl Persister {
 
     /// Answers what has waited for too long. It may be stored all the same, and is routed then.
     fn check_deadline(&mut self) {
-        self.parts.metrics.waiting.set(self.waiting.len() as i64);
+        self.parts.metrics.waiting.set(self.parts.queue.len() as i64);
         let deadline = Duration::from_millis(self.config.deadline_ms);
         let mut answers = Answers::default();
-        for waiting in self.writing.iter_mut().chain(&mut self.waiting) {
+        let mut check = |waiting: &mut Waiting| {
             if waiting.since.elapsed() >= deadline {
                 let reason = Reason::error("the store did not answer in time; try again");
                 answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason));
             }
-        }
+        };
+        self.writing.iter_mut().for_each(&mut check);
+        self.parts.queue.for_each(check);
         answers.send();
     }
 }
@@ -308,10 +303,11 @@ impl Actor for Persister {
     fn started(&mut self, ctx: &mut Self::Context) {
         /// How often in a deadline the waiting are looked at.
         const CHECKS: u64 = 4;
-        // Everything in the mailbox holds a permit.
+        // Every ephemeral event in the mailbox holds a permit.
         ctx.set_mailbox_capacity(self.config.queue);
-        let (routers, bus) = (self.parts.routers.clone(), self.parts.bus.clone());
-        self.dispatch = Some(dispatch::start(routers, bus, self.config.route_batch));
+        self.parts.queue.wakes(ctx.address());
+        let (routers, others) = (self.parts.routers.clone(), self.parts.others.clone());
+        self.dispatch = Some(dispatch::start(routers, others, self.config.route_batch));
         let check = Duration::from_millis((self.config.deadline_ms / CHECKS).max(1));
         ctx.run_interval(check, |this, _| this.check_deadline());
         ctx.run_interval(self.sweep_every, |this, ctx| {
@@ -322,25 +318,19 @@ impl Actor for Persister {
     }
 }
 
-impl Handler<Write> for Persister {
+impl Handler<Wake> for Persister {
     type Result = ();
 
-    fn handle(&mut self, write: Write, ctx: &mut Self::Context) {
-        if write.ephemeral {
-            self.route(write, ctx);
-            return;
-        }
-        let Write { event, from, permit, .. } = write;
-        self.waiting.push_back(Waiting { event, from: Some(from), since: Instant::now(), _permit: permit });
-        if !self.busy {
-            // Not at once: what else is in the mailbox belongs to the same batch.
-            self.busy = true;
-            let yielded = async { tokio::task::yield_now().await };
-            ctx.spawn(yielded.into_actor(self).map(|(), this, ctx| {
-                this.busy = false;
-                this.next(ctx);
-            }));
-        }
+    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
+        self.next(ctx);
+    }
+}
+
+impl Handler<Ephemeral> for Persister {
+    type Result = ();
+
+    fn handle(&mut self, ephemeral: Ephemeral, ctx: &mut Self::Context) {
+        self.route(ephemeral, ctx);
     }
 }
 

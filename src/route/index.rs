@@ -48,9 +48,11 @@ impl<T> Index<T> {
         slot
     }
 
-    pub fn remove(&mut self, slot: Slot) {
-        let Some(subscription) = self.subscriptions.try_remove(slot) else { return };
-        for key in subscription.filters.iter().flat_map(cover) {
+    /// Takes a subscription out, and gives its keys back, as often as they were entered.
+    pub fn remove(&mut self, slot: Slot) -> Vec<RoutingKey> {
+        let Some(subscription) = self.subscriptions.try_remove(slot) else { return Vec::new() };
+        let covers: Vec<RoutingKey> = subscription.filters.iter().flat_map(cover).collect();
+        for &key in &covers {
             let Some(slots) = self.by_key.get_mut(&key) else { continue };
             if let Some(at) = slots.iter().position(|&other| other as usize == slot) {
                 slots.swap_remove(at);
@@ -59,6 +61,7 @@ impl<T> Index<T> {
                 self.by_key.remove(&key);
             }
         }
+        covers
     }
 
     /// Calls `deliver` once for each subscription that matches the event.

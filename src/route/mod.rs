@@ -8,18 +8,24 @@ pub mod bus;
 pub mod index;
 pub mod key;
 mod link;
+pub mod redis;
+pub mod seen;
 
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use actix::{Actor, Addr, Context, Handler, Message, dev::ToEnvelope};
+use actix::{Actor, Addr, Context, Handler, Message, ResponseFuture, dev::ToEnvelope};
 use smallvec::SmallVec;
 use tracing::debug;
 
-use self::index::{Index, Slot};
 pub use self::link::Link;
+use self::{
+    bus::Bus,
+    index::{Index, Slot},
+    key::{RoutingKey, cover},
+};
 use crate::{
     config,
     protocol::{Event, Filter},
@@ -42,6 +48,7 @@ pub struct SubscriptionRouter {
     /// Every event up to here has been handed to the sessions that wanted it then.
     routed: Position,
     max_lag_bytes: usize,
+    bus: Option<Arc<dyn Bus>>,
     metrics: Arc<Metrics>,
 }
 
@@ -126,6 +133,12 @@ pub struct Deliver {
     pub bytes: usize,
 }
 
+/// Events of other nodes may have been missed: every subscription ends, so that nobody goes on without
+/// knowing.
+#[derive(Message, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct Gap;
+
 /// The node shuts down: every session is closed at a moment of its own within `spread`.
 #[derive(Message, Clone, Copy)]
 #[rtype(result = "()")]
@@ -134,12 +147,18 @@ pub struct Drain {
 }
 
 impl SubscriptionRouter {
-    pub fn new(config: &config::Session, routed: Position, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: &config::Session,
+        routed: Position,
+        bus: Option<Arc<dyn Bus>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             index: Index::default(),
             sessions: HashMap::default(),
             routed,
             max_lag_bytes: config.max_lag_bytes,
+            bus,
             metrics,
         }
     }
@@ -148,8 +167,9 @@ impl SubscriptionRouter {
         let Some(member) = self.sessions.get_mut(&session) else { return };
         if let Some(at) = member.subscriptions.iter().position(|(other, _)| *other == generation) {
             let (_, slot) = member.subscriptions.swap_remove(at);
-            self.index.remove(slot);
+            let keys = self.index.remove(slot);
             self.metrics.subscriptions.dec();
+            self.give_back(keys);
         }
     }
 
@@ -157,7 +177,14 @@ impl SubscriptionRouter {
         let Some(member) = self.sessions.remove(&session) else { return };
         self.metrics.subscriptions.dec_by(member.subscriptions.len() as i64);
         for (_, slot) in member.subscriptions {
-            self.index.remove(slot);
+            let keys = self.index.remove(slot);
+            self.give_back(keys);
+        }
+    }
+
+    fn give_back(&self, keys: Vec<RoutingKey>) {
+        if let Some(bus) = &self.bus {
+            bus.unsubscribe(keys);
         }
     }
 
@@ -202,17 +229,30 @@ impl Handler<Leave> for SubscriptionRouter {
 }
 
 impl Handler<Subscribe> for SubscriptionRouter {
-    type Result = actix::MessageResult<Subscribe>;
+    type Result = ResponseFuture<Position>;
 
     fn handle(&mut self, message: Subscribe, _: &mut Self::Context) -> Self::Result {
         let Subscribe { session, generation, filters } = message;
+        let mut acknowledged = None;
         // A session that has left (or was evicted) has nobody to deliver to.
         if let Some(member) = self.sessions.get_mut(&session) {
+            if let Some(bus) = &self.bus {
+                acknowledged = Some(bus.subscribe(filters.iter().flat_map(cover).collect()));
+            }
             let slot = self.index.insert((session, generation), filters);
             member.subscriptions.push((generation, slot));
             self.metrics.subscriptions.inc();
         }
-        actix::MessageResult(self.routed)
+        let (routed, metrics) = (self.routed, Arc::clone(&self.metrics));
+        Box::pin(async move {
+            if let Some(acknowledged) = acknowledged
+                && acknowledged.await.is_err()
+            {
+                // Stored events and those of this node are served all the same.
+                metrics.bus_unacknowledged.inc();
+            }
+            routed
+        })
     }
 }
 
@@ -256,6 +296,22 @@ impl Handler<Route> for SubscriptionRouter {
             }
         }
         self.metrics.deliveries.inc_by(delivered);
+    }
+}
+
+impl Handler<Gap> for SubscriptionRouter {
+    type Result = ();
+
+    fn handle(&mut self, _: Gap, _: &mut Self::Context) {
+        let told = |(&id, member): (&SessionId, &Member)| {
+            let told =
+                member.subscriptions.is_empty() || tell(&member.session, crate::session::Missed).is_ok();
+            (!told).then_some(id)
+        };
+        let deaf: Vec<SessionId> = self.sessions.iter().filter_map(told).collect();
+        for session in deaf {
+            self.evict(session);
+        }
     }
 }
 

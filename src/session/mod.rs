@@ -26,10 +26,11 @@ use url::Url;
 use self::{auth::Auth, query::Work, rate::Bucket, subscribe::Subscription};
 pub use self::{outbox::Outbox, publish::explain, rate::Rates, window::Window};
 use crate::{
+    clock,
     config::Config,
     ingest::Admission,
     net::{Incoming, Permit, SocketContext as Context},
-    persist::{Budget, Persister},
+    persist::Queue,
     protocol::{ClientMessage, Reason, RelayMessage, message::Malformed},
     route::{Generation, Join, Leave, Link, SessionId, SubscriptionRouter},
     store::Store,
@@ -42,10 +43,16 @@ pub struct Shared {
     pub url: Option<Url>,
     pub store: Arc<dyn Store>,
     pub admission: Arc<Admission>,
-    pub persister: Addr<Persister>,
-    pub budget: Arc<Budget>,
+    pub queue: Arc<Queue>,
     pub rates: Rates,
     pub metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    /// What any node accepted before this time, in milliseconds since 1970, does not come live any more.
+    fn late_since(&self) -> u64 {
+        clock::millis().saturating_sub(self.config.bus.late_seconds.saturating_mul(1_000))
+    }
 }
 
 /// The socket that a session serves.
@@ -89,6 +96,11 @@ pub struct Session {
 pub struct GoAway {
     pub after: Duration,
 }
+
+/// Events of other nodes may have been missed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Missed;
 
 impl Session {
     pub fn new(

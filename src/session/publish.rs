@@ -1,15 +1,13 @@
 //! EVENT: admitted here, stored by the persister, answered when that has answered.
 
-use std::sync::Arc;
-
-use actix::{Addr, AsyncContext, Handler};
+use actix::{AsyncContext, Handler};
 
 use super::{Context, Session};
 use crate::{
     clock,
     ingest::Admitted,
-    persist::{Answer, Publisher, Write, Written},
-    protocol::{Event, EventId, ParsedEvent, Reason, message::ok},
+    persist::{Answer, Full, Publisher, Written},
+    protocol::{EventId, ParsedEvent, Reason, message::ok},
     store::Outcome,
     telemetry::EventResult,
 };
@@ -22,22 +20,26 @@ impl Session {
         }
         match self.shared.admission.admit(parsed, self.auth.keys(), clock::now()) {
             Ok(Admitted::Known) => self.answer(&id, Answer::Outcome(Outcome::Duplicate)),
-            Ok(Admitted::Store(event)) => self.hand_on(event, false, ctx.address()),
-            Ok(Admitted::Ephemeral(event)) => self.hand_on(event, true, ctx.address()),
+            Ok(Admitted::Store(event)) => {
+                let handed_on = self.shared.queue.store(event, self.publisher(ctx));
+                self.handed_on(&id, handed_on);
+            }
+            Ok(Admitted::Ephemeral(event)) => {
+                let handed_on = self.shared.queue.route(event, self.publisher(ctx));
+                self.handed_on(&id, handed_on);
+            }
             Err(reason) => self.refuse_event(&id, reason),
         }
     }
 
-    fn hand_on(&mut self, event: Arc<Event>, ephemeral: bool, session: Addr<Session>) {
-        let id = event.id();
-        let overloaded = || Reason::error("overloaded, try again later");
-        let Some(permit) = self.shared.budget.take(event.json().len()) else {
-            return self.refuse_event(&id, overloaded());
-        };
-        let from = Publisher { id: self.id, session };
-        match self.shared.persister.try_send(Write { event, ephemeral, from, permit }) {
+    fn publisher(&self, ctx: &mut Context) -> Publisher {
+        Publisher { id: self.id, session: ctx.address() }
+    }
+
+    fn handed_on(&mut self, id: &EventId, result: Result<(), Full>) {
+        match result {
             Ok(()) => self.window.take(),
-            Err(_) => self.refuse_event(&id, overloaded()),
+            Err(Full) => self.refuse_event(id, Reason::error("overloaded, try again later")),
         }
     }
 

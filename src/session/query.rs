@@ -115,13 +115,13 @@ impl Session {
 
     fn send_page(&mut self, generation: Generation, page: Page) {
         let outbox = self.outbox.clone();
+        let since = self.shared.late_since();
         let Some(subscription) = self.subscription(generation) else { return };
         let Phase::Stored(reading) = &mut subscription.phase else { return };
         for entry in page.iter() {
             outbox.event(&subscription.quoted, entry.json);
-            if entry.position > reading.routed {
-                reading.recent.ids.push(entry.id);
-                reading.recent.until = reading.recent.until.max(entry.position);
+            if entry.position > reading.routed || entry.accepted_at > since {
+                reading.recent.note(&entry);
             }
         }
         reading.sent += page.len();

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
 
 use super::{
-    Context, Session,
+    Context, Missed, Session,
     query::{Reading, Work},
 };
 use crate::{
     protocol::{Event, EventId, Filter, Reason, RelayMessage, message::Quoted},
     route::{Deliver, Generation, Subscribe, Unsubscribe, key::cover},
-    store::Position,
+    store::{Entry, Position},
 };
 
 /// One subscription of a connection.
@@ -38,12 +38,14 @@ pub(super) enum Phase {
 }
 
 /// Ids of stored events that were sent and may yet come live: they were committed while the
-/// subscription began.
+/// subscription began, or accepted by another node not long ago.
 #[derive(Default)]
 pub(super) struct Recent {
-    pub ids: Vec<EventId>,
-    /// Once everything up to here is routed, none of them comes any more.
-    pub until: Position,
+    ids: Vec<EventId>,
+    /// Once everything of this node up to here is routed, none of its own comes any more.
+    position: Position,
+    /// When the last of them was accepted, in milliseconds since 1970; 0 where there are no other nodes.
+    accepted_at: u64,
 }
 
 /// Live events held back while stored ones are sent.
@@ -197,9 +199,29 @@ impl Recent {
         self.ids.contains(id)
     }
 
-    fn routed(&mut self, position: Position) {
-        if position >= self.until {
+    pub fn note(&mut self, entry: &Entry<'_>) {
+        self.ids.push(entry.id);
+        self.position = self.position.max(entry.position);
+        self.accepted_at = self.accepted_at.max(entry.accepted_at);
+    }
+
+    /// Everything of this node up to that position is routed, and everything that any node accepted
+    /// up to that time has come.
+    fn forget(&mut self, position: Position, accepted_at: u64) {
+        if position >= self.position && accepted_at >= self.accepted_at {
             self.ids = Vec::new();
+        }
+    }
+}
+
+impl Handler<Missed> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Missed, _: &mut Context) {
+        let reason = Reason::error("events of other nodes may have been missed; subscribe again");
+        while let Some(subscription) = self.subscriptions.first() {
+            let id = subscription.id.clone();
+            self.close_subscription(&id, &reason);
         }
     }
 }
@@ -234,9 +256,10 @@ impl Handler<Deliver> for Session {
             }
         }
         let Some(position) = position.filter(|_| last) else { return };
+        let since = self.shared.late_since();
         for subscription in &mut self.subscriptions {
             if let Phase::Live(recent) = &mut subscription.phase {
-                recent.routed(position);
+                recent.forget(position, since);
             }
         }
     }

@@ -207,7 +207,7 @@ impl State {
                 filters.filter(|(_, (filter, _))| filter.matches(&**event)).map(|(index, _)| index).collect();
             let wanted = Progress::offer(&mut cursor.progress, &matching, created_at, query.boundary);
             if wanted {
-                page.push(Entry { id, created_at, position: *position, json: event.json() });
+                page.push(Entry { id, created_at, position: *position, accepted_at: 0, json: event.json() });
             }
             cursor.after = Some((created_at, id));
             cursor.scanned += 1;

@@ -19,6 +19,7 @@ struct Item {
     id: EventId,
     created_at: Timestamp,
     position: Position,
+    accepted_at: u64,
     end: usize,
 }
 
@@ -27,7 +28,11 @@ struct Item {
 pub struct Entry<'a> {
     pub id: EventId,
     pub created_at: Timestamp,
+    /// Where it stands among the events that this node accepted; 0 for those of other nodes.
     pub position: Position,
+    /// When a node accepted it, in milliseconds since 1970 by its clock; 0 where no other node writes to the
+    /// store. What was accepted lately may yet reach this node live.
+    pub accepted_at: u64,
     /// The event as it is sent.
     pub json: &'a str,
 }
@@ -38,9 +43,9 @@ impl Page {
     }
 
     pub fn push(&mut self, entry: Entry<'_>) {
-        let Entry { id, created_at, position, json } = entry;
+        let Entry { id, created_at, position, accepted_at, json } = entry;
         self.text.push_str(json);
-        self.entries.push(Item { id, created_at, position, end: self.text.len() });
+        self.entries.push(Item { id, created_at, position, accepted_at, end: self.text.len() });
     }
 
     /// Bytes of all events together.
@@ -61,7 +66,8 @@ impl Page {
         self.entries.iter().map(move |item| {
             let json = &self.text[start..item.end];
             start = item.end;
-            Entry { id: item.id, created_at: item.created_at, position: item.position, json }
+            let Item { id, created_at, position, accepted_at, .. } = *item;
+            Entry { id, created_at, position, accepted_at, json }
         })
     }
 }

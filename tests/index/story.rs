@@ -50,7 +50,7 @@ impl Story {
             match step {
                 Step::Insert(filters) => live.push((owner, index.insert(owner, filters.clone()), filters)),
                 Step::Remove(_) if live.is_empty() => {}
-                Step::Remove(nth) => index.remove(live.swap_remove(nth % live.len()).1),
+                Step::Remove(nth) => drop(index.remove(live.swap_remove(nth % live.len()).1)),
                 Step::Find(event) => {
                     let mut expected: Vec<usize> = Vec::new();
                     for (owner, _, filters) in &live {

@@ -69,6 +69,9 @@ struct Common {
     /// Authors of the events
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     authors: u32,
+    /// All authors alike, instead of a few busy ones whom many follow
+    #[arg(long)]
+    even: bool,
     /// created_at of the first event; the last is 30 days later
     #[arg(long, value_name = "UNIX_TIME", default_value_t = 1_700_000_000)]
     base_time: Timestamp,
@@ -118,10 +121,11 @@ struct Bench {
 
 impl Bench {
     fn new(common: &Common) -> anyhow::Result<Self> {
+        let authors = Authors::new(common.seed, common.authors as usize);
         Ok(Self {
             relay: Rc::new(Relay::find(&common.url)?),
             server: Server::new(&common.pid)?,
-            authors: Authors::new(common.seed, common.authors as usize),
+            authors: if common.even { authors.even() } else { authors },
             base_time: common.base_time,
             patience: Duration::from_secs(common.patience),
             problems: Rc::default(),

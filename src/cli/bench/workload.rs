@@ -73,12 +73,7 @@ impl Dice {
         self.draw(count, end, Self::below)
     }
 
-    /// Like [`Self::distinct`], low numbers more often.
-    fn distinct_skewed(&mut self, count: usize, end: usize) -> Vec<usize> {
-        self.draw(count, end, Self::skewed)
-    }
-
-    fn draw(&mut self, count: usize, end: usize, roll: fn(&mut Self, usize) -> usize) -> Vec<usize> {
+    fn draw(&mut self, count: usize, end: usize, roll: Roll) -> Vec<usize> {
         let mut left: Vec<usize> = (0..end).collect();
         (0..count.min(end))
             .map(|_| {
@@ -89,9 +84,14 @@ impl Dice {
     }
 }
 
+/// A number below the one given, which must not be zero.
+type Roll = fn(&mut Dice, usize) -> usize;
+
 /// Who writes: the same authors whatever is published.
 pub struct Authors {
     seed: u64,
+    /// Whose turn it is to write, to be followed or to be named.
+    roll: Roll,
     keys: Vec<Keys>,
     public: Vec<PublicKey>,
 }
@@ -100,7 +100,12 @@ impl Authors {
     pub fn new(seed: u64, count: usize) -> Self {
         let keys: Vec<Keys> = (0..count).map(|number| author(seed, number as u64)).collect();
         let public = keys.iter().map(Keys::public_key).collect();
-        Self { seed, keys, public }
+        Self { seed, roll: Dice::skewed, keys, public }
+    }
+
+    /// The same authors, all alike: none is busier or followed more than others.
+    pub fn even(self) -> Self {
+        Self { roll: Dice::below, ..self }
     }
 
     /// The first are the busiest.
@@ -133,7 +138,7 @@ impl Authors {
         let mut dice = Dice::new(self.seed, "events", stream << 32 | piece.start as u64);
         let mut events: Vec<Event> = Vec::with_capacity(piece.len());
         for (place, number) in piece.enumerate() {
-            let author = dice.skewed(self.keys.len());
+            let author = (self.roll)(&mut dice, self.keys.len());
             let elapsed = (number as u128 * u128::from(SPAN_SECONDS) / count as u128) as u64;
             let created_at = base + elapsed + dice.below(JITTER_SECONDS as usize) as u64;
             let (kind, tags) = self.kind_and_tags(&mut dice, &events, place);
@@ -152,7 +157,7 @@ impl Authors {
         let roll = dice.below(100);
         if earlier.is_empty() || place.is_multiple_of(THREAD_EVERY) || roll >= 70 {
             for _ in 0..dice.below(3) {
-                tags.push(["p", &self.public[dice.skewed(self.public.len())].to_hex()]);
+                tags.push(["p", &self.public[(self.roll)(dice, self.public.len())].to_hex()]);
             }
             return (1, tags);
         }
@@ -164,7 +169,7 @@ impl Authors {
             let root = dice.below(earlier.len().div_ceil(THREAD_EVERY)) * THREAD_EVERY;
             about(&mut tags, &earlier[root]);
             if dice.chance(30) {
-                tags.push(["p", &self.public[dice.skewed(self.public.len())].to_hex()]);
+                tags.push(["p", &self.public[(self.roll)(dice, self.public.len())].to_hex()]);
             }
         } else {
             tags.push(["t", WORDS[dice.below(WORDS.len())]]);
@@ -181,7 +186,7 @@ impl Authors {
             if follows == 0 {
                 filter.kinds = Some(Box::new([1, 6, 7]));
             } else {
-                let followed = dice.distinct_skewed(follows, self.public.len());
+                let followed = dice.draw(follows, self.public.len(), self.roll);
                 filter.authors =
                     Some(sorted(followed.into_iter().map(|author| self.public[author]).collect()));
             }
@@ -270,6 +275,9 @@ mod tests {
         assert!(filters.iter().all(|filter| filter.authors.as_ref().unwrap().len() == 30));
         let followers = filters.iter().filter(|filter| filter.authors.as_ref().unwrap().contains(&busiest));
         assert!(followers.count() > 60);
+        let even = Authors::new(1, 100).even().follow_filters(100, 30);
+        let followers = even.iter().filter(|filter| filter.authors.as_ref().unwrap().contains(&busiest));
+        assert!((15..45).contains(&followers.count()));
         assert!(authors.follow_filters(1, 200)[0].authors.as_ref().unwrap().len() == 100);
     }
 }

@@ -24,8 +24,9 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use futures_util::{FutureExt, future::BoxFuture};
 use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
-use rustix::io::Errno;
+use rustix::{io::Errno, process::setpriority_process};
 use tokio::sync::oneshot;
+use tracing::warn;
 
 pub use folder::{Access, FolderError};
 
@@ -109,6 +110,7 @@ impl Lmdb {
             folder,
             min_free_bytes: config.min_free_bytes,
             sweep_batch: config.sweep_batch,
+            nice: config.writer_nice,
             head: Arc::clone(&head),
         };
         let mut threads = Vec::new();
@@ -194,11 +196,16 @@ struct WriteLoop {
     folder: Folder,
     min_free_bytes: u64,
     sweep_batch: usize,
+    nice: u8,
     head: Arc<AtomicU64>,
 }
 
 impl WriteLoop {
     fn run(mut self, receive: &Receiver<Write>) {
+        // Of this thread alone. Without it, it works all the same.
+        if let Err(error) = setpriority_process(None, self.nice.into()) {
+            warn!("the writing thread keeps its priority: {error}");
+        }
         for write in receive {
             // A reply that nobody waits for any more is dropped.
             match write {

@@ -83,7 +83,13 @@ impl Reader {
                     }
                 }
                 if wanted && let Some(json) = found.record.json() {
-                    page.push(Entry { id: *found.record.id(), created_at, position: found.position, json });
+                    page.push(Entry {
+                        id: *found.record.id(),
+                        created_at,
+                        position: found.position,
+                        accepted_at: 0,
+                        json,
+                    });
                 }
             }
             if cursor.scanned + merge.scanned >= self.bounds.query_entries {

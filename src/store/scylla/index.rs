@@ -85,10 +85,11 @@ impl Indexes {
     }
 
     /// Writes the row of an event under one of its keys; what leads to the row is listed before.
+    /// `accepted_at` is in milliseconds, `at` is the timestamp of the row.
     ///
     /// # Errors
     /// When the servers refuse.
-    pub async fn put(&self, key: Key, event: Arc<Event>, at: i64) -> Result<(), Failure> {
+    pub async fn put(&self, key: Key, event: Arc<Event>, accepted_at: u64, at: i64) -> Result<(), Failure> {
         let (id, created_at) = (event.id(), event.created_at());
         if let Key::Author(author, of_kind) = key {
             self.list_kind(author, of_kind).await?;
@@ -108,7 +109,7 @@ impl Indexes {
         let mut values = key.partition(bucket);
         values.extend([time(created_at), blob(id.0)]);
         match key.has_text() {
-            true => values.push(text(event.json())),
+            true => values.extend([text(event.json()), time(accepted_at)]),
             false => values.extend([kind(event.kind()), blob(event.pubkey().0)]),
         }
         values.push(stamp(at));

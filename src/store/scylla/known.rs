@@ -114,7 +114,7 @@ impl Known {
 
     fn add(&mut self, answer: Answer) {
         match answer {
-            Answer::Event(id, Found { event, swept }) => {
+            Answer::Event(id, Found { event, swept, .. }) => {
                 self.stored.extend(event.map(|event| (id, event)));
                 self.swept.insert(id, swept);
             }

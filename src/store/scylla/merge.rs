@@ -27,7 +27,7 @@ pub struct Row {
 /// What its row says of it.
 #[derive(Debug, Clone)]
 pub enum Body {
-    Text(String),
+    Text { text: String, accepted_at: u64 },
     Fields { kind: u16, pubkey: PublicKey },
     /// Nothing but the id.
     Unread,
@@ -223,7 +223,7 @@ impl<'c> Merge<'c> {
             self.heap.pop();
             let row = self.sources[entry.source].rows.pop_front();
             // The one that needs no second look is the better one.
-            if !matches!(taken, Some(Row { body: Body::Text(_), .. })) {
+            if !matches!(taken, Some(Row { body: Body::Text { .. }, .. })) {
                 taken = row.or(taken);
             }
             self.enter(entry.source);
@@ -265,7 +265,7 @@ impl Row {
 
     fn bytes(&self) -> usize {
         match &self.body {
-            Body::Text(text) => text.len(),
+            Body::Text { text, .. } => text.len(),
             Body::Fields { .. } | Body::Unread => 64,
         }
     }
@@ -321,8 +321,12 @@ async fn rows(
         Some(Row { created_at: key::seconds(created_at), id: key::id(id)?, body })
     };
     if has_text {
-        let rows: Vec<(i64, Vec<u8>, Option<String>)> = cql.read(statement, values).await?;
-        let rows = rows.into_iter().filter_map(|(at, id, text)| row(at, &id, text.map(Body::Text)));
+        type Texts = (i64, Vec<u8>, Option<String>, Option<i64>);
+        let body = |text: Option<String>, accepted_at: Option<i64>| {
+            Some(Body::Text { text: text?, accepted_at: key::seconds(accepted_at.unwrap_or_default()) })
+        };
+        let rows: Vec<Texts> = cql.read(statement, values).await?;
+        let rows = rows.into_iter().filter_map(|(at, id, text, accepted_at)| row(at, &id, body(text, accepted_at)));
         return Ok(rows.collect());
     }
     type Fields = (i64, Vec<u8>, Option<i32>, Option<Vec<u8>>);

@@ -11,11 +11,11 @@ use super::{
     hidden::{Hidden, Snapshot},
     key::{Address, Rank},
     known,
-    merge::{Body, Merge, Row, Window},
+    merge::{Body, Merge, Row},
     plan::{Plan, plan},
     positions::Positions,
     sweep::Leftovers,
-    tables::{self, Tables},
+    tables::{self, Found, Tables},
 };
 use crate::{
     config,
@@ -34,6 +34,16 @@ pub struct Reader {
     positions: Arc<Positions>,
     leftovers: Arc<Leftovers>,
     bounds: Bounds,
+}
+
+/// Where a row stands in the answer.
+type Place = (Timestamp, EventId);
+
+/// An event that may be served.
+struct Candidate {
+    event: Arc<Event>,
+    /// When a node accepted it, in milliseconds since 1970 by its clock.
+    accepted_at: u64,
 }
 
 /// How much work one question may make.
@@ -85,10 +95,10 @@ impl Reader {
                 page.end = End::of(&cursor.progress);
                 return Ok(page);
             }
-            for (place, event) in self.served(rows, query, &hidden).await? {
+            for (place, found) in self.served(rows, query, &hidden).await? {
                 looked_at += 1;
-                if let Some(event) = event {
-                    self.offer(&event, query, &mut cursor, &mut page, &mut merge);
+                if let Some(found) = found {
+                    self.offer(&found, query, &mut cursor, &mut page, &mut merge);
                 }
                 if !cursor.progress.iter().any(Progress::is_open) {
                     page.end = End::of(&cursor.progress);
@@ -110,7 +120,8 @@ impl Reader {
     }
 
     /// Hands an event to the filters that match it, and puts it on the page if one wants it.
-    fn offer(&self, event: &Event, query: &Query, cursor: &mut Cursor, page: &mut Page, merge: &mut Merge<'_>) {
+    fn offer(&self, found: &Candidate, query: &Query, cursor: &mut Cursor, page: &mut Page, merge: &mut Merge<'_>) {
+        let event = &*found.event;
         let filters = query.filters.iter().enumerate();
         let matching: Vec<usize> =
             filters.filter(|(_, (filter, _))| filter.matches(event)).map(|(index, _)| index).collect();
@@ -118,7 +129,10 @@ impl Reader {
         let created_at = event.created_at();
         if Progress::offer(&mut cursor.progress, &matching, created_at, query.boundary) {
             let id = event.id();
-            page.push(Entry { id, created_at, position: self.positions.of(&id), json: event.json() });
+            let position = self.positions.of(&id);
+            // What this node accepted is told apart by its position.
+            let accepted_at = if position == 0 { found.accepted_at } else { 0 };
+            page.push(Entry { id, created_at, position, accepted_at, json: event.json() });
         }
         for (&index, was_open) in matching.iter().zip(was_open) {
             if was_open && !cursor.progress[index].is_open() {
@@ -147,10 +161,11 @@ impl Reader {
                 return Ok(counted);
             }
             looked_at += rows.len();
-            for event in self.served(rows, query, &hidden).await?.into_iter().filter_map(|(_, event)| event) {
+            let served = self.served(rows, query, &hidden).await?;
+            for found in served.into_iter().filter_map(|(_, found)| found) {
                 counted.count += 1;
                 if let Some(hll) = &mut counted.hll {
-                    hll.add(&event.pubkey());
+                    hll.add(&found.event.pubkey());
                 }
             }
             if looked_at + merge.statements * STATEMENT_ROWS >= self.bounds.count_rows {
@@ -177,7 +192,7 @@ impl Reader {
                 Plan::Keys(keys) => merge.add(index, keys, window, wanted[index]).await?,
                 Plan::Ids(ids) => {
                     merge.statements += ids.len();
-                    let rows = self.known_rows(ids, window).await?;
+                    let rows = self.known_rows(ids).await?;
                     merge.add_rows(index, rows, window);
                 }
             }
@@ -186,7 +201,7 @@ impl Reader {
     }
 
     /// The rows of known ids. Of many, only where they stand: their texts are read when their turn comes.
-    async fn known_rows(&self, ids: Vec<EventId>, window: Window) -> Result<Vec<Row>, Failure> {
+    async fn known_rows(&self, ids: Vec<EventId>) -> Result<Vec<Row>, Failure> {
         let tables = &*self.tables;
         if ids.len() > self.bounds.page_rows {
             let rows = ids.into_iter().map(|id| async move {
@@ -196,10 +211,11 @@ impl Reader {
             return Ok(tables.cql.all(rows).await?.into_iter().flatten().collect());
         }
         let rows = ids.into_iter().map(|id| async move {
-            let event = tables.find(id).await?.event;
-            let event = event.filter(|event| (window.0..=window.1).contains(&event.created_at()));
-            let text = |event: Arc<Event>| Body::Text(event.json().to_owned());
-            Ok::<_, Failure>(event.map(|event| Row { created_at: event.created_at(), id, body: text(event) }))
+            let Found { event, accepted_at, .. } = tables.find(id).await?;
+            Ok::<_, Failure>(event.map(|event| {
+                let body = Body::Text { text: event.json().to_owned(), accepted_at };
+                Row { created_at: event.created_at(), id, body }
+            }))
         });
         Ok(tables.cql.all(rows).await?.into_iter().flatten().collect())
     }
@@ -211,13 +227,15 @@ impl Reader {
         rows: Vec<Row>,
         query: &Query,
         hidden: &Snapshot,
-    ) -> Result<Vec<((Timestamp, EventId), Option<Arc<Event>>)>, Failure> {
-        let mut places: Vec<_> = rows.iter().map(|row| ((row.created_at, row.id), None)).collect();
+    ) -> Result<Vec<(Place, Option<Candidate>)>, Failure> {
+        let mut places: Vec<(Place, Option<Candidate>)> = rows.iter().map(|row| ((row.created_at, row.id), None)).collect();
         let tables = &*self.tables;
         let mut read = Vec::new();
         for (index, row) in rows.into_iter().enumerate() {
             match row.body {
-                Body::Text(text) => places[index].1 = Some(tables::parse(&text)?),
+                Body::Text { text, accepted_at } => {
+                    places[index].1 = Some(Candidate { event: tables::parse(&text)?, accepted_at });
+                }
                 Body::Fields { kind, pubkey } => {
                     if query.filters.iter().any(|(filter, _)| may_match(filter, kind, &pubkey)) {
                         read.push((index, row.id));
@@ -227,30 +245,30 @@ impl Reader {
             }
         }
         let texts = read.into_iter().map(|(index, id)| async move {
-            Ok::<_, Failure>((index, tables.find(id).await?.event))
+            Ok::<_, Failure>((index, tables.find(id).await?))
         });
-        for (index, event) in tables.cql.all(texts).await? {
-            places[index].1 = event;
+        for (index, Found { event, accepted_at, .. }) in tables.cql.all(texts).await? {
+            places[index].1 = event.map(|event| Candidate { event, accepted_at });
         }
-        for (_, event) in &mut places {
-            *event = event.take().filter(|event| may_show(event, query, hidden));
+        for (_, found) in &mut places {
+            *found = found.take().filter(|found| may_show(&found.event, query, hidden));
         }
         let addresses: BTreeSet<Address> =
-            places.iter().filter_map(|(_, event)| Address::of(event.as_ref()?)).collect();
+            places.iter().filter_map(|(_, found)| Address::of(&found.as_ref()?.event)).collect();
         let winners = addresses.into_iter().map(|address| async move {
             Ok::<_, Failure>((address, known::best(tables, address).await?))
         });
         let winners: HashMap<Address, Option<Rank>> = tables.cql.all(winners).await?.into_iter().collect();
-        for (_, event) in &mut places {
-            let Some((address, rank)) = event.as_ref().and_then(|event| Some((Address::of(event)?, Rank::of(event))))
-            else {
-                continue;
-            };
-            let best = winners.get(&address).copied().flatten();
+        for (_, found) in &mut places {
+            let Some(Candidate { event, .. }) = found else { continue };
+            let Some(address) = Address::of(event) else { continue };
+            let (rank, best) = (Rank::of(event), winners.get(&address).copied().flatten());
             if best != Some(rank) {
                 // A better one may still be on its way to its commit, a worse one is left over.
-                let superseded = event.take().filter(|_| best.is_some_and(|best| best > rank));
-                superseded.into_iter().for_each(|event| self.leftovers.add(event));
+                if best.is_some_and(|best| best > rank) {
+                    self.leftovers.add(Arc::clone(event));
+                }
+                *found = None;
             }
         }
         Ok(places)

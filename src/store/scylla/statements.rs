@@ -23,8 +23,8 @@ macro_rules! statements {
             pub async fn prepare(session: &Session, write: Consistency) -> Result<Self, OpenError> {
                 let prepare = Prepare { session, write };
                 Ok(Self {
-                    by_author: prepare.index("by_author", &["pubkey", "kind"], &["event"]).await?,
-                    by_kind: prepare.index("by_kind", &["kind"], &["event"]).await?,
+                    by_author: prepare.index("by_author", &["pubkey", "kind"], &["event", "accepted_at"]).await?,
+                    by_kind: prepare.index("by_kind", &["kind"], &["event", "accepted_at"]).await?,
                     by_tag: prepare.index("by_tag", &["letter", "value"], &["kind", "pubkey"]).await?,
                     by_time: prepare.index("by_time", &[], &["kind", "pubkey"]).await?,
                     $($name: prepare.$kind($text).await?),*
@@ -37,8 +37,8 @@ macro_rules! statements {
 statements! {
     /// event, created_at, accepted_at, id.
     write put_event = "UPDATE event USING TIMESTAMP ? SET event = ?, created_at = ?, accepted_at = ? WHERE id = ?";
-    /// id → event, swept.
-    read get_event = "SELECT event, swept FROM event WHERE id = ?";
+    /// id → event, accepted_at, swept.
+    read get_event = "SELECT event, accepted_at, swept FROM event WHERE id = ?";
     /// id → created_at, whether there is an event.
     read get_time = "SELECT created_at FROM event WHERE id = ?";
     /// timestamp, id: for good.

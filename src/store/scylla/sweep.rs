@@ -176,7 +176,7 @@ impl Sweeper {
     /// The event of a row, where it may be a gift wrap or has its text.
     async fn event(&self, id: EventId, body: Body) -> Result<Option<Arc<Event>>, Failure> {
         match body {
-            Body::Text(text) => tables::parse(&text).map(Some),
+            Body::Text { text, .. } => tables::parse(&text).map(Some),
             Body::Fields { kind, .. } if kind != kind::GIFT_WRAP => Ok(None),
             Body::Fields { .. } | Body::Unread => Ok(self.tables.find(id).await?.event),
         }

@@ -22,6 +22,8 @@ pub struct Tables {
 pub struct Found {
     /// The event, if it is committed.
     pub event: Option<Arc<Event>>,
+    /// When a node accepted it, in milliseconds since 1970 by its clock.
+    pub accepted_at: u64,
     /// How often it was swept.
     pub swept: i32,
 }
@@ -36,25 +38,26 @@ impl Tables {
     /// # Errors
     /// When the servers refuse.
     pub async fn find(&self, id: EventId) -> Result<Found, Failure> {
-        type Row = (Option<String>, Option<i32>);
+        type Row = (Option<String>, Option<i64>, Option<i32>);
         let row: Option<Row> = self.cql.first(&self.cql.statements.get_event, vec![blob(id.0)]).await?;
-        let (text, swept) = row.unwrap_or_default();
+        let (text, accepted_at, swept) = row.unwrap_or_default();
         let event = text.as_deref().map(parse).transpose()?;
-        Ok(Found { event, swept: swept.unwrap_or_default() })
+        let accepted_at = key::seconds(accepted_at.unwrap_or_default());
+        Ok(Found { event, accepted_at, swept: swept.unwrap_or_default() })
     }
 
     /// Writes all rows but the commit mark. Whoever reads an index may find the event from here on.
     ///
     /// # Errors
     /// When the servers refuse; some rows may be there then.
-    pub async fn insert(&self, events: &[(Arc<Event>, i32)]) -> Result<(), Failure> {
+    pub async fn insert(&self, events: &[(Arc<Event>, i32)], accepted_at: u64) -> Result<(), Failure> {
         let rows = events.iter().flat_map(|(event, swept)| {
             let at = inserted_at(event.created_at(), *swept);
             Key::of(event).into_iter().map(move |key| (key, Arc::clone(event), at))
         });
         // Owned, so that the future borrows nothing of the events.
         let rows: Vec<_> = rows.collect();
-        self.cql.all(rows.into_iter().map(|(key, event, at)| self.indexes.put(key, event, at))).await?;
+        self.cql.all(rows.into_iter().map(|(key, event, at)| self.indexes.put(key, event, accepted_at, at))).await?;
         let expiring: Vec<_> = events.iter().filter(|(event, _)| event.expiration().is_some()).cloned().collect();
         self.cql.all(expiring.into_iter().map(|(event, swept)| self.put_expiration(event, swept))).await?;
         Ok(())
@@ -64,12 +67,12 @@ impl Tables {
     ///
     /// # Errors
     /// When the servers refuse; some may be there then.
-    pub async fn commit(&self, events: &[(Arc<Event>, i32)], now: Timestamp) -> Result<(), Failure> {
+    pub async fn commit(&self, events: &[(Arc<Event>, i32)], accepted_at: u64) -> Result<(), Failure> {
         let values: Vec<Values> = events
             .iter()
             .map(|(event, swept)| {
                 let at = stamp(inserted_at(event.created_at(), *swept));
-                vec![at, text(event.json()), time(event.created_at()), time(now), blob(event.id().0)]
+                vec![at, text(event.json()), time(event.created_at()), time(accepted_at), blob(event.id().0)]
             })
             .collect();
         let put = &self.cql.statements.put_event;

@@ -21,6 +21,7 @@ use super::{
     tables::Tables,
 };
 use crate::{
+    clock,
     protocol::{Event, EventId, PublicKey, Timestamp, kind},
     store::{Outcome, Written},
 };
@@ -59,13 +60,14 @@ impl Writer {
         let insert: Vec<(Arc<Event>, i32)> =
             std::mem::take(&mut decided.insert).into_iter().map(with_swept).collect();
 
-        self.tables.insert(&insert).await?;
+        let accepted_at = clock::millis();
+        self.tables.insert(&insert, accepted_at).await?;
         self.mark(&decided, &known).await?;
         let requests: Vec<Arc<Event>> =
             decided.requests.iter().filter(|request| request.kind() == kind::DELETION).cloned().collect();
         self.take(&mut decided, reachable(&self.tables, &requests).await?);
         self.tables.remove(std::mem::take(&mut decided.remove)).await?;
-        self.tables.commit(&insert, now).await?;
+        self.tables.commit(&insert, accepted_at).await?;
         self.look_again(batch, insert, &mut decided).await?;
 
         if decided.outcomes.contains(&Outcome::Stored) {

@@ -1,0 +1,116 @@
+//! What waits to be written: sessions put events in, the persister takes batches out.
+//!
+//! Not the persister's mailbox, because a message wakes its receiver: an event that arrives while a
+//! batch is being written needs no attention, and waking another thread for each was a tenth of
+//! all that an event costs.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Instant,
+};
+
+use actix::Addr;
+
+use super::{Budget, Ephemeral, Permit, Persister, Publisher, Wake};
+use crate::{config, protocol::Event};
+
+/// Shared by all sessions and the persister.
+pub struct Queue {
+    budget: Arc<Budget>,
+    inner: Mutex<Inner>,
+    persister: OnceLock<Addr<Persister>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: VecDeque<Waiting>,
+    /// Whether the persister found nothing the last time, and has to be told.
+    asleep: bool,
+}
+
+/// An event to be stored.
+pub(super) struct Waiting {
+    pub event: Arc<Event>,
+    /// `None` once it was answered, at the deadline.
+    pub from: Option<Publisher>,
+    pub since: Instant,
+    _permit: Permit,
+}
+
+/// Too much waits already.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl Queue {
+    pub fn new(config: &config::Persister) -> Arc<Self> {
+        Arc::new(Self {
+            budget: Budget::new(config.queue, config.queue_bytes),
+            inner: Mutex::default(),
+            persister: OnceLock::new(),
+        })
+    }
+
+    /// Leaves an event to be stored. Its publisher will hear of it.
+    ///
+    /// # Errors
+    /// [`Full`], and then it will not.
+    pub fn store(&self, event: Arc<Event>, from: Publisher) -> Result<(), Full> {
+        let permit = self.budget.take(event.json().len()).ok_or(Full)?;
+        let waiting = Waiting { event, from: Some(from), since: Instant::now(), _permit: permit };
+        let asleep = {
+            let mut inner = self.lock();
+            inner.waiting.push_back(waiting);
+            std::mem::take(&mut inner.asleep)
+        };
+        if asleep && let Some(persister) = self.persister.get() {
+            #[expect(clippy::disallowed_methods, reason = "one at most, until it has been asleep again")]
+            persister.do_send(Wake);
+        }
+        Ok(())
+    }
+
+    /// Leaves an ephemeral event to be routed. Its publisher will hear of it.
+    ///
+    /// # Errors
+    /// [`Full`], and then it will not.
+    pub fn route(&self, event: Arc<Event>, from: Publisher) -> Result<(), Full> {
+        let permit = self.budget.take(event.json().len()).ok_or(Full)?;
+        let persister = self.persister.get().ok_or(Full)?;
+        persister.try_send(Ephemeral { event, from, permit }).map_err(|_| Full)
+    }
+
+    /// Who is to be told from now on.
+    pub(super) fn wakes(&self, persister: Addr<Persister>) {
+        // An actor starts once.
+        let _ = self.persister.set(persister);
+    }
+
+    /// The oldest events, in their order, up to those bounds (but one at least). If there is none, the
+    /// next one wakes the persister.
+    pub(super) fn take(&self, max_events: usize, max_bytes: usize) -> Vec<Waiting> {
+        let mut inner = self.lock();
+        inner.asleep = inner.waiting.is_empty();
+        let mut bytes = 0;
+        let fitting = inner.waiting.iter().take(max_events).take_while(|waiting| {
+            bytes += waiting.event.json().len();
+            bytes <= max_bytes
+        });
+        let count = fitting.count().max(1).min(inner.waiting.len());
+        inner.waiting.drain(..count).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No step leaves it half done.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Shows every waiting event, oldest first.
+    pub(super) fn for_each(&self, see: impl FnMut(&mut Waiting)) {
+        self.lock().waiting.iter_mut().for_each(see);
+    }
+}

@@ -1,0 +1,131 @@
+//! Which channels this node wants: counted, and whether Redis has acknowledged them.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use super::channel::{Channel, PARTITIONS, Partition};
+
+/// What is wanted, by partition. A plain struct.
+pub struct Interest {
+    partitions: Vec<HashMap<Channel, Wanted, foldhash::fast::RandomState>>,
+    /// Channels that nobody wants any more, since when, oldest first.
+    leaving: std::collections::VecDeque<(Instant, Channel)>,
+    linger: Duration,
+}
+
+#[derive(Default)]
+struct Wanted {
+    count: usize,
+    acknowledged: bool,
+    /// When the count fell to zero.
+    left: Option<Instant>,
+}
+
+impl Interest {
+    /// `linger`: how long a channel stays subscribed when nobody wants it any more.
+    pub fn new(linger: Duration) -> Self {
+        let partitions = (0..PARTITIONS).map(|_| HashMap::default()).collect();
+        Self { partitions, leaving: Default::default(), linger }
+    }
+
+    /// Wants a channel once more. `true`: it is not acknowledged yet.
+    pub fn add(&mut self, channel: Channel) -> bool {
+        let wanted = self.partitions[usize::from(channel.partition())].entry(channel).or_default();
+        wanted.count += 1;
+        wanted.left = None;
+        !wanted.acknowledged
+    }
+
+    /// Wants a channel once less. The last time, it stays for a while.
+    pub fn remove(&mut self, channel: Channel, now: Instant) {
+        if let Some(wanted) = self.partitions[usize::from(channel.partition())].get_mut(&channel) {
+            wanted.count = wanted.count.saturating_sub(1);
+            if wanted.count == 0 {
+                wanted.left = Some(now);
+                self.leaving.push_back((now, channel));
+            }
+        }
+    }
+
+    /// Takes out what nobody has wanted for long enough; to be unsubscribed from.
+    pub fn take_left(&mut self, now: Instant) -> Vec<Channel> {
+        let mut left = Vec::new();
+        while let Some(&(since, channel)) = self.leaving.front()
+            && now.duration_since(since) >= self.linger
+        {
+            self.leaving.pop_front();
+            let partition = &mut self.partitions[usize::from(channel.partition())];
+            if partition.get(&channel).is_some_and(|wanted| wanted.left == Some(since)) {
+                partition.remove(&channel);
+                left.push(channel);
+            }
+        }
+        left
+    }
+
+    /// Redis has acknowledged them.
+    pub fn acknowledge(&mut self, channels: &[Channel]) {
+        for channel in channels {
+            if let Some(wanted) = self.partitions[usize::from(channel.partition())].get_mut(channel) {
+                wanted.acknowledged = true;
+            }
+        }
+    }
+
+    /// The connection is lost: nothing is acknowledged any more.
+    pub fn lose(&mut self) {
+        for wanted in self.partitions.iter_mut().flat_map(HashMap::values_mut) {
+            wanted.acknowledged = false;
+        }
+    }
+
+    /// Whether somebody wants the channel now.
+    pub fn is_wanted(&self, channel: &Channel) -> bool {
+        let partition = &self.partitions[usize::from(channel.partition())];
+        partition.get(channel).is_some_and(|wanted| wanted.count > 0)
+    }
+
+    /// The channels of a partition that are not acknowledged.
+    pub fn missing(&self, partition: Partition) -> Vec<Channel> {
+        let channels = self.partitions[usize::from(partition)].iter();
+        channels.filter(|(_, wanted)| !wanted.acknowledged).map(|(channel, _)| *channel).collect()
+    }
+
+    /// Channels, those on their way out included.
+    pub fn len(&self) -> usize {
+        self.partitions.iter().map(HashMap::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::channel::channels, *};
+    use crate::{protocol::EventId, route::key::RoutingKey};
+
+    #[test]
+    fn counts_and_lingers() {
+        let channel = channels(RoutingKey::Id(EventId([1; 32])))[0];
+        let (start, linger) = (Instant::now(), Duration::from_secs(1));
+        let mut interest = Interest::new(linger);
+        assert!(interest.add(channel) && interest.add(channel));
+        assert_eq!(interest.missing(channel.partition()), [channel]);
+        interest.acknowledge(&[channel]);
+        assert!(!interest.add(channel) && interest.missing(channel.partition()).is_empty());
+        for _ in 0..3 {
+            assert!(interest.is_wanted(&channel));
+            interest.remove(channel, start);
+        }
+        assert!(!interest.is_wanted(&channel));
+        assert!(interest.take_left(start).is_empty() && interest.len() == 1);
+        // Wanted again in time: nothing was lost.
+        assert!(!interest.add(channel));
+        assert!(interest.take_left(start + linger).is_empty());
+        interest.lose();
+        assert_eq!(interest.missing(channel.partition()), [channel]);
+        interest.remove(channel, start);
+        assert_eq!(interest.take_left(start + linger), [channel]);
+        assert_eq!(interest.len(), 0);
+    }
+}

@@ -1,0 +1,413 @@
+//! The bus over Redis: sharded publish and subscribe (Redis 7), on one server or a Redis Cluster.
+//!
+//! An event is published under every routing key that it carries; a node is subscribed to the keys
+//! that its clients want, and so receives nothing else. Redis delivers at most once, so every node
+//! also sends numbered fences: one that arrives proves that all before it arrived, and one that
+//! does not is a gap.
+
+pub mod channel;
+pub mod envelope;
+mod interest;
+mod link;
+mod receive;
+mod topology;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use actix::ArbiterHandle;
+use anyhow::Context;
+use futures_util::{FutureExt, future::BoxFuture};
+use redis::ConnectionInfo;
+use smallvec::SmallVec;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tracing::{info, warn};
+
+use self::{
+    channel::{Channel, PARTITIONS, channels},
+    envelope::{Envelope, Fence, Origin, Sequence},
+    interest::Interest,
+    link::Link,
+    topology::Topology,
+};
+use super::{
+    Gap, Routers,
+    bus::{Bus, BusError},
+    key::{RoutingKey, keys},
+    seen::Seen,
+};
+use crate::{clock, config, protocol::Event, store::Store, telemetry::Metrics};
+
+/// What the bus works with.
+pub struct Parts {
+    pub routers: Routers,
+    pub seen: Arc<Seen>,
+    pub store: Arc<dyn Store>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// The bus. Its tasks run on a thread of their own and end when it is dropped.
+pub struct RedisBus {
+    shared: Arc<Shared>,
+    subscriptions: mpsc::Sender<Subscription>,
+    outgoing: mpsc::Sender<Outgoing>,
+}
+
+/// What the tasks of the bus share.
+struct Shared {
+    config: config::Bus,
+    seeds: Vec<ConnectionInfo>,
+    /// This process.
+    origin: Origin,
+    interest: Mutex<Interest>,
+    /// Batches that were never published: nobody may rest on a fence.
+    lost: AtomicU64,
+    parts: Parts,
+}
+
+/// Channels to be acknowledged, and who waits for it.
+struct Subscription {
+    channels: Vec<Channel>,
+    done: oneshot::Sender<()>,
+}
+
+enum Outgoing {
+    Batch(Batch),
+    /// The last word.
+    Leave(oneshot::Sender<()>),
+}
+
+struct Batch {
+    events: Arc<[Arc<Event>]>,
+    ephemeral: bool,
+}
+
+impl RedisBus {
+    /// Starts the tasks of the bus on that thread. It connects on its own, and again when it has to.
+    ///
+    /// # Errors
+    /// When the addresses are not valid.
+    pub fn start(
+        urls: &[String],
+        config: &config::Bus,
+        parts: Parts,
+        thread: &ArbiterHandle,
+    ) -> anyhow::Result<Self> {
+        let (subscriptions, receive_subscriptions) = mpsc::channel(config.subscribe_queue);
+        let (outgoing, receive_outgoing) = mpsc::channel(config.publish_queue);
+        let shared = Arc::new(Shared {
+            seeds: topology::parse(urls)?,
+            origin: rand::random(),
+            interest: Mutex::new(Interest::new(Duration::from_millis(config.linger_ms))),
+            lost: AtomicU64::new(0),
+            config: config.clone(),
+            parts,
+        });
+        let run = run(Arc::clone(&shared), receive_subscriptions, Sender::new(receive_outgoing));
+        if !thread.spawn(run) {
+            anyhow::bail!("the thread of the bus is gone");
+        }
+        Ok(Self { shared, subscriptions, outgoing })
+    }
+}
+
+impl Bus for RedisBus {
+    fn publish(&self, events: Arc<[Arc<Event>]>, ephemeral: bool) {
+        if self.outgoing.try_send(Outgoing::Batch(Batch { events, ephemeral })).is_err() {
+            self.shared.lost.fetch_add(1, Ordering::Release);
+            self.shared.parts.metrics.bus_lost_batches.inc();
+        }
+    }
+
+    fn subscribe(&self, keys: Vec<RoutingKey>) -> BoxFuture<'static, Result<(), BusError>> {
+        let channels: Vec<Channel> = {
+            let mut interest = self.shared.interest();
+            let all = keys.into_iter().flat_map(channels);
+            let missing = all.filter(|channel| interest.add(*channel)).collect();
+            self.shared.parts.metrics.bus_channels.set(interest.len() as i64);
+            missing
+        };
+        if channels.is_empty() {
+            return std::future::ready(Ok(())).boxed();
+        }
+        let (done, acknowledged) = oneshot::channel();
+        let queue = self.subscriptions.clone();
+        let patience = Duration::from_millis(self.shared.config.acknowledge_ms);
+        async move {
+            let asked = async {
+                queue.send(Subscription { channels, done }).await.ok()?;
+                acknowledged.await.ok()
+            };
+            timeout(patience, asked).await.ok().flatten().ok_or(BusError::Timeout)
+        }
+        .boxed()
+    }
+
+    fn unsubscribe(&self, keys: Vec<RoutingKey>) {
+        let now = Instant::now();
+        let mut interest = self.shared.interest();
+        for channel in keys.into_iter().flat_map(channels) {
+            interest.remove(channel, now);
+        }
+    }
+
+    fn leave(&self) -> BoxFuture<'static, ()> {
+        let (done, left) = oneshot::channel();
+        let outgoing = self.outgoing.clone();
+        async move {
+            if outgoing.send(Outgoing::Leave(done)).await.is_ok() {
+                // The link may be down: then nobody hears it, and there is a gap.
+                let _ = left.await;
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Shared {
+    fn interest(&self) -> MutexGuard<'_, Interest> {
+        // No step leaves it half done.
+        self.interest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name(&self, channel: &Channel) -> String {
+        channel.name(&self.config.prefix)
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.config.timeout_ms)
+    }
+
+    /// Tells every router that events of other nodes may have been missed.
+    async fn gap(&self, why: &str) {
+        warn!("events of other nodes may have been missed: {why}");
+        self.parts.metrics.bus_gaps.inc();
+        for router in self.parts.routers.all() {
+            // A router that is gone has no sessions.
+            let _ = router.send(Gap).await;
+        }
+    }
+}
+
+/// Keeps a link up, one after the other, until the bus is dropped.
+async fn run(shared: Arc<Shared>, mut subscriptions: mpsc::Receiver<Subscription>, mut sender: Sender) {
+    let mut attempt = 0;
+    loop {
+        let (incoming, received) = mpsc::channel(shared.config.receive_queue);
+        match establish(&shared, &incoming).await {
+            Ok((link, missed)) => {
+                attempt = 0;
+                shared.parts.metrics.bus_connected.set(1);
+                info!(primaries = link.len(), "connected to Redis");
+                if missed {
+                    shared.gap("the connection to Redis was made anew").await;
+                }
+                let ended = tokio::select! {
+                    ended = sender.run(&shared, &link) => ended,
+                    ended = keep_subscribed(&shared, &link, &mut subscriptions) => ended,
+                    ended = receive::run(&shared, &link, received) => ended,
+                };
+                shared.parts.metrics.bus_connected.set(0);
+                match ended {
+                    Ok(()) => return,
+                    Err(error) => warn!("the connection to Redis is lost: {error:#}"),
+                }
+            }
+            Err(error) if attempt == 0 => warn!("Redis can not be reached: {error:#}"),
+            Err(_) => {}
+        }
+        shared.interest().lose();
+        sleep(backoff(&shared.config, attempt)).await;
+        attempt = attempt.saturating_add(1);
+    }
+}
+
+/// Twice as long each time, up to a bound, and a random part of it, so that nodes do not come at once.
+fn backoff(config: &config::Bus, attempt: u32) -> Duration {
+    let most = config.max_backoff_ms.min(config.min_backoff_ms << attempt.min(20));
+    Duration::from_millis(most / 2 + rand::random_range(0..=most / 2))
+}
+
+/// Connects, and subscribes to all that is wanted. Also says whether anything was wanted before.
+async fn establish(
+    shared: &Arc<Shared>,
+    incoming: &mpsc::Sender<link::Incoming>,
+) -> anyhow::Result<(Link, bool)> {
+    let config = &shared.config;
+    let topology = Topology::discover(&shared.seeds, &config.prefix, shared.patience()).await?;
+    let link =
+        Link::connect(&topology, &config.prefix, shared.patience(), incoming, config.receive_queue_bytes)
+            .await
+            .context("cannot connect to a primary")?;
+    let mut missed = false;
+    for partition in 0..PARTITIONS {
+        let missing = shared.interest().missing(partition);
+        missed |= !missing.is_empty();
+        subscribe(shared, &link, &missing).await?;
+    }
+    Ok((link, missed))
+}
+
+async fn subscribe(shared: &Shared, link: &Link, channels: &[Channel]) -> anyhow::Result<()> {
+    let names: Vec<String> = channels.iter().map(|channel| shared.name(channel)).collect();
+    link.subscribe(&names).await?;
+    shared.interest().acknowledge(channels);
+    Ok(())
+}
+
+/// Subscribes to what comes to be wanted, and unsubscribes from what nobody has wanted for a while.
+/// Ends with `Ok` when the bus is dropped.
+async fn keep_subscribed(
+    shared: &Shared,
+    link: &Link,
+    subscriptions: &mut mpsc::Receiver<Subscription>,
+) -> anyhow::Result<()> {
+    /// Subscriptions that are sent to Redis together.
+    const GATHERED: usize = 1_024;
+    let mut ticks = interval(Duration::from_millis((shared.config.linger_ms / 4).max(10)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut gathered = Vec::new();
+    loop {
+        tokio::select! {
+            count = subscriptions.recv_many(&mut gathered, GATHERED) => {
+                if count == 0 {
+                    return Ok(());
+                }
+                let mut channels = Vec::new();
+                let waiting: Vec<_> = gathered
+                    .drain(..)
+                    .map(|Subscription { channels: wanted, done }| {
+                        channels.extend(wanted);
+                        done
+                    })
+                    .collect();
+                subscribe(shared, link, &channels).await?;
+                for done in waiting {
+                    // Who waited may have given up.
+                    let _ = done.send(());
+                }
+            }
+            _ = ticks.tick() => {
+                let left = shared.interest().take_left(Instant::now());
+                if !left.is_empty() {
+                    let names: Vec<String> = left.iter().map(|channel| shared.name(channel)).collect();
+                    link.unsubscribe(&names).await?;
+                    shared.parts.metrics.bus_channels.set(shared.interest().len() as i64);
+                }
+            }
+        }
+    }
+}
+
+/// What publishes. Outlives a link, with what the last one did not get through.
+struct Sender {
+    queue: mpsc::Receiver<Outgoing>,
+    /// Taken out of the queue and not known to be published.
+    unsent: Vec<Outgoing>,
+    sequence: Sequence,
+}
+
+impl Sender {
+    fn new(queue: mpsc::Receiver<Outgoing>) -> Self {
+        Self { queue, unsent: Vec::new(), sequence: 0 }
+    }
+
+    /// Publishes batch after batch, and a fence every second. Ends with `Ok` when the bus is dropped or
+    /// has left.
+    async fn run(&mut self, shared: &Shared, link: &Link) -> anyhow::Result<()> {
+        /// Batches that are published in one round trip.
+        const GATHERED: usize = 16;
+        let mut fences = interval(Duration::from_millis(shared.config.fence_ms.max(1)));
+        fences.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let leaving = self.publish(shared, link).await?;
+            if let Some(left) = leaving {
+                link.fence(&self.fence(shared, true)).await?;
+                // Who waited may have given up.
+                let _ = left.send(());
+                return Ok(());
+            }
+            tokio::select! {
+                count = self.queue.recv_many(&mut self.unsent, GATHERED) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                }
+                _ = fences.tick() => link.fence(&self.fence(shared, false)).await?,
+            }
+        }
+    }
+
+    /// Publishes what was taken out of the queue. Copies do no harm, so what is not known to have
+    /// been published is published again.
+    async fn publish(&mut self, shared: &Shared, link: &Link) -> anyhow::Result<Option<oneshot::Sender<()>>> {
+        if self.unsent.is_empty() {
+            return Ok(None);
+        }
+        let mut messages = Vec::new();
+        let (mut sequence, mut events) = (self.sequence, 0);
+        for outgoing in &self.unsent {
+            if let Outgoing::Batch(batch) = outgoing {
+                sequence += 1;
+                events += batch.events.len();
+                batch.messages(shared, sequence, &mut messages);
+            }
+        }
+        link.publish(&messages).await?;
+        self.sequence = sequence;
+        let metrics = &shared.parts.metrics;
+        metrics.bus_published.inc_by(events as u64);
+        metrics.bus_messages.inc_by(messages.len() as u64);
+        Ok(self.unsent.drain(..).fold(None, |leaving, outgoing| match outgoing {
+            Outgoing::Batch(_) => leaving,
+            Outgoing::Leave(left) => Some(left),
+        }))
+    }
+
+    fn fence(&self, shared: &Shared, leaving: bool) -> Vec<u8> {
+        let lost = shared.lost.load(Ordering::Acquire);
+        Fence { origin: shared.origin, sequence: self.sequence, lost, leaving }.encode()
+    }
+}
+
+impl Batch {
+    fn messages(&self, shared: &Shared, sequence: Sequence, messages: &mut Vec<(String, Arc<[u8]>)>) {
+        let config = &shared.config;
+        let published_at = clock::millis();
+        for event in &*self.events {
+            let id = event.id();
+            let channels: SmallVec<[Channel; 8]> = {
+                let mut channels = SmallVec::new();
+                for key in keys(event) {
+                    let channel = Channel::of(key, &id);
+                    if !channels.contains(&channel) {
+                        channels.push(channel);
+                    }
+                }
+                channels
+            };
+            // An ephemeral event can not be fetched.
+            let whole = self.ephemeral
+                || channels.len() <= config.inline_keys && event.json().len() <= config.inline_bytes;
+            let envelope = Envelope {
+                origin: shared.origin,
+                sequence,
+                published_at,
+                id,
+                ephemeral: self.ephemeral,
+                trace: "".into(),
+                body: whole.then_some(event.json()),
+            };
+            let payload: Arc<[u8]> = envelope.encode().into();
+            messages.extend(channels.iter().map(|channel| (shared.name(channel), Arc::clone(&payload))));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Several nodes: what is published at one reaches the clients of all, once; and where that can not be
+//! known, the clients are told.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod redis;
+
+use common::{Client, Relay, eventually, note, now};
+use redis::{Redis, RedisCluster};
+use rookery::protocol::{Event, Tags, sign::Keys};
+use serde_json::json;
+
+/// Nodes that share a Redis.
+struct Cluster {
+    nodes: Vec<Relay>,
+    redis: Redis,
+}
+
+impl Cluster {
+    async fn start(nodes: usize) -> Self {
+        let redis = Redis::start();
+        let nodes: Vec<Relay> = (0..nodes).map(|_| node(&redis.url())).collect();
+        let cluster = Self { nodes, redis };
+        cluster.connected(1.0).await;
+        cluster
+    }
+
+    async fn connected(&self, value: f64) {
+        for node in &self.nodes {
+            eventually("the bus", || node.metric("rookery_bus_connected") == value).await;
+        }
+    }
+}
+
+fn node(redis: &str) -> Relay {
+    // Quick to notice, as the tests wait for it.
+    Relay::start(&[
+        "--redis",
+        redis,
+        "--workers",
+        "2",
+        "--set",
+        "bus.fence_ms=100",
+        "--set",
+        "bus.timeout_ms=500",
+    ])
+}
+
+fn sum(nodes: &[Relay], metric: &str) -> f64 {
+    nodes.iter().map(|node| node.metric(metric)).sum()
+}
+
+/// Subscribes to live events of these keys.
+async fn follow(node: &Relay, keys: &Keys) -> Client {
+    let mut client = node.connect().await;
+    client.say(json!(["REQ", "s", { "authors": [keys.public_key()], "limit": 0 }])).await;
+    assert_eq!(client.hear().await[0], "EOSE");
+    client
+}
+
+async fn hears(client: &mut Client, event: &Event) {
+    let heard = client.hear().await;
+    assert_eq!((&heard[0], &heard[2]["id"]), (&json!("EVENT"), &json!(event.id())), "{heard}");
+}
+
+/// The subscription is ended, and the client told why.
+async fn hears_of_the_gap(client: &mut Client) {
+    let heard = client.hear().await;
+    assert_eq!((&heard[0], &heard[1]), (&json!("CLOSED"), &json!("s")), "{heard}");
+    assert!(heard[2].as_str().unwrap().starts_with("error: "), "{heard}");
+}
+
+#[tokio::test]
+async fn an_event_reaches_every_node_once() {
+    let cluster = Cluster::start(3).await;
+    let keys = Keys::generate();
+    let mut clients: Vec<Client> = Vec::new();
+    for node in &cluster.nodes {
+        let mut client = node.connect().await;
+        // Three routing keys that the events carry.
+        let filters =
+            [json!({ "authors": [keys.public_key()] }), json!({ "kinds": [1] }), json!({ "#t": ["x"] })];
+        assert_eq!(client.request("s", &filters).await.0, [""; 0]);
+        clients.push(client);
+    }
+    let mut publisher = cluster.nodes[0].connect().await;
+    let tags = || Tags::from_iter([["t", "x"]]);
+    let events: Vec<Event> = (0..20).map(|n| keys.sign(now(), 1, tags(), &n.to_string())).collect();
+    for event in &events {
+        assert!(publisher.publish(event).await.0);
+    }
+    for client in &mut clients {
+        for event in &events {
+            hears(client, event).await;
+        }
+    }
+    let others = &cluster.nodes[1..];
+    eventually("all copies", || sum(others, "rookery_bus_events_received_total") == 2.0 * 3.0 * 20.0).await;
+    assert_eq!(sum(others, "rookery_bus_events_copies_total"), 2.0 * 2.0 * 20.0);
+    assert_eq!(sum(others, "rookery_bus_events_unmatched_total"), 0.0);
+    assert_eq!(sum(&cluster.nodes, "rookery_bus_gaps_total"), 0.0);
+    assert_eq!(sum(&cluster.nodes, "rookery_deliveries_total"), 3.0 * 20.0);
+}
+
+#[tokio::test]
+async fn a_node_receives_only_what_its_clients_want() {
+    let cluster = Cluster::start(3).await;
+    let authors: Vec<Keys> = (0..3).map(|_| Keys::generate()).collect();
+    let mut clients = Vec::new();
+    for (node, keys) in cluster.nodes.iter().zip(&authors) {
+        clients.push(follow(node, keys).await);
+    }
+    let mut publisher = cluster.nodes[0].connect().await;
+    for n in 0..30 {
+        let event = note(&authors[n % 3], now(), &n.to_string());
+        assert!(publisher.publish(&event).await.0);
+        hears(&mut clients[n % 3], &event).await;
+    }
+    for node in &cluster.nodes[1..] {
+        assert_eq!(node.metric("rookery_bus_events_received_total"), 10.0);
+        assert_eq!(node.metric("rookery_bus_events_unmatched_total"), 0.0);
+    }
+    // Its own authors' clients are on the node itself.
+    assert_eq!(cluster.nodes[0].metric("rookery_bus_events_received_total"), 0.0);
+}
+
+#[tokio::test]
+async fn ephemeral_events_and_large_ones_travel_too() {
+    let cluster = Cluster::start(2).await;
+    let keys = Keys::generate();
+    let mut client = follow(&cluster.nodes[1], &keys).await;
+    let mut publisher = cluster.nodes[0].connect().await;
+    let ephemeral = keys.sign(now(), 20_001, Tags::default(), &"x".repeat(100_000));
+    assert!(publisher.publish(&ephemeral).await.0);
+    hears(&mut client, &ephemeral).await;
+}
+
+#[tokio::test]
+async fn clients_are_told_when_redis_was_restarted_and_can_go_on() {
+    let mut cluster = Cluster::start(2).await;
+    let keys = Keys::generate();
+    let mut client = follow(&cluster.nodes[1], &keys).await;
+    let mut publisher = cluster.nodes[0].connect().await;
+    cluster.redis.stop();
+    cluster.connected(0.0).await;
+    // Without Redis a node serves its own clients, and answers.
+    let meanwhile = note(&keys, now(), "meanwhile");
+    let mut local = follow(&cluster.nodes[0], &keys).await;
+    assert!(publisher.publish(&meanwhile).await.0);
+    hears(&mut local, &meanwhile).await;
+    cluster.redis.start_again();
+    hears_of_the_gap(&mut client).await;
+    hears_of_the_gap(&mut local).await;
+    cluster.connected(1.0).await;
+    let mut client = follow(&cluster.nodes[1], &keys).await;
+    let after = note(&keys, now(), "after");
+    assert!(publisher.publish(&after).await.0);
+    hears(&mut client, &after).await;
+}
+
+#[tokio::test]
+async fn clients_are_told_when_redis_was_frozen() {
+    let cluster = Cluster::start(2).await;
+    let keys = Keys::generate();
+    let mut client = follow(&cluster.nodes[1], &keys).await;
+    cluster.redis.signal("STOP");
+    cluster.connected(0.0).await;
+    cluster.redis.signal("CONT");
+    hears_of_the_gap(&mut client).await;
+}
+
+#[tokio::test]
+async fn clients_are_told_when_a_node_dies_and_not_when_it_leaves() {
+    let mut cluster = Cluster::start(3).await;
+    let keys = Keys::generate();
+    let mut client = follow(&cluster.nodes[0], &keys).await;
+    let (left, dead) = (cluster.nodes.remove(1), cluster.nodes.remove(1));
+    // Both are known by their fences.
+    let mut publisher = left.connect().await;
+    let event = note(&keys, now(), "the last word");
+    assert!(publisher.publish(&event).await.0);
+    hears(&mut client, &event).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    left.signal("TERM");
+    drop(publisher);
+    eventually("the end of the node that leaves", || std::net::TcpStream::connect(left.clients).is_err())
+        .await;
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(cluster.nodes[0].metric("rookery_bus_gaps_total"), 0.0);
+    drop(dead);
+    hears_of_the_gap(&mut client).await;
+    assert_eq!(cluster.nodes[0].metric("rookery_bus_gaps_total"), 1.0);
+}
+
+#[tokio::test]
+async fn a_node_starts_without_redis_and_finds_it_later() {
+    let mut redis = Redis::start();
+    redis.stop();
+    let keys = Keys::generate();
+    let (one, other) = (node(&redis.url()), node(&redis.url()));
+    let mut early = follow(&one, &keys).await;
+    assert!(one.metric("rookery_bus_subscriptions_unacknowledged_total") >= 1.0);
+    redis.start_again();
+    hears_of_the_gap(&mut early).await;
+    let mut client = follow(&one, &keys).await;
+    eventually("the bus", || other.metric("rookery_bus_connected") == 1.0).await;
+    let event = note(&keys, now(), "");
+    assert!(other.connect().await.publish(&event).await.0);
+    hears(&mut client, &event).await;
+}
+
+#[tokio::test]
+async fn redis_may_want_tls_and_a_password() {
+    let redis = Redis::start_guarded();
+    let data = tempfile::TempDir::new().unwrap();
+    let mut command = common::relay_command(data.path(), &["--redis", &redis.url(), "--workers", "1"]);
+    command.env("SSL_CERT_FILE", redis.certificate());
+    let (process, clients, operators) = common::spawn(command);
+    let relay = Relay { process, clients, operators, data };
+    eventually("the bus", || relay.metric("rookery_bus_connected") == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_redis_cluster_may_fail_over() {
+    let mut redis = RedisCluster::start().await;
+    let nodes = [node(&redis.urls()), node(&redis.urls())];
+    let connected = |value: f64| nodes.iter().all(|node| node.metric("rookery_bus_connected") == value);
+    eventually("the bus", || connected(1.0)).await;
+    // Authors enough for all three primaries.
+    let authors: Vec<Keys> = (0..30).map(|_| Keys::generate()).collect();
+    let mut publisher = nodes[0].connect().await;
+    let mut clients = Vec::new();
+    for keys in &authors {
+        clients.push(follow(&nodes[1], keys).await);
+    }
+    for (keys, client) in authors.iter().zip(&mut clients) {
+        let event = note(keys, now(), "before");
+        assert!(publisher.publish(&event).await.0);
+        hears(client, &event).await;
+    }
+    redis.kill_primary();
+    for client in &mut clients {
+        hears_of_the_gap(client).await;
+    }
+    eventually("the bus", || connected(1.0)).await;
+    for keys in &authors {
+        let mut client = follow(&nodes[1], keys).await;
+        let event = note(keys, now(), "after");
+        assert!(publisher.publish(&event).await.0);
+        hears(&mut client, &event).await;
+    }
+}

@@ -1,0 +1,178 @@
+//! A real Redis for tests.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
+
+use tempfile::TempDir;
+
+use crate::common::{PATIENCE, eventually};
+
+/// A running server; killed when dropped.
+pub struct Redis {
+    process: Child,
+    pub port: u16,
+    folder: TempDir,
+    mode: Mode,
+}
+
+/// How clients reach it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Plain,
+    /// By TLS, with a certificate of its own, and a password.
+    Guarded,
+    /// As a node of a Redis Cluster.
+    Clustered,
+}
+
+const PASSWORD: &str = "a-password";
+
+impl Redis {
+    pub fn start() -> Self {
+        Self::start_as(Mode::Plain)
+    }
+
+    /// With TLS and a password. Clients must trust [`Self::certificate`].
+    pub fn start_guarded() -> Self {
+        Self::start_as(Mode::Guarded)
+    }
+
+    fn start_as(mode: Mode) -> Self {
+        let folder = TempDir::new().unwrap();
+        if mode == Mode::Guarded {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
+            std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        }
+        let port = free_port();
+        let process = spawn(folder.path(), port, mode);
+        let redis = Self { process, port, folder, mode };
+        redis.wait();
+        redis
+    }
+
+    pub fn url(&self) -> String {
+        match self.mode {
+            Mode::Plain | Mode::Clustered => format!("redis://127.0.0.1:{}", self.port),
+            Mode::Guarded => format!("rediss://default:{PASSWORD}@localhost:{}", self.port),
+        }
+    }
+
+    /// What a client must trust.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
+    }
+
+    /// Ends it at once; it keeps nothing.
+    pub fn stop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it on the same port, with nothing in it.
+    pub fn start_again(&mut self) {
+        self.process = spawn(self.folder.path(), self.port, self.mode);
+        self.wait();
+    }
+
+    /// `STOP` and `CONT` freeze it and let it go on.
+    pub fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    fn wait(&self) {
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(begun.elapsed() < PATIENCE, "Redis does not start");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Three primaries with a replica each.
+pub struct RedisCluster {
+    nodes: Vec<Redis>,
+}
+
+impl RedisCluster {
+    const PRIMARIES: usize = 3;
+
+    pub async fn start() -> Self {
+        let nodes: Vec<Redis> = (0..2 * Self::PRIMARIES).map(|_| Redis::start_as(Mode::Clustered)).collect();
+        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(addresses)
+            .args(["--cluster-replicas", "1", "--cluster-yes"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let cluster = Self { nodes };
+        eventually("the Redis Cluster", || cluster.is_whole()).await;
+        cluster
+    }
+
+    /// Some of its nodes, as an operator would name them.
+    pub fn urls(&self) -> String {
+        let urls: Vec<String> = self.nodes.iter().rev().take(2).map(Redis::url).collect();
+        urls.join(",")
+    }
+
+    /// Ends the first primary; its replica takes over in a second or two.
+    pub fn kill_primary(&mut self) {
+        self.nodes[0].stop();
+    }
+
+    fn is_whole(&self) -> bool {
+        self.nodes.iter().all(|node| {
+            let ask = |what: &str| {
+                let port = node.port.to_string();
+                let answer = Command::new("redis-cli").args(["-p", &port, "cluster", what]).output().unwrap();
+                String::from_utf8(answer.stdout).unwrap()
+            };
+            let replicas = ask("nodes").lines().filter(|line| line.contains("slave")).count();
+            ask("info").contains("cluster_state:ok") && replicas == Self::PRIMARIES
+        })
+    }
+}
+
+fn spawn(folder: &Path, port: u16, mode: Mode) -> Child {
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]).arg(folder);
+    let port = port.to_string();
+    match mode {
+        Mode::Plain => command.args(["--port", &port]),
+        Mode::Clustered => command
+            .args(["--port", &port, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000"])
+            .args(["--repl-diskless-sync-delay", "0", "--cluster-allow-pubsubshard-when-down", "no"]),
+        Mode::Guarded => command
+            .args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no", "--requirepass", PASSWORD])
+            .args([
+                "--tls-cert-file",
+                "cert.pem",
+                "--tls-key-file",
+                "key.pem",
+                "--tls-ca-cert-file",
+                "cert.pem",
+            ]),
+    };
+    command.stdout(Stdio::null()).spawn().expect("redis-server is needed: cluster/test.sh installs it")
+}
+
+/// A port that nobody listens on. Somebody else could take it before it is used; nobody does here.
+fn free_port() -> u16 {
+    // Under those that the system gives out for connections, with room for a cluster's own port.
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() - 20_000
+}

@@ -67,7 +67,7 @@ section! {
         /// server. Empty: this node is alone.
         redis: Vec<String> = Vec::new(),
         /// What is logged, in the syntax of tracing's EnvFilter. RUST_LOG wins over it.
-        log: String = "info,actix_server=warn".into(),
+        log: String = "info,actix_server=warn,scylla=warn".into(),
         /// Threads that serve clients. 0: one a core.
         workers: usize = 0,
         /// How long a shutdown takes at most, in seconds: sockets are closed spread over it.

@@ -17,6 +17,8 @@ tools=(
   'strace|strace|tests that watch the system calls of a relay'
   'mount|mount|tests that fill a disk'
   'unshare|util-linux|tests that fill a disk'
+  'java|openjdk-17-jre-headless|tests of the cluster store (unless ROOKERY_TEST_CQL names a server)'
+  'mvn|maven|tests of the cluster store (unless ROOKERY_TEST_CQL names a server)'
 )
 
 say() { printf '%s\n' "$*" >&2; }

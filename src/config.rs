@@ -67,7 +67,7 @@ section! {
         /// server. Empty: this node is alone.
         redis: Vec<String> = Vec::new(),
         /// What is logged, in the syntax of tracing's EnvFilter. RUST_LOG wins over it.
-        log: String = "info,actix_server=warn".into(),
+        log: String = "info,actix_server=warn,scylla=warn".into(),
         /// Threads that serve clients. 0: one a core.
         workers: usize = 0,
         /// How long a shutdown takes at most, in seconds: sockets are closed spread over it.
@@ -229,6 +229,50 @@ section! {
 }
 
 section! {
+    /// The cluster store: ScyllaDB or Apache Cassandra, over CQL. It is used where nodes are named
+    /// (`--scylla`), else the embedded one is.
+    Scylla {
+        /// Servers to ask first, such as ["10.0.0.1:9042"]; they name the others.
+        nodes: Vec<String> = Vec::new(),
+        /// Keyspace with the tables, which `rookery schema apply` makes.
+        keyspace: String = "rookery".into(),
+        /// User name. Empty: the servers ask for none.
+        user: String = String::new(),
+        /// Password of that user.
+        password: String = String::new(),
+        /// Datacentre whose servers are asked, no others. Empty: any.
+        datacenter: String = String::new(),
+        /// How many replicas answer a read, by its name in CQL. The start refuses what could miss a
+        /// write: reads and writes together must be more than there are replicas.
+        read_consistency: String = "LOCAL_QUORUM".into(),
+        /// How many replicas acknowledge a write. LOCAL_QUORUM of one replica is that one.
+        write_consistency: String = "LOCAL_QUORUM".into(),
+        /// Milliseconds after which a statement is tried again.
+        request_timeout_ms: u64 = 1_000,
+        /// Milliseconds after which another server is asked too.
+        speculative_ms: u64 = 200,
+        /// Milliseconds for which a batch or a page is tried; then it reads "error: …".
+        deadline_ms: u64 = 2_000,
+        /// Statements in flight.
+        concurrency: usize = 256,
+        /// Pages and counts that are read at once; beyond, they read "error: overloaded".
+        max_queries: usize = 1_000,
+        /// Threads that talk to the servers. 0: one a core.
+        threads: usize = 0,
+        /// Bytes of events read at once for a subscription; the next page is read when they are sent.
+        page_bytes: usize = 128 * 1024,
+        /// Most rows of one answer of a server.
+        page_rows: usize = 100,
+        /// Rows looked at for a REQ, each statement counting for ten; past it, EOSE comes without a hint.
+        query_rows: usize = 200_000,
+        /// The same for a COUNT; past it, the answer is approximate.
+        count_rows: usize = 200_000,
+        /// Events that a removal (of the expired, of the vanished) takes at once.
+        sweep_batch: usize = 100,
+    }
+}
+
+section! {
     /// The bus: how nodes share live events through Redis.
     Bus {
         /// Begins the name of every channel. Clusters of one Redis must have different ones.
@@ -294,6 +338,7 @@ sections! {
     session: Session,
     persister: Persister,
     store: Store,
+    scylla: Scylla,
     bus: Bus,
 }
 
@@ -339,7 +384,7 @@ impl Config {
     pub fn validate(&self) -> anyhow::Result<()> {
         const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
         const MAX_READERS: usize = 512;
-        let Self { limits, session, persister, store, bus, info, general, .. } = self;
+        let Self { limits, session, persister, store, scylla, bus, info, general, .. } = self;
         for (name, value) in [
             ("limits.max_message_bytes", limits.max_message_bytes),
             ("limits.max_subscriptions", limits.max_subscriptions),
@@ -360,6 +405,13 @@ impl Config {
             ("store.page_bytes", store.page_bytes),
             ("store.page_entries", store.page_entries),
             ("store.sweep_batch", store.sweep_batch),
+            ("scylla.request_timeout_ms", scylla.request_timeout_ms as usize),
+            ("scylla.deadline_ms", scylla.deadline_ms as usize),
+            ("scylla.concurrency", scylla.concurrency),
+            ("scylla.max_queries", scylla.max_queries),
+            ("scylla.page_bytes", scylla.page_bytes),
+            ("scylla.page_rows", scylla.page_rows),
+            ("scylla.sweep_batch", scylla.sweep_batch),
             ("bus.timeout_ms", bus.timeout_ms as usize),
             ("bus.fence_ms", bus.fence_ms as usize),
             ("bus.silent_fences", bus.silent_fences as usize),

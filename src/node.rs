@@ -23,6 +23,7 @@ use crate::{
     store::{
         Store,
         lmdb::{Access, Lmdb},
+        scylla::Scylla,
     },
     telemetry::Metrics,
 };
@@ -50,7 +51,7 @@ impl Listeners {
     }
 }
 
-/// Runs a node on the embedded store until `shutdown` resolves. Must be called in an actix system.
+/// Runs a node until `shutdown` resolves. Must be called in an actix system.
 ///
 /// # Errors
 /// When the node can not start.
@@ -69,7 +70,7 @@ pub async fn run(
         max_connections = config.limits.max_connections,
         "starting"
     );
-    let store: Arc<dyn Store> = Arc::new(Lmdb::open(&config.general.data, &config.store, Access::Exclusive)?);
+    let store = open_store(&config).await?;
     let url = match config.general.url.as_str() {
         "" => None,
         url => Some(Url::parse(url).with_context(|| format!("url {url:?} is not valid"))?),
@@ -164,6 +165,14 @@ pub async fn run(
     bus_thread.stop();
     info!("stopped");
     Ok(())
+}
+
+/// The embedded store, unless servers are named.
+async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    match config.scylla.nodes.is_empty() {
+        true => Ok(Arc::new(Lmdb::open(&config.general.data, &config.store, Access::Exclusive)?)),
+        false => Ok(Arc::new(Scylla::open(&config.scylla).await?)),
+    }
 }
 
 fn node_id(config: &Config) -> String {

@@ -16,6 +16,7 @@ mod pages;
 mod progress;
 mod query;
 mod relay;
+mod schema;
 mod secret;
 mod send;
 mod source;
@@ -59,6 +60,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Write the events of a relay to a file
     Export(export::ExportArgs),
+    /// Make the tables of the cluster store
+    Schema(schema::SchemaArgs),
 }
 
 /// Flags of the settings in [`crate::config::General`]; the environment is read there too.
@@ -97,6 +100,12 @@ struct RelayFlags {
     /// Seconds that a shutdown takes at most [default: 5]
     #[arg(long, value_name = "SECONDS")]
     drain_seconds: Option<i64>,
+    /// Servers of the cluster store, used instead of the embedded one (ScyllaDB or Cassandra)
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    scylla: Vec<String>,
+    /// Keyspace of the cluster store [default: rookery]
+    #[arg(long, value_name = "NAME")]
+    keyspace: Option<String>,
     /// Any setting of the configuration file, such as limits.max_filters=50 (repeat for several)
     #[arg(long = "set", value_name = "SETTING=VALUE")]
     settings: Vec<String>,
@@ -119,6 +128,12 @@ impl RelayFlags {
         take!(listen ops_listen data url node_id log workers drain_seconds);
         if !self.trusted_proxy.is_empty() {
             flags.insert("trusted_proxy".to_owned(), self.trusted_proxy.into());
+        }
+        if !self.scylla.is_empty() {
+            crate::config::set(&mut flags, &format!("scylla.nodes={}", self.scylla.join(",")))?;
+        }
+        if let Some(keyspace) = self.keyspace {
+            crate::config::set(&mut flags, &format!("scylla.keyspace={keyspace}"))?;
         }
         if !self.redis.is_empty() {
             flags.insert("redis".to_owned(), self.redis.into());
@@ -143,6 +158,7 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Query(args)) => query::run(args),
         Some(Command::Import(args)) => import::run(args),
         Some(Command::Export(args)) => export::run(args),
+        Some(Command::Schema(args)) => schema::run(args),
         None => relay::run(cli.relay),
     }
 }

@@ -6,6 +6,7 @@
 pub mod lmdb;
 pub mod memory;
 mod page;
+pub mod scylla;
 
 use std::sync::Arc;
 

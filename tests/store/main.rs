@@ -5,7 +5,9 @@
 //! list runs against it under its own name, as `lmdb::order::limits_take_the_newest`, and so does
 //! the comparison with the model.
 
+mod cluster;
 mod counts;
+mod cql_server;
 mod deletion;
 mod expiry;
 mod filters;
@@ -13,6 +15,7 @@ mod order;
 mod paging;
 mod privacy;
 mod property;
+mod proxy;
 mod shapes;
 mod subject;
 mod universe;
@@ -38,6 +41,11 @@ fn lmdb(path: &Path, config: &config::Store) -> Lmdb {
 /// Every bound as tight as it goes, so that paging and sweeping show.
 fn small_pages() -> config::Store {
     config::Store { page_bytes: 1, page_entries: 3, sweep_batch: 1, readers: 1, ..config::Store::default() }
+}
+
+/// The same for the cluster store.
+fn cql_small_pages() -> config::Scylla {
+    config::Scylla { page_bytes: 1, page_rows: 2, sweep_batch: 1, ..config::Scylla::default() }
 }
 
 macro_rules! contract {
@@ -169,5 +177,7 @@ macro_rules! contract {
 
 contract!(lmdb, || Subject::in_folder(|path| lmdb(path, &config::Store::default())));
 contract!(lmdb_by_small_pages, || Subject::in_folder(|path| lmdb(path, &small_pages())));
+contract!(cql, || cql_server::open(config::Scylla::default()));
+contract!(cql_by_small_pages, || cql_server::open(cql_small_pages()));
 contract!(memory, || Subject::new(Memory::new()));
 contract!(memory_by_single_events, || Subject::new(Memory::with_page(1)));

@@ -3,6 +3,7 @@
 //! Whatever is asked, the answers are checked for what must hold of every answer.
 
 use std::{
+    any::Any,
     collections::HashSet,
     future::Future,
     path::Path,
@@ -29,8 +30,8 @@ const DEFAULT_LIMIT: usize = 1_000;
 pub struct Subject {
     store: Box<dyn Store>,
     runtime: Runtime,
-    /// Goes after the store.
-    _folder: Option<TempDir>,
+    /// What the store lives in. Goes after the store.
+    _home: Option<Box<dyn Any>>,
 }
 
 /// A whole answer, all pages of it.
@@ -44,7 +45,12 @@ pub struct Answer {
 
 impl Subject {
     pub fn new(store: impl Store) -> Self {
-        Self { store: Box::new(store), runtime: runtime(), _folder: None }
+        Self { store: Box::new(store), runtime: runtime(), _home: None }
+    }
+
+    /// A store in something that is given back afterwards.
+    pub fn in_home(store: impl Store, home: impl Any) -> Self {
+        Self { store: Box::new(store), runtime: runtime(), _home: Some(Box::new(home)) }
     }
 
     /// A store that lives in a folder, which is removed afterwards.
@@ -52,7 +58,7 @@ impl Subject {
         let folder = TempDir::new().unwrap();
         let runtime = runtime();
         let store = runtime.block_on(async { open(folder.path()) });
-        Self { store: Box::new(store), runtime, _folder: Some(folder) }
+        Self { store: Box::new(store), runtime, _home: Some(Box::new(folder)) }
     }
 
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {

@@ -1,0 +1,47 @@
+//! `rookery schema`: the tables of the cluster store.
+
+use anyhow::ensure;
+use clap::{Args, Subcommand};
+
+use super::RelayFlags;
+use crate::{
+    store::scylla::{self, DEFAULT_REPLICATION, SCHEMA},
+    telemetry,
+};
+
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    #[command(subcommand)]
+    command: SchemaCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SchemaCommand {
+    /// Make the keyspace and the tables as far as they are missing; several nodes may do so at once
+    Apply(ApplyArgs),
+    /// Print the tables in CQL
+    Print,
+}
+
+#[derive(Debug, Args)]
+struct ApplyArgs {
+    /// Replication of the keyspace if it has to be made, in the syntax of CQL
+    #[arg(long, value_name = "CQL", default_value = DEFAULT_REPLICATION)]
+    replication: String,
+    #[command(flatten)]
+    flags: RelayFlags,
+}
+
+pub fn run(SchemaArgs { command }: SchemaArgs) -> anyhow::Result<()> {
+    let ApplyArgs { replication, flags } = match command {
+        SchemaCommand::Apply(args) => args,
+        SchemaCommand::Print => {
+            print!("{SCHEMA}");
+            return Ok(());
+        }
+    };
+    let config = flags.load()?;
+    telemetry::init_logs(&config.general.log)?;
+    ensure!(!config.scylla.nodes.is_empty(), "name a server of the cluster store with --scylla HOST:PORT");
+    super::run_async(async { Ok(scylla::apply_schema(&config.scylla, &replication).await?) })
+}

@@ -1,0 +1,258 @@
+//! The way to the servers: one session, every statement prepared once, many in flight but bounded, and
+//! tried again until the caller's deadline. Knows statements and values, not events.
+
+use std::{
+    fmt::Display,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use scylla::{
+    client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
+    deserialize::row::DeserializeRow,
+    errors::{DbError, ExecutionError, RequestAttemptError},
+    policies::{
+        load_balancing::DefaultPolicy, retry::DefaultRetryPolicy,
+        speculative_execution::SimpleSpeculativeExecutionPolicy,
+    },
+    response::query_result::QueryResult,
+    statement::prepared::PreparedStatement,
+    value::CqlValue,
+};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tracing::debug;
+
+use super::{OpenError, consistency, schema, statements::Statements};
+use crate::{config, protocol::Timestamp, store::StoreError};
+
+/// What a statement is given, in the order of its question marks.
+pub type Values = Vec<CqlValue>;
+
+/// Pause before a statement is tried again: doubled each time, with jitter, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A connection to the cluster with everything prepared.
+pub struct Cql {
+    session: Session,
+    pub statements: Statements,
+    /// Statements that may be in flight.
+    gate: Semaphore,
+    concurrency: usize,
+    deadline: Duration,
+    /// Why a statement failed last, for whoever gives up.
+    last: Mutex<Option<Arc<ExecutionError>>>,
+}
+
+/// Why a statement has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The servers say that they never will.
+    #[error("a statement was refused: {0}")]
+    Refused(Box<ExecutionError>),
+    /// The answer is not what the tables should give.
+    #[error("an answer makes no sense: {0}")]
+    Answer(Box<dyn std::error::Error + Send + Sync>),
+    /// It was tried until the deadline.
+    #[error("no answer within {} ms; the last error: {}", .deadline.as_millis(), or_none(.last))]
+    Away { deadline: Duration, last: Option<Arc<ExecutionError>> },
+    #[error("the store is closed")]
+    Closed,
+}
+
+fn or_none(error: &Option<Arc<ExecutionError>>) -> String {
+    error.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+}
+
+impl Failure {
+    pub fn answer(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Answer(Box::new(error))
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Closed => Self::Closed,
+            other => Self::Engine(Arc::new(other)),
+        }
+    }
+}
+
+/// Connects without a keyspace. `patience`: for how long a statement may take.
+///
+/// # Errors
+/// When no node answers.
+pub async fn connect(config: &config::Scylla, patience: Duration) -> Result<Session, OpenError> {
+    let read = consistency::parse(&config.read_consistency)?;
+    let speculative = SimpleSpeculativeExecutionPolicy {
+        max_retry_count: 1,
+        retry_interval: Duration::from_millis(config.speculative_ms.max(1)),
+    };
+    let mut balancing = DefaultPolicy::builder().token_aware(true);
+    if !config.datacenter.is_empty() {
+        balancing = balancing.prefer_datacenter(config.datacenter.clone()).permit_dc_failover(false);
+    }
+    let profile = ExecutionProfile::builder()
+        .consistency(read)
+        .request_timeout(Some(patience))
+        .retry_policy(Arc::new(DefaultRetryPolicy::new()))
+        .load_balancing_policy(balancing.build())
+        .speculative_execution_policy(Some(Arc::new(speculative)))
+        .build();
+    let mut builder = SessionBuilder::new()
+        .known_nodes(&config.nodes)
+        .connection_timeout(Duration::from_secs(5))
+        .keyspaces_to_fetch([config.keyspace.clone()])
+        .default_execution_profile_handle(profile.into_handle());
+    if !config.user.is_empty() {
+        builder = builder.user(&config.user, &config.password);
+    }
+    builder.build().await.map_err(|error| OpenError::Connect { nodes: config.nodes.join(", "), error: Box::new(error) })
+}
+
+impl Cql {
+    /// Connects, checks that the keyspace is ours and safe with the configured consistencies, and
+    /// prepares all statements.
+    ///
+    /// # Errors
+    /// Says what is wrong, and what to do about it.
+    pub async fn open(config: &config::Scylla) -> Result<Self, OpenError> {
+        let session = connect(config, Duration::from_millis(config.request_timeout_ms)).await?;
+        schema::check(&session, &config.keyspace).await?;
+        consistency::check(&session, config).await?;
+        session.use_keyspace(&config.keyspace, true).await.map_err(OpenError::keyspace)?;
+        let write = consistency::parse(&config.write_consistency)?;
+        let statements = Statements::prepare(&session, write).await?;
+        Ok(Self {
+            session,
+            statements,
+            gate: Semaphore::new(config.concurrency),
+            concurrency: config.concurrency,
+            deadline: Duration::from_millis(config.deadline_ms),
+            last: Mutex::new(None),
+        })
+    }
+
+    /// Writes; resolves when enough replicas have it.
+    ///
+    /// # Errors
+    /// When it never will be. While servers are away it is tried for as long as the caller waits.
+    pub async fn write(&self, statement: &PreparedStatement, values: Values) -> Result<(), Failure> {
+        self.run(statement, values).await.map(drop)
+    }
+
+    /// Reads rows. How many there may be is for the statement to say.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn read<R>(&self, statement: &PreparedStatement, values: Values) -> Result<Vec<R>, Failure>
+    where
+        R: for<'f> DeserializeRow<'f, 'f>,
+    {
+        let result = self.run(statement, values).await?.into_rows_result().map_err(Failure::answer)?;
+        let rows = result.rows::<R>().map_err(Failure::answer)?;
+        rows.map(|row| row.map_err(Failure::answer)).collect()
+    }
+
+    /// Reads the one row that there may be.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn first<R>(&self, statement: &PreparedStatement, values: Values) -> Result<Option<R>, Failure>
+    where
+        R: for<'f> DeserializeRow<'f, 'f>,
+    {
+        Ok(self.read(statement, values).await?.into_iter().next())
+    }
+
+    async fn run(&self, statement: &PreparedStatement, values: Values) -> Result<QueryResult, Failure> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let permit = self.gate.acquire().await.map_err(|_| Failure::Closed)?;
+            let error = match self.session.execute_unpaged(statement, &values).await {
+                Ok(result) => return Ok(result),
+                Err(error) => error,
+            };
+            drop(permit);
+            if is_final(&error) {
+                return Err(Failure::Refused(Box::new(error)));
+            }
+            debug!("trying again in about {} ms: {error}", pause.as_millis());
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
+            sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Does many things at once; their results come in any order.
+    ///
+    /// # Errors
+    /// The first one.
+    pub async fn all<T, F>(&self, work: impl IntoIterator<Item = F>) -> Result<Vec<T>, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        stream::iter(work).buffer_unordered(self.concurrency).try_collect().await
+    }
+
+    /// Gives up when the deadline is over.
+    ///
+    /// # Errors
+    /// Those of the work, and [`Failure::Away`].
+    pub async fn within<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, StoreError> {
+        match timeout(self.deadline, work).await {
+            Ok(done) => Ok(done?),
+            Err(_) => {
+                let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                Err(Failure::Away { deadline: self.deadline, last }.into())
+            }
+        }
+    }
+}
+
+/// Whether trying again can not help: the statement or the rights are wrong, not the moment.
+fn is_final(error: &ExecutionError) -> bool {
+    match error {
+        ExecutionError::BadQuery(_) => true,
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => matches!(
+            error,
+            DbError::SyntaxError | DbError::Invalid | DbError::Unauthorized | DbError::ConfigError
+        ),
+        _ => false,
+    }
+}
+
+pub fn blob(bytes: impl AsRef<[u8]>) -> CqlValue {
+    CqlValue::Blob(bytes.as_ref().to_vec())
+}
+
+pub fn text(text: impl Display) -> CqlValue {
+    CqlValue::Text(text.to_string())
+}
+
+pub fn kind(kind: u16) -> CqlValue {
+    CqlValue::Int(kind.into())
+}
+
+pub fn number(number: i32) -> CqlValue {
+    CqlValue::Int(number)
+}
+
+pub fn limit(rows: usize) -> CqlValue {
+    CqlValue::Int(rows.clamp(1, i32::MAX as usize) as i32)
+}
+
+/// Seconds.
+pub fn time(seconds: Timestamp) -> CqlValue {
+    CqlValue::BigInt(super::key::column(seconds))
+}
+
+/// The timestamp of a write, in microseconds.
+pub fn stamp(micros: i64) -> CqlValue {
+    CqlValue::BigInt(micros)
+}

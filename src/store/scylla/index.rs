@@ -1,0 +1,200 @@
+//! The index rows of an event: under which keys they stand, and in which buckets. Writes them and takes
+//! them away; reading them is for [`super::merge`].
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use lru::LruCache;
+use scylla::value::CqlValue;
+
+use super::{
+    bucket::{BUSY, Bucket, Directory, is_sampled},
+    cql::{Cql, Failure, Values, blob, kind, stamp, text, time},
+    key,
+    statements::{Index, Statements},
+};
+use crate::protocol::{Event, EventId, PublicKey};
+
+/// Keys that are remembered to be busy, and pairs of author and kind that are known to be listed.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
+
+/// What rows of an index stand under.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    Author(PublicKey, u16),
+    Kind(u16),
+    /// A letter, and the value as [`key::tag_value`] makes it.
+    Tag(u8, Box<[u8]>),
+    Time,
+}
+
+impl Key {
+    pub fn tag(letter: u8, value: &str) -> Self {
+        Self::Tag(letter, key::tag_value(value).into())
+    }
+
+    /// All keys of an event, each once.
+    pub fn of(event: &Event) -> Vec<Self> {
+        let mut keys = vec![Self::Author(event.pubkey(), event.kind()), Self::Kind(event.kind()), Self::Time];
+        keys.extend(event.tags().indexed().map(|(letter, value)| Self::tag(letter, value)));
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    pub fn index<'s>(&self, statements: &'s Statements) -> &'s Index {
+        match self {
+            Self::Author(..) => &statements.by_author,
+            Self::Kind(_) => &statements.by_kind,
+            Self::Tag(..) => &statements.by_tag,
+            Self::Time => &statements.by_time,
+        }
+    }
+
+    /// Whether the rows have the text of the event; else its kind and author.
+    pub fn has_text(&self) -> bool {
+        matches!(self, Self::Author(..) | Self::Kind(_))
+    }
+
+    /// The columns of a partition.
+    pub fn partition(&self, bucket: Bucket) -> Values {
+        let mut values = match self {
+            Self::Author(author, of_kind) => vec![blob(author.0), kind(*of_kind)],
+            Self::Kind(of_kind) => vec![kind(*of_kind)],
+            Self::Tag(letter, value) => vec![text(char::from(*letter)), blob(value)],
+            Self::Time => Vec::new(),
+        };
+        values.push(text(bucket));
+        values
+    }
+}
+
+/// The indexes as a writer sees them.
+pub struct Indexes {
+    cql: Arc<Cql>,
+    busy: Mutex<LruCache<Key, Directory>>,
+    listed_kinds: Mutex<LruCache<(PublicKey, u16), ()>>,
+}
+
+impl Indexes {
+    pub fn new(cql: Arc<Cql>) -> Self {
+        let (busy, kinds) = (LruCache::new(REMEMBERED), LruCache::new(REMEMBERED));
+        Self { cql, busy: Mutex::new(busy), listed_kinds: Mutex::new(kinds) }
+    }
+
+    /// Writes the row of an event under one of its keys; what leads to the row is listed before.
+    /// `accepted_at` is in milliseconds, `at` is the timestamp of the row.
+    ///
+    /// # Errors
+    /// When the servers refuse.
+    pub async fn put(&self, key: Key, event: Arc<Event>, accepted_at: u64, at: i64) -> Result<(), Failure> {
+        let (id, created_at) = (event.id(), event.created_at());
+        if let Key::Author(author, of_kind) = key {
+            self.list_kind(author, of_kind).await?;
+        }
+        let index = key.index(&self.cql.statements);
+        let known = lock(&self.busy).get(&key).cloned();
+        let directory = known.unwrap_or_default();
+        let bucket = directory.place(created_at, &id);
+        if !directory.is_listed(bucket) {
+            let mut values = vec![CqlValue::Set(vec![text(bucket)])];
+            values.extend(key.partition(Bucket::BASE));
+            self.cql.write(&index.list, values).await?;
+            if let Some(directory) = lock(&self.busy).get_mut(&key) {
+                directory.list(bucket);
+            }
+        }
+        let mut values = key.partition(bucket);
+        values.extend([time(created_at), blob(id.0)]);
+        match key.has_text() {
+            true => values.extend([text(event.json()), time(accepted_at)]),
+            false => values.extend([kind(event.kind()), blob(event.pubkey().0)]),
+        }
+        values.push(stamp(at));
+        self.cql.write(&index.put, values).await?;
+        if is_sampled(&id) {
+            self.sample(key, bucket, &id).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the row of an event away, from every bucket where it may stand.
+    ///
+    /// # Errors
+    /// When the servers refuse.
+    pub async fn remove(&self, key: Key, event: Arc<Event>, at: i64) -> Result<(), Failure> {
+        let (id, created_at) = (event.id(), event.created_at());
+        let mut buckets = buckets(&self.cql, &key).await?;
+        buckets.retain(|bucket| bucket.holds(created_at, &id));
+        for bucket in buckets {
+            let mut values = vec![stamp(at)];
+            values.extend(key.partition(bucket));
+            values.extend([time(created_at), blob(id.0)]);
+            self.cql.write(&key.index(&self.cql.statements).remove, values).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts a row, and learns whether its partition is busy.
+    async fn sample(&self, key: Key, bucket: Bucket, id: &EventId) -> Result<(), Failure> {
+        let index = key.index(&self.cql.statements);
+        let mut values = vec![CqlValue::Set(vec![blob(&id.0[..8])])];
+        values.extend(key.partition(bucket));
+        self.cql.write(&index.sample, values).await?;
+        let (samples, finer) = directory(&self.cql, &key, bucket).await?;
+        let finer = if bucket == Bucket::BASE { finer } else { directory(&self.cql, &key, Bucket::BASE).await?.1 };
+        if samples >= BUSY || !finer.is_empty() {
+            let mut busy = lock(&self.busy);
+            let directory = busy.get_or_insert_mut(key, Directory::default);
+            finer.into_iter().for_each(|bucket| directory.list(bucket));
+            if samples >= BUSY {
+                directory.mark_busy(bucket);
+            }
+        }
+        Ok(())
+    }
+
+    async fn list_kind(&self, author: PublicKey, of_kind: u16) -> Result<(), Failure> {
+        if lock(&self.listed_kinds).get(&(author, of_kind)).is_some() {
+            return Ok(());
+        }
+        self.cql.write(&self.cql.statements.put_kind, vec![blob(author.0), kind(of_kind)]).await?;
+        lock(&self.listed_kinds).put((author, of_kind), ());
+        Ok(())
+    }
+}
+
+/// The buckets of a key, the base first.
+///
+/// # Errors
+/// When the servers refuse.
+pub async fn buckets(cql: &Cql, key: &Key) -> Result<Vec<Bucket>, Failure> {
+    let (_, finer) = directory(cql, key, Bucket::BASE).await?;
+    Ok([vec![Bucket::BASE], finer].concat())
+}
+
+/// How many rows of a partition were sampled, and which finer buckets are listed there.
+async fn directory(cql: &Cql, key: &Key, bucket: Bucket) -> Result<(usize, Vec<Bucket>), Failure> {
+    type Sets = (Option<Vec<String>>, Option<Vec<Vec<u8>>>);
+    let statement = &key.index(&cql.statements).directory;
+    let row: Option<Sets> = cql.first(statement, key.partition(bucket)).await?;
+    let (buckets, sample) = row.unwrap_or_default();
+    let buckets = buckets.unwrap_or_default();
+    let buckets = buckets.iter().filter_map(|text| Bucket::parse(text)).collect();
+    Ok((sample.map_or(0, |sample| sample.len()), buckets))
+}
+
+/// The kinds that an author has written.
+///
+/// # Errors
+/// When the servers refuse.
+pub async fn kinds(cql: &Cql, author: &PublicKey) -> Result<Vec<u16>, Failure> {
+    let rows: Vec<(i32,)> = cql.read(&cql.statements.get_kinds, vec![blob(author.0)]).await?;
+    Ok(rows.into_iter().filter_map(|(kind,)| kind.try_into().ok()).collect())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,259 @@
+//! The cluster store: ScyllaDB or Apache Cassandra, over CQL. Several nodes write to the same tables
+//! without asking each other; nothing in a node is needed by another.
+//!
+//! Every write says its timestamp, made from the event, so whatever order writes arrive in, and however
+//! often, the tables end in the same state. What needs servers runs on threads of this store, so no thread
+//! that serves clients reads rows.
+
+mod bucket;
+mod consistency;
+mod cql;
+mod decide;
+mod hidden;
+mod index;
+mod key;
+mod known;
+mod merge;
+mod plan;
+mod positions;
+mod read;
+mod schema;
+mod statements;
+mod sweep;
+mod tables;
+mod write;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use scylla::errors::{NewSessionError, PrepareError, UseKeyspaceError};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{Mutex, Semaphore},
+};
+
+pub use schema::{DEFAULT_REPLICATION, SCHEMA};
+
+use self::{
+    cql::Cql,
+    hidden::Hidden,
+    positions::Positions,
+    read::{Bounds, Reader},
+    sweep::{Leftovers, Sweeper},
+    tables::Tables,
+    write::Writer,
+};
+use super::{Counted, Cursor, Page, Position, Query, Store, StoreError, Written};
+use crate::{
+    config,
+    protocol::{Event, Timestamp},
+};
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot reach the store at {nodes}: {error}")]
+    Connect { nodes: String, error: Box<NewSessionError> },
+    #[error("cannot use the keyspace: {0}")]
+    Keyspace(Box<UseKeyspaceError>),
+    #[error("keyspace {0} has no tables of Rookery; `rookery schema apply` makes them")]
+    NoKeyspace(String),
+    #[error("{0:?} is no name for a keyspace: letters, digits and _, at most 48")]
+    BadName(String),
+    #[error("the tables are of version {found}, and this program knows {} only", schema::VERSION)]
+    Version { found: String },
+    #[error("{name:?} is no consistency; there are {known}")]
+    Consistency { name: String, known: String },
+    #[error(
+        "with {read} reads and {write} writes, keyspace {keyspace} (replicas {replicas}) could miss what was acknowledged; choose a higher consistency"
+    )]
+    NoOverlap { keyspace: String, replicas: String, read: String, write: String },
+    #[error(
+        "keyspace {0} has replicas in several datacentres, and the consistency is of one: say which with scylla.datacenter"
+    )]
+    WhichDatacenter(String),
+    #[error("cannot prepare {text:?}: {error}")]
+    Prepare { text: String, error: Box<PrepareError> },
+    #[error("cannot read or change the schema: {0}")]
+    Schema(Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+impl OpenError {
+    fn keyspace(error: UseKeyspaceError) -> Self {
+        Self::Keyspace(Box::new(error))
+    }
+}
+
+/// A connection to the servers, and the threads that serve it.
+pub struct Connection {
+    threads: Threads,
+    cql: Arc<Cql>,
+}
+
+/// Ends without waiting, so that it may be dropped anywhere.
+struct Threads(Option<Runtime>);
+
+/// The cluster store.
+pub struct Scylla {
+    connection: Arc<Connection>,
+    parts: Arc<Parts>,
+    /// Questions that may be under way.
+    questions: Arc<Semaphore>,
+}
+
+struct Parts {
+    cql: Arc<Cql>,
+    writer: Writer,
+    reader: Reader,
+    sweeper: Sweeper,
+    positions: Arc<Positions>,
+    /// Batches and sweeps take turns: each decides by what it has read.
+    turn: Mutex<()>,
+}
+
+impl Threads {
+    fn start(count: usize) -> Result<Self, OpenError> {
+        let mut builder = Builder::new_multi_thread();
+        if count > 0 {
+            builder.worker_threads(count);
+        }
+        let runtime = builder.thread_name("cql").enable_all().build().map_err(OpenError::Thread)?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// Runs work to its end, whoever waits for it.
+    async fn run<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+        closed: impl FnOnce() -> E,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        match &self.0 {
+            Some(runtime) => match runtime.spawn(work).await {
+                Ok(done) => done,
+                Err(_) => Err(closed()),
+            },
+            None => Err(closed()),
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Connection {
+    /// Connects and checks the keyspace.
+    ///
+    /// # Errors
+    /// Says what is wrong, and what to do about it.
+    pub async fn open(config: &config::Scylla) -> Result<Self, OpenError> {
+        let threads = Threads::start(config.threads)?;
+        let config = config.clone();
+        let work = async move { Cql::open(&config).await };
+        let cql = threads.run(work, || OpenError::Thread(std::io::ErrorKind::Interrupted.into())).await?;
+        Ok(Self { threads, cql: Arc::new(cql) })
+    }
+}
+
+/// Makes the keyspace and its tables as far as they are missing; `replication` is for a keyspace that
+/// has to be made, in the syntax of CQL.
+///
+/// # Errors
+/// Says what is wrong.
+pub async fn apply_schema(config: &config::Scylla, replication: &str) -> Result<(), OpenError> {
+    schema::apply(config, replication).await
+}
+
+impl Scylla {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// Says what is wrong, and what to do about it.
+    pub async fn open(config: &config::Scylla) -> Result<Self, OpenError> {
+        Ok(Self::over(Arc::new(Connection::open(config).await?), config))
+    }
+
+    /// A store over a connection that is there.
+    pub fn over(connection: Arc<Connection>, config: &config::Scylla) -> Self {
+        let cql = Arc::clone(&connection.cql);
+        let tables = Arc::new(Tables::new(Arc::clone(&cql)));
+        let (hidden, leftovers) = (Arc::<Hidden>::default(), Arc::<Leftovers>::default());
+        let positions = Arc::new(Positions::new());
+        let writer = Writer::new(Arc::clone(&tables), Arc::clone(&hidden), Arc::clone(&positions));
+        let reader = Reader::new(
+            Arc::clone(&tables),
+            Arc::clone(&hidden),
+            Arc::clone(&positions),
+            Arc::clone(&leftovers),
+            Bounds::from(config),
+        );
+        let deadline = Duration::from_millis(config.deadline_ms);
+        let sweeper = Sweeper::new(tables, hidden, leftovers, deadline, config.sweep_batch);
+        let parts = Parts { cql, writer, reader, sweeper, positions, turn: Mutex::new(()) };
+        let questions = Arc::new(Semaphore::new(config.max_queries));
+        Self { connection, parts: Arc::new(parts), questions }
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        self.connection.threads.run(work, || StoreError::Closed).boxed()
+    }
+
+    /// Answers a question, unless too many are being answered.
+    fn ask<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let place = Arc::clone(&self.questions).try_acquire_owned();
+        self.run(async move {
+            let _place = place.map_err(|_| StoreError::Overloaded)?;
+            work.await
+        })
+    }
+}
+
+impl Store for Scylla {
+    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
+        let parts = Arc::clone(&self.parts);
+        self.run(async move {
+            let _turn = parts.turn.lock().await;
+            let (written, requests) = parts.cql.within(parts.writer.write(&batch, now)).await?;
+            parts.sweeper.note(requests);
+            Ok(written)
+        })
+    }
+
+    fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
+        let parts = Arc::clone(&self.parts);
+        self.ask(async move { parts.cql.within(parts.reader.page(&query, cursor)).await })
+    }
+
+    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
+        let parts = Arc::clone(&self.parts);
+        self.ask(async move { parts.cql.within(parts.reader.count(&query)).await })
+    }
+
+    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let parts = Arc::clone(&self.parts);
+        self.run(async move {
+            let _turn = parts.turn.lock().await;
+            parts.cql.within(parts.sweeper.sweep(now)).await
+        })
+    }
+
+    fn head(&self) -> Position {
+        self.parts.positions.head()
+    }
+}

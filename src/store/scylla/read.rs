@@ -1,0 +1,289 @@
+//! Answers queries and counts: merges the candidates of all filters, looks at some of them at a time, and
+//! stops at the limits.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    cql::Failure,
+    hidden::{Hidden, Snapshot},
+    key::{Address, Rank},
+    known,
+    merge::{Body, Merge, Row},
+    plan::{Plan, plan},
+    positions::Positions,
+    sweep::Leftovers,
+    tables::{self, Found, Tables},
+};
+use crate::{
+    config,
+    protocol::{Event, EventId, Filter, Timestamp, hll::HyperLogLog},
+    store::{Counted, Cursor, End, Entry, Page, Progress, Query},
+};
+
+/// What a statement counts for in the budget of a question, in rows.
+const STATEMENT_ROWS: usize = 10;
+/// Rows looked at in one page.
+const PAGE_SCANNED: usize = 2_000;
+
+pub struct Reader {
+    tables: Arc<Tables>,
+    hidden: Arc<Hidden>,
+    positions: Arc<Positions>,
+    leftovers: Arc<Leftovers>,
+    bounds: Bounds,
+}
+
+/// Where a row stands in the answer.
+type Place = (Timestamp, EventId);
+
+/// An event that may be served.
+struct Candidate {
+    event: Arc<Event>,
+    /// When a node accepted it, in milliseconds since 1970 by its clock.
+    accepted_at: u64,
+}
+
+/// How much work one question may make.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub page_bytes: usize,
+    pub page_rows: usize,
+    pub query_rows: usize,
+    pub count_rows: usize,
+}
+
+impl From<&config::Scylla> for Bounds {
+    fn from(config: &config::Scylla) -> Self {
+        let config::Scylla { page_bytes, page_rows, query_rows, count_rows, .. } = *config;
+        Self { page_bytes, page_rows, query_rows, count_rows }
+    }
+}
+
+impl Reader {
+    pub fn new(
+        tables: Arc<Tables>,
+        hidden: Arc<Hidden>,
+        positions: Arc<Positions>,
+        leftovers: Arc<Leftovers>,
+        bounds: Bounds,
+    ) -> Self {
+        Self { tables, hidden, positions, leftovers, bounds }
+    }
+
+    /// Reads one page.
+    ///
+    /// # Errors
+    /// When the servers refuse.
+    pub async fn page(&self, query: &Query, mut cursor: Cursor) -> Result<Page, Failure> {
+        let hidden = self.hidden.snapshot(&self.tables.cql).await?;
+        let wanted = |progress: &Progress| match *progress {
+            Progress::Wanted(left) => left.saturating_add(1),
+            Progress::Boundary { left, .. } => left + 1,
+            Progress::More | Progress::Unknown => 0,
+        };
+        let open: Vec<usize> = cursor.progress.iter().map(wanted).collect();
+        let mut merge = self.merge(query, cursor.after, &open).await?;
+        let mut page = Page::new();
+        let mut looked_at = 0;
+        loop {
+            let most = cursor.progress.iter().map(wanted).fold(0, usize::saturating_add).clamp(1, self.bounds.page_rows);
+            let rows = merge.take(most).await?;
+            if rows.is_empty() {
+                page.end = End::of(&cursor.progress);
+                return Ok(page);
+            }
+            for (place, found) in self.served(rows, query, &hidden).await? {
+                looked_at += 1;
+                if let Some(found) = found {
+                    self.offer(&found, query, &mut cursor, &mut page, &mut merge);
+                }
+                if !cursor.progress.iter().any(Progress::is_open) {
+                    page.end = End::of(&cursor.progress);
+                    return Ok(page);
+                }
+                let scanned = cursor.scanned + looked_at + merge.statements * STATEMENT_ROWS;
+                if scanned >= self.bounds.query_rows {
+                    page.end = End::Unknown;
+                    return Ok(page);
+                }
+                if page.bytes() >= self.bounds.page_bytes || looked_at >= PAGE_SCANNED {
+                    cursor.after = Some(place);
+                    cursor.scanned = scanned;
+                    page.next = Some(cursor);
+                    return Ok(page);
+                }
+            }
+        }
+    }
+
+    /// Hands an event to the filters that match it, and puts it on the page if one wants it.
+    fn offer(&self, found: &Candidate, query: &Query, cursor: &mut Cursor, page: &mut Page, merge: &mut Merge<'_>) {
+        let event = &*found.event;
+        let filters = query.filters.iter().enumerate();
+        let matching: Vec<usize> =
+            filters.filter(|(_, (filter, _))| filter.matches(event)).map(|(index, _)| index).collect();
+        let was_open: Vec<bool> = matching.iter().map(|&index| cursor.progress[index].is_open()).collect();
+        let created_at = event.created_at();
+        if Progress::offer(&mut cursor.progress, &matching, created_at, query.boundary) {
+            let id = event.id();
+            let position = self.positions.of(&id);
+            // What this node accepted is told apart by its position.
+            let accepted_at = if position == 0 { found.accepted_at } else { 0 };
+            page.push(Entry { id, created_at, position, accepted_at, json: event.json() });
+        }
+        for (&index, was_open) in matching.iter().zip(was_open) {
+            if was_open && !cursor.progress[index].is_open() {
+                merge.close(index);
+            }
+        }
+    }
+
+    /// Counts what matches any of the filters.
+    ///
+    /// # Errors
+    /// When the servers refuse.
+    pub async fn count(&self, query: &Query) -> Result<Counted, Failure> {
+        let hidden = self.hidden.snapshot(&self.tables.cql).await?;
+        let open = vec![usize::MAX; query.filters.len()];
+        let mut merge = self.merge(query, None, &open).await?;
+        let hll = match &*query.filters {
+            [(filter, _)] => HyperLogLog::for_filter(filter),
+            _ => None,
+        };
+        let mut counted = Counted { count: 0, approximate: false, hll };
+        let mut looked_at = 0;
+        loop {
+            let rows = merge.take(self.bounds.page_rows.max(1)).await?;
+            if rows.is_empty() {
+                return Ok(counted);
+            }
+            looked_at += rows.len();
+            let served = self.served(rows, query, &hidden).await?;
+            for found in served.into_iter().filter_map(|(_, found)| found) {
+                counted.count += 1;
+                if let Some(hll) = &mut counted.hll {
+                    hll.add(&found.event.pubkey());
+                }
+            }
+            if looked_at + merge.statements * STATEMENT_ROWS >= self.bounds.count_rows {
+                counted.approximate = true;
+                return Ok(counted);
+            }
+        }
+    }
+
+    /// The candidates of all filters of which something is wanted.
+    async fn merge(
+        &self,
+        query: &Query,
+        after: Option<(Timestamp, EventId)>,
+        wanted: &[usize],
+    ) -> Result<Merge<'_>, Failure> {
+        let mut merge = Merge::new(&self.tables.cql, after, self.bounds.page_rows);
+        for (index, (filter, _)) in query.filters.iter().enumerate() {
+            if wanted[index] == 0 {
+                continue;
+            }
+            let window = (filter.since.unwrap_or_default(), filter.until.unwrap_or(Timestamp::MAX));
+            match plan(&self.tables, filter).await? {
+                Plan::Keys(keys) => merge.add(index, keys, window, wanted[index]).await?,
+                Plan::Ids(ids) => {
+                    merge.statements += ids.len();
+                    let rows = self.known_rows(ids).await?;
+                    merge.add_rows(index, rows, window);
+                }
+            }
+        }
+        Ok(merge)
+    }
+
+    /// The rows of known ids. Of many, only where they stand: their texts are read when their turn comes.
+    async fn known_rows(&self, ids: Vec<EventId>) -> Result<Vec<Row>, Failure> {
+        let tables = &*self.tables;
+        if ids.len() > self.bounds.page_rows {
+            let rows = ids.into_iter().map(|id| async move {
+                let at = tables::created_at(&tables.cql, id).await?;
+                Ok::<_, Failure>(at.map(|created_at| Row { created_at, id, body: Body::Unread }))
+            });
+            return Ok(tables.cql.all(rows).await?.into_iter().flatten().collect());
+        }
+        let rows = ids.into_iter().map(|id| async move {
+            let Found { event, accepted_at, .. } = tables.find(id).await?;
+            Ok::<_, Failure>(event.map(|event| {
+                let body = Body::Text { text: event.json().to_owned(), accepted_at };
+                Row { created_at: event.created_at(), id, body }
+            }))
+        });
+        Ok(tables.cql.all(rows).await?.into_iter().flatten().collect())
+    }
+
+    /// What of these rows may be served, in their order: with the place of each, so that a page can end
+    /// anywhere.
+    async fn served(
+        &self,
+        rows: Vec<Row>,
+        query: &Query,
+        hidden: &Snapshot,
+    ) -> Result<Vec<(Place, Option<Candidate>)>, Failure> {
+        let mut places: Vec<(Place, Option<Candidate>)> = rows.iter().map(|row| ((row.created_at, row.id), None)).collect();
+        let tables = &*self.tables;
+        let mut read = Vec::new();
+        for (index, row) in rows.into_iter().enumerate() {
+            match row.body {
+                Body::Text { text, accepted_at } => {
+                    places[index].1 = Some(Candidate { event: tables::parse(&text)?, accepted_at });
+                }
+                Body::Fields { kind, pubkey } => {
+                    if query.filters.iter().any(|(filter, _)| may_match(filter, kind, &pubkey)) {
+                        read.push((index, row.id));
+                    }
+                }
+                Body::Unread => read.push((index, row.id)),
+            }
+        }
+        let texts = read.into_iter().map(|(index, id)| async move {
+            Ok::<_, Failure>((index, tables.find(id).await?))
+        });
+        for (index, Found { event, accepted_at, .. }) in tables.cql.all(texts).await? {
+            places[index].1 = event.map(|event| Candidate { event, accepted_at });
+        }
+        for (_, found) in &mut places {
+            *found = found.take().filter(|found| may_show(&found.event, query, hidden));
+        }
+        let addresses: BTreeSet<Address> =
+            places.iter().filter_map(|(_, found)| Address::of(&found.as_ref()?.event)).collect();
+        let winners = addresses.into_iter().map(|address| async move {
+            Ok::<_, Failure>((address, known::best(tables, address).await?))
+        });
+        let winners: HashMap<Address, Option<Rank>> = tables.cql.all(winners).await?.into_iter().collect();
+        for (_, found) in &mut places {
+            let Some(Candidate { event, .. }) = found else { continue };
+            let Some(address) = Address::of(event) else { continue };
+            let (rank, best) = (Rank::of(event), winners.get(&address).copied().flatten());
+            if best != Some(rank) {
+                // A better one may still be on its way to its commit, a worse one is left over.
+                if best.is_some_and(|best| best > rank) {
+                    self.leftovers.add(Arc::clone(event));
+                }
+                *found = None;
+            }
+        }
+        Ok(places)
+    }
+}
+
+/// What the row alone can rule out.
+fn may_match(filter: &Filter, kind: u16, pubkey: &crate::protocol::PublicKey) -> bool {
+    filter.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&kind).is_ok())
+        && filter.authors.as_ref().is_none_or(|authors| authors.binary_search(pubkey).is_ok())
+}
+
+fn may_show(event: &Event, query: &Query, hidden: &Snapshot) -> bool {
+    query.viewer.may_see(event)
+        && event.expiration().is_none_or(|at| at > query.now)
+        && !hidden.hides(event)
+        && query.filters.iter().any(|(filter, _)| filter.matches(event))
+}

@@ -1,0 +1,147 @@
+//! The tables: made from `cluster/schema.cql`, and checked before they are used.
+
+use std::time::Duration;
+
+use scylla::{client::session::Session, statement::Statement};
+use sha2::{Digest, Sha256};
+use tracing::info;
+
+use super::{OpenError, consistency, cql};
+use crate::config;
+
+/// What `rookery schema apply` carries out.
+pub const SCHEMA: &str = include_str!("../../../cluster/schema.cql");
+
+/// Version of the tables. Others are refused.
+pub const VERSION: u32 = 1;
+
+/// Replication of a keyspace that has to be made, in the syntax of CQL.
+pub const DEFAULT_REPLICATION: &str = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 3}";
+
+/// For how long one change of the schema may take, which all servers have to learn.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes the keyspace and the tables, as far as they are missing. May run on several nodes at once.
+///
+/// # Errors
+/// When the servers refuse, or when the tables are newer than this program.
+pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), OpenError> {
+    let write = consistency::parse(&config.write_consistency)?;
+    let session = cql::connect(config, PATIENCE).await?;
+    let failed = |error| OpenError::Schema(Box::new(error));
+    let keyspace = &config.keyspace;
+    check_name(keyspace)?;
+    let create = format!("CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = {replication}");
+    session.query_unpaged(create, ()).await.map_err(failed)?;
+    if let Some(found) = version(&session, keyspace).await?
+        && found > VERSION
+    {
+        return Err(OpenError::Version { found: found.to_string() });
+    }
+    session.use_keyspace(keyspace, true).await.map_err(OpenError::keyspace)?;
+    for statement in statements(SCHEMA) {
+        session.query_unpaged(with_id(&statement, keyspace), ()).await.map_err(failed)?;
+    }
+    // The highest version wins, whoever is late.
+    let mut note = Statement::new(format!(
+        "INSERT INTO meta (name, value) VALUES ('schema', '{VERSION}') USING TIMESTAMP {VERSION}"
+    ));
+    note.set_consistency(write);
+    session.query_unpaged(note, ()).await.map_err(failed)?;
+    info!(keyspace, version = VERSION, "the tables are there");
+    Ok(())
+}
+
+/// Refuses a keyspace whose tables are missing or of another version.
+///
+/// # Errors
+/// Says what to do.
+pub async fn check(session: &Session, keyspace: &str) -> Result<(), OpenError> {
+    check_name(keyspace)?;
+    match version(session, keyspace).await? {
+        Some(VERSION) => Ok(()),
+        Some(found) => Err(OpenError::Version { found: found.to_string() }),
+        None => Err(OpenError::NoKeyspace(keyspace.to_owned())),
+    }
+}
+
+/// The version of the tables; `None` where there are none.
+async fn version(session: &Session, keyspace: &str) -> Result<Option<u32>, OpenError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| OpenError::Schema(error);
+    let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'meta'";
+    let found = session.query_unpaged(text, (keyspace,)).await.map_err(|error| failed(error.into()))?;
+    let found = found.into_rows_result().map_err(|error| failed(error.into()))?;
+    if found.rows_num() == 0 {
+        return Ok(None);
+    }
+    let text = format!("SELECT value FROM \"{keyspace}\".meta WHERE name = 'schema'");
+    let result = session.query_unpaged(text, ()).await.map_err(|error| failed(error.into()))?;
+    let rows = result.into_rows_result().map_err(|error| failed(error.into()))?;
+    let row = rows.maybe_first_row::<(Option<String>,)>().map_err(|error| failed(error.into()))?;
+    match row.and_then(|(value,)| value) {
+        None => Ok(None),
+        Some(value) => value.parse().map(Some).map_err(|_| OpenError::Version { found: value }),
+    }
+}
+
+/// Keyspaces are named in statements, where nothing can be bound.
+fn check_name(keyspace: &str) -> Result<(), OpenError> {
+    let fits = (1..=48).contains(&keyspace.len());
+    match fits && keyspace.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        true => Ok(()),
+        false => Err(OpenError::BadName(keyspace.to_owned())),
+    }
+}
+
+/// The statements of a file, without its comments.
+fn statements(text: &str) -> Vec<String> {
+    let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+    let code = code.join("\n");
+    code.split(';').map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
+}
+
+/// Gives a table an id that follows from its name: two nodes that make it at the same time through
+/// different servers would else make two tables of one name, and lose what is written to one of them.
+fn with_id(statement: &str, keyspace: &str) -> String {
+    let Some(name) = statement.strip_prefix("CREATE TABLE IF NOT EXISTS ").and_then(|rest| rest.split(' ').next())
+    else {
+        return statement.to_owned();
+    };
+    let mut id = [0; 16];
+    id.copy_from_slice(&Sha256::digest(format!("rookery {VERSION} {keyspace}.{name}"))[..16]);
+    // Servers want a time-based one (RFC 9562), and look at nothing else in it.
+    id[6] = id[6] & 0x0f | 0x10;
+    id[8] = id[8] & 0x3f | 0x80;
+    let hex = hex::encode(id);
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+    format!("{statement} AND id = {parts}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_has_an_id_of_its_own() {
+        let all = statements(SCHEMA);
+        assert!(all.len() > 10);
+        let mut ids: Vec<_> = all
+            .iter()
+            .map(|statement| {
+                assert!(statement.starts_with("CREATE TABLE IF NOT EXISTS "), "{statement}");
+                assert!(statement.contains(" WITH "), "an id is appended with AND: {statement}");
+                with_id(statement, "rookery").rsplit(' ').next().map(str::to_owned)
+            })
+            .collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), all.len());
+        assert_ne!(with_id(&all[0], "rookery"), with_id(&all[0], "other"));
+    }
+
+    #[test]
+    fn names_that_would_need_quotes_are_refused() {
+        assert!(check_name("rookery_2").is_ok());
+        assert!(check_name("").is_err() && check_name("a\"b").is_err() && check_name("a.b").is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! Every statement, prepared once. What stands where the question marks are is said at each.
+
+use scylla::{
+    client::session::Session,
+    statement::{Consistency, prepared::PreparedStatement},
+};
+
+use super::OpenError;
+
+macro_rules! statements {
+    ($($(#[doc = $doc:literal])* $kind:ident $name:ident = $text:literal;)*) => {
+        pub struct Statements {
+            pub by_author: Index,
+            pub by_kind: Index,
+            pub by_tag: Index,
+            pub by_time: Index,
+            $($(#[doc = $doc])* pub $name: PreparedStatement),*
+        }
+
+        impl Statements {
+            /// # Errors
+            /// When the servers do not know the tables.
+            pub async fn prepare(session: &Session, write: Consistency) -> Result<Self, OpenError> {
+                let prepare = Prepare { session, write };
+                Ok(Self {
+                    by_author: prepare.index("by_author", &["pubkey", "kind"], &["event", "accepted_at"]).await?,
+                    by_kind: prepare.index("by_kind", &["kind"], &["event", "accepted_at"]).await?,
+                    by_tag: prepare.index("by_tag", &["letter", "value"], &["kind", "pubkey"]).await?,
+                    by_time: prepare.index("by_time", &[], &["kind", "pubkey"]).await?,
+                    $($name: prepare.$kind($text).await?),*
+                })
+            }
+        }
+    };
+}
+
+statements! {
+    /// event, created_at, accepted_at, id.
+    write put_event = "UPDATE event USING TIMESTAMP ? SET event = ?, created_at = ?, accepted_at = ? WHERE id = ?";
+    /// id → event, accepted_at, swept.
+    read get_event = "SELECT event, accepted_at, swept FROM event WHERE id = ?";
+    /// id → created_at, whether there is an event.
+    read get_time = "SELECT created_at FROM event WHERE id = ?";
+    /// timestamp, id: for good.
+    write remove_event = "DELETE FROM event USING TIMESTAMP ? WHERE id = ?";
+    /// timestamp, id: until it comes again.
+    write sweep_event = "DELETE event, created_at, accepted_at FROM event USING TIMESTAMP ? WHERE id = ?";
+    /// timestamp, swept, id.
+    write note_swept = "UPDATE event USING TIMESTAMP ? SET swept = ? WHERE id = ?";
+
+    /// pubkey, kind.
+    write put_kind = "INSERT INTO author_kind (pubkey, kind) VALUES (?, ?) USING TIMESTAMP 1";
+    /// pubkey → kinds.
+    read get_kinds = "SELECT kind FROM author_kind WHERE pubkey = ?";
+
+    /// timestamp, best, pubkey, kind, d.
+    write put_best = "UPDATE latest USING TIMESTAMP ? SET best = ? WHERE pubkey = ? AND kind = ? AND d = ?";
+    /// pubkey, kind, d → best.
+    read get_best = "SELECT best FROM latest WHERE pubkey = ? AND kind = ? AND d = ?";
+
+    /// id, author, at, timestamp.
+    write mark_id = "INSERT INTO deleted_id (id, author, at) VALUES (?, ?, ?) USING TIMESTAMP ?";
+    /// id, author → at.
+    read get_id_mark = "SELECT at FROM deleted_id WHERE id = ? AND author = ?";
+    /// timestamp, until, pubkey, kind, d.
+    write mark_address = "UPDATE deleted_address USING TIMESTAMP ? SET until = ? WHERE pubkey = ? AND kind = ? AND d = ?";
+    /// pubkey, kind, d → until.
+    read get_address_mark = "SELECT until FROM deleted_address WHERE pubkey = ? AND kind = ? AND d = ?";
+    /// timestamp, until, pubkey.
+    write mark_author = "UPDATE vanished USING TIMESTAMP ? SET until = ? WHERE pubkey = ?";
+    /// pubkey → until.
+    read get_author_mark = "SELECT until FROM vanished WHERE pubkey = ?";
+
+    /// pubkey, until, timestamp.
+    write put_vanishing = "INSERT INTO vanishing (list, pubkey, until) VALUES (0, ?, ?) USING TIMESTAMP ?";
+    /// → pubkey, until.
+    read get_vanishing = "SELECT pubkey, until FROM vanishing WHERE list = 0";
+    /// timestamp, pubkey.
+    write remove_vanishing = "DELETE FROM vanishing USING TIMESTAMP ? WHERE list = 0 AND pubkey = ?";
+
+    /// slot, expiration, id, created_at, timestamp.
+    write put_expiration = "INSERT INTO by_expiration (slot, expiration, id, created_at) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
+    /// slot, expiration up to which, most rows → expiration, id, created_at.
+    read get_expirations = "SELECT expiration, id, created_at FROM by_expiration WHERE slot = ? AND expiration <= ? LIMIT ?";
+    /// timestamp, slot, expiration, id.
+    write remove_expiration = "DELETE FROM by_expiration USING TIMESTAMP ? WHERE slot = ? AND expiration = ? AND id = ?";
+    /// slot.
+    write put_slot = "INSERT INTO expiring (list, slot) VALUES (0, ?) USING TIMESTAMP 1";
+    /// slot up to which, most rows → slot.
+    read get_slots = "SELECT slot FROM expiring WHERE list = 0 AND slot <= ? LIMIT ?";
+    /// slot.
+    write remove_slot = "DELETE FROM expiring USING TIMESTAMP 2 WHERE list = 0 AND slot = ?";
+}
+
+/// The statements of an index. A key is its columns and the bucket.
+pub struct Index {
+    /// key, created_at, id, columns, timestamp.
+    pub put: PreparedStatement,
+    /// timestamp, key, created_at, id.
+    pub remove: PreparedStatement,
+    /// buckets, key.
+    pub list: PreparedStatement,
+    /// samples, key.
+    pub sample: PreparedStatement,
+    /// key → buckets, sample.
+    pub directory: PreparedStatement,
+    /// key, since, until, most rows → created_at, id, columns; newest first.
+    pub newest: PreparedStatement,
+    /// key, created_at, id, most rows → the rows of that second after that id.
+    pub rest: PreparedStatement,
+}
+
+struct Prepare<'s> {
+    session: &'s Session,
+    write: Consistency,
+}
+
+impl Prepare<'_> {
+    async fn write(&self, text: &str) -> Result<PreparedStatement, OpenError> {
+        let mut statement = self.read(text).await?;
+        statement.set_consistency(self.write);
+        Ok(statement)
+    }
+
+    /// Reads have the consistency of the session. Every statement may run twice: its timestamp says
+    /// which write counts.
+    async fn read(&self, text: &str) -> Result<PreparedStatement, OpenError> {
+        let prepared = self.session.prepare(text).await;
+        let mut statement = prepared.map_err(|error| OpenError::Prepare { text: text.to_owned(), error: Box::new(error) })?;
+        statement.set_is_idempotent(true);
+        Ok(statement)
+    }
+
+    async fn index(&self, table: &str, key: &[&str], columns: &[&str]) -> Result<Index, OpenError> {
+        let key = [key, &["bucket"]].concat();
+        let at_key = key.iter().map(|column| format!("{column} = ?")).collect::<Vec<_>>().join(" AND ");
+        let row = [&key[..], &["created_at", "id"], columns].concat();
+        let marks = vec!["?"; row.len()].join(", ");
+        let row = row.join(", ");
+        let select = format!("SELECT created_at, id, {} FROM {table} WHERE {at_key}", columns.join(", "));
+        Ok(Index {
+            put: self
+                .write(&format!("INSERT INTO {table} ({row}) VALUES ({marks}) USING TIMESTAMP ?"))
+                .await?,
+            remove: self
+                .write(&format!(
+                    "DELETE FROM {table} USING TIMESTAMP ? WHERE {at_key} AND created_at = ? AND id = ?"
+                ))
+                .await?,
+            list: self
+                .write(&format!("UPDATE {table} USING TIMESTAMP 1 SET buckets = buckets + ? WHERE {at_key}"))
+                .await?,
+            sample: self
+                .write(&format!("UPDATE {table} USING TIMESTAMP 1 SET sample = sample + ? WHERE {at_key}"))
+                .await?,
+            directory: self
+                .read(&format!("SELECT buckets, sample FROM {table} WHERE {at_key} LIMIT 1"))
+                .await?,
+            newest: self
+                .read(&format!("{select} AND created_at >= ? AND created_at <= ? LIMIT ?"))
+                .await?,
+            rest: self.read(&format!("{select} AND created_at = ? AND id > ? LIMIT ?")).await?,
+        })
+    }
+}

@@ -1,0 +1,188 @@
+//! Writes batches: reads what has to be known of all events at once, decides in memory, then writes in an
+//! order in which a node may die at any point.
+//!
+//! Rows first, then marks and ranks, then what is taken away, and the commit marks last. What another node
+//! wrote meanwhile is looked at again before anything is acknowledged.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use scylla::statement::prepared::PreparedStatement;
+
+use super::{
+    cql::{Failure, Values, blob, kind as kind_column, stamp, time},
+    decide::{Decided, decide},
+    hidden::Hidden,
+    key::{Address, Rank, written_at},
+    known::{self, Known},
+    positions::Positions,
+    tables::Tables,
+};
+use crate::{
+    clock,
+    protocol::{Event, EventId, PublicKey, Timestamp, kind},
+    store::{Outcome, Written},
+};
+
+pub struct Writer {
+    tables: Arc<Tables>,
+    hidden: Arc<Hidden>,
+    positions: Arc<Positions>,
+}
+
+impl Writer {
+    pub fn new(tables: Arc<Tables>, hidden: Arc<Hidden>, positions: Arc<Positions>) -> Self {
+        Self { tables, hidden, positions }
+    }
+
+    /// Writes a batch. Also says which deletion requests were in it: a writer that died before it looked
+    /// again may have left something of theirs.
+    ///
+    /// # Errors
+    /// When the servers refuse; parts may be written then, and writing again completes them.
+    pub async fn write(
+        &self,
+        batch: &[Arc<Event>],
+        now: Timestamp,
+    ) -> Result<(Written, Vec<Arc<Event>>), Failure> {
+        let mut known = Known::default();
+        known.load(&self.tables, batch.iter().flat_map(|event| known::lookups(event)).collect()).await?;
+        let mut decided = decide(batch, now, &mut known);
+
+        let stored = batch.iter().zip(&decided.outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
+        let head = self.positions.assign(stored.map(|(event, _)| event.id()));
+        let with_swept = |event: Arc<Event>| {
+            let swept = known.swept.get(&event.id()).copied().unwrap_or_default();
+            (event, swept)
+        };
+        let insert: Vec<(Arc<Event>, i32)> =
+            std::mem::take(&mut decided.insert).into_iter().map(with_swept).collect();
+
+        let accepted_at = clock::millis();
+        self.tables.insert(&insert, accepted_at).await?;
+        self.mark(&decided, &known).await?;
+        let requests: Vec<Arc<Event>> =
+            decided.requests.iter().filter(|request| request.kind() == kind::DELETION).cloned().collect();
+        self.take(&mut decided, reachable(&self.tables, &requests).await?);
+        self.tables.remove(std::mem::take(&mut decided.remove)).await?;
+        self.tables.commit(&insert, accepted_at).await?;
+        self.look_again(batch, insert, &mut decided).await?;
+
+        if decided.outcomes.contains(&Outcome::Stored) {
+            self.positions.reach(head);
+        }
+        let Decided { outcomes, removed, .. } = decided;
+        Ok((Written { outcomes, head: self.positions.head(), removed }, requests))
+    }
+
+    /// Writes the marks of requests, and the winners of addresses.
+    async fn mark(&self, decided: &Decided, known: &Known) -> Result<(), Failure> {
+        let statements = &self.tables.cql.statements;
+        let mut writes: Vec<(&PreparedStatement, Values)> = Vec::new();
+        for address in &decided.ranks {
+            let Some(best) = known.best.get(address) else { continue };
+            let at = stamp(written_at(best.created_at));
+            writes.push((&statements.put_best, [vec![at, blob(best.to_bytes())], columns(address)].concat()));
+        }
+        let mut vanishing: Vec<(PublicKey, Timestamp)> = Vec::new();
+        for request in &decided.requests {
+            let (author, created_at) = (request.pubkey(), request.created_at());
+            let (at, until) = (stamp(written_at(created_at)), time(created_at));
+            if request.kind() == kind::VANISH {
+                let mark = vec![at.clone(), until.clone(), blob(author.0)];
+                writes.push((&statements.mark_author, mark));
+                writes.push((&statements.put_vanishing, vec![blob(author.0), until, at]));
+                vanishing.push((author, created_at));
+                continue;
+            }
+            let ids: BTreeSet<EventId> = request.tags().values("e").filter_map(EventId::from_hex).collect();
+            for id in ids {
+                let mark = vec![blob(id.0), blob(author.0), until.clone(), at.clone()];
+                writes.push((&statements.mark_id, mark));
+            }
+            let addresses: BTreeSet<Address> = Address::named_by(request).collect();
+            for address in addresses {
+                let mark = [vec![at.clone(), until.clone()], columns(&address)].concat();
+                writes.push((&statements.mark_address, mark));
+            }
+        }
+        let cql = &self.tables.cql;
+        let writes: Vec<_> =
+            writes.into_iter().map(|(statement, values)| cql.write(statement, values)).collect();
+        cql.all(writes).await?;
+        if !vanishing.is_empty() {
+            self.hidden.add(&vanishing);
+        }
+        Ok(())
+    }
+
+    /// Adds to what is taken away.
+    fn take(&self, decided: &mut Decided, events: Vec<Arc<Event>>) {
+        let known: HashSet<EventId> = decided.remove.iter().map(|event| event.id()).collect();
+        for event in events {
+            if !known.contains(&event.id()) {
+                decided.removed.ids.push(event.id());
+                decided.remove.push(event);
+            }
+        }
+    }
+
+    /// A mark, or a better version, may have come from another node after this one had looked. Whoever
+    /// wrote it may have looked before our commit, so one of the two sees the other.
+    async fn look_again(
+        &self,
+        batch: &[Arc<Event>],
+        inserted: Vec<(Arc<Event>, i32)>,
+        decided: &mut Decided,
+    ) -> Result<(), Failure> {
+        let mut lookups = BTreeSet::new();
+        for (event, _) in &inserted {
+            lookups.extend(known::marks(event));
+            lookups.extend(Address::of(event).map(known::Lookup::Best));
+        }
+        let mut known = Known::default();
+        known.load(&self.tables, lookups).await?;
+        let mut withdrawn = Vec::new();
+        for (event, _) in inserted {
+            let refusal = known.refusal(&event);
+            let superseded = known.is_superseded(&event).then_some(Outcome::Superseded);
+            let Some(outcome) = refusal.or(superseded) else { continue };
+            for (written, before) in batch.iter().zip(&mut decided.outcomes) {
+                if written.id() == event.id() && *before == Outcome::Stored {
+                    *before = outcome;
+                }
+            }
+            decided.removed.ids.push(event.id());
+            withdrawn.push(event);
+        }
+        self.tables.remove(withdrawn).await
+    }
+}
+
+fn columns(address: &Address) -> Values {
+    vec![blob(address.pubkey.0), kind_column(address.kind), blob(address.d)]
+}
+
+/// The events in the tables that these deletion requests take away.
+///
+/// # Errors
+/// When the servers refuse.
+pub async fn reachable(tables: &Tables, requests: &[Arc<Event>]) -> Result<Vec<Arc<Event>>, Failure> {
+    let mut known = Known::default();
+    known.load(tables, requests.iter().flat_map(|request| known::targets(request)).collect()).await?;
+    let mut found: Vec<Arc<Event>> = Vec::new();
+    for request in requests {
+        let author = request.pubkey();
+        let ids = request.tags().values("e").filter_map(EventId::from_hex);
+        let by_id = ids.filter_map(|id| known.stored.get(&id)).filter(|event| event.is_deletable_by(&author));
+        let winners = Address::named_by(request).filter_map(|address| known.best.get(&address));
+        let covered = winners.filter(|best: &&Rank| best.created_at <= request.created_at());
+        let by_address = covered.filter_map(|best| known.stored.get(&best.id()));
+        found.extend(by_id.chain(by_address).cloned());
+    }
+    found.sort_by_key(|event| event.id());
+    found.dedup_by_key(|event| event.id());
+    Ok(found)
+}

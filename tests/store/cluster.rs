@@ -1,0 +1,171 @@
+//! What only a store of several nodes can get wrong: its tables, and nodes that write at the same time.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proptest::{
+    strategy::{Strategy, ValueTree},
+    test_runner::TestRunner,
+};
+use rookery::{
+    config,
+    protocol::Event,
+    store::{
+        Cursor, Outcome, StoreError,
+        memory::Memory,
+        scylla::{Connection, OpenError, Scylla, apply_schema},
+    },
+};
+use tokio::join;
+
+use crate::{
+    cql_server::{ask_server, block_on, new_name, nodes, settings},
+    proxy::Proxy,
+    subject::{NOW, Subject, delete, event, filter, ids, note, query, user},
+    universe::cases,
+};
+
+const ONE_REPLICA: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
+
+#[test]
+fn several_nodes_may_apply_the_schema_at_once_and_again() {
+    let config = settings(&new_name());
+    assert!(matches!(block_on(Connection::open(&config)), Err(OpenError::NoKeyspace(_))));
+    block_on(async {
+        let apply = || apply_schema(&config, ONE_REPLICA);
+        let (a, b, c) = join!(apply(), apply(), apply());
+        a.unwrap();
+        b.unwrap();
+        c.unwrap();
+        Connection::open(&config).await.unwrap();
+        apply().await.unwrap();
+        Connection::open(&config).await.unwrap();
+    });
+    ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
+}
+
+#[test]
+fn newer_tables_are_refused() {
+    let config = settings(&new_name());
+    block_on(apply_schema(&config, ONE_REPLICA)).unwrap();
+    let keyspace = &config.keyspace;
+    ask_server(&format!(
+        "INSERT INTO {keyspace}.meta (name, value) VALUES ('schema', '999') USING TIMESTAMP 999"
+    ));
+    for result in [block_on(apply_schema(&config, ONE_REPLICA)), block_on(Connection::open(&config)).map(drop)] {
+        assert!(matches!(&result, Err(OpenError::Version { found }) if found == "999"), "{result:?}");
+    }
+    ask_server(&format!("DROP KEYSPACE {keyspace}"));
+}
+
+#[test]
+fn consistencies_that_need_not_meet_are_refused() {
+    let one = || "ONE".to_owned();
+    let config =
+        config::Scylla { read_consistency: one(), write_consistency: one(), ..settings(&new_name()) };
+    let three = ONE_REPLICA.replace('1', "3");
+    block_on(apply_schema(&config, &three)).unwrap();
+    let refused = block_on(Connection::open(&config)).map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::NoOverlap { .. }), "{refused}");
+    let unknown = config::Scylla { read_consistency: "MOST".into(), ..config.clone() };
+    let refused = block_on(Connection::open(&unknown)).map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::Consistency { .. }), "{refused}");
+    ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
+}
+
+#[test]
+fn a_node_reads_what_another_wrote() {
+    let [a, b] = nodes(config::Scylla::default());
+    let alice = user(0);
+    let [first, second] = [10, 20].map(|at| event(&alice, at, 0, &[], ""));
+    assert_eq!(a.put(&first), Outcome::Stored);
+    assert_eq!(b.all(), ids([&first]));
+    assert_eq!(b.put(&first), Outcome::Duplicate);
+    assert_eq!(b.put(&second), Outcome::Stored);
+    assert_eq!(a.all(), ids([&second]));
+    assert_eq!(a.put(&first), Outcome::Superseded);
+    let target = note(&alice, 5, "");
+    let request = delete(&alice, 6, &target);
+    assert_eq!(a.put(&target), Outcome::Stored);
+    assert_eq!(b.put(&request), Outcome::Stored);
+    assert_eq!(a.all(), ids([&second, &request]));
+    assert_eq!(a.put(&target), Outcome::Deleted);
+}
+
+/// Nothing is acknowledged that is not stored, reads fail instead of missing something, and it all goes on
+/// by itself.
+#[test]
+fn a_store_that_is_away_is_said_to_be_and_comes_back() {
+    let config = settings(&new_name());
+    block_on(apply_schema(&config, ONE_REPLICA)).unwrap();
+    let proxy = block_on(Proxy::start(config.nodes[0].clone()));
+    let through = config::Scylla {
+        nodes: vec![proxy.address.to_string()],
+        deadline_ms: 500,
+        request_timeout_ms: 200,
+        ..config.clone()
+    };
+    let store = Subject::new(block_on(Scylla::open(&through)).unwrap());
+    let (before, during) = (note(&user(0), 10, "before"), note(&user(0), 11, "during"));
+    assert_eq!(store.put(&before), Outcome::Stored);
+
+    proxy.cut();
+    let query = Arc::new(query([filter("{}")]));
+    let ask = || store.block_on(store.store().query(query.clone(), Cursor::start(&query)));
+    let begun = Instant::now();
+    let written = store.block_on(store.store().write([during.clone()].into(), NOW));
+    assert!(matches!(written, Err(StoreError::Engine(_))), "{written:?}");
+    assert!(matches!(ask(), Err(StoreError::Engine(_))));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+
+    proxy.mend();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while ask().is_err() {
+        assert!(Instant::now() < deadline, "it does not come back");
+    }
+    assert_eq!(store.all(), ids([&before]));
+    assert_eq!(store.put(&during), Outcome::Stored);
+    assert_eq!(store.all(), ids([&during, &before]));
+    drop(store);
+    ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
+}
+
+/// Whatever the order, whichever the node, and two at a time: the same events leave the same behind.
+/// Requests to vanish and events that expire are left out: what these do depends on when they come.
+#[test]
+fn nodes_that_write_at_the_same_time_come_to_the_same() {
+    const STORIES: usize = 15;
+    let mut runner = TestRunner::deterministic();
+    for story in 0..STORIES {
+        let case = cases().new_tree(&mut runner).unwrap().current();
+        let lasting = |event: &Arc<Event>| event.kind() != 62 && event.expiration().is_none();
+        let mut events: Vec<_> = case.events().into_iter().filter(lasting).collect();
+        let model = Subject::new(Memory::new());
+        model.write(&events);
+        let [a, b] = nodes(config::Scylla::default());
+        if story % 3 == 1 {
+            events.reverse();
+        }
+        let half = if story % 3 == 2 { events.len() / 2 } else { 0 };
+        events.rotate_left(half);
+        for pair in events.chunks(2) {
+            block_on(async {
+                // The same one on both now and then.
+                let (one, other) = (&pair[0], pair.last().unwrap_or(&pair[0]));
+                let (one, other) = join!(
+                    a.store().write([one.clone(), other.clone()].into(), NOW),
+                    b.store().write([other.clone()].into(), NOW)
+                );
+                one.unwrap();
+                other.unwrap();
+            });
+        }
+        let expected = model.all();
+        assert_eq!(a.all(), expected, "story {story}: {case:?}");
+        assert_eq!(b.all(), expected, "story {story}: {case:?}");
+        a.maintain(NOW);
+        assert_eq!(b.all(), expected, "story {story}, swept: {case:?}");
+    }
+}

@@ -105,7 +105,7 @@ impl<'c> Merge<'c> {
     /// # Errors
     /// When the servers refuse.
     pub async fn add(&mut self, group: usize, keys: Vec<Key>, window: Window, wanted: usize) -> Result<(), Failure> {
-        let share = wanted.saturating_mul(2) / keys.len().max(1) + SMALLEST_CHUNK;
+        let share = (wanted.saturating_mul(2) / keys.len().max(1)).saturating_add(SMALLEST_CHUNK);
         let chunk = share.min(FIRST_CHUNK).min(self.most.max(SMALLEST_CHUNK));
         self.statements += 2 * keys.len();
         let (cql, after) = (self.cql, self.after);
@@ -216,6 +216,7 @@ impl<'c> Merge<'c> {
     fn pop(&mut self) -> Option<Row> {
         let Reverse(first) = *self.heap.peek()?;
         let mut taken: Option<Row> = None;
+        let mut stepped = Vec::new();
         while let Some(Reverse(entry)) = self.heap.peek().copied()
             && entry.place == first.place
             && entry.ready
@@ -226,8 +227,10 @@ impl<'c> Merge<'c> {
             if !matches!(taken, Some(Row { body: Body::Text { .. }, .. })) {
                 taken = row.or(taken);
             }
-            self.enter(entry.source);
+            stepped.push(entry.source);
         }
+        // Only now: a source without rows stands at this same place, before those that are ready.
+        stepped.into_iter().for_each(|source| self.enter(source));
         taken
     }
 }

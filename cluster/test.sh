@@ -14,6 +14,8 @@ tools=(
   'node|nodejs|tests with nostr-tools'
   'npm|npm|tests with nostr-tools'
   'redis-server|redis-server|tests of several nodes'
+  'haproxy|haproxy|tests of several nodes'
+  'curl|curl|tests of several nodes'
   'strace|strace|tests that watch the system calls of a relay'
   'mount|mount|tests that fill a disk'
   'unshare|util-linux|tests that fill a disk'

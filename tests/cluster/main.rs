@@ -4,6 +4,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod redis;
+mod scripts;
+mod stored;
 
 use common::{Client, Relay, eventually, note, now};
 use redis::{Redis, RedisCluster};

@@ -1,0 +1,157 @@
+//! Nodes that share a store: what one of them acknowledged, all of them find; and nothing is sent twice.
+
+use std::{collections::HashSet, process::Command};
+
+use futures_util::{SinkExt, StreamExt};
+use rookery::protocol::{Event, Tags, sign::Keys};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    Cluster,
+    common::{Client, PATIENCE, Relay, binary, cassandra, eventually, note, now},
+    redis::Redis,
+};
+
+/// Nodes on one Redis and one keyspace.
+async fn start(nodes: usize) -> Cluster {
+    let redis = Redis::start();
+    let (server, keyspace) = (cassandra::server(), cassandra::new_name());
+    let made = Command::new(binary())
+        .args(["schema", "apply", "--scylla", server, "--keyspace", &keyspace])
+        .args(["--replication", "{'class': 'SimpleStrategy', 'replication_factor': 1}"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let url = redis.url();
+    let node =
+        |_| Relay::start(&["--redis", &url, "--scylla", server, "--keyspace", &keyspace, "--workers", "1"]);
+    let cluster = Cluster { nodes: (0..nodes).map(node).collect(), redis };
+    cluster.connected(1.0).await;
+    cluster
+}
+
+/// Publishes without waiting, then hears every OK.
+async fn publish_all(client: &mut Client, events: &[Event]) {
+    for event in events {
+        client.socket.feed(Message::text(format!(r#"["EVENT",{}]"#, event.json()))).await.unwrap();
+    }
+    client.socket.flush().await.unwrap();
+    for _ in events {
+        let ok = client.hear().await;
+        assert_eq!((&ok[0], &ok[2]), (&json!("OK"), &json!(true)), "{ok}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_acknowledged_every_node_finds() {
+    let cluster = start(2).await;
+    let keys = Keys::generate();
+    let events: Vec<Event> = (0..100).map(|n| note(&keys, now() - n, &n.to_string())).collect();
+    publish_all(&mut cluster.nodes[0].connect().await, &events).await;
+    let mut client = cluster.nodes[1].connect().await;
+    let (found, hint) = client.request("s", &[json!({ "authors": [keys.public_key()] })]).await;
+    let published: Vec<String> = events.iter().map(|event| event.id().to_hex()).collect();
+    assert_eq!((found, hint.as_deref()), (published, Some("finish")));
+    // A copy at the other node is known, and the winner of an address is the same everywhere.
+    assert_eq!(client.publish(&events[0]).await, (true, "duplicate: already have this event".into()));
+    let profile = |at, name| keys.sign(at, 0, Tags::default(), name);
+    assert!(client.publish(&profile(now(), "new")).await.0);
+    let (accepted, text) = cluster.nodes[0].connect().await.publish(&profile(now() - 10, "old")).await;
+    assert!(!accepted && text.starts_with("duplicate: "), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_and_live_meet_without_a_hole_or_a_copy() {
+    const EVENTS: usize = 300;
+    let cluster = start(2).await;
+    let keys = Keys::generate();
+    let events: Vec<Event> = (0..EVENTS as u64).map(|n| note(&keys, now() - n, &n.to_string())).collect();
+    let mut publisher = cluster.nodes[0].connect().await;
+    let filter = json!({ "authors": [keys.public_key()], "limit": 5_000 });
+    let wanted: HashSet<String> = events.iter().map(|event| event.id().to_hex()).collect();
+    // Subscriptions that begin all the time while the events come.
+    let url = cluster.nodes[1].url();
+    let mut subscribers = Vec::new();
+    for nth in 0..10 {
+        let (url, filter, wanted) = (url.clone(), filter.clone(), wanted.clone());
+        subscribers.push(tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_millis(40 * nth)).await;
+            let request = tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(url);
+            let mut client = Client::connect(request.unwrap()).await;
+            client.say(json!(["REQ", "s", filter])).await;
+            let mut seen = HashSet::new();
+            while seen.len() < wanted.len() {
+                let message = client.hear().await;
+                match message[0].as_str() {
+                    Some("EVENT") => {
+                        let id = message[2]["id"].as_str().unwrap().to_owned();
+                        assert!(wanted.contains(&id) && seen.insert(id.clone()), "{id} came twice");
+                    }
+                    Some("EOSE") => {}
+                    _ => panic!("{message}"),
+                }
+            }
+            // Whatever else was on its way stands before this answer.
+            client.say(json!(["COUNT", "c", { "ids": ["00".repeat(32)] }])).await;
+            assert_eq!(client.hear().await[0], "COUNT");
+        }));
+    }
+    for chunk in events.chunks(10) {
+        publish_all(&mut publisher, chunk).await;
+    }
+    for subscriber in subscribers {
+        tokio::time::timeout(PATIENCE, subscriber).await.expect("an event was lost").unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_outlives_the_node() {
+    let mut cluster = start(2).await;
+    let keys = Keys::generate();
+    let doomed = cluster.nodes.remove(0);
+    let mut publisher = doomed.connect().await;
+    let events: Vec<Event> = (0..400).map(|n| note(&keys, now(), &n.to_string())).collect();
+    for event in &events {
+        publisher.socket.feed(Message::text(format!(r#"["EVENT",{}]"#, event.json()))).await.unwrap();
+    }
+    publisher.socket.flush().await.unwrap();
+    let mut acknowledged = Vec::new();
+    let mut doomed = Some(doomed);
+    while let Some(Ok(message)) = publisher.socket.next().await {
+        let Message::Text(text) = message else { continue };
+        let ok: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&ok[0], &ok[2]), (&json!("OK"), &json!(true)), "{ok}");
+        acknowledged.push(ok[1].as_str().unwrap().to_owned());
+        if acknowledged.len() == 50 {
+            // `kill -9`
+            drop(doomed.take());
+        }
+    }
+    assert!(acknowledged.len() >= 50);
+    let mut client = cluster.nodes[0].connect().await;
+    let (found, _) = client.request("s", &[json!({ "authors": [keys.public_key()], "limit": 5_000 })]).await;
+    let found: HashSet<String> = found.into_iter().collect();
+    let lost: Vec<_> = acknowledged.iter().filter(|id| !found.contains(*id)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_events_are_fetched_once_by_who_wants_them() {
+    let cluster = start(3).await;
+    let keys = Keys::generate();
+    let mut client = cluster.nodes[1].connect().await;
+    client.say(json!(["REQ", "s", { "authors": [keys.public_key()], "limit": 0 }])).await;
+    assert_eq!(client.hear().await[0], "EOSE");
+    let follows = (0..300).map(|_| Keys::generate().public_key().to_hex());
+    let mut tags = Tags::default();
+    follows.for_each(|follow| tags.push(["p", &follow]));
+    let list = keys.sign(now(), 3, tags, "");
+    assert!(cluster.nodes[0].connect().await.publish(&list).await.0);
+    let heard = client.hear().await;
+    assert_eq!(heard[2], serde_json::from_str::<Value>(list.json()).unwrap());
+    eventually("nothing for the third", || {
+        cluster.nodes[2].metric("rookery_bus_events_received_total") == 0.0
+    })
+    .await;
+}

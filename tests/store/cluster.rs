@@ -54,7 +54,9 @@ fn newer_tables_are_refused() {
     ask_server(&format!(
         "INSERT INTO {keyspace}.meta (name, value) VALUES ('schema', '999') USING TIMESTAMP 999"
     ));
-    for result in [block_on(apply_schema(&config, ONE_REPLICA)), block_on(Connection::open(&config)).map(drop)] {
+    for result in
+        [block_on(apply_schema(&config, ONE_REPLICA)), block_on(Connection::open(&config)).map(drop)]
+    {
         assert!(matches!(&result, Err(OpenError::Version { found }) if found == "999"), "{result:?}");
     }
     ask_server(&format!("DROP KEYSPACE {keyspace}"));

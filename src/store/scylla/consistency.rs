@@ -48,7 +48,11 @@ pub async fn check(session: &Session, config: &config::Scylla) -> Result<(), Ope
         true => Ok(()),
         false => Err(OpenError::NoOverlap {
             keyspace: config.keyspace.clone(),
-            replicas: replicas.iter().map(|(at, count)| format!("{at}: {count}")).collect::<Vec<_>>().join(", "),
+            replicas: replicas
+                .iter()
+                .map(|(at, count)| format!("{at}: {count}"))
+                .collect::<Vec<_>>()
+                .join(", "),
             read: config.read_consistency.clone(),
             write: config.write_consistency.clone(),
         }),

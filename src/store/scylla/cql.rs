@@ -112,7 +112,10 @@ pub async fn connect(config: &config::Scylla, patience: Duration) -> Result<Sess
     if !config.user.is_empty() {
         builder = builder.user(&config.user, &config.password);
     }
-    builder.build().await.map_err(|error| OpenError::Connect { nodes: config.nodes.join(", "), error: Box::new(error) })
+    builder
+        .build()
+        .await
+        .map_err(|error| OpenError::Connect { nodes: config.nodes.join(", "), error: Box::new(error) })
 }
 
 impl Cql {

@@ -128,9 +128,11 @@ impl Deciding<'_> {
         let until = self.known.vanished.entry(author).or_default();
         *until = request.created_at().max(*until);
         let until = *until;
-        let gone = self.decided.insert.iter().filter(|event| {
-            event.vanishes_with(&author) && event.created_at() <= until
-        });
+        let gone = self
+            .decided
+            .insert
+            .iter()
+            .filter(|event| event.vanishes_with(&author) && event.created_at() <= until);
         let gone: Vec<EventId> = gone.map(|event| event.id()).collect();
         gone.into_iter().for_each(|id| self.remove(id));
         self.decided.removed.many = true;

@@ -81,8 +81,7 @@ impl Snapshot {
 /// When the servers refuse.
 pub async fn vanishing(cql: &Cql) -> Result<Vec<(PublicKey, Timestamp)>, Failure> {
     let rows: Vec<(Vec<u8>, Option<i64>)> = cql.read(&cql.statements.get_vanishing, Vec::new()).await?;
-    let authors = rows.iter().filter_map(|(author, until)| {
-        Some((key::pubkey(author)?, key::seconds((*until)?)))
-    });
+    let authors =
+        rows.iter().filter_map(|(author, until)| Some((key::pubkey(author)?, key::seconds((*until)?))));
     Ok(authors.collect())
 }

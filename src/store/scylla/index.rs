@@ -144,7 +144,8 @@ impl Indexes {
         values.extend(key.partition(bucket));
         self.cql.write(&index.sample, values).await?;
         let (samples, finer) = directory(&self.cql, &key, bucket).await?;
-        let finer = if bucket == Bucket::BASE { finer } else { directory(&self.cql, &key, Bucket::BASE).await?.1 };
+        let finer =
+            if bucket == Bucket::BASE { finer } else { directory(&self.cql, &key, Bucket::BASE).await?.1 };
         if samples >= BUSY || !finer.is_empty() {
             let mut busy = lock(&self.busy);
             let directory = busy.get_or_insert_mut(key, Directory::default);

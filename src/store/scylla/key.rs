@@ -152,9 +152,8 @@ mod tests {
     #[test]
     fn values_of_tags_are_told_apart() {
         let hex = "ab".repeat(32);
-        let values = [
-            "", "a", "\u{1}", &"x".repeat(64), &"x".repeat(65), &hex, &hex.to_uppercase(), &"é".repeat(32),
-        ];
+        let values =
+            ["", "a", "\u{1}", &"x".repeat(64), &"x".repeat(65), &hex, &hex.to_uppercase(), &"é".repeat(32)];
         let mut keys: Vec<_> = values.iter().map(|value| tag_value(value)).collect();
         assert!(keys.iter().all(|key| !key.is_empty() && key.len() <= 65));
         keys.sort();

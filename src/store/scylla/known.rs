@@ -190,7 +190,6 @@ async fn ask(tables: &Tables, lookup: Lookup) -> Result<Answer, Failure> {
 /// When the servers refuse.
 pub async fn best(tables: &Tables, address: Address) -> Result<Option<Rank>, Failure> {
     let values = vec![blob(address.pubkey.0), kind_column(address.kind), blob(address.d)];
-    let row: Option<(Option<Vec<u8>>,)> =
-        tables.cql.first(&tables.cql.statements.get_best, values).await?;
+    let row: Option<(Option<Vec<u8>>,)> = tables.cql.first(&tables.cql.statements.get_best, values).await?;
     Ok(row.and_then(|(best,)| best).as_deref().and_then(Rank::parse))
 }

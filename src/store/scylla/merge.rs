@@ -27,8 +27,14 @@ pub struct Row {
 /// What its row says of it.
 #[derive(Debug, Clone)]
 pub enum Body {
-    Text { text: String, accepted_at: u64 },
-    Fields { kind: u16, pubkey: PublicKey },
+    Text {
+        text: String,
+        accepted_at: u64,
+    },
+    Fields {
+        kind: u16,
+        pubkey: PublicKey,
+    },
     /// Nothing but the id.
     Unread,
 }
@@ -104,7 +110,13 @@ impl<'c> Merge<'c> {
     ///
     /// # Errors
     /// When the servers refuse.
-    pub async fn add(&mut self, group: usize, keys: Vec<Key>, window: Window, wanted: usize) -> Result<(), Failure> {
+    pub async fn add(
+        &mut self,
+        group: usize,
+        keys: Vec<Key>,
+        window: Window,
+        wanted: usize,
+    ) -> Result<(), Failure> {
         let share = (wanted.saturating_mul(2) / keys.len().max(1)).saturating_add(SMALLEST_CHUNK);
         let chunk = share.min(FIRST_CHUNK).min(self.most.max(SMALLEST_CHUNK));
         self.statements += 2 * keys.len();
@@ -329,7 +341,8 @@ async fn rows(
             Some(Body::Text { text: text?, accepted_at: key::seconds(accepted_at.unwrap_or_default()) })
         };
         let rows: Vec<Texts> = cql.read(statement, values).await?;
-        let rows = rows.into_iter().filter_map(|(at, id, text, accepted_at)| row(at, &id, body(text, accepted_at)));
+        let rows =
+            rows.into_iter().filter_map(|(at, id, text, accepted_at)| row(at, &id, body(text, accepted_at)));
         return Ok(rows.collect());
     }
     type Fields = (i64, Vec<u8>, Option<i32>, Option<Vec<u8>>);

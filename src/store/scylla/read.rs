@@ -89,7 +89,12 @@ impl Reader {
         let mut page = Page::new();
         let mut looked_at = 0;
         loop {
-            let most = cursor.progress.iter().map(wanted).fold(0, usize::saturating_add).clamp(1, self.bounds.page_rows);
+            let most = cursor
+                .progress
+                .iter()
+                .map(wanted)
+                .fold(0, usize::saturating_add)
+                .clamp(1, self.bounds.page_rows);
             let rows = merge.take(most).await?;
             if rows.is_empty() {
                 page.end = End::of(&cursor.progress);
@@ -120,7 +125,14 @@ impl Reader {
     }
 
     /// Hands an event to the filters that match it, and puts it on the page if one wants it.
-    fn offer(&self, found: &Candidate, query: &Query, cursor: &mut Cursor, page: &mut Page, merge: &mut Merge<'_>) {
+    fn offer(
+        &self,
+        found: &Candidate,
+        query: &Query,
+        cursor: &mut Cursor,
+        page: &mut Page,
+        merge: &mut Merge<'_>,
+    ) {
         let event = &*found.event;
         let filters = query.filters.iter().enumerate();
         let matching: Vec<usize> =
@@ -228,7 +240,8 @@ impl Reader {
         query: &Query,
         hidden: &Snapshot,
     ) -> Result<Vec<(Place, Option<Candidate>)>, Failure> {
-        let mut places: Vec<(Place, Option<Candidate>)> = rows.iter().map(|row| ((row.created_at, row.id), None)).collect();
+        let mut places: Vec<(Place, Option<Candidate>)> =
+            rows.iter().map(|row| ((row.created_at, row.id), None)).collect();
         let tables = &*self.tables;
         let mut read = Vec::new();
         for (index, row) in rows.into_iter().enumerate() {
@@ -244,9 +257,9 @@ impl Reader {
                 Body::Unread => read.push((index, row.id)),
             }
         }
-        let texts = read.into_iter().map(|(index, id)| async move {
-            Ok::<_, Failure>((index, tables.find(id).await?))
-        });
+        let texts = read
+            .into_iter()
+            .map(|(index, id)| async move { Ok::<_, Failure>((index, tables.find(id).await?)) });
         for (index, Found { event, accepted_at, .. }) in tables.cql.all(texts).await? {
             places[index].1 = event.map(|event| Candidate { event, accepted_at });
         }
@@ -255,9 +268,9 @@ impl Reader {
         }
         let addresses: BTreeSet<Address> =
             places.iter().filter_map(|(_, found)| Address::of(&found.as_ref()?.event)).collect();
-        let winners = addresses.into_iter().map(|address| async move {
-            Ok::<_, Failure>((address, known::best(tables, address).await?))
-        });
+        let winners = addresses
+            .into_iter()
+            .map(|address| async move { Ok::<_, Failure>((address, known::best(tables, address).await?)) });
         let winners: HashMap<Address, Option<Rank>> = tables.cql.all(winners).await?.into_iter().collect();
         for (_, found) in &mut places {
             let Some(Candidate { event, .. }) = found else { continue };

@@ -103,7 +103,8 @@ fn statements(text: &str) -> Vec<String> {
 /// Gives a table an id that follows from its name: two nodes that make it at the same time through
 /// different servers would else make two tables of one name, and lose what is written to one of them.
 fn with_id(statement: &str, keyspace: &str) -> String {
-    let Some(name) = statement.strip_prefix("CREATE TABLE IF NOT EXISTS ").and_then(|rest| rest.split(' ').next())
+    let Some(name) =
+        statement.strip_prefix("CREATE TABLE IF NOT EXISTS ").and_then(|rest| rest.split(' ').next())
     else {
         return statement.to_owned();
     };

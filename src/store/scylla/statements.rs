@@ -126,7 +126,8 @@ impl Prepare<'_> {
     /// which write counts.
     async fn read(&self, text: &str) -> Result<PreparedStatement, OpenError> {
         let prepared = self.session.prepare(text).await;
-        let mut statement = prepared.map_err(|error| OpenError::Prepare { text: text.to_owned(), error: Box::new(error) })?;
+        let mut statement =
+            prepared.map_err(|error| OpenError::Prepare { text: text.to_owned(), error: Box::new(error) })?;
         statement.set_is_idempotent(true);
         Ok(statement)
     }
@@ -156,9 +157,7 @@ impl Prepare<'_> {
             directory: self
                 .read(&format!("SELECT buckets, sample FROM {table} WHERE {at_key} LIMIT 1"))
                 .await?,
-            newest: self
-                .read(&format!("{select} AND created_at >= ? AND created_at <= ? LIMIT ?"))
-                .await?,
+            newest: self.read(&format!("{select} AND created_at >= ? AND created_at <= ? LIMIT ?")).await?,
             rest: self.read(&format!("{select} AND created_at = ? AND id > ? LIMIT ?")).await?,
         })
     }

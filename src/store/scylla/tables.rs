@@ -57,8 +57,11 @@ impl Tables {
         });
         // Owned, so that the future borrows nothing of the events.
         let rows: Vec<_> = rows.collect();
-        self.cql.all(rows.into_iter().map(|(key, event, at)| self.indexes.put(key, event, accepted_at, at))).await?;
-        let expiring: Vec<_> = events.iter().filter(|(event, _)| event.expiration().is_some()).cloned().collect();
+        self.cql
+            .all(rows.into_iter().map(|(key, event, at)| self.indexes.put(key, event, accepted_at, at)))
+            .await?;
+        let expiring: Vec<_> =
+            events.iter().filter(|(event, _)| event.expiration().is_some()).cloned().collect();
         self.cql.all(expiring.into_iter().map(|(event, swept)| self.put_expiration(event, swept))).await?;
         Ok(())
     }
@@ -107,7 +110,9 @@ impl Tables {
         let next = inserted_at(event.created_at(), swept + 1);
         self.remove_rows(&event, at).await?;
         let id = event.id().0;
-        self.cql.write(&self.cql.statements.note_swept, vec![stamp(next), number(swept + 1), blob(id)]).await?;
+        self.cql
+            .write(&self.cql.statements.note_swept, vec![stamp(next), number(swept + 1), blob(id)])
+            .await?;
         self.cql.write(&self.cql.statements.sweep_event, vec![stamp(at), blob(id)]).await?;
         self.remove_expiration(&event, at).await
     }

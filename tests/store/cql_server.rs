@@ -57,7 +57,7 @@ pub fn nodes<const N: usize>(config: config::Scylla) -> [Subject; N] {
     RUNTIME.block_on(keyspace.empty());
     let connection = Arc::clone(&keyspace.connection);
     let lease = Arc::new(Lease(Some(keyspace)));
-    [(); N].map(|()| Subject::in_home(Scylla::over(Arc::clone(&connection), &config), Arc::clone(&lease)))
+    [(); N].map(|()| Subject::on_server(Scylla::over(Arc::clone(&connection), &config), Arc::clone(&lease)))
 }
 
 /// The settings for a keyspace of that name on the server of the tests.

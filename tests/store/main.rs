@@ -43,9 +43,10 @@ fn small_pages() -> config::Store {
     config::Store { page_bytes: 1, page_entries: 3, sweep_batch: 1, readers: 1, ..config::Store::default() }
 }
 
-/// The same for the cluster store.
+/// The same for the cluster store. Each page opens all partitions of its query again, which counts.
 fn cql_small_pages() -> config::Scylla {
-    config::Scylla { page_bytes: 1, page_rows: 2, sweep_batch: 1, ..config::Scylla::default() }
+    let query_rows = 10_000_000;
+    config::Scylla { page_bytes: 1, page_rows: 2, query_rows, sweep_batch: 1, ..config::Scylla::default() }
 }
 
 macro_rules! contract {

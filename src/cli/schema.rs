@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 
 use super::RelayFlags;
 use crate::{
-    store::scylla::{self, DEFAULT_REPLICATION, SCHEMA},
+    store::scylla::{self, DEFAULT_REPLICATION},
     telemetry,
 };
 
@@ -19,8 +19,6 @@ pub struct SchemaArgs {
 enum SchemaCommand {
     /// Make the keyspace and the tables as far as they are missing; several nodes may do so at once
     Apply(ApplyArgs),
-    /// Print the tables in CQL
-    Print,
 }
 
 #[derive(Debug, Args)]
@@ -33,13 +31,7 @@ struct ApplyArgs {
 }
 
 pub fn run(SchemaArgs { command }: SchemaArgs) -> anyhow::Result<()> {
-    let ApplyArgs { replication, flags } = match command {
-        SchemaCommand::Apply(args) => args,
-        SchemaCommand::Print => {
-            print!("{SCHEMA}");
-            return Ok(());
-        }
-    };
+    let SchemaCommand::Apply(ApplyArgs { replication, flags }) = command;
     let config = flags.load()?;
     telemetry::init_logs(&config.general.log)?;
     ensure!(!config.scylla.nodes.is_empty(), "name a server of the cluster store with --scylla HOST:PORT");

@@ -21,7 +21,7 @@ use rookery::{
 use tokio::join;
 
 use crate::{
-    cql_server::{ask_server, block_on, new_name, nodes, settings},
+    cql_server::{ask_server, block_on, new_name, nodes, patient, settings},
     proxy::Proxy,
     subject::{NOW, Subject, delete, event, filter, ids, note, query, user},
     universe::cases,
@@ -79,7 +79,7 @@ fn consistencies_that_need_not_meet_are_refused() {
 
 #[test]
 fn a_node_reads_what_another_wrote() {
-    let [a, b] = nodes(config::Scylla::default());
+    let [a, b] = nodes(patient());
     let alice = user(0);
     let [first, second] = [10, 20].map(|at| event(&alice, at, 0, &[], ""));
     assert_eq!(a.put(&first), Outcome::Stored);
@@ -146,7 +146,7 @@ fn nodes_that_write_at_the_same_time_come_to_the_same() {
         let mut events: Vec<_> = case.events().into_iter().filter(lasting).collect();
         let model = Subject::new(Memory::new());
         model.write(&events);
-        let [a, b] = nodes(config::Scylla::default());
+        let [a, b] = nodes(patient());
         if story % 3 == 1 {
             events.reverse();
         }

@@ -57,13 +57,18 @@ pub fn nodes<const N: usize>(config: config::Scylla) -> [Subject; N] {
     RUNTIME.block_on(keyspace.empty());
     let connection = Arc::clone(&keyspace.connection);
     let lease = Arc::new(Lease(Some(keyspace)));
-    [(); N].map(|()| Subject::in_home(Scylla::over(Arc::clone(&connection), &config), Arc::clone(&lease)))
+    [(); N].map(|()| Subject::on_server(Scylla::over(Arc::clone(&connection), &config), Arc::clone(&lease)))
 }
 
 /// The settings for a keyspace of that name on the server of the tests.
 pub fn settings(keyspace: &str) -> config::Scylla {
     let nodes = vec![SERVER.clone()];
-    config::Scylla { nodes, keyspace: keyspace.to_owned(), threads: 1, ..config::Scylla::default() }
+    config::Scylla { nodes, keyspace: keyspace.to_owned(), threads: 1, ..patient() }
+}
+
+/// Settings for a machine that is busy with other tests.
+pub fn patient() -> config::Scylla {
+    config::Scylla { deadline_ms: 60_000, request_timeout_ms: 10_000, ..config::Scylla::default() }
 }
 
 /// A name that no other test uses, of this run or of another.

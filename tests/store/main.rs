@@ -43,9 +43,10 @@ fn small_pages() -> config::Store {
     config::Store { page_bytes: 1, page_entries: 3, sweep_batch: 1, readers: 1, ..config::Store::default() }
 }
 
-/// The same for the cluster store.
+/// The same for the cluster store. Each page opens all partitions of its query again, which counts.
 fn cql_small_pages() -> config::Scylla {
-    config::Scylla { page_bytes: 1, page_rows: 2, sweep_batch: 1, ..config::Scylla::default() }
+    let query_rows = 10_000_000;
+    config::Scylla { page_bytes: 1, page_rows: 2, query_rows, sweep_batch: 1, ..cql_server::patient() }
 }
 
 macro_rules! contract {
@@ -177,7 +178,7 @@ macro_rules! contract {
 
 contract!(lmdb, || Subject::in_folder(|path| lmdb(path, &config::Store::default())));
 contract!(lmdb_by_small_pages, || Subject::in_folder(|path| lmdb(path, &small_pages())));
-contract!(cql, || cql_server::open(config::Scylla::default()));
+contract!(cql, || cql_server::open(cql_server::patient()));
 contract!(cql_by_small_pages, || cql_server::open(cql_small_pages()));
 contract!(memory, || Subject::new(Memory::new()));
 contract!(memory_by_single_events, || Subject::new(Memory::with_page(1)));

@@ -32,6 +32,8 @@ pub struct Subject {
     runtime: Runtime,
     /// What the store lives in. Goes after the store.
     _home: Option<Box<dyn Any>>,
+    /// Whether each question is a way to a server and back.
+    pub is_distant: bool,
 }
 
 /// A whole answer, all pages of it.
@@ -45,12 +47,12 @@ pub struct Answer {
 
 impl Subject {
     pub fn new(store: impl Store) -> Self {
-        Self { store: Box::new(store), runtime: runtime(), _home: None }
+        Self { store: Box::new(store), runtime: runtime(), _home: None, is_distant: false }
     }
 
-    /// A store in something that is given back afterwards.
-    pub fn in_home(store: impl Store, home: impl Any) -> Self {
-        Self { store: Box::new(store), runtime: runtime(), _home: Some(Box::new(home)) }
+    /// A store on a server, in something there that is given back afterwards.
+    pub fn on_server(store: impl Store, home: impl Any) -> Self {
+        Self { store: Box::new(store), runtime: runtime(), _home: Some(Box::new(home)), is_distant: true }
     }
 
     /// A store that lives in a folder, which is removed afterwards.
@@ -58,7 +60,7 @@ impl Subject {
         let folder = TempDir::new().unwrap();
         let runtime = runtime();
         let store = runtime.block_on(async { open(folder.path()) });
-        Self { store: Box::new(store), runtime, _home: Some(Box::new(folder)) }
+        Self { store: Box::new(store), runtime, _home: Some(Box::new(folder)), is_distant: false }
     }
 
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {

@@ -26,6 +26,8 @@ pub enum Plan {
 
 /// Pairs of author and kind beyond which the kinds alone are read.
 const MAX_PAIRS: usize = 2_000;
+/// Kinds beyond which each author is asked first which of them they have written.
+const FEW_KINDS: usize = 8;
 /// Addresses that are looked up one by one.
 const MAX_ADDRESSES: usize = 1_000;
 /// Letters whose values name one event, address or thing each.
@@ -49,12 +51,13 @@ pub async fn plan(tables: &Tables, filter: &Filter) -> Result<Plan, Failure> {
     let tag = filter.tags.iter().min_by_key(|tag| (!is_selective(tag), tag.values().len()));
     Ok(Plan::Keys(match (tag, &filter.authors, &filter.kinds) {
         (Some(tag), _, _) if is_selective(tag) => under_tag(tag),
+        (_, Some(authors), Some(kinds)) if kinds.len() > FEW_KINDS && authors.len() <= MAX_PAIRS => {
+            let mut keys = of_authors(tables, authors).await?;
+            keys.retain(|key| matches!(key, Key::Author(_, kind) if kinds.binary_search(kind).is_ok()));
+            keys
+        }
         (_, Some(authors), Some(kinds)) if authors.len().saturating_mul(kinds.len()) <= MAX_PAIRS => {
-            let of = |author: &PublicKey| {
-                let author = *author;
-                kinds.iter().map(move |kind| Key::Author(author, *kind))
-            };
-            authors.iter().flat_map(of).collect()
+            authors.iter().flat_map(|author| kinds.iter().map(|kind| Key::Author(*author, *kind))).collect()
         }
         (Some(tag), _, _) => under_tag(tag),
         (None, _, Some(kinds)) => kinds.iter().map(|kind| Key::Kind(*kind)).collect(),

@@ -128,9 +128,8 @@ impl Cql {
         let session = connect(config, Duration::from_millis(config.request_timeout_ms)).await?;
         schema::check(&session, &config.keyspace).await?;
         consistency::check(&session, config).await?;
-        session.use_keyspace(&config.keyspace, true).await.map_err(OpenError::keyspace)?;
         let write = consistency::parse(&config.write_consistency)?;
-        let statements = Statements::prepare(&session, write).await?;
+        let statements = Statements::prepare(&session, &config.keyspace, write).await?;
         Ok(Self {
             session,
             statements,

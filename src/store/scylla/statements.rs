@@ -20,8 +20,12 @@ macro_rules! statements {
         impl Statements {
             /// # Errors
             /// When the servers do not know the tables.
-            pub async fn prepare(session: &Session, write: Consistency) -> Result<Self, OpenError> {
-                let prepare = Prepare { session, write };
+            pub async fn prepare(
+                session: &Session,
+                keyspace: &str,
+                write: Consistency,
+            ) -> Result<Self, OpenError> {
+                let prepare = Prepare { session, keyspace, write };
                 Ok(Self {
                     by_author: prepare.index("by_author", &["pubkey", "kind"], &["event", "accepted_at"]).await?,
                     by_kind: prepare.index("by_kind", &["kind"], &["event", "accepted_at"]).await?,
@@ -112,6 +116,7 @@ pub struct Index {
 
 struct Prepare<'s> {
     session: &'s Session,
+    keyspace: &'s str,
     write: Consistency,
 }
 
@@ -125,9 +130,9 @@ impl Prepare<'_> {
     /// Reads have the consistency of the session. Every statement may run twice: its timestamp says
     /// which write counts.
     async fn read(&self, text: &str) -> Result<PreparedStatement, OpenError> {
-        let prepared = self.session.prepare(text).await;
-        let mut statement =
-            prepared.map_err(|error| OpenError::Prepare { text: text.to_owned(), error: Box::new(error) })?;
+        let text = qualified(text, self.keyspace);
+        let prepared = self.session.prepare(&*text).await;
+        let mut statement = prepared.map_err(|error| OpenError::Prepare { text, error: Box::new(error) })?;
         statement.set_is_idempotent(true);
         Ok(statement)
     }
@@ -160,5 +165,32 @@ impl Prepare<'_> {
             newest: self.read(&format!("{select} AND created_at >= ? AND created_at <= ? LIMIT ?")).await?,
             rest: self.read(&format!("{select} AND created_at = ? AND id > ? LIMIT ?")).await?,
         })
+    }
+}
+
+/// Says of each table in which keyspace it is, so that a statement means the same on any connection.
+fn qualified(text: &str, keyspace: &str) -> String {
+    let words = text.split(' ').scan("", |before, word| {
+        let is_table = matches!(*before, "FROM" | "INTO" | "UPDATE");
+        *before = word;
+        Some(if is_table { format!("\"{keyspace}\".{word}") } else { word.to_owned() })
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_named_with_their_keyspace() {
+        for (text, expected) in [
+            ("SELECT a FROM t WHERE b = ?", "SELECT a FROM \"k\".t WHERE b = ?"),
+            ("INSERT INTO t (a) VALUES (?)", "INSERT INTO \"k\".t (a) VALUES (?)"),
+            ("UPDATE t USING TIMESTAMP ? SET a = ?", "UPDATE \"k\".t USING TIMESTAMP ? SET a = ?"),
+            ("DELETE a FROM t WHERE b = ?", "DELETE a FROM \"k\".t WHERE b = ?"),
+        ] {
+            assert_eq!(qualified(text, "k"), expected);
+        }
     }
 }

@@ -263,6 +263,8 @@ section! {
         page_bytes: usize = 128 * 1024,
         /// Most rows of one answer of a server.
         page_rows: usize = 100,
+        /// Rows of a partition beyond which further ones of that key go to partitions by time.
+        partition_rows: usize = 32_768,
         /// Rows looked at for a REQ, each statement counting for ten; past it, EOSE comes without a hint.
         query_rows: usize = 200_000,
         /// The same for a COUNT; past it, the answer is approximate.
@@ -411,6 +413,7 @@ impl Config {
             ("scylla.max_queries", scylla.max_queries),
             ("scylla.page_bytes", scylla.page_bytes),
             ("scylla.page_rows", scylla.page_rows),
+            ("scylla.partition_rows", scylla.partition_rows),
             ("scylla.sweep_batch", scylla.sweep_batch),
             ("bus.timeout_ms", bus.timeout_ms as usize),
             ("bus.fence_ms", bus.fence_ms as usize),

@@ -43,10 +43,17 @@ fn small_pages() -> config::Store {
     config::Store { page_bytes: 1, page_entries: 3, sweep_batch: 1, readers: 1, ..config::Store::default() }
 }
 
-/// The same for the cluster store. Each page opens all partitions of its query again, which counts.
+/// The same for the cluster store, and partitions that are split after two rows. Each page opens all
+/// partitions of its query again, which counts.
 fn cql_small_pages() -> config::Scylla {
-    let query_rows = 10_000_000;
-    config::Scylla { page_bytes: 1, page_rows: 2, query_rows, sweep_batch: 1, ..cql_server::patient() }
+    config::Scylla {
+        page_bytes: 1_000,
+        page_rows: 2,
+        partition_rows: 2,
+        query_rows: 10_000_000,
+        sweep_batch: 1,
+        ..cql_server::patient()
+    }
 }
 
 macro_rules! contract {

@@ -13,10 +13,31 @@ use crate::protocol::{EventId, Timestamp};
 const SPANS: [u32; 4] = [21, 17, 12, 12];
 const FINEST: u8 = SPANS.len() as u8;
 
-/// One row of so many is sampled, by its id.
-pub const SAMPLED: usize = 512;
-/// Samples from which on a bucket is busy: about 32,000 rows.
-pub const BUSY: usize = 64;
+/// When a bucket is busy: some of its rows are counted, the same ones on every node.
+#[derive(Debug, Clone, Copy)]
+pub struct Sampling {
+    /// One row of so many is sampled, by its id.
+    one_of: usize,
+    /// Samples from which on a bucket is busy.
+    busy: usize,
+}
+
+impl Sampling {
+    /// For buckets that are to hold about so many rows.
+    pub fn for_rows(rows: usize) -> Self {
+        const SAMPLES: usize = 64;
+        let busy = rows.clamp(1, SAMPLES);
+        Self { one_of: (rows / busy).max(1), busy }
+    }
+
+    pub fn takes(self, id: &EventId) -> bool {
+        usize::from(u16::from_be_bytes([id.0[30], id.0[31]])).is_multiple_of(self.one_of)
+    }
+
+    pub fn is_busy(self, samples: usize) -> bool {
+        samples >= self.busy
+    }
+}
 
 /// A partition of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,11 +114,6 @@ impl fmt::Display for Bucket {
             level => write!(f, "{level}/{}", self.index),
         }
     }
-}
-
-/// Whether a row counts among the samples of its partition: the same rows on every node.
-pub fn is_sampled(id: &EventId) -> bool {
-    usize::from(u16::from_be_bytes([id.0[30], id.0[31]])).is_multiple_of(SAMPLED)
 }
 
 /// What a writer knows of a key. Knowing less puts rows into coarser buckets, which is no mistake.

@@ -10,7 +10,7 @@ use lru::LruCache;
 use scylla::value::CqlValue;
 
 use super::{
-    bucket::{BUSY, Bucket, Directory, is_sampled},
+    bucket::{Bucket, Directory, Sampling},
     cql::{Cql, Failure, Values, blob, kind, stamp, text, time},
     key,
     statements::{Index, Statements},
@@ -74,14 +74,15 @@ impl Key {
 /// The indexes as a writer sees them.
 pub struct Indexes {
     cql: Arc<Cql>,
+    sampling: Sampling,
     busy: Mutex<LruCache<Key, Directory>>,
     listed_kinds: Mutex<LruCache<(PublicKey, u16), ()>>,
 }
 
 impl Indexes {
-    pub fn new(cql: Arc<Cql>) -> Self {
+    pub fn new(cql: Arc<Cql>, sampling: Sampling) -> Self {
         let (busy, kinds) = (LruCache::new(REMEMBERED), LruCache::new(REMEMBERED));
-        Self { cql, busy: Mutex::new(busy), listed_kinds: Mutex::new(kinds) }
+        Self { cql, sampling, busy: Mutex::new(busy), listed_kinds: Mutex::new(kinds) }
     }
 
     /// Writes the row of an event under one of its keys; what leads to the row is listed before.
@@ -114,7 +115,7 @@ impl Indexes {
         }
         values.push(stamp(at));
         self.cql.write(&index.put, values).await?;
-        if is_sampled(&id) {
+        if self.sampling.takes(&id) {
             self.sample(key, bucket, &id).await?;
         }
         Ok(())
@@ -146,11 +147,12 @@ impl Indexes {
         let (samples, finer) = directory(&self.cql, &key, bucket).await?;
         let finer =
             if bucket == Bucket::BASE { finer } else { directory(&self.cql, &key, Bucket::BASE).await?.1 };
-        if samples >= BUSY || !finer.is_empty() {
+        let is_busy = self.sampling.is_busy(samples);
+        if is_busy || !finer.is_empty() {
             let mut busy = lock(&self.busy);
             let directory = busy.get_or_insert_mut(key, Directory::default);
             finer.into_iter().for_each(|bucket| directory.list(bucket));
-            if samples >= BUSY {
+            if is_busy {
                 directory.mark_busy(bucket);
             }
         }

@@ -35,6 +35,7 @@ use tokio::{
 pub use schema::{DEFAULT_REPLICATION, SCHEMA};
 
 use self::{
+    bucket::Sampling,
     cql::Cql,
     hidden::Hidden,
     positions::Positions,
@@ -186,7 +187,7 @@ impl Scylla {
     /// A store over a connection that is there.
     pub fn over(connection: Arc<Connection>, config: &config::Scylla) -> Self {
         let cql = Arc::clone(&connection.cql);
-        let tables = Arc::new(Tables::new(Arc::clone(&cql)));
+        let tables = Arc::new(Tables::new(Arc::clone(&cql), Sampling::for_rows(config.partition_rows)));
         let (hidden, leftovers) = (Arc::<Hidden>::default(), Arc::<Leftovers>::default());
         let positions = Arc::new(Positions::new());
         let writer = Writer::new(Arc::clone(&tables), Arc::clone(&hidden), Arc::clone(&positions));

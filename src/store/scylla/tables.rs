@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    bucket::Sampling,
     cql::{Cql, Failure, Values, blob, number, stamp, text, time},
     index::{Indexes, Key},
     key::{self, inserted_at, removed_at},
@@ -29,8 +30,8 @@ pub struct Found {
 }
 
 impl Tables {
-    pub fn new(cql: Arc<Cql>) -> Self {
-        Self { indexes: Indexes::new(Arc::clone(&cql)), cql }
+    pub fn new(cql: Arc<Cql>, sampling: Sampling) -> Self {
+        Self { indexes: Indexes::new(Arc::clone(&cql), sampling), cql }
     }
 
     /// Looks an event up by its id.

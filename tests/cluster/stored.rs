@@ -47,7 +47,9 @@ async fn publish_all(client: &mut Client, events: &[Event]) {
 async fn what_one_node_acknowledged_every_node_finds() {
     let cluster = start(2).await;
     let keys = Keys::generate();
-    let events: Vec<Event> = (0..100).map(|n| note(&keys, now() - n, &n.to_string())).collect();
+    // One a second, so that their order is known.
+    let newest = now();
+    let events: Vec<Event> = (0..100).map(|n| note(&keys, newest - n, &n.to_string())).collect();
     publish_all(&mut cluster.nodes[0].connect().await, &events).await;
     let mut client = cluster.nodes[1].connect().await;
     let (found, hint) = client.request("s", &[json!({ "authors": [keys.public_key()] })]).await;

@@ -1,18 +1,8 @@
-//! A real CQL server for the tests of the cluster store: the one that `ROOKERY_TEST_CQL` names
-//! (`HOST:PORT`), or an Apache Cassandra that is started for this run and ends with it.
+//! Stores on the real CQL server of the tests.
 //!
 //! Keyspaces take seconds to make, so each is used by one test after the other, emptied in between.
 
-use std::{
-    env,
-    net::TcpListener,
-    path::Path,
-    process::Command,
-    sync::{
-        Arc, LazyLock, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
-};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use futures_util::future::try_join_all;
 use rookery::{
@@ -22,13 +12,12 @@ use rookery::{
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::subject::Subject;
+pub use crate::cassandra::new_name;
+use crate::{cassandra::server, subject::Subject};
 
 /// What the tests themselves ask the server runs here.
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
-
-static SERVER: LazyLock<String> = LazyLock::new(|| env::var("ROOKERY_TEST_CQL").unwrap_or_else(|_| start()));
 
 /// Keyspaces that nobody uses.
 static POOL: Mutex<Vec<Keyspace>> = Mutex::new(Vec::new());
@@ -62,7 +51,7 @@ pub fn nodes<const N: usize>(config: config::Scylla) -> [Subject; N] {
 
 /// The settings for a keyspace of that name on the server of the tests.
 pub fn settings(keyspace: &str) -> config::Scylla {
-    let nodes = vec![SERVER.clone()];
+    let nodes = vec![server().to_owned()];
     config::Scylla { nodes, keyspace: keyspace.to_owned(), threads: 1, ..patient() }
 }
 
@@ -71,16 +60,10 @@ pub fn patient() -> config::Scylla {
     config::Scylla { deadline_ms: 60_000, request_timeout_ms: 10_000, ..config::Scylla::default() }
 }
 
-/// A name that no other test uses, of this run or of another.
-pub fn new_name() -> String {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
-}
-
 /// Asks the server itself.
 pub fn ask_server(statement: &str) {
     RUNTIME.block_on(async {
-        let session = SessionBuilder::new().known_node(&*SERVER).build().await.unwrap();
+        let session = SessionBuilder::new().known_node(server()).build().await.unwrap();
         session.query_unpaged(statement, ()).await.unwrap();
     });
 }
@@ -92,7 +75,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 impl Keyspace {
     async fn make() -> Self {
         let name = new_name();
-        let session = SessionBuilder::new().known_node(&*SERVER).build().await.unwrap();
+        let session = SessionBuilder::new().known_node(server()).build().await.unwrap();
         // Without a commit log there is nothing to flush when it is emptied.
         let create = format!(
             "CREATE KEYSPACE {name} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}} \
@@ -121,43 +104,4 @@ impl Drop for Lease {
             pool.push(keyspace);
         }
     }
-}
-
-/// Starts a server that ends with this process.
-fn start() -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/cassandra-up.sh");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cassandra-{}", std::process::id()));
-    remove_old();
-    let [cql, storage] = [free_port(), free_port()];
-    let output = Command::new(script)
-        .arg(&folder)
-        .env("CASSANDRA_CQL_PORT", cql.to_string())
-        .env("CASSANDRA_STORAGE_PORT", storage.to_string())
-        .env("CASSANDRA_OWNER", std::process::id().to_string())
-        .env("CASSANDRA_JVM_FLAGS", "-Dcassandra.unsafesystem=true")
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "no CQL server for the tests of the cluster store (they need Java 17 and Maven, or ROOKERY_TEST_CQL):\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    format!("127.0.0.1:{cql}")
-}
-
-/// What earlier runs have left behind is of no use.
-fn remove_old() {
-    let Ok(folders) = std::fs::read_dir(env!("CARGO_TARGET_TMPDIR")) else { return };
-    for folder in folders.flatten() {
-        let name = folder.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix("cassandra-").and_then(|owner| owner.parse::<u32>().ok());
-        if owner.is_some_and(|owner| !Path::new("/proc").join(owner.to_string()).exists()) {
-            // Another run may be removing it too.
-            let _ = std::fs::remove_dir_all(folder.path());
-        }
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

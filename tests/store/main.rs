@@ -5,6 +5,8 @@
 //! list runs against it under its own name, as `lmdb::order::limits_take_the_newest`, and so does
 //! the comparison with the model.
 
+#[path = "../common/cassandra.rs"]
+mod cassandra;
 mod cluster;
 mod counts;
 mod cql_server;

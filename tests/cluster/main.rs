@@ -44,6 +44,8 @@ fn node(redis: &str) -> Relay {
         "--set",
         "bus.fence_ms=100",
         "--set",
+        "bus.silent_fences=10",
+        "--set",
         "bus.timeout_ms=500",
     ])
 }
@@ -187,7 +189,7 @@ async fn clients_are_told_when_a_node_dies_and_not_when_it_leaves() {
     drop(publisher);
     eventually("the end of the node that leaves", || std::net::TcpStream::connect(left.clients).is_err())
         .await;
-    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     assert_eq!(cluster.nodes[0].metric("rookery_bus_gaps_total"), 0.0);
     drop(dead);
     hears_of_the_gap(&mut client).await;

@@ -81,7 +81,6 @@ pub async fn run(
         config.persister.hot_authors,
     ));
     let routers = Routers::default();
-    let bus_thread = Arbiter::new();
     let others = match &config.general.redis[..] {
         [] => None,
         urls => {
@@ -92,7 +91,7 @@ pub async fn run(
                 store: Arc::clone(&store),
                 metrics: Arc::clone(&metrics),
             };
-            let bus = RedisBus::start(urls, &config.bus, parts, &bus_thread.handle())?;
+            let bus = RedisBus::start(urls, &config.bus, parts)?;
             Some(Others { bus: Arc::new(bus), seen })
         }
     };
@@ -103,7 +102,7 @@ pub async fn run(
         store: Arc::clone(&store),
         admission: Arc::clone(&admission),
         routers: routers.clone(),
-        others: others.clone(),
+        others,
         metrics: Arc::clone(&metrics),
     };
     let sweep_every = Duration::from_secs(config.store.sweep_seconds.max(1));
@@ -162,7 +161,6 @@ pub async fn run(
     }
     ops.stop(false).await;
     arbiter.stop();
-    bus_thread.stop();
     info!("stopped");
     Ok(())
 }

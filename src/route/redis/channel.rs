@@ -41,10 +41,6 @@ impl Channel {
         Self { key, share: is_wide(&key).then_some(id.0[0] >> 4) }
     }
 
-    pub fn partition(&self) -> Partition {
-        (xxh3_64(self.to_string().as_bytes()) % u64::from(PARTITIONS)) as Partition
-    }
-
     /// The name in Redis.
     pub fn name(&self, prefix: &str) -> String {
         let text = self.to_string();
@@ -99,7 +95,8 @@ mod tests {
         let channel = channels(RoutingKey::By(PublicKey([7; 32])))[0];
         let name = channel.name("rookery");
         assert!(name.starts_with("rookery:{") && name.ends_with(&format!("}}:by:{}", "07".repeat(32))));
-        assert_eq!(partition_of(&name), Some(channel.partition()));
+        let partition = xxh3_64(channel.to_string().as_bytes()) % u64::from(PARTITIONS);
+        assert_eq!(partition_of(&name), Some(partition as Partition));
         assert_eq!(partition_of(&control("x", 127, "fence")), Some(127));
         assert_eq!(partition_of("x:{128}:y"), None);
         assert_eq!(partition_of("x"), None);

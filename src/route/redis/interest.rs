@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::channel::{Channel, PARTITIONS, Partition};
+use super::channel::Channel;
 
-/// What is wanted, by partition. A plain struct.
+/// What is wanted. A plain struct.
 pub struct Interest {
-    partitions: Vec<HashMap<Channel, Wanted, foldhash::fast::RandomState>>,
+    channels: HashMap<Channel, Wanted, foldhash::fast::RandomState>,
     /// Channels that nobody wants any more, since when, oldest first.
     leaving: std::collections::VecDeque<(Instant, Channel)>,
     linger: Duration,
@@ -26,13 +26,12 @@ struct Wanted {
 impl Interest {
     /// `linger`: how long a channel stays subscribed when nobody wants it any more.
     pub fn new(linger: Duration) -> Self {
-        let partitions = (0..PARTITIONS).map(|_| HashMap::default()).collect();
-        Self { partitions, leaving: Default::default(), linger }
+        Self { channels: HashMap::default(), leaving: Default::default(), linger }
     }
 
     /// Wants a channel once more. `true`: it is not acknowledged yet.
     pub fn add(&mut self, channel: Channel) -> bool {
-        let wanted = self.partitions[usize::from(channel.partition())].entry(channel).or_default();
+        let wanted = self.channels.entry(channel).or_default();
         wanted.count += 1;
         wanted.left = None;
         !wanted.acknowledged
@@ -40,7 +39,7 @@ impl Interest {
 
     /// Wants a channel once less. The last time, it stays for a while.
     pub fn remove(&mut self, channel: Channel, now: Instant) {
-        if let Some(wanted) = self.partitions[usize::from(channel.partition())].get_mut(&channel) {
+        if let Some(wanted) = self.channels.get_mut(&channel) {
             wanted.count = wanted.count.saturating_sub(1);
             if wanted.count == 0 {
                 wanted.left = Some(now);
@@ -56,9 +55,8 @@ impl Interest {
             && now.duration_since(since) >= self.linger
         {
             self.leaving.pop_front();
-            let partition = &mut self.partitions[usize::from(channel.partition())];
-            if partition.get(&channel).is_some_and(|wanted| wanted.left == Some(since)) {
-                partition.remove(&channel);
+            if self.channels.get(&channel).is_some_and(|wanted| wanted.left == Some(since)) {
+                self.channels.remove(&channel);
                 left.push(channel);
             }
         }
@@ -68,7 +66,7 @@ impl Interest {
     /// Redis has acknowledged them.
     pub fn acknowledge(&mut self, channels: &[Channel]) {
         for channel in channels {
-            if let Some(wanted) = self.partitions[usize::from(channel.partition())].get_mut(channel) {
+            if let Some(wanted) = self.channels.get_mut(channel) {
                 wanted.acknowledged = true;
             }
         }
@@ -76,26 +74,24 @@ impl Interest {
 
     /// The connection is lost: nothing is acknowledged any more.
     pub fn lose(&mut self) {
-        for wanted in self.partitions.iter_mut().flat_map(HashMap::values_mut) {
+        for wanted in self.channels.values_mut() {
             wanted.acknowledged = false;
         }
     }
 
     /// Whether somebody wants the channel now.
     pub fn is_wanted(&self, channel: &Channel) -> bool {
-        let partition = &self.partitions[usize::from(channel.partition())];
-        partition.get(channel).is_some_and(|wanted| wanted.count > 0)
+        self.channels.get(channel).is_some_and(|wanted| wanted.count > 0)
     }
 
-    /// The channels of a partition that are not acknowledged.
-    pub fn missing(&self, partition: Partition) -> Vec<Channel> {
-        let channels = self.partitions[usize::from(partition)].iter();
-        channels.filter(|(_, wanted)| !wanted.acknowledged).map(|(channel, _)| *channel).collect()
+    /// The channels that are not acknowledged.
+    pub fn missing(&self) -> Vec<Channel> {
+        self.channels.iter().filter(|(_, wanted)| !wanted.acknowledged).map(|(channel, _)| *channel).collect()
     }
 
     /// Channels, those on their way out included.
     pub fn len(&self) -> usize {
-        self.partitions.iter().map(HashMap::len).sum()
+        self.channels.len()
     }
 }
 
@@ -110,9 +106,9 @@ mod tests {
         let (start, linger) = (Instant::now(), Duration::from_secs(1));
         let mut interest = Interest::new(linger);
         assert!(interest.add(channel) && interest.add(channel));
-        assert_eq!(interest.missing(channel.partition()), [channel]);
+        assert_eq!(interest.missing(), [channel]);
         interest.acknowledge(&[channel]);
-        assert!(!interest.add(channel) && interest.missing(channel.partition()).is_empty());
+        assert!(!interest.add(channel) && interest.missing().is_empty());
         for _ in 0..3 {
             assert!(interest.is_wanted(&channel));
             interest.remove(channel, start);
@@ -123,7 +119,7 @@ mod tests {
         assert!(!interest.add(channel));
         assert!(interest.take_left(start + linger).is_empty());
         interest.lose();
-        assert_eq!(interest.missing(channel.partition()), [channel]);
+        assert_eq!(interest.missing(), [channel]);
         interest.remove(channel, start);
         assert_eq!(interest.take_left(start + linger), [channel]);
         assert_eq!(interest.len(), 0);

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::ArbiterHandle;
+use actix::Arbiter;
 use anyhow::Context;
 use futures_util::{FutureExt, future::BoxFuture};
 use redis::ConnectionInfo;
@@ -32,7 +32,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::{
-    channel::{Channel, PARTITIONS, channels},
+    channel::{Channel, channels},
     envelope::{Envelope, Fence, Origin, Sequence},
     interest::Interest,
     link::Link,
@@ -59,6 +59,7 @@ pub struct RedisBus {
     shared: Arc<Shared>,
     subscriptions: mpsc::Sender<Subscription>,
     outgoing: mpsc::Sender<Outgoing>,
+    thread: Arbiter,
 }
 
 /// What the tasks of the bus share.
@@ -91,16 +92,11 @@ struct Batch {
 }
 
 impl RedisBus {
-    /// Starts the tasks of the bus on that thread. It connects on its own, and again when it has to.
+    /// Starts the thread of the bus. It connects on its own, and again when it has to.
     ///
     /// # Errors
     /// When the addresses are not valid.
-    pub fn start(
-        urls: &[String],
-        config: &config::Bus,
-        parts: Parts,
-        thread: &ArbiterHandle,
-    ) -> anyhow::Result<Self> {
+    pub fn start(urls: &[String], config: &config::Bus, parts: Parts) -> anyhow::Result<Self> {
         let (subscriptions, receive_subscriptions) = mpsc::channel(config.subscribe_queue);
         let (outgoing, receive_outgoing) = mpsc::channel(config.publish_queue);
         let shared = Arc::new(Shared {
@@ -112,10 +108,17 @@ impl RedisBus {
             parts,
         });
         let run = run(Arc::clone(&shared), receive_subscriptions, Sender::new(receive_outgoing));
+        let thread = Arbiter::new();
         if !thread.spawn(run) {
             anyhow::bail!("the thread of the bus is gone");
         }
-        Ok(Self { shared, subscriptions, outgoing })
+        Ok(Self { shared, subscriptions, outgoing, thread })
+    }
+}
+
+impl Drop for RedisBus {
+    fn drop(&mut self) {
+        self.thread.stop();
     }
 }
 
@@ -247,13 +250,9 @@ async fn establish(
         Link::connect(&topology, &config.prefix, shared.patience(), incoming, config.receive_queue_bytes)
             .await
             .context("cannot connect to a primary")?;
-    let mut missed = false;
-    for partition in 0..PARTITIONS {
-        let missing = shared.interest().missing(partition);
-        missed |= !missing.is_empty();
-        subscribe(shared, &link, &missing).await?;
-    }
-    Ok((link, missed))
+    let missing = shared.interest().missing();
+    subscribe(shared, &link, &missing).await?;
+    Ok((link, !missing.is_empty()))
 }
 
 async fn subscribe(shared: &Shared, link: &Link, channels: &[Channel]) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod gaps;
 mod redis;
 mod scripts;
 mod stored;

@@ -12,6 +12,7 @@ use proptest::{
 use rookery::{
     config,
     protocol::Event,
+    route::key::digests,
     store::{
         Cursor, Outcome, StoreError,
         memory::Memory,
@@ -109,7 +110,7 @@ fn a_store_that_is_away_is_said_to_be_and_comes_back() {
         request_timeout_ms: 200,
         ..config.clone()
     };
-    let store = Subject::new(block_on(Scylla::open(&through)).unwrap());
+    let store = Subject::new(block_on(Scylla::open(&through, digests)).unwrap());
     let (before, during) = (note(&user(0), 10, "before"), note(&user(0), 11, "during"));
     assert_eq!(store.put(&before), Outcome::Stored);
 

@@ -172,3 +172,62 @@ fn nodes_that_write_at_the_same_time_come_to_the_same() {
         assert_eq!(b.all(), expected, "story {story}, swept: {case:?}");
     }
 }
+
+/// What a node writes is in its log, in the order of its batches, for all to read.
+#[test]
+fn the_log_tells_what_was_written() {
+    // More than a partition of it has.
+    const BATCHES: u64 = 70;
+    let [a, b] = nodes(patient());
+    let alice = user(0);
+    let notes: Vec<_> = (1..=BATCHES).map(|at| note(&alice, at, "")).collect();
+    for note in &notes {
+        assert_eq!(a.put(note), Outcome::Stored);
+    }
+    let (log, other) = (a.store().log().unwrap(), b.store().log().unwrap());
+    assert_ne!(log.origin(), other.origin());
+    a.block_on(log.beat()).unwrap();
+    let beats = b.block_on(other.beats()).unwrap();
+    let beat = beats.iter().find(|beat| beat.origin == log.origin()).unwrap();
+    assert_eq!((beat.head, beat.count), (BATCHES, 2));
+    // A process is listed when it first writes.
+    assert!(beats.iter().all(|beat| beat.origin != other.origin()));
+
+    let read_all = |from| {
+        let (mut end, mut all) = (from, Vec::new());
+        loop {
+            let batches = b.block_on(other.read(log.origin(), end, beat.head)).unwrap();
+            let Some(last) = batches.last() else { return all };
+            end = last.sequence;
+            all.extend(batches);
+        }
+    };
+    let logged = read_all(0);
+    assert!(logged.iter().map(|batch| batch.sequence).eq(1..=BATCHES));
+    for (batch, note) in logged.iter().zip(&notes) {
+        assert_eq!(batch.entries.len(), 1);
+        assert_eq!(batch.entries[0].id, note.id());
+        let mut expected = digests(note);
+        expected.sort_unstable();
+        assert_eq!(batch.entries[0].digests.as_deref(), Some(&expected[..]));
+    }
+    assert!(read_all(65).iter().map(|batch| batch.sequence).eq(66..=BATCHES));
+}
+
+/// Whoever is sent a copy soon after takes care that the event is heard of: its first writer may be gone.
+#[test]
+fn a_young_duplicate_is_logged_once_more() {
+    let [a, b] = nodes(patient());
+    let event = note(&user(0), 10, "");
+    assert_eq!(a.put(&event), Outcome::Stored);
+    let written = b.write_at(NOW, [&event, &event]);
+    assert_eq!((written.outcomes, written.again), (vec![Outcome::Duplicate; 2], vec![0, 1]));
+    let log = b.store().log().unwrap();
+    assert_eq!(written.sequence, Some(1));
+    let logged = a.block_on(log.read(log.origin(), 0, 1)).unwrap();
+    assert!(logged[0].entries.iter().all(|entry| entry.id == event.id()));
+    // A copy in the same batch is none of those.
+    let fresh = note(&user(0), 11, "");
+    let written = b.write_at(NOW, [&fresh, &fresh]);
+    assert_eq!((written.outcomes, written.again), (vec![Outcome::Stored, Outcome::Duplicate], vec![]));
+}

@@ -7,6 +7,7 @@ mod gaps;
 mod redis;
 mod scripts;
 mod stored;
+mod stress;
 
 use common::{Client, Relay, eventually, note, now};
 use redis::{Redis, RedisCluster};

@@ -15,7 +15,7 @@ use crate::{
 
 /// A keyspace with the tables, and nodes on it.
 pub struct Keyspace {
-    name: String,
+    pub name: String,
 }
 
 impl Keyspace {

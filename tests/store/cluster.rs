@@ -23,7 +23,7 @@ use tokio::join;
 
 use crate::{
     cql_server::{ask_server, block_on, new_name, nodes, patient, settings},
-    proxy::Proxy,
+    proxy::{Flow, Proxy},
     subject::{NOW, Subject, delete, event, filter, ids, note, query, user},
     universe::cases,
 };
@@ -114,7 +114,7 @@ fn a_store_that_is_away_is_said_to_be_and_comes_back() {
     let (before, during) = (note(&user(0), 10, "before"), note(&user(0), 11, "during"));
     assert_eq!(store.put(&before), Outcome::Stored);
 
-    proxy.cut();
+    proxy.set(Flow::Cut);
     let query = Arc::new(query([filter("{}")]));
     let ask = || store.block_on(store.store().query(query.clone(), Cursor::start(&query)));
     let begun = Instant::now();
@@ -123,7 +123,7 @@ fn a_store_that_is_away_is_said_to_be_and_comes_back() {
     assert!(matches!(ask(), Err(StoreError::Engine(_))));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 
-    proxy.mend();
+    proxy.set(Flow::Open);
     let deadline = Instant::now() + Duration::from_secs(30);
     while ask().is_err() {
         assert!(Instant::now() < deadline, "it does not come back");

@@ -194,6 +194,9 @@ section! {
         deadline_ms: u64 = 2_000,
         /// Ids of stored events that are remembered, so that copies are cheap.
         recent_ids: usize = 65_536,
+        /// Seconds for which such an id counts where several nodes share a store, as another one may
+        /// delete the event.
+        recent_seconds: u64 = 5,
         /// Authors whose decoded keys each worker remembers.
         hot_authors: usize = 16_384,
     }

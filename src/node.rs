@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::{
     config::Config,
-    ingest::{Admission, Policy},
+    ingest::{Admission, Policy, Recent},
     net::{Connections, Descriptors, Readiness, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue},
     route::{
@@ -76,9 +76,12 @@ pub async fn run(
         "" => None,
         url => Some(Url::parse(url).with_context(|| format!("url {url:?} is not valid"))?),
     };
+    // Where there is a log, other nodes write to the store too.
+    let good_for =
+        store.log().map_or(Duration::MAX, |_| Duration::from_secs(config.persister.recent_seconds));
     let admission = Arc::new(Admission::new(
         Policy::new(&config.limits, url.clone()),
-        config.persister.recent_ids,
+        Recent::new(config.persister.recent_ids, good_for),
         config.persister.hot_authors,
     ));
     let routers = Routers::default();

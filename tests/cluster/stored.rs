@@ -20,10 +20,16 @@ pub struct Keyspace {
 
 impl Keyspace {
     pub fn make() -> Self {
+        Self::make_on(cassandra::server(), 1)
+    }
+
+    /// On other servers than those of all tests, with so many replicas.
+    pub fn make_on(servers: &str, replicas: usize) -> Self {
         let name = cassandra::new_name();
+        let replication = format!("{{'class': 'SimpleStrategy', 'replication_factor': {replicas}}}");
         let made = Command::new(binary())
-            .args(["schema", "apply", "--scylla", cassandra::server(), "--keyspace", &name])
-            .args(["--replication", "{'class': 'SimpleStrategy', 'replication_factor': 1}"])
+            .args(["schema", "apply", "--scylla", servers, "--keyspace", &name])
+            .args(["--replication", &replication])
             .output()
             .unwrap();
         assert!(made.status.success(), "{made:?}");
@@ -32,8 +38,14 @@ impl Keyspace {
 
     /// A node on it, and on these servers of Redis.
     pub fn node(&self, redis: &str) -> Relay {
+        self.node_with(redis, &[])
+    }
+
+    /// A node with further arguments.
+    pub fn node_with(&self, redis: &str, more: &[&str]) -> Relay {
         let server = cassandra::server();
-        Relay::start(&["--redis", redis, "--scylla", server, "--keyspace", &self.name, "--workers", "1"])
+        let arguments = ["--redis", redis, "--scylla", server, "--keyspace", &self.name, "--workers", "1"];
+        Relay::start(&[&arguments[..], more].concat())
     }
 }
 
@@ -172,4 +184,20 @@ async fn large_events_are_fetched_once_by_who_wants_them() {
         cluster.nodes[2].metric("rookery_bus_events_received_total") == 0.0
     })
     .await;
+}
+
+/// A node may have stored an event a moment ago that another one has deleted since.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_node_deleted_stays_deleted() {
+    let (redis, keyspace) = (Redis::start(), Keyspace::make());
+    let node = || keyspace.node_with(&redis.url(), &["--set", "persister.recent_seconds=0"]);
+    let (one, other) = (node(), node());
+    let keys = Keys::generate();
+    let event = note(&keys, now(), "");
+    let mut client = one.connect().await;
+    assert!(client.publish(&event).await.0);
+    let request = keys.sign(now(), 5, Tags::from_iter([["e", &event.id().to_hex()]]), "");
+    assert!(other.connect().await.publish(&request).await.0);
+    let (accepted, text) = client.publish(&event).await;
+    assert!(!accepted && text.starts_with("blocked: "), "{text}");
 }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    env,
+    env, fmt,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -25,10 +25,12 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use crate::{
     common::{
-        self, Client, Relay, cassandra, note, now,
+        self, Client, Relay,
+        cassandra::{self, Servers},
+        eventually, note, now,
         proxy::{Flow, Proxy},
     },
-    redis::{Redis, free_port},
+    redis::{Redis, RedisCluster, free_port},
     stored::Keyspace,
 };
 
@@ -39,6 +41,9 @@ const SUBSCRIBERS: usize = 12;
 
 /// Longest that an event may take to whoever waits for it, once all faults are mended.
 const LATEST: Duration = Duration::from_secs(60);
+
+/// Those of a node for clients and for operators.
+type Ports = (u16, u16);
 
 /// What is known of an event: enough to say who must hear it.
 struct Known {
@@ -62,7 +67,16 @@ struct Tally {
     not_begun: AtomicUsize,
     /// Subscriptions that were told that something may be missed.
     told: AtomicUsize,
-    faults: Mutex<Vec<String>>,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        write!(f, "{} events acknowledged", count(&self.acknowledged))?;
+        write!(f, " after {} refusals, {} deliveries; ", count(&self.refused), count(&self.delivered))?;
+        write!(f, "subscriptions: {} whole, {} cut off, ", count(&self.whole), count(&self.cut_off))?;
+        write!(f, "{} not begun, {} told", count(&self.not_begun), count(&self.told))
+    }
 }
 
 /// What all tasks share.
@@ -75,12 +89,10 @@ struct World {
     tally: Tally,
 }
 
-/// A node on ports of its own, with its own ways to Redis and to the store.
+/// A node on ports of its own.
 struct Node {
     relay: Option<Relay>,
     arguments: Vec<String>,
-    redis: Proxy,
-    store: Proxy,
 }
 
 /// HAProxy; killed when dropped.
@@ -94,20 +106,18 @@ impl Drop for Balancer {
 }
 
 impl Node {
-    async fn new(redis: &Redis, keyspace: &Keyspace, ports: (u16, u16)) -> Self {
-        let redis = Proxy::start(format!("127.0.0.1:{}", redis.port)).await;
-        let store = Proxy::start(cassandra::server().to_owned()).await;
+    fn new(redis: &str, store: &str, keyspace: &Keyspace, ports: Ports) -> Self {
         let arguments = [
             ("--listen", format!("127.0.0.1:{}", ports.0)),
             ("--ops-listen", format!("127.0.0.1:{}", ports.1)),
-            ("--redis", format!("redis://{}", redis.address)),
-            ("--scylla", store.address.to_string()),
+            ("--redis", redis.to_owned()),
+            ("--scylla", store.to_owned()),
             ("--keyspace", keyspace.name.clone()),
             ("--workers", "1".into()),
             ("--trusted-proxy", "127.0.0.0/8".into()),
         ];
         let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
-        let mut node = Self { relay: None, arguments, redis, store };
+        let mut node = Self { relay: None, arguments };
         node.start();
         node
     }
@@ -123,6 +133,13 @@ impl Node {
     /// `kill -9`
     fn kill(&mut self) {
         self.relay = None;
+    }
+
+    /// Killed, and after a while there again.
+    async fn restart(&mut self, pause: Duration) {
+        self.kill();
+        sleep(pause).await;
+        tokio::task::block_in_place(|| self.start());
     }
 }
 
@@ -216,15 +233,35 @@ impl World {
     /// Every acknowledged event is found.
     async fn check_store(&self) {
         let mut random = StdRng::seed_from_u64(0);
-        let mut client = self.connect(&mut random).await.unwrap();
-        assert!(matches!(hear(&mut client, LATEST).await, Heard::Message(_)));
-        let events = self.events.lock().unwrap();
-        let acknowledged: Vec<String> =
-            events.iter().filter(|(_, known)| known.acknowledged).map(|(id, _)| id.clone()).collect();
-        drop(events);
+        let acknowledged: Vec<String> = {
+            let events = self.events.lock().unwrap();
+            events.iter().filter(|(_, known)| known.acknowledged).map(|(id, _)| id.clone()).collect()
+        };
+        let begun = Instant::now();
         for ids in acknowledged.chunks(100) {
-            let (found, _) = client.request("s", &[json!({ "ids": ids })]).await;
-            assert_eq!(found.len(), ids.len(), "acknowledged events are not in the store");
+            let found = loop {
+                if let Some(found) = self.find(ids, &mut random).await {
+                    break found;
+                }
+                assert!(begun.elapsed() < LATEST, "the store does not come back");
+            };
+            assert_eq!(found, ids.len(), "acknowledged events are not in the store");
+        }
+    }
+
+    /// How many of these are stored, if the store answers.
+    async fn find(&self, ids: &[String], random: &mut StdRng) -> Option<usize> {
+        let mut client = self.connect(random).await?;
+        let request = json!(["REQ", "s", { "ids": ids }]).to_string();
+        client.socket.send(Message::text(request)).await.ok()?;
+        let mut found = 0;
+        loop {
+            match hear(&mut client, LATEST).await {
+                Heard::Message(message) if message[0] == "EVENT" => found += 1,
+                Heard::Message(message) if message[0] == "EOSE" => return Some(found),
+                Heard::Message(message) if message[0] == "AUTH" => {}
+                Heard::Message(_) | Heard::Nothing | Heard::End => return None,
+            }
         }
     }
 }
@@ -329,22 +366,41 @@ impl Subscription<'_> {
     }
 }
 
-/// Does harm, and mends it.
-struct Mischief {
-    nodes: Vec<Node>,
-    redis: Redis,
-    random: StdRng,
+/// Does harm, and mends it. Says what it did.
+trait Mischief {
+    async fn once(&mut self, nodes: &mut [Node], random: &mut StdRng) -> String;
 }
 
-impl Mischief {
-    async fn once(&mut self) -> String {
-        let victim = self.random.random_range(0..self.nodes.len());
-        let pause = Duration::from_millis(self.random.random_range(100..5_000));
-        match self.random.random_range(0..9) {
+fn pick<T: Copy>(random: &mut StdRng, of: &[T]) -> T {
+    of[random.random_range(0..of.len())]
+}
+
+/// One server of each kind, to which every node has its own ways.
+struct OneOfEach {
+    redis: Redis,
+    to_redis: Vec<Proxy>,
+    to_store: Vec<Proxy>,
+}
+
+impl OneOfEach {
+    async fn start() -> Self {
+        let redis = Redis::start();
+        let (mut to_redis, mut to_store) = (Vec::new(), Vec::new());
+        for _ in 0..NODES {
+            to_redis.push(Proxy::start(format!("127.0.0.1:{}", redis.port)).await);
+            to_store.push(Proxy::start(cassandra::server().to_owned()).await);
+        }
+        Self { redis, to_redis, to_store }
+    }
+}
+
+impl Mischief for OneOfEach {
+    async fn once(&mut self, nodes: &mut [Node], random: &mut StdRng) -> String {
+        let victim = random.random_range(0..nodes.len());
+        let pause = Duration::from_millis(random.random_range(100..5_000));
+        match random.random_range(0..9) {
             0 | 1 => {
-                self.nodes[victim].kill();
-                sleep(pause / 4).await;
-                tokio::task::block_in_place(|| self.nodes[victim].start());
+                nodes[victim].restart(pause / 4).await;
                 format!("node {victim} killed")
             }
             2 => {
@@ -363,37 +419,94 @@ impl Mischief {
                 // Dies with what Redis did not take.
                 self.redis.signal("STOP");
                 sleep(pause / 4).await;
-                self.nodes[victim].kill();
+                nodes[victim].kill();
                 self.redis.signal("CONT");
-                tokio::task::block_in_place(|| self.nodes[victim].start());
+                nodes[victim].restart(Duration::ZERO).await;
                 format!("node {victim} killed before a frozen Redis")
             }
-            5 => Self::hold(&self.nodes[victim].redis, victim, "Redis", Flow::Cut, pause).await,
+            5 => hold(&self.to_redis[victim], victim, "Redis", Flow::Cut, pause).await,
             6 => {
-                let flows = [Flow::HoldsAll, Flow::HoldsAnswers, Flow::HoldsRequests];
-                let flow = flows[self.random.random_range(0..flows.len())];
-                Self::hold(&self.nodes[victim].redis, victim, "Redis", flow, pause).await
+                let flow = pick(random, &[Flow::HoldsAll, Flow::HoldsAnswers, Flow::HoldsRequests]);
+                hold(&self.to_redis[victim], victim, "Redis", flow, pause).await
             }
             7 => {
-                let flows = [Flow::Cut, Flow::HoldsAll, Flow::HoldsAnswers];
-                let flow = flows[self.random.random_range(0..flows.len())];
-                Self::hold(&self.nodes[victim].store, victim, "the store", flow, pause).await
+                let flow = pick(random, &[Flow::Cut, Flow::HoldsAll, Flow::HoldsAnswers]);
+                hold(&self.to_store[victim], victim, "the store", flow, pause).await
             }
             _ => {
-                // The store is away for all.
-                self.nodes.iter().for_each(|node| node.store.set(Flow::Cut));
+                self.to_store.iter().for_each(|way| way.set(Flow::Cut));
                 sleep(pause).await;
-                self.nodes.iter().for_each(|node| node.store.set(Flow::Open));
+                self.to_store.iter().for_each(|way| way.set(Flow::Open));
                 format!("the store away for {pause:?}")
             }
         }
     }
+}
 
-    async fn hold(way: &Proxy, node: usize, to: &str, flow: Flow, pause: Duration) -> String {
-        way.set(flow);
-        sleep(pause).await;
-        way.set(Flow::Open);
-        format!("node {node} to {to}: {flow:?} for {pause:?}")
+async fn hold(way: &Proxy, node: usize, to: &str, flow: Flow, pause: Duration) -> String {
+    way.set(flow);
+    sleep(pause).await;
+    way.set(Flow::Open);
+    format!("node {node} to {to}: {flow:?} for {pause:?}")
+}
+
+/// A Redis Cluster and three CQL servers, of which one at a time may be gone.
+struct ThreeOfEach {
+    redis: RedisCluster,
+    store: Servers,
+}
+
+impl Mischief for ThreeOfEach {
+    async fn once(&mut self, nodes: &mut [Node], random: &mut StdRng) -> String {
+        let victim = random.random_range(0..nodes.len());
+        let server = random.random_range(1..=Servers::COUNT);
+        let pause = Duration::from_millis(random.random_range(1_000..8_000));
+        match random.random_range(0..6) {
+            0 => {
+                nodes[victim].restart(pause / 4).await;
+                format!("node {victim} killed")
+            }
+            kind @ (1 | 2) => {
+                // Its replica takes over after a second, and it comes back as a replica.
+                let primary = self.redis.primary(random.random_range(0..RedisCluster::PRIMARIES));
+                let port = primary.port;
+                if kind == 1 {
+                    primary.stop();
+                    sleep(pause).await;
+                    primary.start_again();
+                } else {
+                    primary.signal("STOP");
+                    sleep(pause).await;
+                    primary.signal("CONT");
+                }
+                eventually("the Redis Cluster", || self.redis.is_whole()).await;
+                format!("primary {port} of Redis {} for {pause:?}", ["killed", "frozen"][kind - 1])
+            }
+            3 => {
+                // No replica has what the primary was sent last.
+                let primary = self.redis.primary(random.random_range(0..RedisCluster::PRIMARIES));
+                primary.signal("STOP");
+                sleep(pause / 8).await;
+                primary.signal("CONT");
+                primary.stop();
+                nodes[victim].restart(pause).await;
+                self.redis.start_stopped();
+                eventually("the Redis Cluster", || self.redis.is_whole()).await;
+                format!("a primary of Redis and node {victim} killed together")
+            }
+            4 => {
+                self.store.kill(server);
+                sleep(pause).await;
+                tokio::task::block_in_place(|| self.store.up(server));
+                format!("CQL server {server} killed for {pause:?}")
+            }
+            _ => {
+                self.store.signal(server, "STOP");
+                sleep(pause).await;
+                self.store.signal(server, "CONT");
+                format!("CQL server {server} frozen for {pause:?}")
+            }
+        }
     }
 }
 
@@ -403,15 +516,32 @@ fn number(variable: &str, default: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_comes_twice() {
-    let length = Duration::from_secs(number("ROOKERY_STRESS_SECONDS", 60));
+    let services = OneOfEach::start().await;
+    let keyspace = Keyspace::make();
+    let redis = services.to_redis.iter().map(|way| format!("redis://{}", way.address));
+    let store = services.to_store.iter().map(|way| way.address.to_string());
+    let ways: Vec<_> = redis.zip(store).collect();
+    stress(services, |node, ports| Node::new(&ways[node].0, &ways[node].1, &keyspace, ports)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_one_server_of_three_is() {
+    let store = Servers::start();
+    let keyspace = Keyspace::make_on(&store.addresses(), Servers::COUNT);
+    let redis = RedisCluster::start().await;
+    let (to_redis, to_store) = (redis.urls(), store.addresses());
+    stress(ThreeOfEach { redis, store }, |_, ports| Node::new(&to_redis, &to_store, &keyspace, ports)).await;
+}
+
+async fn stress(mut mischief: impl Mischief, node: impl Fn(usize, Ports) -> Node) {
+    let length = Duration::from_secs(number("ROOKERY_STRESS_SECONDS", 45));
     let seed = number("ROOKERY_STRESS_SEED", rand::random());
     eprintln!("ROOKERY_STRESS_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let (redis, keyspace) = (Redis::start(), Keyspace::make());
-    let ports: Vec<(u16, u16)> = (0..NODES).map(|_| (free_port(), free_port())).collect();
-    let mut nodes = Vec::new();
-    for ports in &ports {
-        nodes.push(Node::new(&redis, &keyspace, *ports).await);
+    let ports: Vec<Ports> = (0..NODES).map(|_| (free_port(), free_port())).collect();
+    let mut nodes: Vec<Node> = ports.iter().enumerate().map(|(nth, ports)| node(nth, *ports)).collect();
+    for node in nodes.iter().filter_map(|node| node.relay.as_ref()) {
+        eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
     }
     let front = free_port();
     let _balancer = balance(front, &ports);
@@ -432,43 +562,30 @@ async fn nothing_is_lost_and_nothing_comes_twice() {
         let (world, random) = (Arc::clone(&world), StdRng::from_rng(&mut random));
         tasks.spawn(async move { world.subscribe(random).await });
     }
-    let mut mischief = Mischief { nodes, redis, random };
     let begun = Instant::now();
+    let mut faults = 0;
     while begun.elapsed() < length {
-        let fault = mischief.once().await;
+        let fault = mischief.once(&mut nodes, &mut random).await;
         eprintln!("{:>6.1} s: {fault}", begun.elapsed().as_secs_f64());
-        world.tally.faults.lock().unwrap().push(fault);
-        // A failure is seen at once, and no later than the next fault.
+        faults += 1;
+        // A failure is seen no later than the next fault.
         while let Some(ended) = tasks.try_join_next() {
             ended.unwrap();
         }
-        let rest = Duration::from_millis(mischief.random.random_range(0..3_000));
-        sleep(rest).await;
+        sleep(Duration::from_millis(random.random_range(0..3_000))).await;
     }
     world.ending.store(true, Ordering::Relaxed);
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap();
     }
     world.check_store().await;
-    let tally = &world.tally;
-    let counted = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-    eprintln!(
-        "{} faults; {} events acknowledged after {} refusals; {} deliveries; subscriptions: {} whole, {} cut off, {} not begun, {} told",
-        tally.faults.lock().unwrap().len(),
-        counted(&tally.acknowledged),
-        counted(&tally.refused),
-        counted(&tally.delivered),
-        counted(&tally.whole),
-        counted(&tally.cut_off),
-        counted(&tally.not_begun),
-        counted(&tally.told),
-    );
-    assert_eq!(counted(&tally.told), 0, "no gap was as long as that");
-    assert!(counted(&tally.whole) > 0 && counted(&tally.acknowledged) > 0);
+    eprintln!("{faults} faults; {}", world.tally);
+    assert_eq!(world.tally.told.load(Ordering::Relaxed), 0, "no gap was as long as that");
+    assert!(world.tally.whole.load(Ordering::Relaxed) > 0);
 }
 
 /// HAProxy as the cluster runs it.
-fn balance(front: u16, ports: &[(u16, u16)]) -> Balancer {
+fn balance(front: u16, ports: &[Ports]) -> Balancer {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/haproxy.cfg");
     let mut command = Command::new("haproxy");
     command.args(["-f", file]).env("ROOKERY_BIND", format!("127.0.0.1:{front}"));

@@ -1,12 +1,19 @@
 //! Logs and metrics: how they are set up.
 
+mod labels;
+mod lag;
 mod metrics;
+mod process;
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-pub use self::metrics::{CloseLabel, CloseReason, EventResult, Metrics, ResultLabel, Verb, VerbLabel};
+pub use self::{
+    labels::{BoundedQueue, Cache, CloseReason, ClosedReason, EventResult, Stage, Verb},
+    lag::measure_lag,
+    metrics::{Metrics, metrics_reference},
+};
 
 /// Sets up logging to standard error: readable on a terminal, JSON otherwise. `RUST_LOG` wins over
 /// `filter`.

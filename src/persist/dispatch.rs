@@ -1,6 +1,6 @@
 //! Hands batches to the routers of all workers, and to the bus, one batch after the other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
@@ -9,6 +9,7 @@ use crate::{
     protocol::Event,
     route::{Route, Routers, bus::Bus, seen::Seen},
     store::Position,
+    telemetry::{Metrics, Stage},
 };
 
 /// Batches that may wait to be routed. While one waits, the next may be written, and no more.
@@ -31,7 +32,12 @@ pub struct Others {
 }
 
 /// Starts the task on the current thread; it ends when the sender is dropped.
-pub fn start(routers: Routers, others: Option<Others>, route_batch: usize) -> mpsc::Sender<Dispatch> {
+pub fn start(
+    routers: Routers,
+    others: Option<Others>,
+    metrics: Arc<Metrics>,
+    route_batch: usize,
+) -> mpsc::Sender<Dispatch> {
     let (sender, mut receiver) = mpsc::channel::<Dispatch>(QUEUE);
     actix::spawn(async move {
         while let Some(Dispatch { events, position, done }) = receiver.recv().await {
@@ -46,7 +52,9 @@ pub fn start(routers: Routers, others: Option<Others>, route_batch: usize) -> mp
                 };
                 let route = Route { events: unseen, position, last: nth == last };
                 // A router that is gone had its worker restarted; its sessions are gone with it.
+                let begun = Instant::now();
                 join_all(routers.all().iter().map(|router| router.send(route.clone()))).await;
+                metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
                 if let Some(Others { bus, .. }) = &others {
                     bus.publish(events, position.is_none());
                 }

@@ -1,8 +1,11 @@
-//! Every metric's name, and what it counts.
+//! Every metric's name, and what it counts. `docs/metrics.md` is made from the tables here.
+
+use std::sync::{Mutex, PoisonError, atomic::AtomicU64};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    encoding::{EncodeLabelSet, text::encode},
     metrics::{
+        MetricType, TypedMetric,
         counter::Counter,
         family::Family,
         gauge::Gauge,
@@ -12,106 +15,74 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::protocol::Prefix;
+use tokio::sync::mpsc;
 
-/// A client's verb, as a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Verb {
-    Event,
-    Req,
-    Close,
-    Count,
-    Auth,
-    Malformed,
-}
+use super::{
+    labels::{BoundedQueue, By, Cache, CloseReason, ClosedReason, EventResult, Label, Stage, Verb},
+    process::{PROCESS_METRICS, Process},
+};
 
-/// What became of an EVENT, as a label: an outcome of the store, or the prefix of a refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum EventResult {
-    Stored,
-    Ephemeral,
-    Duplicate,
-    Superseded,
-    Deleted,
-    Refused,
-    Invalid,
-    Pow,
-    RateLimited,
-    AuthRequired,
-    Error,
-}
-
-impl From<Prefix> for EventResult {
-    fn from(prefix: Prefix) -> Self {
-        match prefix {
-            Prefix::Duplicate => Self::Duplicate,
-            Prefix::Pow => Self::Pow,
-            Prefix::RateLimited => Self::RateLimited,
-            Prefix::Invalid => Self::Invalid,
-            Prefix::AuthRequired => Self::AuthRequired,
-            Prefix::Error => Self::Error,
-            Prefix::Blocked | Prefix::Restricted | Prefix::Unsupported => Self::Refused,
-        }
-    }
-}
-
-/// Why a connection ended, as a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum CloseReason {
-    /// The client closed it, or went away.
-    Client,
-    /// It was silent for too long.
-    Idle,
-    /// It broke the WebSocket protocol, or a bound of it.
-    Protocol,
-    /// The node shut down.
-    Shutdown,
-}
-
+/// A thread of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct VerbLabel {
-    pub verb: Verb,
+pub struct ThreadLabel {
+    pub thread: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ResultLabel {
-    pub result: EventResult,
-}
+/// A gauge of a number that need not be whole.
+type Ratio = Gauge<f64, AtomicU64>;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CloseLabel {
-    pub reason: CloseReason,
-}
+/// Lateness of each thread.
+type Lag = Family<ThreadLabel, Histogram, fn() -> Histogram>;
+
+/// Brings gauges up to date that nobody keeps so.
+type Probe = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+const NO_UNIT: Option<Unit> = None;
 
 macro_rules! metrics {
     ($($name:literal, $help:literal, $unit:expr, $field:ident: $type:ty = $init:expr;)*) => {
-        /// Every metric of the node. Counting is lock-free.
+        /// Every metric of the node. Counting takes no lock but that of a histogram.
         pub struct Metrics {
             registry: Registry,
+            probes: Mutex<Vec<Probe>>,
             $(#[doc = $help] pub $field: $type),*
         }
 
         impl Metrics {
             pub fn new(node_id: &str) -> Self {
-                let mut registry = Registry::with_prefix("rookery");
-                let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("node", node_id.to_owned())]);
-                registry.register("build", "Version and name of the node", build);
+                let mut root = Registry::default();
+                root.register_collector(Box::new(Process::new()));
+                let registry = root.sub_registry_with_prefix("rookery");
+                let build = Info::new(vec![
+                    ("version", env!("CARGO_PKG_VERSION").to_owned()),
+                    ("node", node_id.to_owned()),
+                ]);
+                registry.register("build", BUILD, build);
                 $(let $field: $type = $init;
                 match $unit {
                     Some(unit) => registry.register_with_unit($name, $help, unit, $field.clone()),
                     None => registry.register($name, $help, $field.clone()),
                 })*
-                Self { registry, $($field),* }
+                Self { registry: root, probes: Mutex::default(), $($field),* }
             }
+        }
+
+        fn descriptions() -> Vec<Description> {
+            vec![$(Description::of::<$type>($name, $unit, $help)),*]
         }
     };
 }
 
-const NO_UNIT: Option<Unit> = None;
+const BUILD: &str = "Version and name of the node, as labels";
 
-/// From 100 µs to about 13 s.
+/// From 32 µs to about 17 s.
 fn seconds() -> Histogram {
-    Histogram::new(exponential_buckets(0.0001, 2.0, 18))
+    Histogram::new(exponential_buckets(0.000_032, 2.0, 20))
+}
+
+/// From 1 ms to about 4 s.
+fn lateness() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 4.0, 7))
 }
 
 /// From 1 to 16,384.
@@ -124,21 +95,39 @@ metrics! {
     "connections_opened", "WebSocket connections opened", NO_UNIT, opened: Counter = Counter::default();
     "connections_refused", "Connections refused with 503 or 429: too many of the node or the address", NO_UNIT,
         refused: Counter = Counter::default();
-    "connections_closed", "WebSocket connections closed, by reason", NO_UNIT,
-        closed: Family<CloseLabel, Counter> = Family::default();
-    "evictions", "Sessions ended because their client did not read", NO_UNIT, evictions: Counter = Counter::default();
-    "messages", "Messages of clients, by verb", NO_UNIT, messages: Family<VerbLabel, Counter> = Family::default();
-    "events", "Events answered with OK, by result", NO_UNIT, events: Family<ResultLabel, Counter> = Family::default();
+    "connections_closed", "WebSocket connections closed", NO_UNIT,
+        closed: By<CloseReason, Counter> = By::default();
+    "evictions", "Sessions ended because their client did not read; they also count as closed", NO_UNIT,
+        evictions: Counter = Counter::default();
+    "messages", "Messages of clients", NO_UNIT, messages: By<Verb, Counter> = By::default();
+    "events", "Events answered with OK", NO_UNIT, events: By<EventResult, Counter> = By::default();
+    "stage", "Duration of each stage of the way of a message", Some(Unit::Seconds),
+        stages: By<Stage, Histogram> = By::new(seconds);
     "subscriptions", "Live subscriptions", NO_UNIT, subscriptions: Gauge = Gauge::default();
+    "subscriptions_closed", "Subscriptions refused or ended with CLOSED", NO_UNIT,
+        subscriptions_closed: By<ClosedReason, Counter> = By::default();
+    "routing_keys", "Routing keys of live subscriptions, one for each subscription that has it", NO_UNIT,
+        routing_keys: Gauge = Gauge::default();
+    "answers_awaited", "Events and subscriptions of all connections that wait for an answer", NO_UNIT,
+        awaited: Gauge = Gauge::default();
     "deliveries", "Live events handed to sessions", NO_UNIT, deliveries: Counter = Counter::default();
     "events_sent", "Stored events sent for a REQ", NO_UNIT, sent: Counter = Counter::default();
-    "persister_waiting_events", "Events that wait to be stored", NO_UNIT, waiting: Gauge = Gauge::default();
+    "queue_fill_ratio", "How full a queue is, from 0 to 1", NO_UNIT,
+        queue_fill: By<BoundedQueue, Ratio> = By::default();
+    "queue_full", "Times that a queue was full, and who fills it was held back or refused", NO_UNIT,
+        queue_full: By<BoundedQueue, Counter> = By::default();
+    "cache_hits", "Look-ups that a cache answered", NO_UNIT, cache_hits: By<Cache, Counter> = By::default();
+    "cache_misses", "Look-ups that a cache did not answer", NO_UNIT, cache_misses: By<Cache, Counter> = By::default();
+    "thread_lag", "How late a timer of the thread was: what else is to be done there waits as long", Some(Unit::Seconds),
+        lag: Lag = Family::new_with_constructor(lateness);
     "persister_batch_events", "Events in a batch", NO_UNIT, batch: Histogram = sizes();
-    "persister_batch", "Duration of the write of a batch, sync included", Some(Unit::Seconds), write: Histogram = seconds();
-    "store_query", "Duration of the reading of a page, waiting for a thread included", Some(Unit::Seconds),
-        query: Histogram = seconds();
+    "store_errors", "Failed operations of the store", NO_UNIT, store_errors: Counter = Counter::default();
+    "store_retries", "CQL statements that were tried again", NO_UNIT, store_retries: Counter = Counter::default();
+    "bus_configured", "Whether the node shares events with others (--redis)", NO_UNIT,
+        bus_configured: Gauge = Gauge::default();
     "bus_connected", "Whether the bus is connected to all primaries of Redis", NO_UNIT, bus_connected: Gauge = Gauge::default();
-    "bus_channels", "Channels that the bus is subscribed to", NO_UNIT, bus_channels: Gauge = Gauge::default();
+    "bus_channels", "Channels that the bus is subscribed to, those on their way out included", NO_UNIT,
+        bus_channels: Gauge = Gauge::default();
     "bus_events_published", "Events given to other nodes", NO_UNIT, bus_published: Counter = Counter::default();
     "bus_messages_published", "Messages given to Redis: an event is one under each of its keys", NO_UNIT,
         bus_messages: Counter = Counter::default();
@@ -154,24 +143,35 @@ metrics! {
         bus_lost_batches: Counter = Counter::default();
     "bus_subscriptions_unacknowledged", "Subscriptions that went on before the bus had acknowledged their keys", NO_UNIT,
         bus_unacknowledged: Counter = Counter::default();
-    "store_errors", "Failed operations of the store", NO_UNIT, store_errors: Counter = Counter::default();
 }
 
 impl Metrics {
-    pub fn count_verb(&self, verb: Verb) {
-        self.messages.get_or_create(&VerbLabel { verb }).inc();
+    /// Has this done whenever Prometheus asks.
+    pub fn before_scrapes(&self, probe: impl Fn(&Self) + Send + Sync + 'static) {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(probe));
     }
 
-    pub fn count_event(&self, result: EventResult) {
-        self.events.get_or_create(&ResultLabel { result }).inc();
+    /// Shows how full a channel is, as long as somebody else holds it.
+    pub fn watch<T: Send + 'static>(&self, name: BoundedQueue, channel: &mpsc::Sender<T>) {
+        let channel = channel.downgrade();
+        self.before_scrapes(move |metrics| {
+            let taken = channel
+                .upgrade()
+                .map_or(0.0, |channel| 1.0 - channel.capacity() as f64 / channel.max_capacity() as f64);
+            metrics.queue_fill.of(name).set(taken);
+        });
     }
 
-    pub fn count_close(&self, reason: CloseReason) {
-        self.closed.get_or_create(&CloseLabel { reason }).inc();
+    /// The histogram of a thread's lateness.
+    pub fn lag_of(&self, thread: impl Into<String>) -> Histogram {
+        self.lag.get_or_create_owned(&ThreadLabel { thread: thread.into() })
     }
 
     /// The text that Prometheus scrapes (OpenMetrics).
     pub fn render(&self) -> String {
+        for probe in &*self.probes.lock().unwrap_or_else(PoisonError::into_inner) {
+            probe(self);
+        }
         let mut out = String::new();
         // Writing to a string has no way to fail.
         let _ = encode(&mut out, &self.registry);
@@ -179,19 +179,142 @@ impl Metrics {
     }
 }
 
+/// What a table says of a metric.
+struct Description {
+    name: String,
+    kind: &'static str,
+    unit: &'static str,
+    label: Option<LabelValues>,
+    help: &'static str,
+}
+
+/// A label, and its values with their meaning.
+type LabelValues = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// The label that a type of metric has.
+trait Labelled: TypedMetric {
+    const LABEL: Option<LabelValues> = None;
+}
+
+impl Labelled for Counter {}
+
+impl<N, A> Labelled for Gauge<N, A> {}
+
+impl Labelled for Histogram {}
+
+impl<L: Label, M: TypedMetric> Labelled for By<L, M> {
+    const LABEL: Option<LabelValues> = Some((L::NAME, L::VALUES));
+}
+
+impl Labelled for Lag {
+    const LABEL: Option<LabelValues> = Some((
+        "thread",
+        &[
+            ("worker-N", "serves clients; N counts from 0"),
+            ("persister", "makes batches and answers publishers"),
+            ("bus", "talks to Redis"),
+        ],
+    ));
+}
+
+impl Description {
+    fn of<M: Labelled>(name: &str, unit: Option<Unit>, help: &'static str) -> Self {
+        Self { label: M::LABEL, ..Self::new(&format!("rookery_{name}"), &unit, M::TYPE, help) }
+    }
+
+    fn new(name: &str, unit: &Option<Unit>, kind: MetricType, help: &'static str) -> Self {
+        let (suffix, unit) = match unit {
+            Some(Unit::Seconds) => ("_seconds", "seconds"),
+            Some(Unit::Bytes) => ("_bytes", "bytes"),
+            _ if name.ends_with("_ratio") => ("", "ratio"),
+            _ => ("", ""),
+        };
+        let (total, kind) = match kind {
+            MetricType::Counter => ("_total", "counter"),
+            MetricType::Histogram => ("", "histogram"),
+            _ => ("", "gauge"),
+        };
+        Self { name: format!("{name}{suffix}{total}"), kind, unit, label: None, help }
+    }
+}
+
+/// `docs/metrics.md`: every metric, and every value of its label.
+pub fn metrics_reference() -> String {
+    let mut out = String::from(
+        "# Metrics\n\n\
+         Made from the code by `rookery config --metrics`. What to watch: [operations](operations.md#metrics).\n\n\
+         Of a histogram there are `…_bucket`, `…_sum` and `…_count`. A label has no other values than those\n\
+         below, and each has its series from the start, so a rate is right from the first event on.\n\n\
+         | metric | type | unit | label | what |\n|---|---|---|---|---|\n",
+    );
+    let mut all = descriptions();
+    for (name, unit, kind, help) in PROCESS_METRICS {
+        all.push(Description::new(name, unit, *kind, help));
+    }
+    out.push_str(&format!("| `rookery_build_info` | info | | `version`, `node` | {BUILD} |\n"));
+    for Description { name, kind, unit, label, help } in &all {
+        let label = label.map(|(label, _)| format!("`{label}`")).unwrap_or_default();
+        out.push_str(&format!("| `{name}` | {kind} | {unit} | {label} | {help} |\n"));
+    }
+    for Description { name, label, .. } in &all {
+        let Some((label, values)) = label else { continue };
+        out.push_str(&format!("\n## {name}\n\n| `{label}` | what |\n|---|---|\n"));
+        for (value, meaning) in *values {
+            out.push_str(&format!("| `{value}` | {meaning} |\n"));
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn names_follow_the_conventions() {
         let metrics = Metrics::new("n1");
-        metrics.count_verb(Verb::Event);
-        metrics.write.observe(0.01);
+        metrics.messages.of(Verb::Event).inc();
+        metrics.stages.of(Stage::Store).observe(0.01);
+        metrics.before_scrapes(|metrics| {
+            metrics.queue_fill.of(BoundedQueue::Query).set(0.5);
+        });
         let text = metrics.render();
-        assert!(text.contains("rookery_messages_total{verb=\"Event\"} 1"), "{text}");
-        assert!(text.contains("rookery_persister_batch_seconds_sum 0.01"), "{text}");
-        assert!(text.contains("rookery_build_info{version="), "{text}");
+        for line in [
+            "rookery_messages_total{verb=\"event\"} 1",
+            "rookery_messages_total{verb=\"close\"} 0",
+            "rookery_stage_seconds_sum{stage=\"store\"} 0.01",
+            "rookery_queue_fill_ratio{queue=\"query\"} 0.5",
+            "rookery_build_info{version=",
+            "process_cpu_seconds_total ",
+            "process_open_fds ",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_is_scraped_is_what_is_described() {
+        let metrics = Metrics::new("n1");
+        metrics.lag_of("worker-0");
+        let text = metrics.render();
+        let scraped: BTreeSet<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .map(|line| match line.split_once(' ') {
+                Some((name, "counter")) => format!("{name}_total"),
+                Some((name, "info")) => format!("{name}_info"),
+                Some((name, _)) => name.to_owned(),
+                None => panic!("{line}"),
+            })
+            .collect();
+        let reference = metrics_reference();
+        let rows = reference.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+        let ours = |name: &&str| ["rookery_", "process_"].iter().any(|own| name.starts_with(own));
+        let described: BTreeSet<String> =
+            rows.map(|(name, _)| name).filter(ours).map(str::to_owned).collect();
+        assert_eq!(scraped, described);
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     protocol::{Event, EventId, Filter, ParsedEvent},
     route::{Route, key::keys},
     store::{Cursor, Query, Viewer},
+    telemetry::{BoundedQueue, Stage},
 };
 
 /// Events that are routed together, and messages that are handled before the routers are awaited.
@@ -65,7 +66,10 @@ pub(super) async fn run(
                 if count == 0 {
                     bail!("nothing more comes");
                 }
+                let ratio = incoming.len() as f64 / config.receive_queue as f64;
+                shared.parts.metrics.queue_fill.of(BoundedQueue::BusReceive).set(ratio);
                 if link.has_overflown() {
+                    shared.parts.metrics.queue_full.of(BoundedQueue::BusReceive).inc();
                     bail!("more came than could be handled (bus.receive_queue, bus.receive_queue_bytes)");
                 }
                 handle(shared, &mut watch, gathered.drain(..)).await?;
@@ -176,7 +180,9 @@ async fn route(shared: &Shared, mut events: Vec<Arc<Event>>) {
     }
     let route = Route { events: events.into(), position: None, last: true };
     // A router that is gone had its worker restarted; its sessions are gone with it.
+    let begun = Instant::now();
     join_all(shared.parts.routers.all().iter().map(|router| router.send(route.clone()))).await;
+    shared.parts.metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
 }
 
 impl Watch {

@@ -44,7 +44,7 @@ use self::{
     tables::Tables,
     write::Writer,
 };
-use super::{Counted, Cursor, Page, Position, Query, Store, StoreError, Written};
+use super::{Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Written};
 use crate::{
     config,
     protocol::{Event, Timestamp},
@@ -102,6 +102,7 @@ pub struct Scylla {
     parts: Arc<Parts>,
     /// Questions that may be under way.
     questions: Arc<Semaphore>,
+    max_questions: usize,
 }
 
 struct Parts {
@@ -202,7 +203,7 @@ impl Scylla {
         let sweeper = Sweeper::new(tables, hidden, leftovers, deadline, config.sweep_batch);
         let parts = Parts { cql, writer, reader, sweeper, positions, turn: Mutex::new(()) };
         let questions = Arc::new(Semaphore::new(config.max_queries));
-        Self { connection, parts: Arc::new(parts), questions }
+        Self { connection, parts: Arc::new(parts), questions, max_questions: config.max_queries }
     }
 
     fn run<T: Send + 'static>(
@@ -256,5 +257,10 @@ impl Store for Scylla {
 
     fn head(&self) -> Position {
         self.parts.positions.head()
+    }
+
+    fn load(&self) -> Load {
+        let free = self.questions.available_permits() as f64 / self.max_questions as f64;
+        Load { questions: 1.0 - free, ..self.parts.cql.load() }
     }
 }

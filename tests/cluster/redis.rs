@@ -172,7 +172,7 @@ fn spawn(folder: &Path, port: u16, mode: Mode) -> Child {
 }
 
 /// A port that nobody listens on. Somebody else could take it before it is used; nobody does here.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     // Under those that the system gives out for connections, with room for a cluster's own port.
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() - 20_000
 }

@@ -28,7 +28,7 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
     } else if args.metrics {
         print!("{}", telemetry::metrics_reference());
     } else {
-        print!("{}", args.flags.load()?.to_toml());
+        print!("{}", args.flags.load()?.without_secrets().to_toml());
     }
     Ok(())
 }

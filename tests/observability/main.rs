@@ -81,25 +81,6 @@ fn every_alert_has_a_runbook() {
     }
 }
 
-/// Set it to do without Node.js.
-const SKIP: &str = "ROOKERY_TEST_WITHOUT_NODE";
-
-#[test]
-fn grafana_takes_the_dashboards() {
-    if std::env::var_os(SKIP).is_some_and(|value| value == "1") {
-        return println!("skipped: {SKIP} is 1");
-    }
-    let folder = file("tests/grafana");
-    let is_there = folder.join("node_modules/@grafana/schema").is_dir();
-    assert!(is_there, "Grafana's types are missing: run `npm ci` in tests/grafana, or set {SKIP}=1");
-    let files: Vec<PathBuf> = dashboards().into_iter().map(|(path, _)| path).collect();
-    let checked = Command::new("node").arg(folder.join("check.mjs")).args(&files).output();
-    let checked = checked.unwrap_or_else(|error| panic!("can not run `node` ({error}); set {SKIP}=1"));
-    let said = String::from_utf8_lossy(&checked.stdout);
-    assert!(checked.status.success(), "{said}{}", String::from_utf8_lossy(&checked.stderr));
-    assert!(said.trim_end().ends_with(" 0 faults") && !said.starts_with("0 panels"), "{said}");
-}
-
 /// A question in one of the files, and where it stands.
 struct Question {
     expression: String,

@@ -288,7 +288,7 @@ section! {
         linger_ms: u64 = 1_000,
         /// Milliseconds between fences, by which other nodes know that they have missed nothing.
         fence_ms: u64 = 1_000,
-        /// Fences that may be missing before there is a gap.
+        /// Fences that may be missing before something is taken to be missed.
         silent_fences: u32 = 3,
         /// Milliseconds before the first attempt to connect again; twice as many each time.
         min_backoff_ms: u64 = 100,
@@ -296,9 +296,9 @@ section! {
         max_backoff_ms: u64 = 5_000,
         /// Subscriptions that may wait to be sent to Redis; beyond, they wait longer.
         subscribe_queue: usize = 4_096,
-        /// Batches that may wait to be published; beyond, there is a gap.
+        /// Batches that may wait to be published; beyond, other nodes find them in the log of the store.
         publish_queue: usize = 256,
-        /// Messages that may wait to be handled; beyond, the connection is made anew, and there is a gap.
+        /// Messages that may wait to be handled; beyond, the connection is made anew, and the log is read.
         receive_queue: usize = 65_536,
         /// Bytes of messages that may wait to be handled.
         receive_queue_bytes: usize = 64 * 1024 * 1024,
@@ -478,8 +478,8 @@ impl Config {
 const HIDDEN: &str = "hidden";
 
 fn without_password(text: &str) -> String {
-    // What is no URL may be anything, and a query may have one.
-    let Some(mut url) = Url::parse(text).ok().filter(|url| url.query().is_none()) else {
+    // What is no such URL may be anything, and a query may have one.
+    let Some(mut url) = Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none()) else {
         return HIDDEN.to_owned();
     };
     // A URL that is left as it is keeps its spelling too.

@@ -16,6 +16,7 @@ use crate::{
     route::{
         Drain, Routers,
         bus::Bus,
+        key::digests,
         redis::{self, RedisBus},
         seen::Seen,
     },
@@ -89,9 +90,10 @@ pub async fn run(
                 routers: routers.clone(),
                 seen: Arc::clone(&seen),
                 store: Arc::clone(&store),
+                log: store.log(),
                 metrics: Arc::clone(&metrics),
             };
-            let bus = RedisBus::start(urls, &config.bus, parts)?;
+            let bus = RedisBus::start(urls, &config.bus, parts).await?;
             Some(Others { bus: Arc::new(bus), seen })
         }
     };
@@ -192,7 +194,7 @@ fn watch(metrics: &Metrics, config: &Config, queue: &Arc<Queue>, store: &Arc<dyn
 async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match config.scylla.nodes.is_empty() {
         true => Ok(Arc::new(Lmdb::open(&config.general.data, &config.store, Access::Exclusive)?)),
-        false => Ok(Arc::new(Scylla::open(&config.scylla).await?)),
+        false => Ok(Arc::new(Scylla::open(&config.scylla, digests).await?)),
     }
 }
 

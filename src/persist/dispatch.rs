@@ -7,8 +7,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     protocol::Event,
-    route::{Route, Routers, bus::Bus, seen::Seen},
-    store::Position,
+    route::{
+        Route, Routers,
+        bus::{Bus, Publication},
+        seen::Seen,
+    },
+    store::{Position, log::Sequence},
     telemetry::{Metrics, Stage},
 };
 
@@ -16,11 +20,23 @@ use crate::{
 const QUEUE: usize = 1;
 
 /// Events to be routed, in the order in which they were committed.
+#[derive(Default)]
 pub struct Dispatch {
     pub events: Vec<Arc<Event>>,
+    /// Events that another node committed and may not have published.
+    pub again: Vec<Arc<Event>>,
+    /// Where the store stands after them; `None`: they are ephemeral.
     pub position: Option<Position>,
+    /// The number of their batch in the log.
+    pub sequence: Option<Sequence>,
     /// Told when every router has taken all of them.
     pub done: Option<oneshot::Sender<()>>,
+}
+
+impl Dispatch {
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.again.is_empty()
+    }
 }
 
 /// The other nodes, where there are any.
@@ -40,24 +56,29 @@ pub fn start(
 ) -> mpsc::Sender<Dispatch> {
     let (sender, mut receiver) = mpsc::channel::<Dispatch>(QUEUE);
     actix::spawn(async move {
-        while let Some(Dispatch { events, position, done }) = receiver.recv().await {
+        while let Some(Dispatch { events, again, position, sequence, done }) = receiver.recv().await {
+            if let (Some(Others { bus, .. }), false) = (&others, events.is_empty() && again.is_empty()) {
+                // It only takes them: nobody here waits for other nodes.
+                let events = events.iter().chain(&again).cloned().collect();
+                bus.publish(Publication { events, ephemeral: position.is_none(), sequence });
+            }
             let last = events.len().div_ceil(route_batch).saturating_sub(1);
-            for (nth, chunk) in events.chunks(route_batch).enumerate() {
-                let events: Arc<[Arc<Event>]> = chunk.into();
+            let chunks = events.chunks(route_batch).enumerate();
+            let own = chunks.map(|(nth, chunk)| (chunk, position, nth == last));
+            for (chunk, position, last) in
+                own.chain(again.chunks(route_batch).map(|chunk| (chunk, None, true)))
+            {
                 let unseen = match &others {
                     Some(Others { seen, .. }) => {
                         chunk.iter().filter(|event| seen.is_first(&event.id())).cloned().collect()
                     }
-                    None => Arc::clone(&events),
+                    None => chunk.into(),
                 };
-                let route = Route { events: unseen, position, last: nth == last };
+                let route = Route { events: unseen, position, last };
                 // A router that is gone had its worker restarted; its sessions are gone with it.
                 let begun = Instant::now();
                 join_all(routers.all().iter().map(|router| router.send(route.clone()))).await;
                 metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
-                if let Some(Others { bus, .. }) = &others {
-                    bus.publish(events, position.is_none());
-                }
             }
             if let Some(done) = done {
                 // Nobody need wait for it.

@@ -189,25 +189,30 @@ impl Persister {
         let batch = std::mem::take(&mut self.writing);
         let mut answers = Answers::default();
         match result {
-            Ok(Batch { outcomes, head, removed }) => {
-                let mut stored = Vec::new();
+            Ok(Batch { outcomes, head, removed, sequence, again }) => {
+                let again = again.into_iter().map(|place| Arc::clone(&batch[place].event)).collect();
+                let mut events = Vec::new();
                 for (waiting, outcome) in batch.into_iter().zip(outcomes) {
                     self.observe_answer(&waiting);
                     answers.add(waiting.from, waiting.event.id(), Answer::Outcome(outcome));
                     if outcome == Outcome::Stored {
-                        stored.push(waiting.event);
+                        events.push(waiting.event);
                     }
                 }
-                self.parts.admission.recent.update(stored.iter().map(|event| event.id()), &removed);
+                let stored = Dispatch { events, again, position: Some(head), sequence, done: None };
+                self.parts.admission.recent.update(stored.events.iter().map(|event| event.id()), &removed);
                 // A request to vanish leaves work behind.
                 self.sweep_due |= removed.many;
                 answers.send();
                 if let (Some(place), false) = (place, stored.is_empty()) {
-                    place.send(Dispatch { events: stored, position: Some(head), done: None });
+                    place.send(stored);
                 }
             }
             Err(error) => {
                 self.parts.metrics.store_errors.inc();
+                if let Some(others) = &self.parts.others {
+                    others.bus.skip();
+                }
                 error!(events = batch.len(), "could not write: {}", error.detail());
                 for waiting in batch {
                     self.observe_answer(&waiting);
@@ -263,9 +268,9 @@ impl Persister {
         let work = async move {
             let (done, routed) = oneshot::channel();
             if let Some(dispatch) = dispatch {
-                let events = vec![event];
+                let events = Dispatch { events: vec![event], done: Some(done), ..Dispatch::default() };
                 // Fails only when the task is gone, and then the answer below says so.
-                let _ = dispatch.send(Dispatch { events, position: None, done: Some(done) }).await;
+                let _ = dispatch.send(events).await;
             }
             let routed = timeout(deadline, routed).await.is_ok_and(|routed| routed.is_ok());
             drop(permit);
@@ -372,8 +377,7 @@ impl Handler<Flush> for Persister {
             let _ = when_stored.await;
             let (done, when_routed) = oneshot::channel();
             if let Some(dispatch) = dispatch {
-                let _ =
-                    dispatch.send(Dispatch { events: Vec::new(), position: None, done: Some(done) }).await;
+                let _ = dispatch.send(Dispatch { done: Some(done), ..Dispatch::default() }).await;
                 let _ = when_routed.await;
             }
         })

@@ -139,6 +139,10 @@ metrics! {
     "bus_transit", "Time from publication to arrival, by the clocks of both nodes", Some(Unit::Seconds),
         bus_transit: Histogram = seconds();
     "bus_gaps", "Times at which events of other nodes may have been missed", NO_UNIT, bus_gaps: Counter = Counter::default();
+    "bus_events_recovered", "Events that were found in the log of the store after a gap", NO_UNIT,
+        bus_recovered: Counter = Counter::default();
+    "bus_gaps_told", "Gaps that could not be made good, so that subscriptions were ended", NO_UNIT,
+        bus_gaps_told: Counter = Counter::default();
     "bus_lost_batches", "Batches that were not given to other nodes because too many waited", NO_UNIT,
         bus_lost_batches: Counter = Counter::default();
     "bus_subscriptions_unacknowledged", "Subscriptions that went on before the bus had acknowledged their keys", NO_UNIT,

@@ -13,26 +13,42 @@ use crate::{
     redis::Redis,
 };
 
+/// A keyspace with the tables, and nodes on it.
+pub struct Keyspace {
+    pub name: String,
+}
+
+impl Keyspace {
+    pub fn make() -> Self {
+        let name = cassandra::new_name();
+        let made = Command::new(binary())
+            .args(["schema", "apply", "--scylla", cassandra::server(), "--keyspace", &name])
+            .args(["--replication", "{'class': 'SimpleStrategy', 'replication_factor': 1}"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self { name }
+    }
+
+    /// A node on it, and on these servers of Redis.
+    pub fn node(&self, redis: &str) -> Relay {
+        let server = cassandra::server();
+        Relay::start(&["--redis", redis, "--scylla", server, "--keyspace", &self.name, "--workers", "1"])
+    }
+}
+
 /// Nodes on one Redis and one keyspace.
-async fn start(nodes: usize) -> Cluster {
+pub async fn start(nodes: usize) -> Cluster {
     let redis = Redis::start();
-    let (server, keyspace) = (cassandra::server(), cassandra::new_name());
-    let made = Command::new(binary())
-        .args(["schema", "apply", "--scylla", server, "--keyspace", &keyspace])
-        .args(["--replication", "{'class': 'SimpleStrategy', 'replication_factor': 1}"])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let url = redis.url();
-    let node =
-        |_| Relay::start(&["--redis", &url, "--scylla", server, "--keyspace", &keyspace, "--workers", "1"]);
-    let cluster = Cluster { nodes: (0..nodes).map(node).collect(), redis };
+    let keyspace = Keyspace::make();
+    let nodes = (0..nodes).map(|_| keyspace.node(&redis.url())).collect();
+    let cluster = Cluster { nodes, redis };
     cluster.connected(1.0).await;
     cluster
 }
 
 /// Publishes without waiting, then hears every OK.
-async fn publish_all(client: &mut Client, events: &[Event]) {
+pub async fn publish_all(client: &mut Client, events: &[Event]) {
     for event in events {
         client.socket.feed(Message::text(format!(r#"["EVENT",{}]"#, event.json()))).await.unwrap();
     }

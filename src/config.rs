@@ -13,6 +13,7 @@ use anyhow::{Context, bail, ensure};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+use url::Url;
 
 /// A setting as the documentation shows it.
 pub struct Setting {
@@ -458,9 +459,36 @@ impl Config {
         Ok(())
     }
 
+    /// The same without passwords, to be shown.
+    pub fn without_secrets(&self) -> Self {
+        let mut shown = self.clone();
+        if !shown.scylla.password.is_empty() {
+            shown.scylla.password = HIDDEN.to_owned();
+        }
+        for url in &mut shown.general.redis {
+            *url = without_password(url);
+        }
+        shown
+    }
+
     /// The effective configuration as a file.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Stands where a password is.
+const HIDDEN: &str = "hidden";
+
+fn without_password(text: &str) -> String {
+    // What is no such URL may be anything, and a query may have one.
+    let Some(mut url) = Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none()) else {
+        return HIDDEN.to_owned();
+    };
+    // A URL that is left as it is keeps its spelling too.
+    match url.password().is_some() && url.set_password(Some(HIDDEN)).is_ok() {
+        true => url.into(),
+        false => text.to_owned(),
     }
 }
 
@@ -611,7 +639,8 @@ pub fn reference() -> String {
         "# Configuration\n\n\
          Made from the code by `rookery config --reference`.\n\n\
          A setting is taken from the first of: the command line, the environment, the file given with\n\
-         `--config` (or `ROOKERY_CONFIG`), its default. `rookery config` prints what is in force.\n",
+         `--config` (or `ROOKERY_CONFIG`), its default. `rookery config` prints what is in force,\n\
+         without passwords.\n",
     );
     for (section, about, settings) in SECTIONS {
         let title = if section.is_empty() { "General".to_owned() } else { format!("[{section}]") };
@@ -678,6 +707,26 @@ mod tests {
     fn lists_come_from_variables() {
         let config = load("", &[("ROOKERY_TRUSTED_PROXY", "10.0.0.0/8, ::1/128")], "").unwrap();
         assert_eq!(config.general.trusted_proxy.len(), 2);
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let mut config = Config::default();
+        config.scylla.password = "secret".into();
+        config.general.redis = [
+            "redis://user:secret@redis-1:6379",
+            "rediss://:secret@redis-2",
+            "unix:///run/redis?user=u&pass=secret",
+            "user:secret@redis-3:6379",
+            "redis://redis-4:6379",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let shown = config.without_secrets();
+        assert!(!shown.to_toml().contains("secret"), "{}", shown.to_toml());
+        assert_eq!(shown.general.redis[0], "redis://user:hidden@redis-1:6379");
+        assert_eq!(shown.general.redis[4], "redis://redis-4:6379");
+        assert_eq!(Config::default().without_secrets().to_toml(), Config::default().to_toml());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
         lmdb::{Access, Lmdb},
         scylla::Scylla,
     },
-    telemetry::Metrics,
+    telemetry::{BoundedQueue, Metrics},
 };
 
 /// The sockets that a node listens on, bound by whoever starts it.
@@ -110,6 +110,7 @@ pub async fn run(
         others,
         metrics: Arc::clone(&metrics),
     };
+    watch(&metrics, &config, &queue, &store, &routers);
     let sweep_every = Duration::from_secs(config.store.sweep_seconds.max(1));
     let persister_config = config.persister.clone();
     let arbiter = Arbiter::new();
@@ -168,6 +169,28 @@ pub async fn run(
     arbiter.stop();
     info!("stopped");
     Ok(())
+}
+
+/// Has those looked at who do not report by themselves.
+fn watch(metrics: &Metrics, config: &Config, queue: &Arc<Queue>, store: &Arc<dyn Store>, routers: &Routers) {
+    let window = config.session.window as f64;
+    // Not to keep the store open.
+    let (queue, store, routers) = (Arc::downgrade(queue), Arc::downgrade(store), routers.clone());
+    metrics.before_scrapes(move |metrics| {
+        let (Some(queue), Some(store)) = (queue.upgrade(), store.upgrade()) else { return };
+        let load = store.load();
+        let windows = metrics.connections.get().max(1) as f64 * window;
+        for (name, ratio) in [
+            (BoundedQueue::Persister, queue.fill()),
+            (BoundedQueue::Router, routers.fill()),
+            (BoundedQueue::SessionWindow, metrics.awaited.get() as f64 / windows),
+            (BoundedQueue::Query, load.questions),
+            (BoundedQueue::Statement, load.statements),
+        ] {
+            metrics.queue_fill.of(name).set(ratio);
+        }
+        metrics.store_retries.inc_by(load.retries.saturating_sub(metrics.store_retries.get()));
+    });
 }
 
 /// The embedded store, unless servers are named.

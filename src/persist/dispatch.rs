@@ -1,6 +1,6 @@
 //! Hands batches to the routers of all workers, and to the bus, one batch after the other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +13,7 @@ use crate::{
         seen::Seen,
     },
     store::{Position, log::Sequence},
+    telemetry::{Metrics, Stage},
 };
 
 /// Batches that may wait to be routed. While one waits, the next may be written, and no more.
@@ -47,7 +48,12 @@ pub struct Others {
 }
 
 /// Starts the task on the current thread; it ends when the sender is dropped.
-pub fn start(routers: Routers, others: Option<Others>, route_batch: usize) -> mpsc::Sender<Dispatch> {
+pub fn start(
+    routers: Routers,
+    others: Option<Others>,
+    metrics: Arc<Metrics>,
+    route_batch: usize,
+) -> mpsc::Sender<Dispatch> {
     let (sender, mut receiver) = mpsc::channel::<Dispatch>(QUEUE);
     actix::spawn(async move {
         while let Some(Dispatch { events, again, position, sequence, done }) = receiver.recv().await {
@@ -70,7 +76,9 @@ pub fn start(routers: Routers, others: Option<Others>, route_batch: usize) -> mp
                 };
                 let route = Route { events: unseen, position, last };
                 // A router that is gone had its worker restarted; its sessions are gone with it.
+                let begun = Instant::now();
                 join_all(routers.all().iter().map(|router| router.send(route.clone()))).await;
+                metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
             }
             if let Some(done) = done {
                 // Nobody need wait for it.

@@ -38,7 +38,7 @@ use crate::{
     route::{Routers, SessionId},
     session::Session,
     store::{Outcome, Store, StoreError, Written as Batch},
-    telemetry::Metrics,
+    telemetry::{BoundedQueue, Metrics, Stage, measure_lag},
 };
 
 /// Something waits in the queue.
@@ -151,8 +151,12 @@ impl Persister {
 
     fn write(&mut self, ctx: &mut Context<Self>) {
         self.busy = true;
-        self.parts.metrics.batch.observe(self.writing.len() as f64);
-        self.parts.metrics.waiting.set(self.parts.queue.len() as i64);
+        let (metrics, now) = (&self.parts.metrics, Instant::now());
+        metrics.batch.observe(self.writing.len() as f64);
+        let wait = metrics.stages.of(Stage::Wait);
+        for waiting in &self.writing {
+            wait.observe(now.duration_since(waiting.since).as_secs_f64());
+        }
         let events: Arc<[Arc<Event>]> = self.writing.iter().map(|w| Arc::clone(&w.event)).collect();
         let store = Arc::clone(&self.parts.store);
         let metrics = Arc::clone(&self.parts.metrics);
@@ -161,12 +165,17 @@ impl Persister {
             // A place in the queue to the routers first, so that this actor never has more than one
             // batch that it can not hand on.
             let place = match dispatch {
-                Some(dispatch) => dispatch.reserve_owned().await.ok(),
+                Some(dispatch) => {
+                    if dispatch.capacity() == 0 {
+                        metrics.queue_full.of(BoundedQueue::Dispatch).inc();
+                    }
+                    dispatch.reserve_owned().await.ok()
+                }
                 None => None,
             };
             let begun = Instant::now();
             let result = store.write(events, clock::now()).await;
-            metrics.write.observe(begun.elapsed().as_secs_f64());
+            metrics.stages.of(Stage::Store).observe(begun.elapsed().as_secs_f64());
             (place, result)
         };
         ctx.spawn(work.into_actor(self).map(|(place, result), this, ctx| {
@@ -184,6 +193,7 @@ impl Persister {
                 let again = again.into_iter().map(|place| Arc::clone(&batch[place].event)).collect();
                 let mut events = Vec::new();
                 for (waiting, outcome) in batch.into_iter().zip(outcomes) {
+                    self.observe_answer(&waiting);
                     answers.add(waiting.from, waiting.event.id(), Answer::Outcome(outcome));
                     if outcome == Outcome::Stored {
                         events.push(waiting.event);
@@ -205,11 +215,20 @@ impl Persister {
                 }
                 error!(events = batch.len(), "could not write: {}", error.detail());
                 for waiting in batch {
+                    self.observe_answer(&waiting);
                     let reason = Reason::error(error.to_string());
                     answers.add(waiting.from, waiting.event.id(), Answer::Failed(reason));
                 }
                 answers.send();
             }
+        }
+    }
+
+    /// Its publisher is about to be answered, unless it was at the deadline.
+    fn observe_answer(&self, waiting: &Waiting) {
+        if waiting.from.is_some() {
+            let taken = waiting.since.elapsed();
+            self.parts.metrics.stages.of(Stage::Answer).observe(taken.as_secs_f64());
         }
     }
 
@@ -270,11 +289,13 @@ impl Persister {
 
     /// Answers what has waited for too long. It may be stored all the same, and is routed then.
     fn check_deadline(&mut self) {
-        self.parts.metrics.waiting.set(self.parts.queue.len() as i64);
         let deadline = Duration::from_millis(self.config.deadline_ms);
         let mut answers = Answers::default();
+        let metrics = &self.parts.metrics;
         let mut check = |waiting: &mut Waiting| {
-            if waiting.since.elapsed() >= deadline {
+            let since = waiting.since.elapsed();
+            if since >= deadline && waiting.from.is_some() {
+                metrics.stages.of(Stage::Answer).observe(since.as_secs_f64());
                 let reason = Reason::error("the store did not answer in time; try again");
                 answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason));
             }
@@ -312,7 +333,11 @@ impl Actor for Persister {
         ctx.set_mailbox_capacity(self.config.queue);
         self.parts.queue.wakes(ctx.address());
         let (routers, others) = (self.parts.routers.clone(), self.parts.others.clone());
-        self.dispatch = Some(dispatch::start(routers, others, self.config.route_batch));
+        let metrics = &self.parts.metrics;
+        let dispatch = dispatch::start(routers, others, Arc::clone(metrics), self.config.route_batch);
+        metrics.watch(BoundedQueue::Dispatch, &dispatch);
+        actix::spawn(measure_lag(metrics.lag_of("persister")));
+        self.dispatch = Some(dispatch);
         let check = Duration::from_millis((self.config.deadline_ms / CHECKS).max(1));
         ctx.run_interval(check, |this, _| this.check_deadline());
         ctx.run_interval(self.sweep_every, |this, ctx| {

@@ -1,5 +1,7 @@
 //! EVENT: admitted here, stored by the persister, answered when that has answered.
 
+use std::time::Instant;
+
 use actix::{AsyncContext, Handler};
 
 use super::{Context, Session};
@@ -9,7 +11,7 @@ use crate::{
     persist::{Answer, Full, Publisher, Written},
     protocol::{EventId, ParsedEvent, Reason, message::ok},
     store::Outcome,
-    telemetry::EventResult,
+    telemetry::{BoundedQueue, Cache, EventResult, Stage},
 };
 
 impl Session {
@@ -18,7 +20,17 @@ impl Session {
         if let Err(reason) = self.may_use() {
             return self.refuse_event(&id, reason);
         }
-        match self.shared.admission.admit(parsed, self.auth.keys(), clock::now()) {
+        let begun = Instant::now();
+        let admitted = self.shared.admission.admit(parsed, self.auth.keys(), clock::now());
+        let metrics = &self.shared.metrics;
+        metrics.stages.of(Stage::Admit).observe(begun.elapsed().as_secs_f64());
+        match &admitted {
+            Ok(Admitted::Known) => metrics.cache_hits.of(Cache::RecentIds).inc(),
+            Ok(_) => metrics.cache_misses.of(Cache::RecentIds).inc(),
+            // Most of these are refused before anybody looks there.
+            Err(_) => 0,
+        };
+        match admitted {
             Ok(Admitted::Known) => self.answer(&id, Answer::Outcome(Outcome::Duplicate)),
             Ok(Admitted::Store(event)) => {
                 let handed_on = self.shared.queue.store(event, self.publisher(ctx));
@@ -39,23 +51,28 @@ impl Session {
     fn handed_on(&mut self, id: &EventId, result: Result<(), Full>) {
         match result {
             Ok(()) => self.window.take(),
-            Err(Full) => self.refuse_event(id, Reason::error("overloaded, try again later")),
+            Err(Full) => {
+                let metrics = &self.shared.metrics;
+                metrics.queue_full.of(BoundedQueue::Persister).inc();
+                metrics.events.of(EventResult::Overloaded).inc();
+                self.outbox.text(&ok(id, Err(Reason::error("overloaded, try again later"))));
+            }
         }
     }
 
     /// Answers an event that was not handed on.
     pub(super) fn refuse_event(&mut self, id: &EventId, reason: Reason) {
-        self.shared.metrics.count_event(EventResult::from(reason.prefix));
+        self.shared.metrics.events.of(EventResult::from(reason.prefix)).inc();
         self.outbox.text(&ok(id, Err(reason)));
     }
 
     fn answer(&mut self, id: &EventId, answer: Answer) {
         let (result, label) = match answer {
-            Answer::Outcome(outcome) => (explain(outcome), label(outcome)),
+            Answer::Outcome(outcome) => (explain(outcome), EventResult::from(outcome)),
             Answer::Routed => (Ok(None), EventResult::Ephemeral),
             Answer::Failed(reason) => (Err(reason), EventResult::Error),
         };
-        self.shared.metrics.count_event(label);
+        self.shared.metrics.events.of(label).inc();
         self.outbox.text(&ok(id, result));
     }
 }
@@ -69,16 +86,6 @@ pub fn explain(outcome: Outcome) -> Result<Option<Reason>, Reason> {
         Outcome::Deleted => Err(Reason::blocked("its author has deleted it")),
         Outcome::Vanished => Err(Reason::blocked("its author has asked to vanish")),
         Outcome::Expired => Err(Reason::invalid("the event has expired")),
-    }
-}
-
-fn label(outcome: Outcome) -> EventResult {
-    match outcome {
-        Outcome::Stored => EventResult::Stored,
-        Outcome::Duplicate => EventResult::Duplicate,
-        Outcome::Superseded => EventResult::Superseded,
-        Outcome::Deleted | Outcome::Vanished => EventResult::Deleted,
-        Outcome::Expired => EventResult::Invalid,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     protocol::{Filter, PublicKey, Reason, RelayMessage, message::Hint},
     route::Generation,
     store::{Cursor, End, Page, Position, Query, StoreError, Viewer},
+    telemetry::{BoundedQueue, Stage},
 };
 
 /// Something to be read for a connection.
@@ -30,6 +31,7 @@ pub(super) enum Work {
 
 /// Where a subscription stands whose stored events are being sent.
 pub(super) struct Reading {
+    begun: Instant,
     query: Arc<Query>,
     cursor: Cursor,
     /// Everything up to here had been routed when the subscription began.
@@ -44,7 +46,7 @@ impl Reading {
         let query = Arc::new(query(filters, config, keys));
         let cursor = Cursor::start(&query);
         let (held, recent) = (Held::default(), Recent::default());
-        Self { query, cursor, routed: 0, held, recent, sent: 0 }
+        Self { begun: Instant::now(), query, cursor, routed: 0, held, recent, sent: 0 }
     }
 
     /// Whether everything that the filters can ever match was sent: ids, all of them found.
@@ -100,7 +102,7 @@ impl Session {
         let page = async move {
             let begun = Instant::now();
             let page = store.query(query, cursor).await;
-            metrics.query.observe(begun.elapsed().as_secs_f64());
+            metrics.stages.of(Stage::Query).observe(begun.elapsed().as_secs_f64());
             page
         };
         ctx.spawn(page.into_actor(self).map(move |page, this, ctx| {
@@ -150,7 +152,7 @@ impl Session {
             End::Unknown => None,
         };
         outbox.text(&RelayMessage::Eose { subscription: &subscription.id, hint }.to_string());
-        let complete = reading.is_complete();
+        let (complete, begun) = (reading.is_complete(), reading.begun);
         let recent = std::mem::take(&mut reading.recent);
         for event in std::mem::take(&mut reading.held.events) {
             if !recent.contains(&event.id()) {
@@ -158,6 +160,7 @@ impl Session {
             }
         }
         subscription.phase = Phase::Live(recent);
+        self.shared.metrics.stages.of(Stage::Eose).observe(begun.elapsed().as_secs_f64());
         if complete {
             // It can match nothing more, so nobody need look.
             self.forget(generation);
@@ -165,8 +168,15 @@ impl Session {
     }
 
     fn store_failed(&mut self, generation: Generation, error: &StoreError) {
-        self.shared.metrics.store_errors.inc();
+        self.count_store_error(error);
         error!("could not read: {}", error.detail());
         self.fail(generation, &Reason::error(error.to_string()));
+    }
+    pub(super) fn count_store_error(&self, error: &StoreError) {
+        let metrics = &self.shared.metrics;
+        metrics.store_errors.inc();
+        if matches!(error, StoreError::Overloaded) {
+            metrics.queue_full.of(BoundedQueue::Query).inc();
+        }
     }
 }

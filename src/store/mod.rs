@@ -53,6 +53,22 @@ pub trait Store: Send + Sync + 'static {
     fn log(&self) -> Option<Arc<dyn Log>> {
         None
     }
+
+    /// How busy the store is, for operators.
+    fn load(&self) -> Load {
+        Load::default()
+    }
+}
+
+/// How busy a store is.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Load {
+    /// How much of the room for questions is taken, from 0 to 1.
+    pub questions: f64,
+    /// How much of the room for statements to other servers is taken, from 0 to 1.
+    pub statements: f64,
+    /// Statements that were tried again, ever.
+    pub retries: u64,
 }
 
 /// What became of an event in [`Store::write`].

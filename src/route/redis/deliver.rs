@@ -1,7 +1,7 @@
 //! Events of other nodes on their way to the routers: fetched where only their ids are known, and routed
 //! once each, to whoever wants them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use anyhow::anyhow;
 use futures_util::future::join_all;
@@ -12,6 +12,7 @@ use crate::{
     protocol::{Event, EventId, Filter, ParsedEvent, filter::sorted},
     route::{Route, key::keys},
     store::{Cursor, Query, Viewer},
+    telemetry::Stage,
 };
 
 impl Shared {
@@ -50,7 +51,9 @@ impl Shared {
             let sent = self.parts.routers.all().into_iter().map(move |router| router.send(route.clone()));
             // A task of its own: it goes on when the link is lost meanwhile. A router that is gone had its
             // worker restarted; its sessions are gone with it.
+            let begun = Instant::now();
             let _ = actix::spawn(join_all(sent.collect::<Vec<_>>())).await;
+            self.parts.metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
         }
         count
     }

@@ -55,7 +55,7 @@ use crate::{
         Store,
         log::{Log, Origin, Sequence},
     },
-    telemetry::Metrics,
+    telemetry::{BoundedQueue, Metrics, Stage, measure_lag},
 };
 
 /// What the bus works with.
@@ -135,6 +135,10 @@ impl RedisBus {
             config: config.clone(),
             parts,
         });
+        let metrics = &shared.parts.metrics;
+        metrics.bus_configured.set(1);
+        metrics.watch(BoundedQueue::BusSubscribe, &subscriptions);
+        metrics.watch(BoundedQueue::BusPublish, &outgoing);
         let run = run(Arc::clone(&shared), receive_subscriptions, Sender::new(receive_outgoing));
         let thread = Arbiter::new();
         let mut started = thread.spawn(run) && thread.spawn(recover::run(Arc::clone(&shared)));
@@ -157,6 +161,7 @@ impl Bus for RedisBus {
         let ephemeral = publication.ephemeral;
         if self.outgoing.try_send(Outgoing::Publication(publication)).is_err() {
             self.shared.parts.metrics.bus_lost_batches.inc();
+            self.shared.parts.metrics.queue_full.of(BoundedQueue::BusPublish).inc();
             if !ephemeral {
                 self.skip();
             }
@@ -186,6 +191,9 @@ impl Bus for RedisBus {
         let (done, acknowledged) = oneshot::channel();
         let queue = self.subscriptions.clone();
         let patience = Duration::from_millis(self.shared.config.acknowledge_ms);
+        if queue.capacity() == 0 {
+            self.shared.parts.metrics.queue_full.of(BoundedQueue::BusSubscribe).inc();
+        }
         async move {
             let asked = async {
                 queue.send(Subscription { channels: channels.clone(), done }).await.ok()?;
@@ -277,6 +285,7 @@ impl Shared {
 
 /// Keeps a link up, one after the other, until the bus is dropped.
 async fn run(shared: Arc<Shared>, mut subscriptions: mpsc::Receiver<Subscription>, mut sender: Sender) {
+    actix::spawn(measure_lag(shared.parts.metrics.lag_of("bus")));
     let mut attempt = 0;
     loop {
         let (incoming, received) = mpsc::channel(shared.config.receive_queue);
@@ -437,9 +446,11 @@ impl Sender {
                 write_messages(shared, publication, &mut messages);
             }
         }
+        let begun = Instant::now();
         link.publish(&messages).await?;
         self.sequence = sequence;
         let metrics = &shared.parts.metrics;
+        metrics.stages.of(Stage::Publish).observe(begun.elapsed().as_secs_f64());
         metrics.bus_published.inc_by(events as u64);
         metrics.bus_messages.inc_by(messages.len() as u64);
         Ok(self.unsent.drain(..).fold(None, |leaving, outgoing| match outgoing {

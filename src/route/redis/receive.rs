@@ -18,6 +18,7 @@ use super::{
 use crate::{
     clock,
     protocol::{Event, EventId, ParsedEvent},
+    telemetry::BoundedQueue,
 };
 
 /// Events that are routed together, and messages that are handled before the routers are awaited.
@@ -40,7 +41,10 @@ pub(super) async fn run(
                 if count == 0 {
                     bail!("nothing more comes");
                 }
+                let ratio = incoming.len() as f64 / shared.config.receive_queue as f64;
+                shared.parts.metrics.queue_fill.of(BoundedQueue::BusReceive).set(ratio);
                 if link.has_overflown() {
+                    shared.parts.metrics.queue_full.of(BoundedQueue::BusReceive).inc();
                     bail!("more came than could be handled (bus.receive_queue, bus.receive_queue_bytes)");
                 }
                 handle(shared, &mut own, gathered.drain(..)).await?;

@@ -50,7 +50,7 @@ use self::{
     write::Writer,
 };
 use super::{
-    Counted, Cursor, Page, Position, Query, Store, StoreError, Written,
+    Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Written,
     log::{Digests, Log},
 };
 use crate::{
@@ -111,6 +111,7 @@ pub struct Scylla {
     log: Arc<CqlLog>,
     /// Questions that may be under way.
     questions: Arc<Semaphore>,
+    max_questions: usize,
 }
 
 struct Parts {
@@ -216,7 +217,8 @@ impl Scylla {
         let sweeper = Sweeper::new(tables, hidden, leftovers, deadline, config.sweep_batch);
         let parts = Parts { cql, writer, reader, sweeper, positions, turn: Mutex::new(()), deadline };
         let questions = Arc::new(Semaphore::new(config.max_queries));
-        Self { connection, parts: Arc::new(parts), log, questions }
+        let max_questions = config.max_queries;
+        Self { connection, parts: Arc::new(parts), log, questions, max_questions }
     }
 
     fn run<T: Send + 'static>(
@@ -279,5 +281,10 @@ impl Store for Scylla {
 
     fn log(&self) -> Option<Arc<dyn Log>> {
         Some(Arc::clone(&self.log) as Arc<dyn Log>)
+    }
+
+    fn load(&self) -> Load {
+        let free = self.questions.available_permits() as f64 / self.max_questions as f64;
+        Load { questions: 1.0 - free, ..self.parts.cql.load() }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-pub use page::{Entry, Page};
+pub use page::{Effort, Entry, Page};
 
 use crate::protocol::{Event, EventId, Filter, PublicKey, Timestamp, hll::HyperLogLog};
 

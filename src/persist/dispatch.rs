@@ -9,6 +9,7 @@ use crate::{
     protocol::Event,
     route::{Route, Routers, bus::Bus, seen::Seen},
     store::Position,
+    trace::{Traced, Tracer},
 };
 
 /// Batches that may wait to be routed. While one waits, the next may be written, and no more.
@@ -17,6 +18,7 @@ const QUEUE: usize = 1;
 /// Events to be routed, in the order in which they were committed.
 pub struct Dispatch {
     pub events: Vec<Arc<Event>>,
+    pub traced: Traced,
     pub position: Option<Position>,
     /// Told when every router has taken all of them.
     pub done: Option<oneshot::Sender<()>>,
@@ -31,10 +33,15 @@ pub struct Others {
 }
 
 /// Starts the task on the current thread; it ends when the sender is dropped.
-pub fn start(routers: Routers, others: Option<Others>, route_batch: usize) -> mpsc::Sender<Dispatch> {
+pub fn start(
+    routers: Routers,
+    others: Option<Others>,
+    tracer: Tracer,
+    route_batch: usize,
+) -> mpsc::Sender<Dispatch> {
     let (sender, mut receiver) = mpsc::channel::<Dispatch>(QUEUE);
     actix::spawn(async move {
-        while let Some(Dispatch { events, position, done }) = receiver.recv().await {
+        while let Some(Dispatch { events, traced, position, done }) = receiver.recv().await {
             let last = events.len().div_ceil(route_batch).saturating_sub(1);
             for (nth, chunk) in events.chunks(route_batch).enumerate() {
                 let events: Arc<[Arc<Event>]> = chunk.into();
@@ -44,11 +51,13 @@ pub fn start(routers: Routers, others: Option<Others>, route_batch: usize) -> mp
                     }
                     None => Arc::clone(&events),
                 };
-                let route = Route { events: unseen, position, last: nth == last };
+                let route = Route { events: unseen, traced: traced.clone(), position, last: nth == last };
+                let begun = tracer.clock();
                 // A router that is gone had its worker restarted; its sessions are gone with it.
                 join_all(routers.all().iter().map(|router| router.send(route.clone()))).await;
+                tracer.routed(&traced, &route.events, begun);
                 if let Some(Others { bus, .. }) = &others {
-                    bus.publish(events, position.is_none());
+                    bus.publish(events, position.is_none(), traced.clone());
                 }
             }
             if let Some(done) = done {

@@ -20,7 +20,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tracing::{error, warn};
+use tracing::{Instrument, error, field::display, warn};
 
 use self::{
     budget::{Budget, Permit},
@@ -39,6 +39,7 @@ use crate::{
     session::Session,
     store::{Outcome, Store, StoreError, Written as Batch},
     telemetry::Metrics,
+    trace::{Trace, Traced, Tracer, Write},
 };
 
 /// Something waits in the queue.
@@ -53,6 +54,7 @@ struct Ephemeral {
     event: Arc<Event>,
     from: Publisher,
     permit: Permit,
+    trace: Trace,
 }
 
 /// A session that waits for an answer.
@@ -65,7 +67,7 @@ pub struct Publisher {
 /// What became of events of one session: one message a batch.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Written(pub Vec<(EventId, Answer)>);
+pub struct Written(pub Vec<(EventId, Answer, Trace)>);
 
 /// The answer to an event.
 #[derive(Debug, Clone)]
@@ -90,6 +92,7 @@ pub struct Parts {
     pub routers: Routers,
     pub others: Option<Others>,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
 }
 
 /// Writes batches. One a node, on a thread of its own.
@@ -157,6 +160,7 @@ impl Persister {
         let store = Arc::clone(&self.parts.store);
         let metrics = Arc::clone(&self.parts.metrics);
         let dispatch = self.dispatch.clone();
+        let span = self.parts.tracer.batch(self.writing.iter_mut().map(|w| &mut w.trace), events.len());
         let work = async move {
             // A place in the queue to the routers first, so that this actor never has more than one
             // batch that it can not hand on.
@@ -164,12 +168,14 @@ impl Persister {
                 Some(dispatch) => dispatch.reserve_owned().await.ok(),
                 None => None,
             };
-            let begun = Instant::now();
-            let result = store.write(events, clock::now()).await;
-            metrics.write.observe(begun.elapsed().as_secs_f64());
-            (place, result)
+            let (begun, events_count) = (Instant::now(), events.len());
+            let result = store.write(events, clock::now()).instrument(span).await;
+            let write = Write { begun, ended: Instant::now(), events: events_count };
+            metrics.write.observe((write.ended - begun).as_secs_f64());
+            (place, write, result)
         };
-        ctx.spawn(work.into_actor(self).map(|(place, result), this, ctx| {
+        ctx.spawn(work.into_actor(self).map(|(place, write, result), this, ctx| {
+            this.writing.iter_mut().for_each(|waiting| waiting.trace.written(write));
             this.written(place, result);
             this.busy = false;
             this.next(ctx);
@@ -177,13 +183,17 @@ impl Persister {
     }
 
     fn written(&mut self, place: Option<mpsc::OwnedPermit<Dispatch>>, result: Result<Batch, StoreError>) {
-        let batch = std::mem::take(&mut self.writing);
+        let mut batch = std::mem::take(&mut self.writing);
         let mut answers = Answers::default();
         match result {
             Ok(Batch { outcomes, head, removed }) => {
                 let mut stored = Vec::new();
+                let stays = batch.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
+                let traced = Traced::of(
+                    stays.filter_map(|(waiting, _)| Some((waiting.event.id(), waiting.trace.context()?))),
+                );
                 for (waiting, outcome) in batch.into_iter().zip(outcomes) {
-                    answers.add(waiting.from, waiting.event.id(), Answer::Outcome(outcome));
+                    answers.add(waiting.from, waiting.event.id(), Answer::Outcome(outcome), waiting.trace);
                     if outcome == Outcome::Stored {
                         stored.push(waiting.event);
                     }
@@ -193,15 +203,18 @@ impl Persister {
                 self.sweep_due |= removed.many;
                 answers.send();
                 if let (Some(place), false) = (place, stored.is_empty()) {
-                    place.send(Dispatch { events: stored, position: Some(head), done: None });
+                    place.send(Dispatch { events: stored, traced, position: Some(head), done: None });
                 }
             }
             Err(error) => {
                 self.parts.metrics.store_errors.inc();
-                error!(events = batch.len(), "could not write: {}", error.detail());
+                let traces = batch.iter_mut().map(|waiting| waiting.trace.fail(error.to_string()));
+                // Of all, as each is to have spans.
+                let trace_id = traces.fold(None, Option::or).map(display);
+                error!(trace_id, events = batch.len(), "could not write: {}", error.detail());
                 for waiting in batch {
                     let reason = Reason::error(error.to_string());
-                    answers.add(waiting.from, waiting.event.id(), Answer::Failed(reason));
+                    answers.add(waiting.from, waiting.event.id(), Answer::Failed(reason), waiting.trace);
                 }
                 answers.send();
             }
@@ -230,12 +243,12 @@ impl Persister {
 
     /// Routes an ephemeral event: no store, no batch. A copy is not delivered a second time, also
     /// while the first is on its way.
-    fn route(&mut self, Ephemeral { event, from, permit }: Ephemeral, ctx: &mut Context<Self>) {
+    fn route(&mut self, Ephemeral { event, from, permit, trace }: Ephemeral, ctx: &mut Context<Self>) {
         let id = event.id();
         let recent = &self.parts.admission.recent;
         if recent.contains(&id) {
             let mut answers = Answers::default();
-            answers.add(Some(from), id, Answer::Outcome(Outcome::Duplicate));
+            answers.add(Some(from), id, Answer::Outcome(Outcome::Duplicate), trace);
             return answers.send();
         }
         recent.update([id], &Default::default());
@@ -244,21 +257,22 @@ impl Persister {
         let work = async move {
             let (done, routed) = oneshot::channel();
             if let Some(dispatch) = dispatch {
+                let traced = Traced::of(trace.context().map(|context| (id, context)).into_iter());
                 let events = vec![event];
                 // Fails only when the task is gone, and then the answer below says so.
-                let _ = dispatch.send(Dispatch { events, position: None, done: Some(done) }).await;
+                let _ = dispatch.send(Dispatch { events, traced, position: None, done: Some(done) }).await;
             }
             let routed = timeout(deadline, routed).await.is_ok_and(|routed| routed.is_ok());
             drop(permit);
-            routed
+            (routed, trace)
         };
-        ctx.spawn(work.into_actor(self).map(move |routed, _, _| {
+        ctx.spawn(work.into_actor(self).map(move |(routed, trace), _, _| {
             let answer = match routed {
                 true => Answer::Routed,
                 false => Answer::Failed(Reason::error("it was not delivered in time")),
             };
             let mut answers = Answers::default();
-            answers.add(Some(from), id, answer);
+            answers.add(Some(from), id, answer, trace);
             answers.send();
         }));
     }
@@ -271,7 +285,8 @@ impl Persister {
         let mut check = |waiting: &mut Waiting| {
             if waiting.since.elapsed() >= deadline {
                 let reason = Reason::error("the store did not answer in time; try again");
-                answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason));
+                let trace = waiting.trace.take();
+                answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason), trace);
             }
         };
         self.writing.iter_mut().for_each(&mut check);
@@ -281,9 +296,14 @@ impl Persister {
 }
 
 impl Answers {
-    fn add(&mut self, to: Option<Publisher>, id: EventId, answer: Answer) {
+    fn add(&mut self, to: Option<Publisher>, id: EventId, answer: Answer, trace: Trace) {
         let Some(Publisher { id: session_id, session }) = to else { return };
-        self.0.entry(session_id).or_insert_with(|| (session, Written(Vec::new()))).1.0.push((id, answer));
+        self.0
+            .entry(session_id)
+            .or_insert_with(|| (session, Written(Vec::new())))
+            .1
+            .0
+            .push((id, answer, trace));
     }
 
     fn send(self) {
@@ -307,7 +327,8 @@ impl Actor for Persister {
         ctx.set_mailbox_capacity(self.config.queue);
         self.parts.queue.wakes(ctx.address());
         let (routers, others) = (self.parts.routers.clone(), self.parts.others.clone());
-        self.dispatch = Some(dispatch::start(routers, others, self.config.route_batch));
+        self.dispatch =
+            Some(dispatch::start(routers, others, self.parts.tracer.clone(), self.config.route_batch));
         let check = Duration::from_millis((self.config.deadline_ms / CHECKS).max(1));
         ctx.run_interval(check, |this, _| this.check_deadline());
         ctx.run_interval(self.sweep_every, |this, ctx| {
@@ -347,8 +368,13 @@ impl Handler<Flush> for Persister {
             let _ = when_stored.await;
             let (done, when_routed) = oneshot::channel();
             if let Some(dispatch) = dispatch {
-                let _ =
-                    dispatch.send(Dispatch { events: Vec::new(), position: None, done: Some(done) }).await;
+                let last = Dispatch {
+                    events: Vec::new(),
+                    traced: Traced::default(),
+                    position: None,
+                    done: Some(done),
+                };
+                let _ = dispatch.send(last).await;
                 let _ = when_routed.await;
             }
         })

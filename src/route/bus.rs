@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::key::RoutingKey;
-use crate::protocol::Event;
+use crate::{protocol::Event, trace::Traced};
 
 /// Carries events to the other nodes that asked for one of their keys, and theirs to this node's
 /// routers (which an implementation is given when it is made). Delivery to local sessions never
@@ -13,7 +13,7 @@ use crate::protocol::Event;
 pub trait Bus: Send + Sync + 'static {
     /// Publishes a batch that is committed, or ephemeral events. Never waits: it is the bus that makes
     /// good for a lost connection, or says that there is a gap.
-    fn publish(&self, events: Arc<[Arc<Event>]>, ephemeral: bool);
+    fn publish(&self, events: Arc<[Arc<Event>]>, ephemeral: bool, traced: Traced);
 
     /// Resolves when every key is subscribed and acknowledged: from then on no event that carries
     /// one of them is missed. Counted: the same key may be asked for several times.

@@ -44,7 +44,13 @@ use super::{
     key::{RoutingKey, keys},
     seen::Seen,
 };
-use crate::{clock, config, protocol::Event, store::Store, telemetry::Metrics};
+use crate::{
+    clock, config,
+    protocol::Event,
+    store::Store,
+    telemetry::Metrics,
+    trace::{Traced, Tracer},
+};
 
 /// What the bus works with.
 pub struct Parts {
@@ -52,6 +58,7 @@ pub struct Parts {
     pub seen: Arc<Seen>,
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
 }
 
 /// The bus. Its tasks run on a thread of their own and end when it is dropped.
@@ -89,6 +96,8 @@ enum Outgoing {
 struct Batch {
     events: Arc<[Arc<Event>]>,
     ephemeral: bool,
+    traced: Traced,
+    since: Instant,
 }
 
 impl RedisBus {
@@ -123,8 +132,9 @@ impl Drop for RedisBus {
 }
 
 impl Bus for RedisBus {
-    fn publish(&self, events: Arc<[Arc<Event>]>, ephemeral: bool) {
-        if self.outgoing.try_send(Outgoing::Batch(Batch { events, ephemeral })).is_err() {
+    fn publish(&self, events: Arc<[Arc<Event>]>, ephemeral: bool, traced: Traced) {
+        let batch = Batch { events, ephemeral, traced, since: Instant::now() };
+        if self.outgoing.try_send(Outgoing::Batch(batch)).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Release);
             self.shared.parts.metrics.bus_lost_batches.inc();
         }
@@ -366,7 +376,10 @@ impl Sender {
         metrics.bus_published.inc_by(events as u64);
         metrics.bus_messages.inc_by(messages.len() as u64);
         Ok(self.unsent.drain(..).fold(None, |leaving, outgoing| match outgoing {
-            Outgoing::Batch(_) => leaving,
+            Outgoing::Batch(batch) => {
+                shared.parts.tracer.published(&batch.traced, &batch.events, batch.since);
+                leaving
+            }
             Outgoing::Leave(left) => Some(left),
         }))
     }
@@ -402,7 +415,7 @@ impl Batch {
                 published_at,
                 id,
                 ephemeral: self.ephemeral,
-                trace: "".into(),
+                trace: self.traced.traceparent(&id).into(),
                 body: whole.then_some(event.json()),
             };
             let payload: Arc<[u8]> = envelope.encode().into();

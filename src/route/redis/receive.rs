@@ -25,6 +25,7 @@ use crate::{
     protocol::{Event, EventId, Filter, ParsedEvent},
     route::{Route, key::keys},
     store::{Cursor, Query, Viewer},
+    trace::{Context, Traced},
 };
 
 /// Events that are routed together, and messages that are handled before the routers are awaited.
@@ -82,16 +83,18 @@ async fn handle(
 ) -> anyhow::Result<()> {
     let mut events = Vec::new();
     let mut to_fetch = Vec::new();
+    let mut traced = Vec::new();
     let mut gap = None;
     for incoming in gathered {
         match incoming {
             Incoming::Event { payload, bytes: _bytes } => {
-                take_event(shared, &payload, &mut events, &mut to_fetch);
+                take_event(shared, &payload, &mut events, &mut to_fetch, &mut traced);
             }
             Incoming::Fence { shard, payload } => gap = watch.fence(shared, shard, &payload).or(gap),
             Incoming::Lost(why) => bail!("{why}"),
         }
     }
+    let traced = Traced::from_others(traced.into_iter());
     if !to_fetch.is_empty() {
         match fetch(shared, to_fetch).await {
             Ok(fetched) => events.extend(fetched),
@@ -101,7 +104,7 @@ async fn handle(
             }
         }
     }
-    route(shared, events).await;
+    route(shared, events, traced).await;
     if let Some(why) = gap {
         shared.gap(why).await;
     }
@@ -109,7 +112,13 @@ async fn handle(
 }
 
 /// Takes an event up, or its id if the body is to be fetched; unless it is a copy, or nobody's any more.
-fn take_event(shared: &Shared, payload: &[u8], events: &mut Vec<Arc<Event>>, to_fetch: &mut Vec<EventId>) {
+fn take_event(
+    shared: &Shared,
+    payload: &[u8],
+    events: &mut Vec<Arc<Event>>,
+    to_fetch: &mut Vec<EventId>,
+    traced: &mut Vec<(EventId, Context)>,
+) {
     let metrics = &shared.parts.metrics;
     let envelope = match Envelope::decode(payload) {
         Ok(envelope) => envelope,
@@ -128,6 +137,7 @@ fn take_event(shared: &Shared, payload: &[u8], events: &mut Vec<Arc<Event>>, to_
     }
     let late = clock::millis().saturating_sub(envelope.published_at);
     metrics.bus_transit.observe(late as f64 / 1_000.0);
+    traced.extend(Context::parse(&envelope.trace).map(|context| (envelope.id, context)));
     let Some(body) = envelope.body else { return to_fetch.push(envelope.id) };
     match serde_json::from_str::<ParsedEvent>(body) {
         // It was verified by the node that admitted it.
@@ -162,7 +172,7 @@ async fn fetch(shared: &Shared, ids: Vec<EventId>) -> anyhow::Result<Vec<Arc<Eve
     Ok(events)
 }
 
-async fn route(shared: &Shared, mut events: Vec<Arc<Event>>) {
+async fn route(shared: &Shared, mut events: Vec<Arc<Event>>, traced: Traced) {
     events.retain(|event| {
         let interest = shared.interest();
         let wanted = keys(event).any(|key| interest.is_wanted(&Channel::of(key, &event.id())));
@@ -174,9 +184,11 @@ async fn route(shared: &Shared, mut events: Vec<Arc<Event>>) {
     if events.is_empty() {
         return;
     }
-    let route = Route { events: events.into(), position: None, last: true };
+    let begun = shared.parts.tracer.clock();
+    let route = Route { events: events.into(), traced, position: None, last: true };
     // A router that is gone had its worker restarted; its sessions are gone with it.
     join_all(shared.parts.routers.all().iter().map(|router| router.send(route.clone()))).await;
+    shared.parts.tracer.routed(&route.traced, &route.events, begun);
 }
 
 impl Watch {

@@ -25,10 +25,15 @@ struct Jaeger {
 }
 
 impl Jaeger {
-    /// Built when it is needed for the first time, which takes minutes.
-    async fn start() -> Self {
+    /// Built when it is needed for the first time, which takes minutes; `None` where there is no Go to do that.
+    async fn start() -> Option<Self> {
+        /// How the script ends then.
+        const NO_GO: Option<i32> = Some(2);
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster");
         let built = Command::new(here.join("jaeger-build.sh")).stderr(Stdio::inherit()).output().unwrap();
+        if built.status.code() == NO_GO {
+            return None;
+        }
         assert!(built.status.success(), "{built:?}");
         let [grpc, http, query, own, health] = free_ports();
         let process = Command::new(String::from_utf8(built.stdout).unwrap().trim())
@@ -45,7 +50,7 @@ impl Jaeger {
         jaeger
             .answers("api/services", &[], |answer| answer["data"].is_array() || answer["data"].is_null())
             .await;
-        jaeger
+        Some(jaeger)
     }
 
     /// What the query API answers, once it is what is awaited.
@@ -88,12 +93,12 @@ fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jaeger_shows_one_trace_of_both_nodes() {
-    if Command::new("go").arg("version").output().is_err() {
+    let Some(jaeger) = Jaeger::start().await else {
         return eprintln!(
             "SKIPPED: traces in a real Jaeger, which is built with Go 1.25 or later (https://go.dev/dl)"
         );
-    }
-    let (redis, jaeger) = (Redis::start(), Jaeger::start().await);
+    };
+    let redis = Redis::start();
     let url = redis.url();
     let by_grpc = format!("http://127.0.0.1:{}", jaeger.grpc);
     let by_http = format!("http://127.0.0.1:{}/v1/traces", jaeger.http);

@@ -4,6 +4,7 @@ mod alone;
 mod collector;
 #[path = "../common/mod.rs"]
 mod common;
+mod files;
 mod jaeger;
 mod nodes;
 #[allow(dead_code, reason = "the tests of the cluster use the rest")]

@@ -1,5 +1,7 @@
 //! Time that traces add to a batch of 64 events: off, on for one event of a hundred, on for all.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that can not go on is to stop")]
+
 mod population;
 mod traced;
 

@@ -9,7 +9,7 @@ use opentelemetry_sdk::{
 use rookery::{
     config,
     protocol::Event,
-    trace::{Connection, From, Pipeline, Subject, Trace, Traced, Tracer, Write},
+    trace::{Client, Connection, Pipeline, Subject, Trace, Traced, Tracer, Write},
 };
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
@@ -78,8 +78,8 @@ impl Way {
     fn message(&self, event: &Event) -> Trace {
         let begun = self.tracer.clock();
         let subject = Subject::Event { id: event.id(), kind: event.kind(), bytes: event.json().len() };
-        let from = From { session: 1, address: Ipv4Addr::LOCALHOST.into() };
-        let mut trace = self.tracer.message(begun, &self.connection, from, subject);
+        let client = Client { session: 1, address: Ipv4Addr::LOCALHOST.into() };
+        let mut trace = self.tracer.message(begun, &self.connection, client, subject);
         trace.lap("admit");
         trace
     }

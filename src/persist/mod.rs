@@ -285,7 +285,8 @@ impl Persister {
         let mut check = |waiting: &mut Waiting| {
             if waiting.since.elapsed() >= deadline {
                 let reason = Reason::error("the store did not answer in time; try again");
-                let trace = waiting.trace.take();
+                let mut trace = waiting.trace.take();
+                trace.lap("persist");
                 answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason), trace);
             }
         };

@@ -274,10 +274,12 @@ impl Handler<Route> for SubscriptionRouter {
         let mut touched = Vec::new();
         for event in &*events {
             let mut handed = 0;
+            let counted = !traced.is_empty();
             index.matches(event, |&(session, generation)| {
                 let Some(member) = sessions.get_mut(&session) else { return };
-                let again = member.pending.last().is_some_and(|(_, last)| Arc::ptr_eq(last, event));
-                handed += usize::from(!again);
+                if counted && !member.pending.last().is_some_and(|(_, last)| Arc::ptr_eq(last, event)) {
+                    handed += 1;
+                }
                 if member.pending.is_empty() {
                     touched.push(session);
                 }

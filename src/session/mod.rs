@@ -192,8 +192,8 @@ impl Session {
 
     /// What is noted of a message on its way.
     fn trace(&self, begun: Option<Instant>, subject: Subject) -> Trace {
-        let from = trace::From { session: self.id, address: self.address };
-        self.shared.tracer.message(begun, &self.trace, from, subject)
+        let client = trace::Client { session: self.id, address: self.address };
+        self.shared.tracer.message(begun, &self.trace, client, subject)
     }
 
     /// Tells the client something that belongs to no event and no subscription.

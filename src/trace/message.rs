@@ -9,7 +9,7 @@ use opentelemetry::{
 use smallvec::SmallVec;
 
 use super::{
-    Connection, Context, From, Inner,
+    Client, Connection, Context, Inner,
     context::Remote,
     span::{Clock, Parent, Span},
 };
@@ -50,7 +50,7 @@ pub(super) enum Why {
 pub(super) struct Message {
     inner: Arc<Inner>,
     subject: Subject,
-    from: From,
+    client: Client,
     why: Why,
     /// The span `message`, where it is sampled.
     context: Option<Context>,
@@ -84,13 +84,13 @@ impl Message {
         context: Option<Context>,
         why: Why,
         connection: &Connection,
-        from: From,
+        client: Client,
         subject: Subject,
     ) -> Self {
         Self {
             inner: Arc::clone(inner),
             subject,
-            from,
+            client,
             why,
             context,
             remote: connection.remote(),
@@ -209,8 +209,10 @@ impl Trace {
     /// It failed, by the relay's fault. The trace in which that can be seen, for the log.
     pub fn fail(&mut self, why: impl Into<Cow<'static, str>>) -> Option<TraceId> {
         let message = self.0.as_mut()?;
-        message.failure = Some(why.into());
-        message.take_up(Why::Failed);
+        if message.failure.is_none() {
+            message.failure = Some(why.into());
+            message.take_up(Why::Failed);
+        }
         message.context.map(|context| context.trace)
     }
 }
@@ -265,7 +267,7 @@ impl Drop for Message {
 impl Message {
     fn attributes(&mut self) -> Vec<KeyValue> {
         let mut attributes = Vec::with_capacity(12);
-        attributes.extend(network(self.from.address, self.from.session));
+        attributes.extend(network(self.client.address, self.client.session));
         attributes.push(KeyValue::new("messaging.system", "nostr"));
         let (verb, bytes) = match self.subject {
             Subject::Event { id, kind, bytes } => {

@@ -90,18 +90,18 @@ impl Tracer {
         &self,
         begun: Option<Instant>,
         connection: &Connection,
-        from: From,
+        client: Client,
         subject: Subject,
     ) -> Trace {
         let (Some(inner), Some(begun)) = (&self.0, begun) else { return Trace::default() };
         let (context, why) = inner.decide(connection.remote());
-        Trace::new(Message::new(inner, begun, context, why, connection, from, subject))
+        Trace::new(Message::new(inner, begun, context, why, connection, client, subject))
     }
 }
 
 /// Whose message it is.
 #[derive(Clone, Copy)]
-pub struct From {
+pub struct Client {
     pub session: u64,
     pub address: IpAddr,
 }

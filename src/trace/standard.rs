@@ -57,12 +57,12 @@ mod tests {
     fn standard_variables_stand_for_settings() {
         let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/base/");
         let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t:4317");
-        let otlp = |env| of("ROOKERY_TRACES_OTLP", env);
+        let otlp = |env: &[(&str, &str)]| of("ROOKERY_TRACES_OTLP", env);
         assert_eq!(otlp(&[base]).as_deref(), Some("http://c:4318/base/v1/traces"));
         assert_eq!(otlp(&[base, traces]).as_deref(), Some("http://t:4317"));
         assert_eq!(otlp(&[base, ("OTEL_SDK_DISABLED", "true")]), None);
         assert_eq!(otlp(&[base, ("OTEL_TRACES_EXPORTER", "none")]), None);
-        let ratio = |env| of("ROOKERY_TRACES_RATIO", env);
+        let ratio = |env: &[(&str, &str)]| of("ROOKERY_TRACES_RATIO", env);
         let sampler = ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio");
         assert_eq!(ratio(&[sampler, ("OTEL_TRACES_SAMPLER_ARG", "0.25")]).as_deref(), Some("0.25"));
         assert_eq!(ratio(&[("OTEL_TRACES_SAMPLER", "always_off")]).as_deref(), Some("0"));

@@ -52,7 +52,8 @@ pub fn init_spans(tracer: SdkTracer) {
 
 fn spans<S: Subscriber + for<'s> LookupSpan<'s>>(tracer: SdkTracer) -> impl Layer<S> {
     let layer = tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false);
-    layer.with_tracked_inactivity(false).with_filter(Targets::new().with_target(TARGET, Level::DEBUG))
+    let layer = layer.with_target(false).with_level(false).with_tracked_inactivity(false);
+    layer.with_filter(Targets::new().with_target(TARGET, Level::DEBUG))
 }
 
 /// A client's verb, as a label.

@@ -150,14 +150,13 @@ impl Trace {
     /// A page was read for it.
     pub fn page(&mut self, page: &Page) {
         let Some(message) = &mut self.0 else { return };
-        let mut attributes = vec![
+        let attributes = vec![
             KeyValue::new("db.system.name", message.inner.store),
+            KeyValue::new("db.operation.name", "query"),
             KeyValue::new("db.response.returned_rows", page.len() as i64),
             KeyValue::new("rookery.rows_read", page.effort.rows as i64),
+            KeyValue::new("rookery.plan", page.effort.to_string()),
         ];
-        if message.context.is_some() || !page.effort.plan.is_empty() {
-            attributes.push(KeyValue::new("rookery.plan", page.effort.to_string()));
-        }
         message.stage("query", Instant::now(), attributes);
     }
 
@@ -186,6 +185,7 @@ impl Trace {
             message.mark = write.begun;
             let attributes = vec![
                 KeyValue::new("db.system.name", message.inner.store),
+                KeyValue::new("db.operation.name", "write"),
                 KeyValue::new("db.operation.batch.size", write.events as i64),
             ];
             message.stage("store", write.ended, attributes);

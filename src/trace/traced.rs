@@ -111,7 +111,7 @@ impl Tracer {
                 parent: Parent::remote(origin),
                 begun: clock.time(travelling.since),
                 ended: clock.time(ended),
-                attributes: messaging("process", id),
+                attributes: messaging("route", "process", id),
                 link: None,
                 status: Status::Unset,
             });
@@ -134,7 +134,7 @@ impl Tracer {
                 parent: Parent::local(travelling.context),
                 begun: clock.time(begun),
                 ended: clock.time(ended),
-                attributes: messaging("send", id),
+                attributes: messaging("publish", "send", id),
                 link: None,
                 status: Status::Unset,
             };
@@ -156,9 +156,10 @@ impl Tracer {
     }
 }
 
-fn messaging(operation: &'static str, id: EventId) -> Vec<KeyValue> {
+fn messaging(name: &'static str, operation: &'static str, id: EventId) -> Vec<KeyValue> {
     vec![
         KeyValue::new("messaging.system", "redis"),
+        KeyValue::new("messaging.operation.name", name),
         KeyValue::new("messaging.operation.type", operation),
         KeyValue::new("messaging.message.id", id.to_hex()),
     ]

@@ -50,7 +50,7 @@ impl Tracer {
             target: TARGET,
             "batch",
             trace_id = Empty,
-            "messaging.batch.message_count" = events,
+            "messaging.batch.message_count" = events as i64,
         );
         let remote = opentelemetry::Context::new().with_remote_span_context(parent.span_context(true));
         // Fails where there is no layer for spans, and then there is no context below.

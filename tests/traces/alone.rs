@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::{
     collector::Collector,
-    common::{Client, Relay, binary, note, now, relay_command},
+    common::{Client, Relay, binary, cassandra, note, now, relay_command},
     node,
 };
 
@@ -72,6 +72,35 @@ async fn an_event_is_one_trace() {
     assert_eq!(trace.the("store transaction").says("db.system.name"), "lmdb");
     assert_eq!(batch.says("messaging.batch.message_count"), "1");
     assert_eq!(trace.the("deliver").says("rookery.sessions"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_cluster_store_each_group_of_statements_is_a_span() {
+    let collector = Collector::grpc().await;
+    let (server, keyspace) = (cassandra::server(), cassandra::new_name());
+    let made = Command::new(binary())
+        .args(["schema", "apply", "--scylla", server, "--keyspace", &keyspace])
+        .args(["--replication", "{'class': 'SimpleStrategy', 'replication_factor': 1}"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let relay = node(&collector.url(), &["--scylla", server, "--keyspace", &keyspace]);
+    let (keys, mut client) = (Keys::generate(), relay.connect().await);
+    let event = note(&keys, now(), "");
+    assert!(client.publish(&event).await.0);
+    let trace = collector.trace("message", ("messaging.message.id", &event.id().to_hex()), 11).await;
+    let groups =
+        ["read", "rows", "marks", "removal", "commit", "check"].map(|group| format!("store {group}"));
+    for group in &groups {
+        trace.is_below(group, "batch");
+        assert_eq!(trace.the(group).says("db.system.name"), "cassandra");
+    }
+    let stored: Vec<&str> = trace.names().into_iter().filter(|name| name.starts_with("store ")).collect();
+    assert_eq!(stored, groups);
+    client.request("s", &[json!({ "authors": [keys.public_key()], "kinds": [1] })]).await;
+    let trace = collector.trace("message", ("messaging.operation.name", "REQ"), 4).await;
+    assert_eq!(trace.the("query").says("rookery.plan"), "by_author 1");
+    assert_eq!(trace.the("query").says("db.response.returned_rows"), "1");
 }
 
 #[tokio::test]

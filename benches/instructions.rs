@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that can not go on is to stop")]
 
 mod population;
+mod traced;
 
 use std::{
     env, fs,
@@ -28,6 +29,7 @@ use rookery::{
     route::index::Index,
     session::Outbox,
 };
+use traced::{BATCH, RATIOS, Way};
 
 /// What the store holds: less than in the other benchmarks, as it is copied often.
 const EVENTS: usize = 20_000;
@@ -102,6 +104,11 @@ fn prepare(name: &str, inputs: &Inputs) -> Operation {
             })
         }
         _ => match name.split_once('_') {
+            Some(("trace", name)) => {
+                let (_, ratio) = RATIOS.into_iter().find(|(known, _)| *known == name).unwrap();
+                let way = Way::new(ratio, Population::new().take(BATCH).map(Arc::new).collect());
+                Box::new(move || black_box(&way).run())
+            }
             Some(("write", size)) => {
                 let embedded = Embedded::open(&inputs.store());
                 let size = size.parse().unwrap();
@@ -166,6 +173,9 @@ impl Inputs {
             ("match_2000_home_feeds", 2_000),
             ("match_500_of_kind_1", 2_000),
             ("splice_event", 1_000),
+            ("trace_off", 1_000),
+            ("trace_1_percent", 1_000),
+            ("trace_100_percent", 1_000),
             ("write_1", 60),
             ("write_64", 55),
             ("write_1000", 4),

@@ -59,6 +59,11 @@ install() {
   fi
 }
 
+# Go is not installed here, because that of Debian 12 is too old.
+has_go() {
+  (cd cluster/jaeger && go version) >/dev/null 2>&1
+}
+
 # Says what is missing, and what does not run for it.
 report() {
   local command package tests
@@ -114,5 +119,8 @@ status=0
 cargo test --locked --no-fail-fast "$@" || status=$?
 if [[ -n $lacking ]]; then
   report "$lacking"
+fi
+if ! has_go; then
+  say 'MISSING: go (1.25 or later, https://go.dev/dl): without it these do not run: tests with a real Jaeger'
 fi
 exit "$status"

@@ -5,12 +5,12 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail, ensure};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 use url::Url;
@@ -279,6 +279,37 @@ section! {
 }
 
 section! {
+    /// Traces: what happens to messages, as spans of OpenTelemetry. Where there is a variable of OpenTelemetry
+    /// for a setting (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, OTEL_BSP_MAX_QUEUE_SIZE, …), it counts
+    /// as ours, which wins.
+    Traces {
+        /// URL of a collector that takes OTLP, such as "http://127.0.0.1:4317". Empty: no traces.
+        otlp: String = String::new(),
+        /// "grpc" or "http/protobuf". Empty: HTTP where the URL has port 4318 or a path, else gRPC.
+        protocol: String = String::new(),
+        /// Part of the messages and connections that are traced, 0 to 1.
+        ratio: f64 = 0.01,
+        /// Milliseconds from which on a message is slow: it is traced though it was not chosen.
+        slow_ms: u64 = 500,
+        /// Messages a second that are traced though they were not chosen: slow ones, those that the relay
+        /// fails, and those of clients that ask for it.
+        extra_per_second: u32 = 20,
+        /// Networks whose clients may ask for traces, with a traceparent header in their handshake.
+        trusted: Vec<IpNet> = loopback(),
+        /// Spans that may wait to be exported; beyond, they are lost.
+        queue: usize = 8_192,
+        /// Most spans of one export.
+        export_batch: usize = 512,
+        /// Milliseconds that a span waits for others.
+        export_interval_ms: u64 = 1_000,
+        /// Milliseconds that an export may take.
+        export_timeout_ms: u64 = 5_000,
+        /// Milliseconds that a shutdown waits for spans to be exported.
+        flush_ms: u64 = 2_000,
+    }
+}
+
+section! {
     /// The bus: how nodes share live events through Redis.
     Bus {
         /// Begins the name of every channel. Clusters of one Redis must have different ones.
@@ -346,6 +377,7 @@ sections! {
     store: Store,
     scylla: Scylla,
     bus: Bus,
+    traces: Traces,
 }
 
 impl Config {
@@ -390,7 +422,7 @@ impl Config {
     pub fn validate(&self) -> anyhow::Result<()> {
         const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
         const MAX_READERS: usize = 512;
-        let Self { limits, session, persister, store, scylla, bus, info, general, .. } = self;
+        let Self { limits, session, persister, store, scylla, bus, traces, info, general, .. } = self;
         for (name, value) in [
             ("limits.max_message_bytes", limits.max_message_bytes),
             ("limits.max_subscriptions", limits.max_subscriptions),
@@ -427,6 +459,10 @@ impl Config {
             ("bus.publish_queue", bus.publish_queue),
             ("bus.receive_queue", bus.receive_queue),
             ("bus.seen_ids", bus.seen_ids),
+            ("traces.queue", traces.queue),
+            ("traces.export_batch", traces.export_batch),
+            ("traces.export_interval_ms", traces.export_interval_ms as usize),
+            ("traces.export_timeout_ms", traces.export_timeout_ms as usize),
         ] {
             ensure!(value > 0, "{name} must be at least 1");
         }
@@ -447,6 +483,12 @@ impl Config {
         ensure!(
             info.pubkey.is_empty() || crate::protocol::PublicKey::from_hex(&info.pubkey).is_some(),
             "info.pubkey must be 64 lowercase hexadecimal digits"
+        );
+        ensure!((0.0..=1.0).contains(&traces.ratio), "traces.ratio must be between 0 and 1");
+        ensure!(
+            ["", "grpc", "http/protobuf"].contains(&traces.protocol.as_str()),
+            "traces.protocol must be \"grpc\" or \"http/protobuf\", not {:?}",
+            traces.protocol
         );
         if !general.url.is_empty() {
             let rest = ["ws://", "wss://"].iter().find_map(|scheme| general.url.strip_prefix(scheme));
@@ -490,6 +532,12 @@ fn without_password(text: &str) -> String {
         true => url.into(),
         false => text.to_owned(),
     }
+}
+
+/// The machine itself.
+fn loopback() -> Vec<IpNet> {
+    let (v4, v6) = (Ipv4Net::new_assert([127, 0, 0, 0].into(), 8), Ipv6Net::from(Ipv6Addr::LOCALHOST));
+    vec![v4.into(), v6.into()]
 }
 
 /// Where a table can not be read. The sections' errors say which setting it is, those of the general
@@ -593,6 +641,7 @@ fn insert(table: &mut Table, section: &str, name: &str, value: Value) {
 fn parse_like(default: Option<&Value>, text: &str) -> anyhow::Result<Value> {
     Ok(match default {
         Some(Value::Integer(_)) => Value::Integer(text.parse().context("a whole number is expected")?),
+        Some(Value::Float(_)) => Value::Float(text.parse().context("a number is expected")?),
         Some(Value::Boolean(_)) => Value::Boolean(text.parse().context("true or false is expected")?),
         Some(Value::Array(_)) => Value::Array(
             text.split(',')

@@ -27,6 +27,7 @@ use crate::{
         scylla::Scylla,
     },
     telemetry::{BoundedQueue, Metrics},
+    trace::Tracer,
 };
 
 /// The sockets that a node listens on, bound by whoever starts it.
@@ -60,9 +61,10 @@ pub async fn run(
     mut config: Config,
     listeners: Listeners,
     descriptors: Descriptors,
+    tracer: Tracer,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let node_id = node_id(&config);
+    let node_id = id(&config);
     let metrics = Arc::new(Metrics::new(&node_id));
     config.limits.max_connections = config.limits.max_connections.min(descriptors.sockets);
     info!(
@@ -95,6 +97,7 @@ pub async fn run(
                 store: Arc::clone(&store),
                 log: store.log(),
                 metrics: Arc::clone(&metrics),
+                tracer: tracer.clone(),
             };
             let bus = RedisBus::start(urls, &config.bus, parts).await?;
             Some(Others { bus: Arc::new(bus), seen })
@@ -109,6 +112,7 @@ pub async fn run(
         routers: routers.clone(),
         others,
         metrics: Arc::clone(&metrics),
+        tracer: tracer.clone(),
     };
     watch(&metrics, &config, &queue, &store, &routers);
     let sweep_every = Duration::from_secs(config.store.sweep_seconds.max(1));
@@ -128,6 +132,7 @@ pub async fn run(
         admission,
         queue,
         metrics: Arc::clone(&metrics),
+        tracer,
     });
     let readiness = Readiness::default();
     let operators = listeners.operators.local_addr().context("the operators' listener")?;
@@ -201,7 +206,8 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     }
 }
 
-fn node_id(config: &Config) -> String {
+/// The name of this node.
+pub fn id(config: &Config) -> String {
     match config.general.node_id.as_str() {
         "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
         id => id.to_owned(),

@@ -17,12 +17,20 @@ use tokio::{
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
-    tungstenite::{self, Message, Utf8Bytes, http::Uri, protocol::WebSocketConfig},
+    tungstenite::{
+        self, Message, Utf8Bytes,
+        client::IntoClientRequest,
+        handshake::client::Request,
+        http::{HeaderName, Uri},
+        protocol::WebSocketConfig,
+    },
 };
 
 use super::time::now;
 use crate::protocol::{Event, EventId, Reply, Tags, kind, sign::Keys};
 
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Name look-up, TCP, TLS and the WebSocket handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a relay may take to answer a question: OK, EOSE, the next event of a page.
@@ -118,7 +126,7 @@ impl Endpoint {
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES))
             .max_write_buffer_size(MAX_WRITE_BUFFER);
-        let connecting = connect_async_with_config(&self.url, Some(config), true);
+        let connecting = connect_async_with_config(self.request()?, Some(config), true);
         let url = self.url.clone();
         let socket = match timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok((socket, _))) => socket,
@@ -130,6 +138,17 @@ impl Endpoint {
         };
         let endpoint = self.clone();
         Ok(Connection { socket, endpoint, challenge: None, notices: 0, heard: Instant::now(), pinged: None })
+    }
+
+    /// The handshake, which tells the relay of the trace that it is part of.
+    fn request(&self) -> Result<Request, ClientError> {
+        let made = self.url.as_str().into_client_request();
+        let mut request = made.map_err(|error| handshake_error(self.url.clone(), error))?;
+        if let Some(context) = crate::trace::current() {
+            // Made of hexadecimal digits.
+            request.headers_mut().extend(context.traceparent().parse().map(|value| (TRACEPARENT, value)));
+        }
+        Ok(request)
     }
 
     /// Connects, and authenticates at once where there is a key and the relay offers it.

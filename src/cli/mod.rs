@@ -106,6 +106,9 @@ struct RelayFlags {
     /// Keyspace of the cluster store [default: rookery]
     #[arg(long, value_name = "NAME")]
     keyspace: Option<String>,
+    /// Collector that takes traces by OTLP, such as http://127.0.0.1:4317 [default: none]
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
     /// Any setting of the configuration file, such as limits.max_filters=50 (repeat for several)
     #[arg(long = "set", value_name = "SETTING=VALUE")]
     settings: Vec<String>,
@@ -135,11 +138,20 @@ impl RelayFlags {
         if let Some(keyspace) = self.keyspace {
             crate::config::set(&mut flags, &format!("scylla.keyspace={keyspace}"))?;
         }
+        if let Some(otlp) = self.otlp {
+            crate::config::set(&mut flags, &format!("traces.otlp={otlp}"))?;
+        }
         if !self.redis.is_empty() {
             flags.insert("redis".to_owned(), self.redis.into());
         }
-        Config::load(self.config.as_deref(), |name| std::env::var(name).ok(), flags)
+        Config::load(self.config.as_deref(), environment, flags)
     }
+}
+
+/// A variable of ours, or one of OpenTelemetry that stands for it.
+fn environment(name: &str) -> Option<String> {
+    let read = |name: &str| std::env::var(name).ok();
+    read(name).or_else(|| crate::trace::standard(name, read))
 }
 
 /// Runs the command that the arguments name.

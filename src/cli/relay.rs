@@ -8,13 +8,19 @@ use crate::{
     net::raise_descriptor_limit,
     node::{self, Listeners},
     telemetry,
+    trace::{Pipeline, Tracer},
 };
 
 pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
     let config = flags.load()?;
-    telemetry::init_logs(&config.general.log)?;
+    let spans = Pipeline::start(&config.traces, &node::id(&config))?;
+    telemetry::init_logs(&config.general.log, spans.as_ref().map(Pipeline::layer))?;
+    let tracer = spans.as_ref().map_or_else(Tracer::default, |spans| {
+        let store = if config.scylla.nodes.is_empty() { "lmdb" } else { "cassandra" };
+        spans.tracer(&config.traces, store)
+    });
     let descriptors = raise_descriptor_limit();
-    actix::System::new().block_on(async {
+    let ended = actix::System::new().block_on(async {
         let listeners = Listeners::bind(&config)?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -32,6 +38,10 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
                 std::process::exit(1);
             });
         };
-        node::run(config, listeners, descriptors, shutdown).await
-    })
+        node::run(config, listeners, descriptors, tracer, shutdown).await
+    });
+    if let Some(spans) = spans {
+        spans.shut_down();
+    }
+    ended
 }

@@ -5,16 +5,24 @@ use std::io::{self, Read, Write};
 use anyhow::{Context, bail};
 use clap::Args;
 use tokio::time::{Instant, timeout_at};
+use toml::Table;
+use tracing::{Instrument, debug_span};
 
 use super::{
     client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint, RelayFlag, shown},
+    environment,
     filter_flags::plain_value,
     mine::Draft,
     run_async,
     secret::KeyFlags,
     time,
 };
-use crate::protocol::{Event, Reply, Tags, Timestamp, reply};
+use crate::{
+    config::Config,
+    protocol::{Event, Reply, Tags, Timestamp, reply},
+    telemetry,
+    trace::{self, Pipeline},
+};
 
 /// Longest text read from standard input; relays take less.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
@@ -44,6 +52,9 @@ pub struct SendArgs {
     /// Mine this many leading zero bits (NIP-13)
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
     pow: Option<u32>,
+    /// Trace the event on its way, and print the id of its trace; the relay must trust this address
+    #[arg(long)]
+    trace: bool,
     #[command(flatten)]
     relay: RelayFlag,
     #[command(flatten)]
@@ -64,7 +75,10 @@ pub fn run(args: SendArgs) -> anyhow::Result<()> {
     }
     let event = keys.sign(created_at, args.kind, tags, &content);
     let endpoint = Endpoint { url: args.relay.relay, keys: Some(keys) };
-    let (accepted, reason) = run_async(publish(&endpoint, &event))?;
+    let (accepted, reason) = match args.trace {
+        true => traced(&endpoint, &event)?,
+        false => run_async(publish(&endpoint, &event))?,
+    };
     let reason = shown(&reason);
     if !accepted {
         let hint = hint(reply::prefix(&reason));
@@ -72,6 +86,35 @@ pub fn run(args: SendArgs) -> anyhow::Result<()> {
     }
     let remark = if reason.is_empty() { reason } else { format!(" ({reason})") };
     writeln!(io::stdout(), "accepted {}{remark}", event.id()).context("cannot print the answer")
+}
+
+/// Publishes within a span, whose trace goes on in the relay. The span is exported to where the variables of
+/// OpenTelemetry say, if they do.
+fn traced(endpoint: &Endpoint, event: &Event) -> anyhow::Result<(bool, String)> {
+    let config = Config::load(None, environment, Table::new())?.traces;
+    let spans = Pipeline::start(&config, &format!("send-{}", std::process::id()))?;
+    telemetry::init_spans(spans.as_ref().map_or_else(trace::unexported, Pipeline::layer));
+    let span = debug_span!(
+        target: trace::TARGET,
+        "send",
+        otel.kind = "client",
+        "messaging.system" = "nostr",
+        "messaging.operation.name" = "EVENT",
+        "messaging.message.id" = %event.id(),
+    );
+    let published = run_async(
+        async {
+            if let Some(context) = trace::current() {
+                writeln!(io::stdout(), "trace {}", context.trace).context("cannot print the trace")?;
+            }
+            publish(endpoint, event).await
+        }
+        .instrument(span),
+    );
+    if let Some(spans) = spans {
+        spans.shut_down();
+    }
+    published
 }
 
 /// Sends the event, once more after authentication where the relay demands that.

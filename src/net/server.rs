@@ -185,8 +185,10 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
             return Ok(response.force_close().insert_header((header::RETRY_AFTER, "10")).finish());
         }
     };
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let traceparent = header("traceparent");
     let id: SessionId = node.last_session.fetch_add(1, Ordering::Relaxed) + 1;
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = header("host").unwrap_or_default();
     let socket = Socket {
         id,
         address,
@@ -195,6 +197,7 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
         outbox: Outbox::default(),
         window: Window::new(config.session.window, &node.shared.metrics),
         permit,
+        trace: node.shared.tracer.connection(address, traceparent),
     };
     upgrade(request, payload, Arc::clone(&node.shared), worker.router.clone(), socket)
 }

@@ -14,6 +14,7 @@ use crate::{
     },
     store::{Position, log::Sequence},
     telemetry::{Metrics, Stage},
+    trace::{Traced, Tracer},
 };
 
 /// Batches that may wait to be routed. While one waits, the next may be written, and no more.
@@ -25,6 +26,7 @@ pub struct Dispatch {
     pub events: Vec<Arc<Event>>,
     /// Events that another node committed and may not have published.
     pub again: Vec<Arc<Event>>,
+    pub traced: Traced,
     /// Where the store stands after them; `None`: they are ephemeral.
     pub position: Option<Position>,
     /// The number of their batch in the log.
@@ -52,15 +54,17 @@ pub fn start(
     routers: Routers,
     others: Option<Others>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
     route_batch: usize,
 ) -> mpsc::Sender<Dispatch> {
     let (sender, mut receiver) = mpsc::channel::<Dispatch>(QUEUE);
     actix::spawn(async move {
-        while let Some(Dispatch { events, again, position, sequence, done }) = receiver.recv().await {
+        while let Some(Dispatch { events, again, traced, position, sequence, done }) = receiver.recv().await {
             if let (Some(Others { bus, .. }), false) = (&others, events.is_empty() && again.is_empty()) {
                 // It only takes them: nobody here waits for other nodes.
                 let events = events.iter().chain(&again).cloned().collect();
-                bus.publish(Publication { events, ephemeral: position.is_none(), sequence });
+                let (ephemeral, traced) = (position.is_none(), traced.clone());
+                bus.publish(Publication { events, ephemeral, sequence, traced });
             }
             let last = events.len().div_ceil(route_batch).saturating_sub(1);
             let chunks = events.chunks(route_batch).enumerate();
@@ -74,11 +78,12 @@ pub fn start(
                     }
                     None => chunk.into(),
                 };
-                let route = Route { events: unseen, position, last };
+                let route = Route { events: unseen, traced: traced.clone(), position, last };
                 // A router that is gone had its worker restarted; its sessions are gone with it.
                 let begun = Instant::now();
                 join_all(routers.all().iter().map(|router| router.send(route.clone()))).await;
                 metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
+                tracer.routed(&traced, &route.events, Some(begun));
             }
             if let Some(done) = done {
                 // Nobody need wait for it.

@@ -20,7 +20,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tracing::{error, warn};
+use tracing::{Instrument, error, field::display, warn};
 
 use self::{
     budget::{Budget, Permit},
@@ -39,6 +39,7 @@ use crate::{
     session::Session,
     store::{Outcome, Store, StoreError, Written as Batch},
     telemetry::{BoundedQueue, Metrics, Stage, measure_lag},
+    trace::{Trace, Traced, Tracer, Write},
 };
 
 /// Something waits in the queue.
@@ -53,6 +54,7 @@ struct Ephemeral {
     event: Arc<Event>,
     from: Publisher,
     permit: Permit,
+    trace: Trace,
 }
 
 /// A session that waits for an answer.
@@ -65,7 +67,7 @@ pub struct Publisher {
 /// What became of events of one session: one message a batch.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Written(pub Vec<(EventId, Answer)>);
+pub struct Written(pub Vec<(EventId, Answer, Trace)>);
 
 /// The answer to an event.
 #[derive(Debug, Clone)]
@@ -90,6 +92,7 @@ pub struct Parts {
     pub routers: Routers,
     pub others: Option<Others>,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
 }
 
 /// Writes batches. One a node, on a thread of its own.
@@ -161,6 +164,7 @@ impl Persister {
         let store = Arc::clone(&self.parts.store);
         let metrics = Arc::clone(&self.parts.metrics);
         let dispatch = self.dispatch.clone();
+        let span = self.parts.tracer.batch(self.writing.iter_mut().map(|w| &mut w.trace), events.len());
         let work = async move {
             // A place in the queue to the routers first, so that this actor never has more than one
             // batch that it can not hand on.
@@ -173,12 +177,14 @@ impl Persister {
                 }
                 None => None,
             };
-            let begun = Instant::now();
-            let result = store.write(events, clock::now()).await;
-            metrics.stages.of(Stage::Store).observe(begun.elapsed().as_secs_f64());
-            (place, result)
+            let (begun, events_count) = (Instant::now(), events.len());
+            let result = store.write(events, clock::now()).instrument(span).await;
+            let write = Write { begun, ended: Instant::now(), events: events_count };
+            metrics.stages.of(Stage::Store).observe((write.ended - begun).as_secs_f64());
+            (place, write, result)
         };
-        ctx.spawn(work.into_actor(self).map(|(place, result), this, ctx| {
+        ctx.spawn(work.into_actor(self).map(|(place, write, result), this, ctx| {
+            this.writing.iter_mut().for_each(|waiting| waiting.trace.written(write));
             this.written(place, result);
             this.busy = false;
             this.next(ctx);
@@ -186,20 +192,25 @@ impl Persister {
     }
 
     fn written(&mut self, place: Option<mpsc::OwnedPermit<Dispatch>>, result: Result<Batch, StoreError>) {
-        let batch = std::mem::take(&mut self.writing);
+        let mut batch = std::mem::take(&mut self.writing);
         let mut answers = Answers::default();
         match result {
             Ok(Batch { outcomes, head, removed, sequence, again }) => {
-                let again = again.into_iter().map(|place| Arc::clone(&batch[place].event)).collect();
+                let is_routed = |place: &usize| outcomes[*place] == Outcome::Stored || again.contains(place);
+                let routed = (0..batch.len()).filter(is_routed).map(|place| &batch[place]);
+                let traced = Traced::of(
+                    routed.filter_map(|waiting| Some((waiting.event.id(), waiting.trace.context()?))),
+                );
+                let again = again.iter().map(|&place| Arc::clone(&batch[place].event)).collect();
                 let mut events = Vec::new();
                 for (waiting, outcome) in batch.into_iter().zip(outcomes) {
                     self.observe_answer(&waiting);
-                    answers.add(waiting.from, waiting.event.id(), Answer::Outcome(outcome));
+                    answers.add(waiting.from, waiting.event.id(), Answer::Outcome(outcome), waiting.trace);
                     if outcome == Outcome::Stored {
                         events.push(waiting.event);
                     }
                 }
-                let stored = Dispatch { events, again, position: Some(head), sequence, done: None };
+                let stored = Dispatch { events, again, traced, position: Some(head), sequence, done: None };
                 self.parts.admission.recent.update(stored.events.iter().map(|event| event.id()), &removed);
                 // A request to vanish leaves work behind.
                 self.sweep_due |= removed.many;
@@ -213,11 +224,14 @@ impl Persister {
                 if let Some(others) = &self.parts.others {
                     others.bus.skip();
                 }
-                error!(events = batch.len(), "could not write: {}", error.detail());
+                let traces = batch.iter_mut().map(|waiting| waiting.trace.fail(error.to_string()));
+                // Of all, as each is to have spans.
+                let trace_id = traces.fold(None, Option::or).map(display);
+                error!(trace_id, events = batch.len(), "could not write: {}", error.detail());
                 for waiting in batch {
                     self.observe_answer(&waiting);
                     let reason = Reason::error(error.to_string());
-                    answers.add(waiting.from, waiting.event.id(), Answer::Failed(reason));
+                    answers.add(waiting.from, waiting.event.id(), Answer::Failed(reason), waiting.trace);
                 }
                 answers.send();
             }
@@ -254,12 +268,12 @@ impl Persister {
 
     /// Routes an ephemeral event: no store, no batch. A copy is not delivered a second time, also
     /// while the first is on its way.
-    fn route(&mut self, Ephemeral { event, from, permit }: Ephemeral, ctx: &mut Context<Self>) {
+    fn route(&mut self, Ephemeral { event, from, permit, trace }: Ephemeral, ctx: &mut Context<Self>) {
         let id = event.id();
         let recent = &self.parts.admission.recent;
         if recent.contains(&id) {
             let mut answers = Answers::default();
-            answers.add(Some(from), id, Answer::Outcome(Outcome::Duplicate));
+            answers.add(Some(from), id, Answer::Outcome(Outcome::Duplicate), trace);
             return answers.send();
         }
         recent.update([id], &Default::default());
@@ -268,21 +282,23 @@ impl Persister {
         let work = async move {
             let (done, routed) = oneshot::channel();
             if let Some(dispatch) = dispatch {
-                let events = Dispatch { events: vec![event], done: Some(done), ..Dispatch::default() };
+                let traced = Traced::of(trace.context().map(|context| (id, context)).into_iter());
+                let events = vec![event];
+                let ephemeral = Dispatch { events, traced, done: Some(done), ..Dispatch::default() };
                 // Fails only when the task is gone, and then the answer below says so.
-                let _ = dispatch.send(events).await;
+                let _ = dispatch.send(ephemeral).await;
             }
             let routed = timeout(deadline, routed).await.is_ok_and(|routed| routed.is_ok());
             drop(permit);
-            routed
+            (routed, trace)
         };
-        ctx.spawn(work.into_actor(self).map(move |routed, _, _| {
+        ctx.spawn(work.into_actor(self).map(move |(routed, trace), _, _| {
             let answer = match routed {
                 true => Answer::Routed,
                 false => Answer::Failed(Reason::error("it was not delivered in time")),
             };
             let mut answers = Answers::default();
-            answers.add(Some(from), id, answer);
+            answers.add(Some(from), id, answer, trace);
             answers.send();
         }));
     }
@@ -297,7 +313,9 @@ impl Persister {
             if since >= deadline && waiting.from.is_some() {
                 metrics.stages.of(Stage::Answer).observe(since.as_secs_f64());
                 let reason = Reason::error("the store did not answer in time; try again");
-                answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason));
+                let mut trace = waiting.trace.take();
+                trace.lap("persist");
+                answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason), trace);
             }
         };
         self.writing.iter_mut().for_each(&mut check);
@@ -307,9 +325,14 @@ impl Persister {
 }
 
 impl Answers {
-    fn add(&mut self, to: Option<Publisher>, id: EventId, answer: Answer) {
+    fn add(&mut self, to: Option<Publisher>, id: EventId, answer: Answer, trace: Trace) {
         let Some(Publisher { id: session_id, session }) = to else { return };
-        self.0.entry(session_id).or_insert_with(|| (session, Written(Vec::new()))).1.0.push((id, answer));
+        self.0
+            .entry(session_id)
+            .or_insert_with(|| (session, Written(Vec::new())))
+            .1
+            .0
+            .push((id, answer, trace));
     }
 
     fn send(self) {
@@ -333,8 +356,8 @@ impl Actor for Persister {
         ctx.set_mailbox_capacity(self.config.queue);
         self.parts.queue.wakes(ctx.address());
         let (routers, others) = (self.parts.routers.clone(), self.parts.others.clone());
-        let metrics = &self.parts.metrics;
-        let dispatch = dispatch::start(routers, others, Arc::clone(metrics), self.config.route_batch);
+        let (metrics, tracer) = (&self.parts.metrics, self.parts.tracer.clone());
+        let dispatch = dispatch::start(routers, others, Arc::clone(metrics), tracer, self.config.route_batch);
         metrics.watch(BoundedQueue::Dispatch, &dispatch);
         actix::spawn(measure_lag(metrics.lag_of("persister")));
         self.dispatch = Some(dispatch);

@@ -13,7 +13,7 @@ use std::{
 use actix::Addr;
 
 use super::{Budget, Ephemeral, Permit, Persister, Publisher, Wake};
-use crate::{config, protocol::Event};
+use crate::{config, protocol::Event, trace::Trace};
 
 /// Shared by all sessions and the persister.
 pub struct Queue {
@@ -35,6 +35,7 @@ pub(super) struct Waiting {
     /// `None` once it was answered, at the deadline.
     pub from: Option<Publisher>,
     pub since: Instant,
+    pub trace: Trace,
     _permit: Permit,
 }
 
@@ -55,9 +56,9 @@ impl Queue {
     ///
     /// # Errors
     /// [`Full`], and then it will not.
-    pub fn store(&self, event: Arc<Event>, from: Publisher) -> Result<(), Full> {
-        let permit = self.budget.take(event.json().len()).ok_or(Full)?;
-        let waiting = Waiting { event, from: Some(from), since: Instant::now(), _permit: permit };
+    pub fn store(&self, event: Arc<Event>, from: Publisher, trace: Trace) -> Result<(), Full> {
+        let (permit, trace) = self.permit(&event, trace)?;
+        let waiting = Waiting { event, from: Some(from), since: Instant::now(), trace, _permit: permit };
         let asleep = {
             let mut inner = self.lock();
             inner.waiting.push_back(waiting);
@@ -74,10 +75,20 @@ impl Queue {
     ///
     /// # Errors
     /// [`Full`], and then it will not.
-    pub fn route(&self, event: Arc<Event>, from: Publisher) -> Result<(), Full> {
-        let permit = self.budget.take(event.json().len()).ok_or(Full)?;
+    pub fn route(&self, event: Arc<Event>, from: Publisher, trace: Trace) -> Result<(), Full> {
+        let (permit, trace) = self.permit(&event, trace)?;
         let persister = self.persister.get().ok_or(Full)?;
-        persister.try_send(Ephemeral { event, from, permit }).map_err(|_| Full)
+        persister.try_send(Ephemeral { event, from, permit, trace }).map_err(|_| Full)
+    }
+
+    fn permit(&self, event: &Event, mut trace: Trace) -> Result<(Permit, Trace), Full> {
+        match self.budget.take(event.json().len()) {
+            Some(permit) => Ok((permit, trace)),
+            None => {
+                trace.fail("overloaded");
+                Err(Full)
+            }
+        }
     }
 
     /// Who is to be told from now on.

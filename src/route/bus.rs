@@ -5,16 +5,17 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::key::RoutingKey;
-use crate::{protocol::Event, store::log::Sequence};
+use crate::{protocol::Event, store::log::Sequence, trace::Traced};
 
 /// Events that are published together.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Publication {
     pub events: Arc<[Arc<Event>]>,
     /// Whether they are in no store.
     pub ephemeral: bool,
     /// Their batch in the log, where there is one: whoever misses it finds it there.
     pub sequence: Option<Sequence>,
+    pub traced: Traced,
 }
 
 /// Carries events to the other nodes that asked for one of their keys, and theirs to this node's

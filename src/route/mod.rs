@@ -35,6 +35,7 @@ use crate::{
     session::Session,
     store::Position,
     telemetry::{BoundedQueue, Metrics},
+    trace::Traced,
 };
 
 /// Names a session on its node.
@@ -125,6 +126,7 @@ pub struct Unsubscribe {
 #[rtype(result = "()")]
 pub struct Route {
     pub events: Arc<[Arc<Event>]>,
+    pub traced: Traced,
     /// Where the store stood when the batch that they are of was committed; `None` for ephemeral ones.
     pub position: Option<Position>,
     /// Whether these are the last of their batch: everything up to the position is routed then.
@@ -281,18 +283,24 @@ impl Handler<Unsubscribe> for SubscriptionRouter {
 impl Handler<Route> for SubscriptionRouter {
     type Result = ();
 
-    fn handle(&mut self, Route { events, position, last }: Route, _: &mut Self::Context) {
+    fn handle(&mut self, Route { events, traced, position, last }: Route, _: &mut Self::Context) {
         let Self { index, sessions, .. } = self;
         let mut touched = Vec::new();
         for event in &*events {
+            let mut handed = 0;
+            let counted = !traced.is_empty();
             index.matches(event, |&(session, generation)| {
                 let Some(member) = sessions.get_mut(&session) else { return };
+                if counted && !member.pending.last().is_some_and(|(_, last)| Arc::ptr_eq(last, event)) {
+                    handed += 1;
+                }
                 if member.pending.is_empty() {
                     touched.push(session);
                 }
                 member.pending_bytes += event.json().len();
                 member.pending.push((generation, Arc::clone(event)));
             });
+            traced.count(&event.id(), handed);
         }
         if let (Some(position), true) = (position, last) {
             self.routed = self.routed.max(position);

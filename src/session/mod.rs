@@ -34,7 +34,8 @@ use crate::{
     protocol::{ClientMessage, Reason, RelayMessage, message::Malformed},
     route::{Generation, Join, Leave, Link, RouterAddr, SessionId},
     store::Store,
-    telemetry::{CloseReason, Metrics, Stage, Verb},
+    telemetry::{CloseReason, Label, Metrics, Stage, Verb},
+    trace::{self, Subject, Trace, Tracer},
 };
 
 /// What all sessions of a node share.
@@ -46,6 +47,7 @@ pub struct Shared {
     pub queue: Arc<Queue>,
     pub rates: Rates,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
 }
 
 impl Shared {
@@ -65,6 +67,7 @@ pub struct Socket {
     pub outbox: Outbox,
     pub window: Window,
     pub permit: Permit,
+    pub trace: trace::Connection,
 }
 
 /// One connection.
@@ -87,6 +90,7 @@ pub struct Session {
     heard: Instant,
     leaving: bool,
     closed: CloseReason,
+    trace: trace::Connection,
     _permit: Permit,
 }
 
@@ -104,7 +108,7 @@ pub struct Missed;
 
 impl Session {
     pub fn new(shared: Arc<Shared>, router: RouterAddr, socket: Socket, incoming: Incoming) -> Self {
-        let Socket { id, address, host, link, outbox, window, permit } = socket;
+        let Socket { id, address, host, link, outbox, window, permit, trace } = socket;
         Self {
             id,
             rate: shared.rates.connection(address),
@@ -123,6 +127,7 @@ impl Session {
             heard: Instant::now(),
             leaving: false,
             closed: CloseReason::Client,
+            trace,
             _permit: permit,
         }
     }
@@ -161,9 +166,17 @@ impl Session {
                 self.turn_away(&message, Reason::error("the relay is shutting down"));
             }
             Ok(message) if !allowed => self.turn_away(&message, Reason::rate_limited("slow down")),
-            Ok(ClientMessage::Event(event)) => self.publish(event, ctx),
+            Ok(ClientMessage::Event(event)) => {
+                let subject = Subject::Event { id: event.id, kind: event.kind, bytes: text.len() };
+                let trace = self.trace(begun, subject);
+                self.publish(event, trace, ctx);
+            }
             Ok(ClientMessage::Auth(event)) => self.authenticate(event),
-            Ok(ClientMessage::Req { id, filters }) => self.subscribe(&id, filters, text.len(), ctx),
+            Ok(ClientMessage::Req { id, filters }) => {
+                let subject = Subject::Req { filters: filters.len(), bytes: text.len() };
+                let trace = self.trace(begun, subject);
+                self.subscribe(&id, filters, text.len(), trace, ctx);
+            }
             Ok(ClientMessage::Count { id, filters }) => self.count(&id, filters, text.len(), ctx),
             Ok(ClientMessage::Close { id }) => self.unsubscribe(&id),
             Err(Malformed::Event(id, reason)) => {
@@ -173,6 +186,12 @@ impl Session {
             Err(Malformed::Count(id, reason)) => self.refuse_count(&id, &reason),
             Err(Malformed::Unknown(reason)) => self.notice(&reason),
         }
+    }
+
+    /// What is noted of a message on its way.
+    fn trace(&self, begun: Instant, subject: Subject) -> Trace {
+        let client = trace::Client { session: self.id, address: self.address };
+        self.shared.tracer.message(Some(begun), &self.trace, client, subject)
     }
 
     /// Tells the client something that belongs to no event and no subscription.
@@ -237,15 +256,18 @@ impl Actor for Session {
         self.outbox.text(&self.auth.message());
         self.shared.metrics.connections.inc();
         self.shared.metrics.opened.inc();
+        self.trace.connected(self.id);
         debug!(session = self.id, address = %self.address, "connected");
     }
 
     fn stopped(&mut self, _: &mut Context) {
+        let begun = self.shared.tracer.clock();
         self.link.close();
         #[expect(clippy::disallowed_methods, reason = "one a connection, and connections are bounded")]
         self.router.do_send(Leave(self.id));
         self.shared.metrics.connections.dec();
         self.shared.metrics.closed.of(self.closed).inc();
+        self.trace.cleaned_up(self.id, begun, self.closed.name());
         debug!(session = self.id, reason = ?self.closed, "closed");
     }
 }

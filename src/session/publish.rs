@@ -12,16 +12,19 @@ use crate::{
     protocol::{EventId, ParsedEvent, Reason, message::ok},
     store::Outcome,
     telemetry::{BoundedQueue, Cache, EventResult, Stage},
+    trace::Trace,
 };
 
 impl Session {
-    pub(super) fn publish(&mut self, parsed: ParsedEvent<'_>, ctx: &mut Context) {
+    pub(super) fn publish(&mut self, parsed: ParsedEvent<'_>, mut trace: Trace, ctx: &mut Context) {
         let id = parsed.id;
         if let Err(reason) = self.may_use() {
+            trace.refuse(&reason);
             return self.refuse_event(&id, reason);
         }
         let begun = Instant::now();
         let admitted = self.shared.admission.admit(parsed, self.auth.keys(), clock::now());
+        trace.lap("admit");
         let metrics = &self.shared.metrics;
         metrics.stages.of(Stage::Admit).observe(begun.elapsed().as_secs_f64());
         match &admitted {
@@ -31,16 +34,19 @@ impl Session {
             Err(_) => 0,
         };
         match admitted {
-            Ok(Admitted::Known) => self.answer(&id, Answer::Outcome(Outcome::Duplicate)),
+            Ok(Admitted::Known) => self.answer(&id, Answer::Outcome(Outcome::Duplicate), trace),
             Ok(Admitted::Store(event)) => {
-                let handed_on = self.shared.queue.store(event, self.publisher(ctx));
+                let handed_on = self.shared.queue.store(event, self.publisher(ctx), trace);
                 self.handed_on(&id, handed_on);
             }
             Ok(Admitted::Ephemeral(event)) => {
-                let handed_on = self.shared.queue.route(event, self.publisher(ctx));
+                let handed_on = self.shared.queue.route(event, self.publisher(ctx), trace);
                 self.handed_on(&id, handed_on);
             }
-            Err(reason) => self.refuse_event(&id, reason),
+            Err(reason) => {
+                trace.refuse(&reason);
+                self.refuse_event(&id, reason);
+            }
         }
     }
 
@@ -66,12 +72,16 @@ impl Session {
         self.outbox.text(&ok(id, Err(reason)));
     }
 
-    fn answer(&mut self, id: &EventId, answer: Answer) {
+    /// The way of the event ends here, when its answer is in the outbox.
+    fn answer(&mut self, id: &EventId, answer: Answer, mut trace: Trace) {
         let (result, label) = match answer {
             Answer::Outcome(outcome) => (explain(outcome), EventResult::from(outcome)),
             Answer::Routed => (Ok(None), EventResult::Ephemeral),
             Answer::Failed(reason) => (Err(reason), EventResult::Error),
         };
+        if let Err(reason) = &result {
+            trace.refuse(reason);
+        }
         self.shared.metrics.events.of(label).inc();
         self.outbox.text(&ok(id, result));
     }
@@ -94,8 +104,8 @@ impl Handler<Written> for Session {
 
     fn handle(&mut self, Written(answers): Written, ctx: &mut Self::Context) {
         self.window.give_back(answers.len());
-        for (id, answer) in answers {
-            self.answer(&id, answer);
+        for (id, answer, trace) in answers {
+            self.answer(&id, answer, trace);
         }
         self.finish_if_done(ctx);
     }

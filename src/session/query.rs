@@ -19,6 +19,7 @@ use crate::{
     route::Generation,
     store::{Cursor, End, Page, Position, Query, StoreError, Viewer},
     telemetry::{BoundedQueue, Stage},
+    trace::Trace,
 };
 
 /// Something to be read for a connection.
@@ -39,14 +40,15 @@ pub(super) struct Reading {
     pub held: Held,
     recent: Recent,
     sent: usize,
+    pub trace: Trace,
 }
 
 impl Reading {
-    pub fn new(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>) -> Self {
+    pub fn new(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>, trace: Trace) -> Self {
         let query = Arc::new(query(filters, config, keys));
         let cursor = Cursor::start(&query);
         let (held, recent) = (Held::default(), Recent::default());
-        Self { begun: Instant::now(), query, cursor, routed: 0, held, recent, sent: 0 }
+        Self { begun: Instant::now(), query, cursor, routed: 0, held, recent, sent: 0, trace }
     }
 
     /// Whether everything that the filters can ever match was sent: ids, all of them found.
@@ -120,6 +122,7 @@ impl Session {
         let since = self.shared.late_since();
         let Some(subscription) = self.subscription(generation) else { return };
         let Phase::Stored(reading) = &mut subscription.phase else { return };
+        reading.trace.page(&page);
         for entry in page.iter() {
             outbox.event(&subscription.quoted, entry.json);
             if entry.position > reading.routed || entry.accepted_at > since {
@@ -159,6 +162,7 @@ impl Session {
                 outbox.event(&subscription.quoted, event.json());
             }
         }
+        reading.trace.lap("eose");
         subscription.phase = Phase::Live(recent);
         self.shared.metrics.stages.of(Stage::Eose).observe(begun.elapsed().as_secs_f64());
         if complete {
@@ -169,7 +173,11 @@ impl Session {
 
     fn store_failed(&mut self, generation: Generation, error: &StoreError) {
         self.count_store_error(error);
-        error!("could not read: {}", error.detail());
+        let trace_id = self.subscription(generation).and_then(|subscription| match &mut subscription.phase {
+            Phase::Stored(reading) => reading.trace.fail(error.to_string()),
+            Phase::Live(_) => None,
+        });
+        error!(trace_id = trace_id.map(display), "could not read: {}", error.detail());
         self.fail(generation, &Reason::error(error.to_string()));
     }
     pub(super) fn count_store_error(&self, error: &StoreError) {

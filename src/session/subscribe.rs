@@ -13,6 +13,7 @@ use crate::{
     route::{Deliver, Generation, Subscribe, Unsubscribe, key::cover},
     store::{Entry, Position},
     telemetry::Stage,
+    trace::Trace,
 };
 
 /// One subscription of a connection.
@@ -57,16 +58,24 @@ pub(super) struct Held {
 }
 
 impl Session {
-    pub(super) fn subscribe(&mut self, id: &str, filters: Vec<Filter>, bytes: usize, ctx: &mut Context) {
+    pub(super) fn subscribe(
+        &mut self,
+        id: &str,
+        filters: Vec<Filter>,
+        bytes: usize,
+        mut trace: Trace,
+        ctx: &mut Context,
+    ) {
         let keys = filters.iter().map(|filter| cover(filter).len()).sum();
         if let Err(reason) = self.check_filters(&filters).and_then(|()| self.check_room(id, keys, bytes)) {
+            trace.refuse(&reason);
             // The old subscription of that id ends too: the client has been told it is closed.
             return self.close_subscription(id, &reason);
         }
         self.unsubscribe(id);
         self.last_generation += 1;
         let generation = self.last_generation;
-        let reading = Reading::new(&filters, &self.shared.config, self.auth.keys());
+        let reading = Reading::new(&filters, &self.shared.config, self.auth.keys(), trace);
         // Most connections have one.
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription {
@@ -103,6 +112,7 @@ impl Session {
         };
         if let Phase::Stored(reading) = &mut subscription.phase {
             reading.routed = position;
+            reading.trace.lap("subscribe");
         }
         self.work.push_back(Work::Page(generation));
         self.read_next(ctx);

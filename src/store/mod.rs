@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-pub use page::{Entry, Page};
+pub use page::{Effort, Entry, Page};
 
 use self::log::{Log, Sequence};
 

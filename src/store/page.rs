@@ -1,5 +1,9 @@
 //! A page of events as a store hands them out: all texts in one buffer, one allocation a page.
 
+use std::fmt;
+
+use smallvec::SmallVec;
+
 use super::{Cursor, End, Position};
 use crate::protocol::{EventId, Timestamp};
 
@@ -12,6 +16,17 @@ pub struct Page {
     pub next: Option<Cursor>,
     /// Whether the events up to here are all there are; means something on the last page.
     pub end: End,
+    pub effort: Effort,
+}
+
+/// What a page took.
+#[derive(Debug, Clone, Default)]
+pub struct Effort {
+    /// Where candidates were looked for: for each filter that was still open an index, and in how many of its
+    /// ranges.
+    pub plan: SmallVec<[(&'static str, usize); 1]>,
+    /// Candidates that were looked at.
+    pub rows: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -39,7 +54,13 @@ pub struct Entry<'a> {
 
 impl Page {
     pub fn new() -> Self {
-        Self { text: String::new(), entries: Vec::new(), next: None, end: End::Finish }
+        Self {
+            text: String::new(),
+            entries: Vec::new(),
+            next: None,
+            end: End::Finish,
+            effort: Effort::default(),
+        }
     }
 
     pub fn push(&mut self, entry: Entry<'_>) {
@@ -69,6 +90,17 @@ impl Page {
             let Item { id, created_at, position, accepted_at, .. } = *item;
             Entry { id, created_at, position, accepted_at, json }
         })
+    }
+}
+
+impl fmt::Display for Effort {
+    /// Such as `author_kind 50, tag 1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, (index, ranges)) in self.plan.iter().enumerate() {
+            let comma = if nth > 0 { ", " } else { "" };
+            write!(f, "{comma}{index} {ranges}")?;
+        }
+        Ok(())
     }
 }
 

@@ -18,6 +18,10 @@ pub trait Label: Copy + fmt::Debug + Send + Sync + 'static {
 
     /// Place in [`Label::VALUES`].
     fn index(self) -> usize;
+
+    fn name(self) -> &'static str {
+        Self::VALUES[self.index()].0
+    }
 }
 
 macro_rules! labels {

@@ -13,6 +13,7 @@ use crate::{
     route::{Route, key::keys},
     store::{Cursor, Query, Viewer},
     telemetry::Stage,
+    trace::Traced,
 };
 
 impl Shared {
@@ -43,16 +44,17 @@ impl Shared {
     }
 
     /// Routes events that have not been routed yet, unless nobody wants them any more. How many.
-    pub(super) async fn route(&self, mut events: Vec<Arc<Event>>) -> usize {
+    pub(super) async fn route(&self, mut events: Vec<Arc<Event>>, traced: Traced) -> usize {
         events.retain(|event| self.parts.seen.is_first(&event.id()) && self.is_wanted(event));
         let count = events.len();
         if count > 0 {
-            let route = Route { events: events.into(), position: None, last: true };
-            let sent = self.parts.routers.all().into_iter().map(move |router| router.send(route.clone()));
+            let route = Route { events: events.into(), traced, position: None, last: true };
+            let sent = self.parts.routers.all().into_iter().map(|router| router.send(route.clone()));
             // A task of its own: it goes on when the link is lost meanwhile. A router that is gone had its
             // worker restarted; its sessions are gone with it.
             let begun = Instant::now();
             let _ = actix::spawn(join_all(sent.collect::<Vec<_>>())).await;
+            self.parts.tracer.routed(&route.traced, &route.events, Some(begun));
             self.parts.metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
         }
         count

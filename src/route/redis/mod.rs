@@ -56,6 +56,7 @@ use crate::{
         log::{Log, Origin, Sequence},
     },
     telemetry::{BoundedQueue, Metrics, Stage, measure_lag},
+    trace::Tracer,
 };
 
 /// What the bus works with.
@@ -66,6 +67,7 @@ pub struct Parts {
     /// That of the store.
     pub log: Option<Arc<dyn Log>>,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
 }
 
 /// The bus. Its tasks run on a thread of their own and end when it is dropped.
@@ -100,9 +102,14 @@ struct Subscription {
 }
 
 enum Outgoing {
-    Publication(Publication),
+    Publication(Waiting),
     /// The last word.
     Leave(oneshot::Sender<()>),
+}
+
+struct Waiting {
+    publication: Publication,
+    since: Instant,
 }
 
 impl RedisBus {
@@ -159,7 +166,8 @@ impl Drop for RedisBus {
 impl Bus for RedisBus {
     fn publish(&self, publication: Publication) {
         let ephemeral = publication.ephemeral;
-        if self.outgoing.try_send(Outgoing::Publication(publication)).is_err() {
+        let waiting = Waiting { publication, since: Instant::now() };
+        if self.outgoing.try_send(Outgoing::Publication(waiting)).is_err() {
             self.shared.parts.metrics.bus_lost_batches.inc();
             self.shared.parts.metrics.queue_full.of(BoundedQueue::BusPublish).inc();
             if !ephemeral {
@@ -440,7 +448,7 @@ impl Sender {
         let mut messages = Vec::new();
         let (mut sequence, mut events) = (self.sequence, 0);
         for outgoing in &self.unsent {
-            if let Outgoing::Publication(publication) = outgoing {
+            if let Outgoing::Publication(Waiting { publication, .. }) = outgoing {
                 sequence = sequence.max(publication.sequence.unwrap_or_default());
                 events += publication.events.len();
                 write_messages(shared, publication, &mut messages);
@@ -454,7 +462,10 @@ impl Sender {
         metrics.bus_published.inc_by(events as u64);
         metrics.bus_messages.inc_by(messages.len() as u64);
         Ok(self.unsent.drain(..).fold(None, |leaving, outgoing| match outgoing {
-            Outgoing::Publication(_) => leaving,
+            Outgoing::Publication(Waiting { publication, since }) => {
+                shared.parts.tracer.published(&publication.traced, &publication.events, since);
+                leaving
+            }
             Outgoing::Leave(left) => Some(left),
         }))
     }
@@ -484,7 +495,7 @@ fn write_messages(shared: &Shared, publication: &Publication, messages: &mut Vec
             published_at,
             id,
             ephemeral: publication.ephemeral,
-            trace: "".into(),
+            trace: publication.traced.traceparent(&id).into(),
             body: whole.then_some(event.json()),
         };
         let payload: Arc<[u8]> = envelope.encode().into();

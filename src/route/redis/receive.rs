@@ -19,6 +19,7 @@ use crate::{
     clock,
     protocol::{Event, EventId, ParsedEvent},
     telemetry::BoundedQueue,
+    trace::{Context, Traced},
 };
 
 /// Events that are routed together, and messages that are handled before the routers are awaited.
@@ -79,14 +80,15 @@ async fn handle(
             Incoming::Lost(why) => bail!("{why}"),
         }
     }
-    let Taken { mut events, to_fetch, .. } = taken;
+    let Taken { mut events, to_fetch, traced, .. } = taken;
+    let traced = Traced::from_others(traced.into_iter());
     if !to_fetch.is_empty() {
         match shared.fetch(to_fetch).await {
             Ok(fetched) => events.extend(fetched),
             Err(error) => shared.doubt(&format!("an event can not be fetched: {error:#}")),
         }
     }
-    shared.route(events).await;
+    shared.route(events, traced).await;
     // Only now is what they prove routed.
     for (shard, fence) in fences {
         if shared.origins().fence(shard, &fence, Instant::now()) {
@@ -104,6 +106,7 @@ struct Taken {
     ids: HashSet<EventId, foldhash::fast::RandomState>,
     events: Vec<Arc<Event>>,
     to_fetch: Vec<EventId>,
+    traced: Vec<(EventId, Context)>,
 }
 
 impl Taken {
@@ -128,6 +131,7 @@ impl Taken {
         }
         let late = clock::millis().saturating_sub(envelope.published_at);
         metrics.bus_transit.observe(late as f64 / 1_000.0);
+        self.traced.extend(Context::parse(&envelope.trace).map(|context| (envelope.id, context)));
         let Some(body) = envelope.body else { return self.to_fetch.push(envelope.id) };
         match serde_json::from_str::<ParsedEvent>(body) {
             // It was verified by the node that admitted it.

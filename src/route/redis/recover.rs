@@ -19,6 +19,7 @@ use crate::{
         StoreError,
         log::{Log, Logged},
     },
+    trace::Traced,
 };
 
 /// Logs that are read at once.
@@ -110,7 +111,7 @@ async fn read(shared: &Shared, log: &dyn Log, due: Due, begun: Begun) -> anyhow:
         end = last.sequence;
         // Asked after the read: who began to want something before it was committed is heard.
         let wanted = wanted(shared, &batches);
-        let recovered = shared.route(shared.fetch(wanted).await?).await;
+        let recovered = shared.route(shared.fetch(wanted).await?, Traced::default()).await;
         shared.parts.metrics.bus_recovered.inc_by(recovered as u64);
     }
     shared.origins().read(due.origin, end, begun, Instant::now());

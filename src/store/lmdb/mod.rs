@@ -26,7 +26,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
 use rustix::{io::Errno, process::setpriority_process};
 use tokio::sync::oneshot;
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 pub use folder::{Access, FolderError};
 
@@ -41,6 +41,7 @@ use super::{Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Wri
 use crate::{
     config,
     protocol::{Event, Timestamp},
+    trace::within,
 };
 
 /// Batches and sweeps that may wait for the writing thread. The persister sends one at a time.
@@ -144,7 +145,8 @@ impl Lmdb {
 
 impl Store for Lmdb {
     fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
-        Self::ask(&self.writes, |reply| Write::Batch(batch, now, reply))
+        let written = Self::ask(&self.writes, |reply| Write::Batch(batch, now, reply));
+        async move { written.instrument(within("lmdb", "transaction")).await }.boxed()
     }
 
     fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {

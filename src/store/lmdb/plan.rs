@@ -17,7 +17,7 @@ pub enum Plan {
     /// At known addresses: authors, kinds and `d` tags are given, and the kinds are addressable.
     Addresses,
     /// In these ranges of one index, each newest first.
-    Ranges { table: Table, prefixes: Vec<Key> },
+    Ranges { index: &'static str, table: Table, prefixes: Vec<Key> },
 }
 
 /// Ranges beyond which a coarser index is read instead, where there is one.
@@ -43,25 +43,25 @@ pub fn plan(filter: &Filter, tables: &Tables, txn: &RoTxn) -> heed::Result<Plan>
     for tag in &filter.tags {
         let prefixes =
             tag.values().iter().map(|value| Key::tag(tables.tag_hash.of(tag.letter(), value))).collect();
-        candidates.push((tables.tag, prefixes));
+        candidates.push(("tag", tables.tag, prefixes));
     }
     if let Some(authors) = &filter.authors {
         candidates.push(match &filter.kinds {
             Some(kinds) if authors.len().saturating_mul(kinds.len()) <= MAX_RANGES => {
                 let of = |author| kinds.iter().map(move |&kind| Key::author_kind(author, kind));
-                (tables.author_kind, authors.iter().flat_map(of).collect())
+                ("author_kind", tables.author_kind, authors.iter().flat_map(of).collect())
             }
-            _ => (tables.author, authors.iter().map(Key::author).collect()),
+            _ => ("author", tables.author, authors.iter().map(Key::author).collect()),
         });
     }
-    let (table, prefixes) = match cheapest(candidates, filter, txn)? {
+    let (index, table, prefixes) = match cheapest(candidates, filter, txn)? {
         Some(candidate) => candidate,
         None => match &filter.kinds {
-            Some(kinds) => (tables.kind, kinds.iter().map(|&kind| Key::kind(kind)).collect()),
-            None => (tables.time, vec![Key::time()]),
+            Some(kinds) => ("kind", tables.kind, kinds.iter().map(|&kind| Key::kind(kind)).collect()),
+            None => ("time", tables.time, vec![Key::time()]),
         },
     };
-    Ok(Plan::Ranges { table, prefixes })
+    Ok(Plan::Ranges { index, table, prefixes })
 }
 
 /// How many addresses the filter names, if it names addresses only.
@@ -75,7 +75,8 @@ fn addresses(filter: &Filter) -> Option<usize> {
     })
 }
 
-type Candidate = (Table, Vec<Key>);
+/// An index by its name, and ranges of it.
+type Candidate = (&'static str, Table, Vec<Key>);
 
 /// The candidate with the fewest rows in the filter's window, judged by a sample where there is a
 /// choice.
@@ -94,7 +95,7 @@ fn cheapest(mut candidates: Vec<Candidate>, filter: &Filter, txn: &RoTxn) -> hee
 }
 
 /// About how many rows the candidate has to offer: the ranges, and their rows by a sample.
-fn sample((table, prefixes): &Candidate, filter: &Filter, txn: &RoTxn) -> heed::Result<usize> {
+fn sample((_, table, prefixes): &Candidate, filter: &Filter, txn: &RoTxn) -> heed::Result<usize> {
     let step = prefixes.len().div_ceil(SAMPLED_RANGES).max(1);
     let mut rows = 0;
     let mut ranges = 0;

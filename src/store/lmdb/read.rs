@@ -72,8 +72,11 @@ impl Reader {
         let open = |filter: usize| cursor.progress[filter].is_open();
         let mut merge = Merge::new(query, &self.tables, &txn, hidden, after, open)?;
         let mut page = Page::new();
+        page.effort.plan = merge.scans.iter().flatten().map(|scan| scan.source).collect();
         while let Some(tail) = merge.peek() {
-            if let Some(found) = merge.take(tail)? {
+            let found = merge.take(tail)?;
+            page.effort.rows = merge.scanned;
+            if let Some(found) = found {
                 let created_at = found.record.created_at();
                 let wanted =
                     Progress::offer(&mut cursor.progress, &found.filters, created_at, query.boundary);

@@ -20,6 +20,8 @@ pub struct Scan<'t> {
     ranges: Vec<RoRange<'t, Bytes, Bytes>>,
     /// The head of each range that has one.
     heads: BinaryHeap<Reverse<Head>>,
+    /// The index that is read, and how many ranges of it.
+    pub source: (&'static str, usize),
 }
 
 /// A candidate, and the range that it came from.
@@ -33,20 +35,23 @@ pub struct Head {
 impl<'t> Scan<'t> {
     /// Begins after `after`. Candidates of another kind than the filter's may be among them.
     pub fn new(filter: &Filter, tables: &Tables, txn: &'t RoTxn, after: Option<Tail>) -> heed::Result<Self> {
-        let mut scan = Self { ranges: Vec::new(), heads: BinaryHeap::new() };
+        let mut scan = Self { ranges: Vec::new(), heads: BinaryHeap::new(), source: ("none", 0) };
         match plan(filter, tables, txn)? {
             Plan::Nothing => {}
             Plan::Ids => {
+                scan.source = ("id", filter.ids.as_ref().map_or(0, |ids| ids.len()));
                 for id in filter.ids.iter().flatten() {
                     let position = tables.id.get(txn, &id.0)?.and_then(number);
                     scan.add_known(position, filter, tables, txn, after)?;
                 }
             }
             Plan::Addresses => {
+                scan.source.0 = "address";
                 let identifiers = filter.tags.iter().filter(|tag| tag.letter() == b'd');
                 for identifier in identifiers.flat_map(|tag| tag.values()) {
                     for author in filter.authors.iter().flatten() {
                         for &kind in filter.kinds.iter().flatten() {
+                            scan.source.1 += 1;
                             let key = address_key(author, kind, identifier);
                             let rank = tables.address.get(txn, &key)?.and_then(Rank::from_bytes);
                             let position = rank.map(|rank| rank.position);
@@ -55,7 +60,8 @@ impl<'t> Scan<'t> {
                     }
                 }
             }
-            Plan::Ranges { table, prefixes } => {
+            Plan::Ranges { index, table, prefixes } => {
+                scan.source = (index, prefixes.len());
                 scan.ranges.reserve_exact(prefixes.len());
                 for prefix in prefixes {
                     scan.add_range(table, window(filter, prefix, after), after, txn)?;

@@ -44,6 +44,16 @@ impl Key {
         keys
     }
 
+    /// What its index is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Author(..) => "by_author",
+            Self::Kind(_) => "by_kind",
+            Self::Tag(..) => "by_tag",
+            Self::Time => "by_time",
+        }
+    }
+
     pub fn index<'s>(&self, statements: &'s Statements) -> &'s Index {
         match self {
             Self::Author(..) => &statements.by_author,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::future::try_join;
+use smallvec::SmallVec;
 
 use super::{
     bucket::Bucket,
@@ -61,6 +62,8 @@ pub struct Merge<'c> {
     most: usize,
     /// Statements that were sent.
     pub statements: usize,
+    /// The index that each filter is looked up in, and how many of its keys.
+    pub plan: SmallVec<[(&'static str, usize); 1]>,
 }
 
 /// One partition, or rows that were known beforehand.
@@ -103,7 +106,15 @@ struct Chunk {
 impl<'c> Merge<'c> {
     /// Begins after `after`. `most`: rows of a chunk.
     pub fn new(cql: &'c Cql, after: Option<(Timestamp, EventId)>, most: usize) -> Self {
-        Self { cql, sources: Vec::new(), heap: BinaryHeap::new(), after, most, statements: 0 }
+        Self {
+            cql,
+            sources: Vec::new(),
+            heap: BinaryHeap::new(),
+            after,
+            most,
+            statements: 0,
+            plan: SmallVec::new(),
+        }
     }
 
     /// Adds what stands under these keys. `wanted`: about how many rows of it will be asked for.

@@ -35,6 +35,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::{Mutex, Semaphore},
 };
+use tracing::Instrument;
 
 pub use schema::{DEFAULT_REPLICATION, SCHEMA};
 
@@ -146,7 +147,7 @@ impl Threads {
         E: Send + 'static,
     {
         match &self.0 {
-            Some(runtime) => match runtime.spawn(work).await {
+            Some(runtime) => match runtime.spawn(work.in_current_span()).await {
                 Ok(done) => done,
                 Err(_) => Err(closed()),
             },

@@ -9,6 +9,7 @@ use std::{
 use super::{
     cql::Failure,
     hidden::{Hidden, Snapshot},
+    index::Key,
     key::{Address, Rank},
     known,
     merge::{Body, Merge, Row},
@@ -87,6 +88,7 @@ impl Reader {
         let open: Vec<usize> = cursor.progress.iter().map(wanted).collect();
         let mut merge = self.merge(query, cursor.after, &open).await?;
         let mut page = Page::new();
+        page.effort.plan = merge.plan.clone();
         let mut looked_at = 0;
         loop {
             let most = cursor
@@ -102,6 +104,7 @@ impl Reader {
             }
             for (place, found) in self.served(rows, query, &hidden).await? {
                 looked_at += 1;
+                page.effort.rows = looked_at;
                 if let Some(found) = found {
                     self.offer(&found, query, &mut cursor, &mut page, &mut merge);
                 }
@@ -201,8 +204,12 @@ impl Reader {
             }
             let window = (filter.since.unwrap_or_default(), filter.until.unwrap_or(Timestamp::MAX));
             match plan(&self.tables, filter).await? {
-                Plan::Keys(keys) => merge.add(index, keys, window, wanted[index]).await?,
+                Plan::Keys(keys) => {
+                    merge.plan.push((keys.first().map_or("none", Key::name), keys.len()));
+                    merge.add(index, keys, window, wanted[index]).await?;
+                }
                 Plan::Ids(ids) => {
+                    merge.plan.push(("id", ids.len()));
                     merge.statements += ids.len();
                     let rows = self.known_rows(ids).await?;
                     merge.add_rows(index, rows, window);

@@ -12,6 +12,7 @@ use std::{
 
 use futures_util::future::try_join;
 use scylla::statement::prepared::PreparedStatement;
+use tracing::{Instrument, Span};
 
 use super::{
     cql::{Failure, Values, blob, kind as kind_column, stamp, time},
@@ -27,6 +28,7 @@ use crate::{
     clock,
     protocol::{Event, EventId, PublicKey, Timestamp, kind},
     store::{Outcome, Written, log::Sequence},
+    trace::within,
 };
 
 pub struct Writer {
@@ -60,7 +62,8 @@ impl Writer {
         now: Timestamp,
     ) -> Result<(Written, Vec<Arc<Event>>), Failure> {
         let mut known = Known::default();
-        known.load(&self.tables, batch.iter().flat_map(|event| known::lookups(event)).collect()).await?;
+        let lookups = batch.iter().flat_map(|event| known::lookups(event)).collect();
+        known.load(&self.tables, lookups).instrument(span("read")).await?;
         let mut decided = decide(batch, now, &mut known);
 
         let stored = batch.iter().zip(&decided.outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
@@ -80,15 +83,15 @@ impl Writer {
             .chain(again.iter().map(|&place| &batch[place]))
             .cloned()
             .collect();
-        let (sequence, ()) =
-            try_join(self.log.append(&logged), self.tables.insert(&insert, accepted_at)).await?;
-        self.mark(&decided, &known).await?;
+        let rows = try_join(self.log.append(&logged), self.tables.insert(&insert, accepted_at));
+        let (sequence, ()) = rows.instrument(span("rows")).await?;
+        self.mark(&decided, &known).instrument(span("marks")).await?;
         let requests: Vec<Arc<Event>> =
             decided.requests.iter().filter(|request| request.kind() == kind::DELETION).cloned().collect();
         self.take(&mut decided, reachable(&self.tables, &requests).await?);
-        self.tables.remove(std::mem::take(&mut decided.remove)).await?;
-        self.tables.commit(&insert, accepted_at).await?;
-        self.look_again(batch, insert, &mut decided).await?;
+        self.tables.remove(std::mem::take(&mut decided.remove)).instrument(span("removal")).await?;
+        self.tables.commit(&insert, accepted_at).instrument(span("commit")).await?;
+        self.look_again(batch, insert, &mut decided).instrument(span("check")).await?;
 
         if decided.outcomes.contains(&Outcome::Stored) {
             self.positions.reach(head);
@@ -212,6 +215,11 @@ impl Writer {
         }
         self.tables.remove(withdrawn).await
     }
+}
+
+/// Of a group of statements.
+fn span(operation: &'static str) -> Span {
+    within("cassandra", operation)
 }
 
 fn columns(address: &Address) -> Values {

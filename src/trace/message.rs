@@ -1,0 +1,308 @@
+//! The way of one message through its node: what is noted on it, and what becomes of that in the end.
+
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Instant};
+
+use opentelemetry::{
+    KeyValue,
+    trace::{SpanKind, Status, TraceId},
+};
+use smallvec::SmallVec;
+
+use super::{
+    Client, Connection, Context, Inner,
+    context::Remote,
+    span::{Clock, Parent, Span},
+};
+use crate::{
+    protocol::{EventId, Reason, reason::Prefix},
+    store::Page,
+};
+
+/// Goes with a message from one part of the node to the next. Empty where traces are off.
+///
+/// What is dropped has ended: then its spans are made, if it was sampled, was slow, or failed.
+#[derive(Default)]
+pub struct Trace(Option<Box<Message>>);
+
+/// What a message is about.
+pub enum Subject {
+    Event { id: EventId, kind: u16, bytes: usize },
+    Req { filters: usize, bytes: usize },
+}
+
+/// The write of a batch.
+#[derive(Clone, Copy)]
+pub struct Write {
+    pub begun: Instant,
+    pub ended: Instant,
+    pub events: usize,
+}
+
+/// Why a message has spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    Sampled,
+    Asked,
+    Slow,
+    Failed,
+}
+
+pub(super) struct Message {
+    inner: Arc<Inner>,
+    subject: Subject,
+    client: Client,
+    why: Why,
+    /// The span `message`, where it is sampled.
+    context: Option<Context>,
+    remote: Option<Remote>,
+    connection: Option<Context>,
+    begun: Instant,
+    /// When the last stage ended.
+    mark: Instant,
+    stages: SmallVec<[Stage; 4]>,
+    /// The span `persist`, which is needed before it ends.
+    persist: Option<Context>,
+    batch: Option<Context>,
+    failure: Option<Cow<'static, str>>,
+    refusal: Option<String>,
+}
+
+struct Stage {
+    name: &'static str,
+    begun: Instant,
+    ended: Instant,
+    attributes: Vec<KeyValue>,
+}
+
+/// Spans that one message may have for its stages; more pages of a REQ count as part of the last one.
+const MAX_STAGES: usize = 32;
+
+impl Message {
+    pub(super) fn new(
+        inner: &Arc<Inner>,
+        begun: Instant,
+        context: Option<Context>,
+        why: Why,
+        connection: &Connection,
+        client: Client,
+        subject: Subject,
+    ) -> Self {
+        Self {
+            inner: Arc::clone(inner),
+            subject,
+            client,
+            why,
+            context,
+            remote: connection.remote(),
+            connection: connection.context(),
+            begun,
+            // It was read meanwhile, which is no stage of its own.
+            mark: Instant::now(),
+            stages: SmallVec::new(),
+            persist: None,
+            batch: None,
+            failure: None,
+            refusal: None,
+        }
+    }
+
+    /// Gives it spans though it was not sampled, unless too many were of late.
+    fn take_up(&mut self, why: Why) {
+        if self.context.is_none() && self.inner.extra.take() {
+            self.context = Some(self.remote.map_or_else(Context::root, |remote| remote.context.child()));
+            self.why = why;
+        }
+    }
+
+    fn stage(&mut self, name: &'static str, ended: Instant, attributes: Vec<KeyValue>) {
+        let begun = std::mem::replace(&mut self.mark, ended);
+        let full = self.stages.len() >= MAX_STAGES;
+        match self.stages.last_mut().filter(|last| full && last.name == name) {
+            // What it says of rows is that of the first ones.
+            Some(last) => last.ended = ended,
+            _ => self.stages.push(Stage { name, begun, ended, attributes }),
+        }
+    }
+}
+
+impl Trace {
+    pub(super) fn new(message: Message) -> Self {
+        Self(Some(Box::new(message)))
+    }
+
+    /// Leaves an empty one behind.
+    pub fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// The span `message`, where it is sampled.
+    pub fn context(&self) -> Option<Context> {
+        self.0.as_ref()?.context
+    }
+
+    /// A stage that began when the last one ended, or the message came.
+    pub fn lap(&mut self, stage: &'static str) {
+        if let Some(message) = &mut self.0 {
+            message.stage(stage, Instant::now(), Vec::new());
+        }
+    }
+
+    /// A page was read for it.
+    pub fn page(&mut self, page: &Page) {
+        let Some(message) = &mut self.0 else { return };
+        let attributes = vec![
+            KeyValue::new("db.system.name", message.inner.store),
+            KeyValue::new("db.operation.name", "query"),
+            KeyValue::new("db.response.returned_rows", page.len() as i64),
+            KeyValue::new("rookery.rows_read", page.effort.rows as i64),
+            KeyValue::new("rookery.plan", page.effort.to_string()),
+        ];
+        message.stage("query", Instant::now(), attributes);
+    }
+
+    /// The span `persist`, which is yet to end, for what is to stand below it.
+    pub(super) fn persisting(&mut self) -> Option<Context> {
+        let message = self.0.as_mut()?;
+        let context = message.context?;
+        Some(*message.persist.get_or_insert_with(|| context.child()))
+    }
+
+    /// It is stored with a batch that has a span.
+    pub(super) fn in_batch(&mut self, batch: Context) {
+        if let Some(message) = &mut self.0 {
+            message.batch = Some(batch);
+        }
+    }
+
+    /// The batch with it was written: it had waited from the last stage on.
+    pub fn written(&mut self, write: Write) {
+        let Some(message) = &mut self.0 else { return };
+        message.stage("persist", write.ended, Vec::new());
+        // Where the batch is part of this trace, it tells more.
+        let in_trace =
+            message.batch.is_some_and(|batch| Some(batch.trace) == message.context.map(|c| c.trace));
+        if !in_trace {
+            message.mark = write.begun;
+            let attributes = vec![
+                KeyValue::new("db.system.name", message.inner.store),
+                KeyValue::new("db.operation.name", "write"),
+                KeyValue::new("db.operation.batch.size", write.events as i64),
+            ];
+            message.stage("store", write.ended, attributes);
+        }
+    }
+
+    /// It is refused: with spans only if it has them anyway, unless the fault is the relay's.
+    pub fn refuse(&mut self, reason: &Reason) {
+        match reason.prefix {
+            Prefix::Error => {
+                self.fail(reason.to_string());
+            }
+            _ => {
+                if let Some(message) = self.0.as_mut().filter(|message| message.context.is_some()) {
+                    message.refusal = Some(reason.to_string());
+                }
+            }
+        }
+    }
+
+    /// It failed, by the relay's fault. The trace in which that can be seen, for the log.
+    pub fn fail(&mut self, why: impl Into<Cow<'static, str>>) -> Option<TraceId> {
+        let message = self.0.as_mut()?;
+        if message.failure.is_none() {
+            message.failure = Some(why.into());
+            message.take_up(Why::Failed);
+        }
+        message.context.map(|context| context.trace)
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        let ended = Instant::now();
+        if ended.duration_since(self.begun) >= self.inner.slow {
+            self.take_up(Why::Slow);
+        }
+        let Some(root) = self.context else { return };
+        let clock = Clock::at(ended);
+        let persist = self.persist.unwrap_or_else(|| root.child());
+        for stage in std::mem::take(&mut self.stages) {
+            let (context, parent) = match stage.name {
+                "persist" => (persist, root),
+                "store" => (root.child(), persist),
+                _ => (root.child(), root),
+            };
+            self.inner.export(Span {
+                name: stage.name,
+                kind: if matches!(stage.name, "store" | "query") {
+                    SpanKind::Client
+                } else {
+                    SpanKind::Internal
+                },
+                context,
+                parent: Parent::local(parent),
+                begun: clock.time(stage.begun),
+                ended: clock.time(stage.ended),
+                attributes: stage.attributes,
+                link: self.batch.filter(|_| stage.name == "persist"),
+                status: Status::Unset,
+            });
+        }
+        let attributes = self.attributes();
+        let status = self.failure.take().map_or(Status::Unset, Status::error);
+        self.inner.export(Span {
+            name: "message",
+            kind: SpanKind::Server,
+            context: root,
+            parent: self.remote.and_then(|remote| Parent::remote(remote.context)),
+            begun: clock.time(self.begun),
+            ended: clock.time(ended),
+            attributes,
+            link: self.connection,
+            status,
+        });
+    }
+}
+
+impl Message {
+    fn attributes(&mut self) -> Vec<KeyValue> {
+        let mut attributes = Vec::with_capacity(12);
+        attributes.extend(network(self.client.address, self.client.session));
+        attributes.push(KeyValue::new("messaging.system", "nostr"));
+        let (verb, bytes) = match self.subject {
+            Subject::Event { id, kind, bytes } => {
+                attributes.push(KeyValue::new("messaging.message.id", id.to_hex()));
+                attributes.push(KeyValue::new("nostr.event.kind", i64::from(kind)));
+                ("EVENT", bytes)
+            }
+            Subject::Req { filters, bytes } => {
+                attributes.push(KeyValue::new("nostr.filters", filters as i64));
+                ("REQ", bytes)
+            }
+        };
+        attributes.push(KeyValue::new("messaging.operation.name", verb));
+        attributes.push(KeyValue::new("messaging.message.body.size", bytes as i64));
+        let why = match self.why {
+            Why::Sampled => "sampled",
+            Why::Asked => "asked",
+            Why::Slow => "slow",
+            Why::Failed => "failed",
+        };
+        attributes.push(KeyValue::new("rookery.trace.reason", why));
+        attributes.extend(self.refusal.take().map(|refusal| KeyValue::new("rookery.refusal", refusal)));
+        if self.failure.is_some() {
+            attributes.push(KeyValue::new("error.type", "error"));
+        }
+        attributes
+    }
+}
+
+/// Who is at the other end.
+pub(super) fn network(address: IpAddr, session: u64) -> [KeyValue; 4] {
+    [
+        KeyValue::new("network.transport", "tcp"),
+        KeyValue::new("network.protocol.name", "websocket"),
+        KeyValue::new("client.address", address.to_string()),
+        KeyValue::new("rookery.session.id", session as i64),
+    ]
+}

@@ -81,6 +81,7 @@ if type -P prometheus >/dev/null; then
   cp "$here/alerts.yml" "$folder"
   start prometheus prometheus --config.file="$folder/prometheus.yml" --storage.tsdb.path="$folder/prometheus" \
     --web.listen-address="127.0.0.1:$((base + 23))"
+  await Prometheus curl --fail --silent "http://127.0.0.1:$((base + 23))/-/ready"
   printf 'Prometheus: http://127.0.0.1:%s\n' "$((base + 23))"
 fi
 

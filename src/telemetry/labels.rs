@@ -93,9 +93,9 @@ labels! {
     Stage = "stage" {
         Parse = "parse": "a message of a client: from text to types",
         Admit = "admit": "an event: policy, id and signature",
-        Wait = "wait": "an event: from admission until its batch is begun",
+        Wait = "wait": "an event to be stored: from admission until its batch is begun",
         Store = "store": "a batch: its write, sync or acknowledgement included",
-        Answer = "answer": "an event: from admission until its OK",
+        Answer = "answer": "an event to be stored: from admission until its OK",
         Route = "route": "a part of a batch: until the routers of all workers have taken it",
         Deliver = "deliver": "what a batch has for a session: from the router until it is in the outbox",
         Publish = "publish": "batches for other nodes: until Redis has taken them",

@@ -10,7 +10,7 @@ use rookery::protocol::sign::Keys;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::common::{Client, binary, note, now};
+use crate::common::{Client, binary, eventually, note, now};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -42,6 +42,16 @@ async fn a_whole_cluster_comes_up_behind_a_proxy_and_goes_down() {
         .output();
     let said = succeeded(up.unwrap());
     assert!(said.contains(&format!("ws://127.0.0.1:{port}")), "{said}");
+    let prometheus = format!("http://127.0.0.1:{}", port + 1 + 23);
+    assert!(said.contains(&prometheus), "{said}");
+    // It looks for them some seconds after its start.
+    eventually("the nodes in Prometheus", || {
+        let targets = format!("{prometheus}/api/v1/targets");
+        let found = Command::new("curl").args(["--fail", "--silent", &targets]).output().unwrap();
+        let found = succeeded(found);
+        (1..=3).all(|node| found.contains(&format!("127.0.0.1:{}", port + 1 + 10 + node)))
+    })
+    .await;
     // One socket after the other, so that each is at another node.
     let request = || format!("ws://127.0.0.1:{port}").into_client_request().unwrap();
     let keys = Keys::generate();

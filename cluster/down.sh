@@ -23,7 +23,7 @@ stop() {
 }
 
 # The proxy last, so that sockets are closed by the nodes; what they need after them.
-for name in node-1 node-2 node-3 haproxy redis; do
+for name in node-1 node-2 node-3 haproxy prometheus redis; do
   stop "$name"
 done
 if [[ -d $folder/cassandra ]]; then

@@ -11,10 +11,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=(
   'cc|build-essential|the build'
   'kill|procps|tests that stop a relay'
-  'node|nodejs|tests with nostr-tools'
-  'npm|npm|tests with nostr-tools'
+  'node|nodejs|tests with nostr-tools, and of the files for deployment'
+  'npm|npm|tests with nostr-tools, and of the files for deployment'
   'redis-server|redis-server|tests of several nodes'
+  'prometheus|prometheus|tests of metrics and alerts'
   'haproxy|haproxy|tests of several nodes'
+  'nginx|nginx-light|tests of the files for deployment'
   'curl|curl|tests of several nodes'
   'strace|strace|tests that watch the system calls of a relay'
   'mount|mount|tests that fill a disk'
@@ -89,7 +91,7 @@ if [[ -n $lacking ]]; then
   fi
 fi
 
-if [[ -f tests/nostr-tools/package-lock.json ]] && type -P node >/dev/null && type -P npm >/dev/null; then
+if type -P node >/dev/null && type -P npm >/dev/null; then
   # Debian 12 and Ubuntu 24.04 have Node 18, which hides the Web Crypto API behind a flag.
   node_major=$(node --print 'process.versions.node.split(".")[0]')
   if ((node_major < 18)); then
@@ -97,10 +99,13 @@ if [[ -f tests/nostr-tools/package-lock.json ]] && type -P node >/dev/null && ty
   elif ((node_major == 18)); then
     export NODE_OPTIONS="${NODE_OPTIONS:-} --experimental-global-webcrypto"
   fi
-  if [[ ! tests/nostr-tools/node_modules/.package-lock.json -nt tests/nostr-tools/package-lock.json ]]; then
-    say 'Installing nostr-tools'
-    (cd tests/nostr-tools && npm ci --no-audit --no-fund --loglevel=error >&2)
-  fi
+  for lock in tests/*/package-lock.json; do
+    folder=${lock%/*}
+    if [[ ! $folder/node_modules/.package-lock.json -nt $lock ]]; then
+      say "Installing what $folder needs"
+      (cd "$folder" && npm ci --no-audit --no-fund --loglevel=error >&2)
+    fi
+  done
 fi
 
 # Tests open many sockets. Where the limit may not be raised, it stays.

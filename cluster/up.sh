@@ -6,10 +6,11 @@
 #
 #   ROOKERY_PORT=7777                where clients connect
 #   ROOKERY_BASE_PORT=17700          ports of the nodes: +1 to +3, of their operations: +11 to +13, of Redis: +20,
-#                                    of CQL: +21, of Cassandra's own traffic: +22
+#                                    of CQL: +21, of Cassandra's own traffic: +22, of Prometheus: +23
 #   ROOKERY_BINARY=                  the program; built by cargo if not said
 #
-# Needs redis-server and haproxy (Debian packages), Java 17 and, the first time, Maven.
+# Needs redis-server and haproxy (Debian packages), Java 17 and, the first time, Maven. Where Prometheus is installed
+# (Debian: prometheus), it watches the nodes.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -72,5 +73,15 @@ for node in 1 2 3; do
 done
 ROOKERY_BIND=127.0.0.1:$port start haproxy haproxy -f "$here/haproxy.cfg"
 await HAProxy curl --fail --silent "http://127.0.0.1:$port/"
+
+# Only where it is installed: the cluster runs without.
+if type -P prometheus >/dev/null; then
+  sed "s/node-1:9777/127.0.0.1:$((base + 11))/; s/node-2:9777/127.0.0.1:$((base + 12))/; \
+    s/node-3:9777/127.0.0.1:$((base + 13))/" "$here/prometheus.yml" >"$folder/prometheus.yml"
+  cp "$here/alerts.yml" "$folder"
+  start prometheus prometheus --config.file="$folder/prometheus.yml" --storage.tsdb.path="$folder/prometheus" \
+    --web.listen-address="127.0.0.1:$((base + 23))"
+  printf 'Prometheus: http://127.0.0.1:%s\n' "$((base + 23))"
+fi
 
 printf 'The cluster is up: ws://127.0.0.1:%s\nStop it with: %s/down.sh %s\n' "$port" "$here" "$folder"

@@ -13,6 +13,7 @@ use anyhow::{Context, bail, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+use url::Url;
 
 /// A setting as the documentation shows it.
 pub struct Setting {
@@ -194,6 +195,9 @@ section! {
         deadline_ms: u64 = 2_000,
         /// Ids of stored events that are remembered, so that copies are cheap.
         recent_ids: usize = 65_536,
+        /// Seconds for which such an id counts where several nodes share a store, as another one may
+        /// delete the event.
+        recent_seconds: u64 = 5,
         /// Authors whose decoded keys each worker remembers.
         hot_authors: usize = 16_384,
     }
@@ -318,7 +322,7 @@ section! {
         linger_ms: u64 = 1_000,
         /// Milliseconds between fences, by which other nodes know that they have missed nothing.
         fence_ms: u64 = 1_000,
-        /// Fences that may be missing before there is a gap.
+        /// Fences that may be missing before something is taken to be missed.
         silent_fences: u32 = 3,
         /// Milliseconds before the first attempt to connect again; twice as many each time.
         min_backoff_ms: u64 = 100,
@@ -326,9 +330,9 @@ section! {
         max_backoff_ms: u64 = 5_000,
         /// Subscriptions that may wait to be sent to Redis; beyond, they wait longer.
         subscribe_queue: usize = 4_096,
-        /// Batches that may wait to be published; beyond, there is a gap.
+        /// Batches that may wait to be published; beyond, other nodes find them in the log of the store.
         publish_queue: usize = 256,
-        /// Messages that may wait to be handled; beyond, the connection is made anew, and there is a gap.
+        /// Messages that may wait to be handled; beyond, the connection is made anew, and the log is read.
         receive_queue: usize = 65_536,
         /// Bytes of messages that may wait to be handled.
         receive_queue_bytes: usize = 64 * 1024 * 1024,
@@ -497,6 +501,21 @@ impl Config {
         Ok(())
     }
 
+    /// The same without passwords, to be shown.
+    pub fn without_secrets(&self) -> Self {
+        let mut shown = self.clone();
+        if !shown.scylla.password.is_empty() {
+            shown.scylla.password = HIDDEN.to_owned();
+        }
+        for url in &mut shown.general.redis {
+            *url = without_password(url);
+        }
+        if !shown.traces.otlp.is_empty() {
+            shown.traces.otlp = without_password(&shown.traces.otlp);
+        }
+        shown
+    }
+
     /// The effective configuration as a file.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()
@@ -507,6 +526,21 @@ impl Config {
 fn loopback() -> Vec<IpNet> {
     let (v4, v6) = (Ipv4Net::new_assert([127, 0, 0, 0].into(), 8), Ipv6Net::from(Ipv6Addr::LOCALHOST));
     vec![v4.into(), v6.into()]
+}
+
+/// Stands where a password is.
+const HIDDEN: &str = "hidden";
+
+fn without_password(text: &str) -> String {
+    // What is no such URL may be anything, and a query may have one.
+    let Some(mut url) = Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none()) else {
+        return HIDDEN.to_owned();
+    };
+    // A URL that is left as it is keeps its spelling too.
+    match url.password().is_some() && url.set_password(Some(HIDDEN)).is_ok() {
+        true => url.into(),
+        false => text.to_owned(),
+    }
 }
 
 /// Where a table can not be read. The sections' errors say which setting it is, those of the general
@@ -657,7 +691,8 @@ pub fn reference() -> String {
         "# Configuration\n\n\
          Made from the code by `rookery config --reference`.\n\n\
          A setting is taken from the first of: the command line, the environment, the file given with\n\
-         `--config` (or `ROOKERY_CONFIG`), its default. `rookery config` prints what is in force.\n",
+         `--config` (or `ROOKERY_CONFIG`), its default. `rookery config` prints what is in force,\n\
+         without passwords.\n",
     );
     for (section, about, settings) in SECTIONS {
         let title = if section.is_empty() { "General".to_owned() } else { format!("[{section}]") };
@@ -724,6 +759,26 @@ mod tests {
     fn lists_come_from_variables() {
         let config = load("", &[("ROOKERY_TRUSTED_PROXY", "10.0.0.0/8, ::1/128")], "").unwrap();
         assert_eq!(config.general.trusted_proxy.len(), 2);
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let mut config = Config::default();
+        config.scylla.password = "secret".into();
+        config.general.redis = [
+            "redis://user:secret@redis-1:6379",
+            "rediss://:secret@redis-2",
+            "unix:///run/redis?user=u&pass=secret",
+            "user:secret@redis-3:6379",
+            "redis://redis-4:6379",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let shown = config.without_secrets();
+        assert!(!shown.to_toml().contains("secret"), "{}", shown.to_toml());
+        assert_eq!(shown.general.redis[0], "redis://user:hidden@redis-1:6379");
+        assert_eq!(shown.general.redis[4], "redis://redis-4:6379");
+        assert_eq!(Config::default().without_secrets().to_toml(), Config::default().to_toml());
     }
 
     #[test]

@@ -10,12 +10,13 @@ use url::Url;
 
 use crate::{
     config::Config,
-    ingest::{Admission, Policy},
+    ingest::{Admission, Policy, Recent},
     net::{Connections, Descriptors, Readiness, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue},
     route::{
         Drain, Routers,
         bus::Bus,
+        key::digests,
         redis::{self, RedisBus},
         seen::Seen,
     },
@@ -25,7 +26,7 @@ use crate::{
         lmdb::{Access, Lmdb},
         scylla::Scylla,
     },
-    telemetry::Metrics,
+    telemetry::{BoundedQueue, Metrics},
     trace::Tracer,
 };
 
@@ -77,9 +78,12 @@ pub async fn run(
         "" => None,
         url => Some(Url::parse(url).with_context(|| format!("url {url:?} is not valid"))?),
     };
+    // Where there is a log, other nodes write to the store too.
+    let good_for =
+        store.log().map_or(Duration::MAX, |_| Duration::from_secs(config.persister.recent_seconds));
     let admission = Arc::new(Admission::new(
         Policy::new(&config.limits, url.clone()),
-        config.persister.recent_ids,
+        Recent::new(config.persister.recent_ids, good_for),
         config.persister.hot_authors,
     ));
     let routers = Routers::default();
@@ -91,10 +95,11 @@ pub async fn run(
                 routers: routers.clone(),
                 seen: Arc::clone(&seen),
                 store: Arc::clone(&store),
+                log: store.log(),
                 metrics: Arc::clone(&metrics),
                 tracer: tracer.clone(),
             };
-            let bus = RedisBus::start(urls, &config.bus, parts)?;
+            let bus = RedisBus::start(urls, &config.bus, parts).await?;
             Some(Others { bus: Arc::new(bus), seen })
         }
     };
@@ -109,6 +114,7 @@ pub async fn run(
         metrics: Arc::clone(&metrics),
         tracer: tracer.clone(),
     };
+    watch(&metrics, &config, &queue, &store, &routers);
     let sweep_every = Duration::from_secs(config.store.sweep_seconds.max(1));
     let persister_config = config.persister.clone();
     let arbiter = Arbiter::new();
@@ -170,11 +176,33 @@ pub async fn run(
     Ok(())
 }
 
+/// Has those looked at who do not report by themselves.
+fn watch(metrics: &Metrics, config: &Config, queue: &Arc<Queue>, store: &Arc<dyn Store>, routers: &Routers) {
+    let window = config.session.window as f64;
+    // Not to keep the store open.
+    let (queue, store, routers) = (Arc::downgrade(queue), Arc::downgrade(store), routers.clone());
+    metrics.before_scrapes(move |metrics| {
+        let (Some(queue), Some(store)) = (queue.upgrade(), store.upgrade()) else { return };
+        let load = store.load();
+        let windows = metrics.connections.get().max(1) as f64 * window;
+        for (name, ratio) in [
+            (BoundedQueue::Persister, queue.fill()),
+            (BoundedQueue::Router, routers.fill()),
+            (BoundedQueue::SessionWindow, metrics.awaited.get() as f64 / windows),
+            (BoundedQueue::Query, load.questions),
+            (BoundedQueue::Statement, load.statements),
+        ] {
+            metrics.queue_fill.of(name).set(ratio);
+        }
+        metrics.store_retries.inc_by(load.retries.saturating_sub(metrics.store_retries.get()));
+    });
+}
+
 /// The embedded store, unless servers are named.
 async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match config.scylla.nodes.is_empty() {
         true => Ok(Arc::new(Lmdb::open(&config.general.data, &config.store, Access::Exclusive)?)),
-        false => Ok(Arc::new(Scylla::open(&config.scylla).await?)),
+        false => Ok(Arc::new(Scylla::open(&config.scylla, digests).await?)),
     }
 }
 

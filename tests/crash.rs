@@ -217,4 +217,4 @@ async fn what_was_acknowledged_survives_kill_9_twenty_times() {
     );
 }
 
-const STORED: &str = "rookery_events_total{result=\"Stored\"}";
+const STORED: &str = "rookery_events_total{result=\"stored\"}";

@@ -8,10 +8,7 @@ use std::{
     process::Command,
 };
 
-use rookery::{
-    net::SUPPORTED_NIPS,
-    telemetry::{CloseReason, EventResult, Metrics, Verb},
-};
+use rookery::net::SUPPORTED_NIPS;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -147,26 +144,30 @@ fn the_nips_are_those_that_the_relay_names() {
     assert_eq!(rows.collect::<Vec<u16>>(), SUPPORTED_NIPS);
 }
 
+/// What looks like the name of a metric, wherever it stands.
+fn metric_names(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("rookery_") || word.starts_with("process_"))
+}
+
 #[test]
-fn the_metrics_are_those_that_operators_read_of() {
-    let metrics = Metrics::new("");
-    // A metric with labels shows once there is a value.
-    metrics.count_verb(Verb::Event);
-    metrics.count_event(EventResult::Stored);
-    metrics.count_close(CloseReason::Client);
-    let text = metrics.render();
-    let described: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
-    assert!(described.len() > 10);
-    let document = read("docs/operations.md");
-    for line in described {
-        let (name, kind) = line.split_once(' ').unwrap();
-        let suffix = match kind {
-            "counter" => "_total",
-            "info" => "_info",
-            _ => "",
+fn metrics_that_are_named_are_there() {
+    let reference = read("docs/metrics.md");
+    let known: BTreeSet<&str> = metric_names(&reference).collect();
+    let mut files = documents();
+    let others = ["cluster/kubernetes/rookery.yaml", "cluster/alerts.yml", "cluster/alerts.test.yml"];
+    files.extend(others.map(PathBuf::from));
+    let dashboards = fs::read_dir(root().join("grafana/dashboards")).unwrap();
+    files.extend(dashboards.map(|entry| entry.unwrap().path()));
+    let mut unknown = Vec::new();
+    for file in files {
+        let text = read(&file);
+        let base = |name: &str| {
+            let suffix = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            suffix.unwrap_or(name).to_owned()
         };
-        let name = format!("| `{name}{suffix}");
-        let is_there = [format!("{name}`"), format!("{name}{{")].iter().any(|name| document.contains(name));
-        assert!(is_there, "docs/operations.md does not tell of {line}");
+        let strange = metric_names(&text).filter(|name| !known.contains(&*base(name)));
+        unknown.extend(strange.map(|name| format!("{}: {name}", file.display())));
     }
+    assert!(unknown.is_empty(), "{unknown:#?}");
 }

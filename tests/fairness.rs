@@ -162,7 +162,7 @@ async fn run(flooders: usize) {
         .map(|flood_of| tokio::spawn(flood(relay.url(), flood_of, Arc::clone(&stop))))
         .collect();
     if flooders > 0 {
-        let stored = "rookery_events_total{result=\"Stored\"}";
+        let stored = "rookery_events_total{result=\"stored\"}";
         common::eventually("the flood has begun", || relay.metric(stored) > 100.0).await;
     }
     let begun = Instant::now();
@@ -183,7 +183,7 @@ async fn run(flooders: usize) {
         answered += heard;
     }
     assert_eq!(relay.metric("rookery_evictions_total"), 0.0);
-    assert_eq!(relay.metric("rookery_connections_closed_total{reason=\"Protocol\"}"), 0.0);
+    assert_eq!(relay.metric("rookery_connections_closed_total{reason=\"protocol\"}"), 0.0);
     println!(
         "{flooders} flooding ({answered} events answered, {PACED} paced ones in {:.1} s): {}; {}",
         took.as_secs_f64(),

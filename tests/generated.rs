@@ -20,3 +20,8 @@ fn the_example_configuration_is_up_to_date() {
 fn the_reference_of_the_configuration_is_up_to_date() {
     check("docs/configuration.md", "--reference");
 }
+
+#[test]
+fn the_reference_of_the_metrics_is_up_to_date() {
+    check("docs/metrics.md", "--metrics");
+}

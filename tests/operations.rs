@@ -54,11 +54,11 @@ async fn health_and_metrics_answer_and_clients_do_not_see_them() {
         ("rookery_connections", 1.0),
         ("rookery_connections_opened_total", 1.0),
         ("rookery_subscriptions", 1.0),
-        ("rookery_events_total{result=\"Stored\"}", 1.0),
-        ("rookery_events_total{result=\"Duplicate\"}", 1.0),
-        ("rookery_messages_total{verb=\"Event\"}", 2.0),
-        ("rookery_messages_total{verb=\"Req\"}", 1.0),
-        ("rookery_messages_total{verb=\"Malformed\"}", 1.0),
+        ("rookery_events_total{result=\"stored\"}", 1.0),
+        ("rookery_events_total{result=\"duplicate\"}", 1.0),
+        ("rookery_messages_total{verb=\"event\"}", 2.0),
+        ("rookery_messages_total{verb=\"req\"}", 1.0),
+        ("rookery_messages_total{verb=\"malformed\"}", 1.0),
         ("rookery_events_sent_total", 1.0),
         ("rookery_store_errors_total", 0.0),
     ] {
@@ -218,7 +218,7 @@ fn a_silent_client_is_closed_and_one_that_answers_pings_is_not() {
     alive.send_frame(FIN | PING, b"me too");
     let answer = std::iter::from_fn(|| alive.read_frame()).find(|(opcode, _)| *opcode != PING);
     assert_eq!(answer, Some((PONG, b"me too".to_vec())));
-    assert_eq!(relay.metric("rookery_connections_closed_total{reason=\"Idle\"}"), 1.0);
+    assert_eq!(relay.metric("rookery_connections_closed_total{reason=\"idle\"}"), 1.0);
     alive.send_frame(FIN | CLOSE, b"");
     assert_eq!(alive.hear_close().0, 1000);
 }

@@ -117,7 +117,7 @@ async fn what_is_in_flight_is_stored_and_answered() {
         client.socket.feed(Message::text(format!(r#"["EVENT",{}]"#, event.json()))).await.unwrap();
     }
     client.socket.flush().await.unwrap();
-    let read = "rookery_messages_total{verb=\"Event\"}";
+    let read = "rookery_messages_total{verb=\"event\"}";
     eventually("the relay has read them", || relay.metric(read) >= EVENTS as f64).await;
     relay.signal("TERM");
     let (texts, code) = until_closed(&mut client).await;

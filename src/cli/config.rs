@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::RelayFlags;
-use crate::config;
+use crate::{config, telemetry};
 
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
@@ -13,8 +13,11 @@ pub struct ConfigArgs {
     #[arg(long, conflicts_with = "reference")]
     example: bool,
     /// Print docs/configuration.md
-    #[arg(long)]
+    #[arg(long, conflicts_with = "metrics")]
     reference: bool,
+    /// Print docs/metrics.md
+    #[arg(long, conflicts_with = "example")]
+    metrics: bool,
 }
 
 pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
@@ -22,8 +25,10 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
         print!("{}", config::example());
     } else if args.reference {
         print!("{}", config::reference());
+    } else if args.metrics {
+        print!("{}", telemetry::metrics_reference());
     } else {
-        print!("{}", args.flags.load()?.to_toml());
+        print!("{}", args.flags.load()?.without_secrets().to_toml());
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     clock, config,
-    ingest::{Admission, Admitted, Policy},
+    ingest::{Admission, Admitted, Policy, Recent},
     protocol::{Event, Filter, ParsedEvent, Reason},
     session::explain,
     store::{
@@ -94,7 +95,7 @@ impl FolderSink {
         let store = Lmdb::open(path, &config::Store::default(), Access::Exclusive)?;
         let config::Persister { hot_authors, .. } = config::Persister::default();
         let policy = Policy::new(&config::Limits::default(), url);
-        Ok(Self { store, admission: Admission::new(policy, 1, hot_authors) })
+        Ok(Self { store, admission: Admission::new(policy, Recent::new(1, Duration::MAX), hot_authors) })
     }
 
     /// Takes all lines; each gets its verdict in the ledger.

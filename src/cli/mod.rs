@@ -46,7 +46,7 @@ enum Command {
     Relay(RelayFlags),
     /// Measure any relay under a load that is the same each time
     Bench(bench::BenchArgs),
-    /// Print the effective configuration
+    /// Print the effective configuration, without passwords
     Config(config::ConfigArgs),
     /// Make and show keys
     Key(key::KeyArgs),

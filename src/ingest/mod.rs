@@ -34,12 +34,8 @@ thread_local! {
 }
 
 impl Admission {
-    pub fn new(policy: Policy, recent_ids: usize, hot_authors: usize) -> Self {
-        Self {
-            policy,
-            recent: Recent::new(NonZeroUsize::new(recent_ids).unwrap_or(NonZeroUsize::MIN)),
-            hot_authors: NonZeroUsize::new(hot_authors).unwrap_or(NonZeroUsize::MIN),
-        }
+    pub fn new(policy: Policy, recent: Recent, hot_authors: usize) -> Self {
+        Self { policy, recent, hot_authors: NonZeroUsize::new(hot_authors).unwrap_or(NonZeroUsize::MIN) }
     }
 
     /// Admits an event of a client that has authenticated as `keys`.

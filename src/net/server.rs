@@ -6,12 +6,12 @@ use std::{
     os::fd::{AsRawFd, RawFd},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use actix::{Actor, Addr};
+use actix::Actor;
 use actix_web::{
     App, Error, HttpRequest, HttpResponse, HttpServer,
     dev::{Extensions, ServerHandle},
@@ -28,8 +28,9 @@ use super::{
     socket::{PIECE, upgrade},
 };
 use crate::{
-    route::{Link, Routers, SessionId, SubscriptionRouter, bus::Bus},
+    route::{Link, RouterAddr, Routers, SessionId, SubscriptionRouter, bus::Bus},
     session::{Outbox, Shared, Socket, Window},
+    telemetry::{BoundedQueue, measure_lag},
 };
 
 /// A running server.
@@ -52,7 +53,7 @@ impl Server {
 
 /// What the handlers of one worker thread have.
 struct Worker {
-    router: Addr<SubscriptionRouter>,
+    router: RouterAddr,
     node: Arc<NodeWide>,
 }
 
@@ -100,11 +101,17 @@ pub fn serve(
         connections: Arc::clone(&connections),
         last_session: AtomicU64::new(0),
     });
+    let started = Arc::new(AtomicUsize::new(0));
     let server = HttpServer::new(move || {
         let (shared, node) = (Arc::clone(&shared), Arc::clone(&node));
         let routed = shared.store.head();
         let metrics = Arc::clone(&shared.metrics);
+        // A worker that is made anew takes the name of one that died.
+        let worker = started.fetch_add(1, Ordering::Relaxed) % workers;
+        actix::spawn(measure_lag(metrics.lag_of(format!("worker-{worker}"))));
+        let full = metrics.queue_full.of(BoundedQueue::Router).clone();
         let router = SubscriptionRouter::new(&shared.config.session, routed, bus.clone(), metrics).start();
+        let router = RouterAddr::new(router, full);
         routers.add(router.clone());
         let app = App::new().app_data(Data::new(Worker { router, node })).route("/", web::route().to(root));
         // A proxy may hand the path of the public URL on.
@@ -188,7 +195,7 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
         host: host.to_owned(),
         link: Arc::new(Link::new(fd)),
         outbox: Outbox::default(),
-        window: Window::new(config.session.window),
+        window: Window::new(config.session.window, &node.shared.metrics),
         permit,
         trace: node.shared.tracer.connection(address, traceparent),
     };

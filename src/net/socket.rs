@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use actix::{ActorContext, Addr, StreamHandler};
+use actix::{ActorContext, StreamHandler};
 use actix_http::ws::{Codec, Item};
 use actix_web::{
     Error, HttpRequest, HttpResponse,
@@ -18,7 +18,7 @@ use futures_util::Stream;
 use super::guard::{Guard, Oversized};
 use crate::{
     protocol::Reason,
-    route::SubscriptionRouter,
+    route::RouterAddr,
     session::{Outbox, Session, Shared, Socket},
     telemetry::CloseReason,
 };
@@ -42,7 +42,7 @@ pub fn upgrade(
     request: &HttpRequest,
     payload: Payload,
     shared: Arc<Shared>,
-    router: Addr<SubscriptionRouter>,
+    router: RouterAddr,
     socket: Socket,
 ) -> Result<HttpResponse, Error> {
     let mut response = ws::handshake(request)?;

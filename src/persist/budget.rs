@@ -34,6 +34,13 @@ impl Budget {
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         (events <= self.max_events && bytes <= self.max_bytes).then_some(permit)
     }
+
+    /// How much of it is taken, from 0 to 1: of events or bytes, whatever is more.
+    pub fn fill(&self) -> f64 {
+        let ratio =
+            |taken: &AtomicUsize, max: usize| taken.load(Ordering::Relaxed) as f64 / max.max(1) as f64;
+        ratio(&self.events, self.max_events).max(ratio(&self.bytes, self.max_bytes))
+    }
 }
 
 impl Drop for Permit {
@@ -53,6 +60,7 @@ mod tests {
         let first = budget.take(60);
         assert!(first.is_some());
         assert!(budget.take(60).is_none());
+        assert_eq!(budget.fill(), 0.6);
         let second = budget.take(40);
         assert!(second.is_some() && budget.take(0).is_none());
         drop((first, second));

@@ -1,14 +1,19 @@
 //! Hands batches to the routers of all workers, and to the bus, one batch after the other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     protocol::Event,
-    route::{Route, Routers, bus::Bus, seen::Seen},
-    store::Position,
+    route::{
+        Route, Routers,
+        bus::{Bus, Publication},
+        seen::Seen,
+    },
+    store::{Position, log::Sequence},
+    telemetry::{Metrics, Stage},
     trace::{Traced, Tracer},
 };
 
@@ -16,12 +21,24 @@ use crate::{
 const QUEUE: usize = 1;
 
 /// Events to be routed, in the order in which they were committed.
+#[derive(Default)]
 pub struct Dispatch {
     pub events: Vec<Arc<Event>>,
     pub traced: Traced,
+    /// Events that another node committed and may not have published.
+    pub again: Vec<Arc<Event>>,
+    /// Where the store stands after them; `None`: they are ephemeral.
     pub position: Option<Position>,
+    /// The number of their batch in the log.
+    pub sequence: Option<Sequence>,
     /// Told when every router has taken all of them.
     pub done: Option<oneshot::Sender<()>>,
+}
+
+impl Dispatch {
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.again.is_empty()
+    }
 }
 
 /// The other nodes, where there are any.
@@ -37,28 +54,36 @@ pub fn start(
     routers: Routers,
     others: Option<Others>,
     tracer: Tracer,
+    metrics: Arc<Metrics>,
     route_batch: usize,
 ) -> mpsc::Sender<Dispatch> {
     let (sender, mut receiver) = mpsc::channel::<Dispatch>(QUEUE);
     actix::spawn(async move {
-        while let Some(Dispatch { events, traced, position, done }) = receiver.recv().await {
+        while let Some(Dispatch { events, traced, again, position, sequence, done }) = receiver.recv().await {
+            if let (Some(Others { bus, .. }), false) = (&others, events.is_empty() && again.is_empty()) {
+                // It only takes them: nobody here waits for other nodes.
+                let events = events.iter().chain(&again).cloned().collect();
+                let (ephemeral, traced) = (position.is_none(), traced.clone());
+                bus.publish(Publication { events, ephemeral, sequence, traced, since: Instant::now() });
+            }
             let last = events.len().div_ceil(route_batch).saturating_sub(1);
-            for (nth, chunk) in events.chunks(route_batch).enumerate() {
-                let events: Arc<[Arc<Event>]> = chunk.into();
+            let chunks = events.chunks(route_batch).enumerate();
+            let own = chunks.map(|(nth, chunk)| (chunk, position, nth == last));
+            for (chunk, position, last) in
+                own.chain(again.chunks(route_batch).map(|chunk| (chunk, None, true)))
+            {
                 let unseen = match &others {
                     Some(Others { seen, .. }) => {
                         chunk.iter().filter(|event| seen.is_first(&event.id())).cloned().collect()
                     }
-                    None => Arc::clone(&events),
+                    None => chunk.into(),
                 };
-                let route = Route { events: unseen, traced: traced.clone(), position, last: nth == last };
-                let begun = tracer.clock();
+                let route = Route { events: unseen, traced: traced.clone(), position, last };
                 // A router that is gone had its worker restarted; its sessions are gone with it.
+                let begun = Instant::now();
                 join_all(routers.all().iter().map(|router| router.send(route.clone()))).await;
                 tracer.routed(&traced, &route.events, begun);
-                if let Some(Others { bus, .. }) = &others {
-                    bus.publish(events, position.is_none(), traced.clone());
-                }
+                metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
             }
             if let Some(done) = done {
                 // Nobody need wait for it.

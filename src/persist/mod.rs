@@ -38,7 +38,7 @@ use crate::{
     route::{Routers, SessionId},
     session::Session,
     store::{Outcome, Store, StoreError, Written as Batch},
-    telemetry::Metrics,
+    telemetry::{BoundedQueue, Metrics, Stage, measure_lag},
     trace::{Trace, Traced, Tracer, Write},
 };
 
@@ -154,8 +154,12 @@ impl Persister {
 
     fn write(&mut self, ctx: &mut Context<Self>) {
         self.busy = true;
-        self.parts.metrics.batch.observe(self.writing.len() as f64);
-        self.parts.metrics.waiting.set(self.parts.queue.len() as i64);
+        let (metrics, now) = (&self.parts.metrics, Instant::now());
+        metrics.batch.observe(self.writing.len() as f64);
+        let wait = metrics.stages.of(Stage::Wait);
+        for waiting in &self.writing {
+            wait.observe(now.duration_since(waiting.since).as_secs_f64());
+        }
         let events: Arc<[Arc<Event>]> = self.writing.iter().map(|w| Arc::clone(&w.event)).collect();
         let store = Arc::clone(&self.parts.store);
         let metrics = Arc::clone(&self.parts.metrics);
@@ -165,13 +169,18 @@ impl Persister {
             // A place in the queue to the routers first, so that this actor never has more than one
             // batch that it can not hand on.
             let place = match dispatch {
-                Some(dispatch) => dispatch.reserve_owned().await.ok(),
+                Some(dispatch) => {
+                    if dispatch.capacity() == 0 {
+                        metrics.queue_full.of(BoundedQueue::Dispatch).inc();
+                    }
+                    dispatch.reserve_owned().await.ok()
+                }
                 None => None,
             };
-            let (begun, events_count) = (Instant::now(), events.len());
+            let (begun, count) = (Instant::now(), events.len());
             let result = store.write(events, clock::now()).instrument(span).await;
-            let write = Write { begun, ended: Instant::now(), events: events_count };
-            metrics.write.observe((write.ended - begun).as_secs_f64());
+            let write = Write { begun, ended: Instant::now(), events: count };
+            metrics.stages.of(Stage::Store).observe((write.ended - begun).as_secs_f64());
             (place, write, result)
         };
         ctx.spawn(work.into_actor(self).map(|(place, write, result), this, ctx| {
@@ -186,38 +195,53 @@ impl Persister {
         let mut batch = std::mem::take(&mut self.writing);
         let mut answers = Answers::default();
         match result {
-            Ok(Batch { outcomes, head, removed }) => {
-                let mut stored = Vec::new();
+            Ok(Batch { outcomes, head, removed, sequence, again }) => {
+                let again = again.into_iter().map(|place| Arc::clone(&batch[place].event)).collect();
                 let stays = batch.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
                 let traced = Traced::of(
                     stays.filter_map(|(waiting, _)| Some((waiting.event.id(), waiting.trace.context()?))),
                 );
+                let mut events = Vec::new();
                 for (waiting, outcome) in batch.into_iter().zip(outcomes) {
+                    self.observe_answer(&waiting);
                     answers.add(waiting.from, waiting.event.id(), Answer::Outcome(outcome), waiting.trace);
                     if outcome == Outcome::Stored {
-                        stored.push(waiting.event);
+                        events.push(waiting.event);
                     }
                 }
-                self.parts.admission.recent.update(stored.iter().map(|event| event.id()), &removed);
+                let stored = Dispatch { events, traced, again, position: Some(head), sequence, done: None };
+                self.parts.admission.recent.update(stored.events.iter().map(|event| event.id()), &removed);
                 // A request to vanish leaves work behind.
                 self.sweep_due |= removed.many;
                 answers.send();
                 if let (Some(place), false) = (place, stored.is_empty()) {
-                    place.send(Dispatch { events: stored, traced, position: Some(head), done: None });
+                    place.send(stored);
                 }
             }
             Err(error) => {
                 self.parts.metrics.store_errors.inc();
+                if let Some(others) = &self.parts.others {
+                    others.bus.skip();
+                }
                 let traces = batch.iter_mut().map(|waiting| waiting.trace.fail(error.to_string()));
                 // Of all, as each is to have spans.
                 let trace_id = traces.fold(None, Option::or).map(display);
                 error!(trace_id, events = batch.len(), "could not write: {}", error.detail());
                 for waiting in batch {
+                    self.observe_answer(&waiting);
                     let reason = Reason::error(error.to_string());
                     answers.add(waiting.from, waiting.event.id(), Answer::Failed(reason), waiting.trace);
                 }
                 answers.send();
             }
+        }
+    }
+
+    /// Its publisher is about to be answered, unless it was at the deadline.
+    fn observe_answer(&self, waiting: &Waiting) {
+        if waiting.from.is_some() {
+            let taken = waiting.since.elapsed();
+            self.parts.metrics.stages.of(Stage::Answer).observe(taken.as_secs_f64());
         }
     }
 
@@ -258,9 +282,10 @@ impl Persister {
             let (done, routed) = oneshot::channel();
             if let Some(dispatch) = dispatch {
                 let traced = Traced::of(trace.context().map(|context| (id, context)).into_iter());
-                let events = vec![event];
+                let events =
+                    Dispatch { events: vec![event], traced, done: Some(done), ..Dispatch::default() };
                 // Fails only when the task is gone, and then the answer below says so.
-                let _ = dispatch.send(Dispatch { events, traced, position: None, done: Some(done) }).await;
+                let _ = dispatch.send(events).await;
             }
             let routed = timeout(deadline, routed).await.is_ok_and(|routed| routed.is_ok());
             drop(permit);
@@ -279,11 +304,13 @@ impl Persister {
 
     /// Answers what has waited for too long. It may be stored all the same, and is routed then.
     fn check_deadline(&mut self) {
-        self.parts.metrics.waiting.set(self.parts.queue.len() as i64);
         let deadline = Duration::from_millis(self.config.deadline_ms);
         let mut answers = Answers::default();
+        let metrics = &self.parts.metrics;
         let mut check = |waiting: &mut Waiting| {
-            if waiting.since.elapsed() >= deadline {
+            let since = waiting.since.elapsed();
+            if since >= deadline && waiting.from.is_some() {
+                metrics.stages.of(Stage::Answer).observe(since.as_secs_f64());
                 let reason = Reason::error("the store did not answer in time; try again");
                 let mut trace = waiting.trace.take();
                 trace.lap("persist");
@@ -328,8 +355,11 @@ impl Actor for Persister {
         ctx.set_mailbox_capacity(self.config.queue);
         self.parts.queue.wakes(ctx.address());
         let (routers, others) = (self.parts.routers.clone(), self.parts.others.clone());
-        self.dispatch =
-            Some(dispatch::start(routers, others, self.parts.tracer.clone(), self.config.route_batch));
+        let (metrics, tracer) = (&self.parts.metrics, self.parts.tracer.clone());
+        let dispatch = dispatch::start(routers, others, tracer, Arc::clone(metrics), self.config.route_batch);
+        metrics.watch(BoundedQueue::Dispatch, &dispatch);
+        actix::spawn(measure_lag(metrics.lag_of("persister")));
+        self.dispatch = Some(dispatch);
         let check = Duration::from_millis((self.config.deadline_ms / CHECKS).max(1));
         ctx.run_interval(check, |this, _| this.check_deadline());
         ctx.run_interval(self.sweep_every, |this, ctx| {
@@ -369,13 +399,7 @@ impl Handler<Flush> for Persister {
             let _ = when_stored.await;
             let (done, when_routed) = oneshot::channel();
             if let Some(dispatch) = dispatch {
-                let last = Dispatch {
-                    events: Vec::new(),
-                    traced: Traced::default(),
-                    position: None,
-                    done: Some(done),
-                };
-                let _ = dispatch.send(last).await;
+                let _ = dispatch.send(Dispatch { done: Some(done), ..Dispatch::default() }).await;
                 let _ = when_routed.await;
             }
         })

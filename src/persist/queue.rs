@@ -116,8 +116,9 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.lock().waiting.len()
+    /// How much of its budget is taken, from 0 to 1.
+    pub fn fill(&self) -> f64 {
+        self.budget.fill()
     }
 
     /// Shows every waiting event, oldest first.

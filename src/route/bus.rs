@@ -1,11 +1,24 @@
 //! The way between nodes. One node alone has none.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::future::BoxFuture;
 
 use super::key::RoutingKey;
-use crate::{protocol::Event, trace::Traced};
+use crate::{protocol::Event, store::log::Sequence, trace::Traced};
+
+/// Events that are published together.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    pub events: Arc<[Arc<Event>]>,
+    /// Whether they are in no store.
+    pub ephemeral: bool,
+    /// Their batch in the log, where there is one: whoever misses it finds it there.
+    pub sequence: Option<Sequence>,
+    pub traced: Traced,
+    /// When the bus was given them.
+    pub since: Instant,
+}
 
 /// Carries events to the other nodes that asked for one of their keys, and theirs to this node's
 /// routers (which an implementation is given when it is made). Delivery to local sessions never
@@ -13,14 +26,18 @@ use crate::{protocol::Event, trace::Traced};
 pub trait Bus: Send + Sync + 'static {
     /// Publishes a batch that is committed, or ephemeral events. Never waits: it is the bus that makes
     /// good for a lost connection, or says that there is a gap.
-    fn publish(&self, events: Arc<[Arc<Event>]>, ephemeral: bool, traced: Traced);
+    fn publish(&self, publication: Publication);
+
+    /// A batch may have come into the log that is not published, because it is not known to be written.
+    fn skip(&self);
 
     /// Resolves when every key is subscribed and acknowledged: from then on no event that carries
     /// one of them is missed. Counted: the same key may be asked for several times.
     ///
     /// # Errors
-    /// When the acknowledgement does not come in time. The interest stays, and when the bus is back,
-    /// the routers are told of the gap.
+    /// When the acknowledgement does not come in time, or there is no connection. The interest stays;
+    /// until it is acknowledged, what is committed from now on comes from the log of the store, or, where
+    /// there is none, the routers are told of the gap when the bus is back.
     fn subscribe(&self, keys: Vec<RoutingKey>) -> BoxFuture<'static, Result<(), BusError>>;
 
     /// Takes back one count of each key. The bus may keep them a little longer.
@@ -36,4 +53,6 @@ pub trait Bus: Send + Sync + 'static {
 pub enum BusError {
     #[error("the bus did not acknowledge in time")]
     Timeout,
+    #[error("the bus is not connected")]
+    Away,
 }

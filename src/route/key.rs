@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::protocol::{Event, EventId, Filter, PublicKey, filter::Fields};
 
@@ -24,6 +24,13 @@ pub enum RoutingKey {
     Kind(u16),
     /// `all`
     All,
+}
+
+impl RoutingKey {
+    /// A hash that is the same on every node. Two keys may share one.
+    pub fn digest(&self) -> u64 {
+        xxh3_64(self.to_string().as_bytes())
+    }
 }
 
 impl fmt::Display for RoutingKey {
@@ -74,6 +81,11 @@ pub fn keys(event: &Event) -> impl Iterator<Item = RoutingKey> {
     ]
     .into_iter()
     .chain(event.tags().indexed().map(|(letter, value)| tag_key(letter, value)))
+}
+
+/// The keys of an event as the log of the cluster has them.
+pub fn digests(event: &Event) -> Vec<u64> {
+    keys(event).map(|key| key.digest()).collect()
 }
 
 fn tag_key(letter: u8, value: &str) -> RoutingKey {

@@ -8,30 +8,33 @@ pub mod bus;
 pub mod index;
 pub mod key;
 mod link;
+mod mailbox;
 pub mod redis;
 pub mod seen;
 
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Instant,
 };
 
 use actix::{Actor, Addr, Context, Handler, Message, ResponseFuture, dev::ToEnvelope};
 use smallvec::SmallVec;
 use tracing::debug;
 
-pub use self::link::Link;
 use self::{
     bus::Bus,
     index::{Index, Slot},
     key::{RoutingKey, cover},
+    mailbox::MAILBOX,
 };
+pub use self::{link::Link, mailbox::RouterAddr};
 use crate::{
     config,
     protocol::{Event, Filter},
     session::Session,
     store::Position,
-    telemetry::Metrics,
+    telemetry::{BoundedQueue, Metrics},
     trace::Traced,
 };
 
@@ -64,18 +67,25 @@ struct Member {
 
 /// The routers of all workers.
 #[derive(Clone, Default)]
-pub struct Routers(Arc<RwLock<Vec<Addr<SubscriptionRouter>>>>);
+pub struct Routers(Arc<RwLock<Vec<RouterAddr>>>);
 
 impl Routers {
     /// A worker has started. A router whose worker died is forgotten.
-    pub fn add(&self, router: Addr<SubscriptionRouter>) {
+    pub fn add(&self, router: RouterAddr) {
         let mut routers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         routers.retain(|router| router.connected());
         routers.push(router);
     }
 
-    pub fn all(&self) -> Vec<Addr<SubscriptionRouter>> {
+    pub fn all(&self) -> Vec<RouterAddr> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How full their mailboxes are together, from 0 to 1.
+    pub fn fill(&self) -> f64 {
+        let routers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let waiting: usize = routers.iter().map(RouterAddr::waiting).sum();
+        waiting as f64 / (routers.len().max(1) * MAILBOX) as f64
     }
 }
 
@@ -133,6 +143,8 @@ pub struct Deliver {
     pub last: bool,
     /// Bytes of all events, taken off [`Link::lag_bytes`] when the session has handled them.
     pub bytes: usize,
+    /// When the router was done with the batch.
+    pub sent: Instant,
 }
 
 /// Events of other nodes may have been missed: every subscription ends, so that nobody goes on without
@@ -171,6 +183,7 @@ impl SubscriptionRouter {
             let (_, slot) = member.subscriptions.swap_remove(at);
             let keys = self.index.remove(slot);
             self.metrics.subscriptions.dec();
+            self.metrics.routing_keys.dec_by(keys.len() as i64);
             self.give_back(keys);
         }
     }
@@ -180,6 +193,7 @@ impl SubscriptionRouter {
         self.metrics.subscriptions.dec_by(member.subscriptions.len() as i64);
         for (_, slot) in member.subscriptions {
             let keys = self.index.remove(slot);
+            self.metrics.routing_keys.dec_by(keys.len() as i64);
             self.give_back(keys);
         }
     }
@@ -195,6 +209,7 @@ impl SubscriptionRouter {
         if let Some(member) = self.sessions.get(&session) {
             debug!(session, "evicted: the client does not read");
             self.metrics.evictions.inc();
+            self.metrics.queue_full.of(BoundedQueue::SessionLag).inc();
             member.link.shut_down();
         }
         self.leave(session);
@@ -205,9 +220,6 @@ impl Actor for SubscriptionRouter {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        /// Messages that may wait for a router. Those who find it full wait: see the table of
-        /// messages in ARCHITECTURE.md.
-        const MAILBOX: usize = 1_024;
         ctx.set_mailbox_capacity(MAILBOX);
     }
 }
@@ -238,8 +250,10 @@ impl Handler<Subscribe> for SubscriptionRouter {
         let mut acknowledged = None;
         // A session that has left (or was evicted) has nobody to deliver to.
         if let Some(member) = self.sessions.get_mut(&session) {
+            let keys: Vec<RoutingKey> = filters.iter().flat_map(cover).collect();
+            self.metrics.routing_keys.inc_by(keys.len() as i64);
             if let Some(bus) = &self.bus {
-                acknowledged = Some(bus.subscribe(filters.iter().flat_map(cover).collect()));
+                acknowledged = Some(bus.subscribe(keys));
             }
             let slot = self.index.insert((session, generation), filters);
             member.subscriptions.push((generation, slot));
@@ -291,19 +305,22 @@ impl Handler<Route> for SubscriptionRouter {
         if let (Some(position), true) = (position, last) {
             self.routed = self.routed.max(position);
         }
-        let mut delivered = 0;
+        let (mut delivered, mut most_lag, sent) = (0, 0, Instant::now());
         for session in touched {
             let Some(member) = self.sessions.get_mut(&session) else { continue };
             let events = std::mem::take(&mut member.pending);
             let bytes = std::mem::take(&mut member.pending_bytes);
             delivered += events.len() as u64;
             let lag = member.link.lag(bytes);
-            let sent = member.session.try_send(Deliver { events, position, last, bytes });
-            if lag > self.max_lag_bytes || sent.is_err() {
+            most_lag = most_lag.max(lag);
+            let taken = member.session.try_send(Deliver { events, position, last, bytes, sent });
+            if lag > self.max_lag_bytes || taken.is_err() {
                 self.evict(session);
             }
         }
         self.metrics.deliveries.inc_by(delivered);
+        let lag_ratio = most_lag as f64 / self.max_lag_bytes.max(1) as f64;
+        self.metrics.queue_fill.of(BoundedQueue::SessionLag).set(lag_ratio);
     }
 }
 

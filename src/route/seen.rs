@@ -30,6 +30,13 @@ impl Seen {
         Self { ids: Mutex::default(), half: (capacity / 2).max(1), hasher: Default::default() }
     }
 
+    /// Whether the id has been met.
+    pub fn contains(&self, id: &EventId) -> bool {
+        let hash = self.hasher.hash_one(id.0);
+        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.young.contains(&hash) || ids.old.contains(&hash)
+    }
+
     /// Whether the id is met for the first time.
     pub fn is_first(&self, id: &EventId) -> bool {
         let hash = self.hasher.hash_one(id.0);
@@ -54,6 +61,7 @@ mod tests {
         let id = |n: u8| EventId([n; 32]);
         assert!((1..=4).all(|n| seen.is_first(&id(n))));
         assert!(!seen.is_first(&id(4)) && !seen.is_first(&id(3)));
+        assert!(seen.contains(&id(4)) && !seen.contains(&id(1)));
         assert!(seen.is_first(&id(1)));
     }
 }

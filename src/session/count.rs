@@ -1,6 +1,6 @@
 //! COUNT: how many events match (NIP-45).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use tracing::error;
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     protocol::{Filter, Reason, RelayMessage, hll::HyperLogLog},
     store::{Counted, Query},
+    telemetry::Stage,
 };
 
 impl Session {
@@ -46,7 +47,13 @@ impl Session {
     pub(super) fn read_count(&mut self, id: Box<str>, query: Arc<Query>, ctx: &mut Context) {
         self.reading = true;
         let store = Arc::clone(&self.shared.store);
-        let count = async move { store.count(query).await };
+        let metrics = Arc::clone(&self.shared.metrics);
+        let count = async move {
+            let begun = Instant::now();
+            let counted = store.count(query).await;
+            metrics.stages.of(Stage::Count).observe(begun.elapsed().as_secs_f64());
+            counted
+        };
         ctx.spawn(count.into_actor(self).map(move |counted, this, ctx| {
             this.reading = false;
             match counted {
@@ -56,7 +63,7 @@ impl Session {
                     this.outbox.text(&message.to_string());
                 }
                 Err(error) => {
-                    this.shared.metrics.store_errors.inc();
+                    this.count_store_error(&error);
                     error!("could not count: {}", error.detail());
                     this.refuse_count(&id, &Reason::error(error.to_string()));
                 }

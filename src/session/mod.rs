@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Handler, Message};
+use actix::{Actor, ActorContext, AsyncContext, Handler, Message};
 use tracing::debug;
 use url::Url;
 
@@ -32,9 +32,9 @@ use crate::{
     net::{Incoming, Permit, SocketContext as Context},
     persist::Queue,
     protocol::{ClientMessage, Reason, RelayMessage, message::Malformed},
-    route::{Generation, Join, Leave, Link, SessionId, SubscriptionRouter},
+    route::{Generation, Join, Leave, Link, RouterAddr, SessionId},
     store::Store,
-    telemetry::{CloseReason, Metrics, Verb},
+    telemetry::{CloseReason, Label, Metrics, Stage, Verb},
     trace::{self, Subject, Trace, Tracer},
 };
 
@@ -74,7 +74,7 @@ pub struct Socket {
 pub struct Session {
     id: SessionId,
     shared: Arc<Shared>,
-    router: Addr<SubscriptionRouter>,
+    router: RouterAddr,
     address: IpAddr,
     link: Arc<Link>,
     outbox: Outbox,
@@ -107,12 +107,7 @@ pub struct GoAway {
 pub struct Missed;
 
 impl Session {
-    pub fn new(
-        shared: Arc<Shared>,
-        router: Addr<SubscriptionRouter>,
-        socket: Socket,
-        incoming: Incoming,
-    ) -> Self {
+    pub fn new(shared: Arc<Shared>, router: RouterAddr, socket: Socket, incoming: Incoming) -> Self {
         let Socket { id, address, host, link, outbox, window, permit, trace } = socket;
         Self {
             id,
@@ -152,16 +147,19 @@ impl Session {
 
     /// Acts on a text message.
     pub fn receive(&mut self, text: &str, ctx: &mut Context) {
-        let begun = self.shared.tracer.clock();
+        let begun = Instant::now();
         let message = ClientMessage::parse(text);
-        self.shared.metrics.count_verb(match &message {
+        let metrics = &self.shared.metrics;
+        metrics.stages.of(Stage::Parse).observe(begun.elapsed().as_secs_f64());
+        let verb = match &message {
             Ok(ClientMessage::Event(_)) => Verb::Event,
             Ok(ClientMessage::Auth(_)) => Verb::Auth,
             Ok(ClientMessage::Req { .. }) => Verb::Req,
             Ok(ClientMessage::Count { .. }) => Verb::Count,
             Ok(ClientMessage::Close { .. }) => Verb::Close,
             Err(_) => Verb::Malformed,
-        });
+        };
+        metrics.messages.of(verb).inc();
         let allowed = self.shared.rates.allow(&mut self.rate, self.address);
         match message {
             Ok(message) if self.leaving => {
@@ -191,7 +189,7 @@ impl Session {
     }
 
     /// What is noted of a message on its way.
-    fn trace(&self, begun: Option<Instant>, subject: Subject) -> Trace {
+    fn trace(&self, begun: Instant, subject: Subject) -> Trace {
         let client = trace::Client { session: self.id, address: self.address };
         self.shared.tracer.message(begun, &self.trace, client, subject)
     }
@@ -263,12 +261,12 @@ impl Actor for Session {
     }
 
     fn stopped(&mut self, _: &mut Context) {
-        let begun = self.shared.tracer.clock();
+        let begun = Instant::now();
         self.link.close();
         #[expect(clippy::disallowed_methods, reason = "one a connection, and connections are bounded")]
         self.router.do_send(Leave(self.id));
         self.shared.metrics.connections.dec();
-        self.shared.metrics.count_close(self.closed);
+        self.shared.metrics.closed.of(self.closed).inc();
         self.trace.cleaned_up(self.id, begun, self.closed.name());
         debug!(session = self.id, reason = ?self.closed, "closed");
     }

@@ -1,5 +1,7 @@
 //! EVENT: admitted here, stored by the persister, answered when that has answered.
 
+use std::time::Instant;
+
 use actix::{AsyncContext, Handler};
 
 use super::{Context, Session};
@@ -9,7 +11,7 @@ use crate::{
     persist::{Answer, Full, Publisher, Written},
     protocol::{EventId, ParsedEvent, Reason, message::ok},
     store::Outcome,
-    telemetry::EventResult,
+    telemetry::{BoundedQueue, Cache, EventResult, Stage},
     trace::Trace,
 };
 
@@ -20,8 +22,17 @@ impl Session {
             trace.refuse(&reason);
             return self.refuse_event(&id, reason);
         }
+        let begun = Instant::now();
         let admitted = self.shared.admission.admit(parsed, self.auth.keys(), clock::now());
         trace.lap("admit");
+        let metrics = &self.shared.metrics;
+        metrics.stages.of(Stage::Admit).observe(begun.elapsed().as_secs_f64());
+        match &admitted {
+            Ok(Admitted::Known) => metrics.cache_hits.of(Cache::RecentIds).inc(),
+            Ok(_) => metrics.cache_misses.of(Cache::RecentIds).inc(),
+            // Most of these are refused before anybody looks there.
+            Err(_) => 0,
+        };
         match admitted {
             Ok(Admitted::Known) => self.answer(&id, Answer::Outcome(Outcome::Duplicate), trace),
             Ok(Admitted::Store(event)) => {
@@ -46,27 +57,32 @@ impl Session {
     fn handed_on(&mut self, id: &EventId, result: Result<(), Full>) {
         match result {
             Ok(()) => self.window.take(),
-            Err(Full) => self.refuse_event(id, Reason::error("overloaded, try again later")),
+            Err(Full) => {
+                let metrics = &self.shared.metrics;
+                metrics.queue_full.of(BoundedQueue::Persister).inc();
+                metrics.events.of(EventResult::Overloaded).inc();
+                self.outbox.text(&ok(id, Err(Reason::error("overloaded, try again later"))));
+            }
         }
     }
 
     /// Answers an event that was not handed on.
     pub(super) fn refuse_event(&mut self, id: &EventId, reason: Reason) {
-        self.shared.metrics.count_event(EventResult::from(reason.prefix));
+        self.shared.metrics.events.of(EventResult::from(reason.prefix)).inc();
         self.outbox.text(&ok(id, Err(reason)));
     }
 
     /// The way of the event ends here, when its answer is in the outbox.
     fn answer(&mut self, id: &EventId, answer: Answer, mut trace: Trace) {
         let (result, label) = match answer {
-            Answer::Outcome(outcome) => (explain(outcome), label(outcome)),
+            Answer::Outcome(outcome) => (explain(outcome), EventResult::from(outcome)),
             Answer::Routed => (Ok(None), EventResult::Ephemeral),
             Answer::Failed(reason) => (Err(reason), EventResult::Error),
         };
         if let Err(reason) = &result {
             trace.refuse(reason);
         }
-        self.shared.metrics.count_event(label);
+        self.shared.metrics.events.of(label).inc();
         self.outbox.text(&ok(id, result));
     }
 }
@@ -80,16 +96,6 @@ pub fn explain(outcome: Outcome) -> Result<Option<Reason>, Reason> {
         Outcome::Deleted => Err(Reason::blocked("its author has deleted it")),
         Outcome::Vanished => Err(Reason::blocked("its author has asked to vanish")),
         Outcome::Expired => Err(Reason::invalid("the event has expired")),
-    }
-}
-
-fn label(outcome: Outcome) -> EventResult {
-    match outcome {
-        Outcome::Stored => EventResult::Stored,
-        Outcome::Duplicate => EventResult::Duplicate,
-        Outcome::Superseded => EventResult::Superseded,
-        Outcome::Deleted | Outcome::Vanished => EventResult::Deleted,
-        Outcome::Expired => EventResult::Invalid,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     protocol::{Filter, PublicKey, Reason, RelayMessage, message::Hint},
     route::Generation,
     store::{Cursor, End, Page, Position, Query, StoreError, Viewer},
+    telemetry::{BoundedQueue, Stage},
     trace::Trace,
 };
 
@@ -31,6 +32,7 @@ pub(super) enum Work {
 
 /// Where a subscription stands whose stored events are being sent.
 pub(super) struct Reading {
+    begun: Instant,
     query: Arc<Query>,
     cursor: Cursor,
     /// Everything up to here had been routed when the subscription began.
@@ -46,7 +48,7 @@ impl Reading {
         let query = Arc::new(query(filters, config, keys));
         let cursor = Cursor::start(&query);
         let (held, recent) = (Held::default(), Recent::default());
-        Self { query, cursor, routed: 0, held, recent, sent: 0, trace }
+        Self { begun: Instant::now(), query, cursor, routed: 0, held, recent, sent: 0, trace }
     }
 
     /// Whether everything that the filters can ever match was sent: ids, all of them found.
@@ -102,7 +104,7 @@ impl Session {
         let page = async move {
             let begun = Instant::now();
             let page = store.query(query, cursor).await;
-            metrics.query.observe(begun.elapsed().as_secs_f64());
+            metrics.stages.of(Stage::Query).observe(begun.elapsed().as_secs_f64());
             page
         };
         ctx.spawn(page.into_actor(self).map(move |page, this, ctx| {
@@ -153,7 +155,7 @@ impl Session {
             End::Unknown => None,
         };
         outbox.text(&RelayMessage::Eose { subscription: &subscription.id, hint }.to_string());
-        let complete = reading.is_complete();
+        let (complete, begun) = (reading.is_complete(), reading.begun);
         let recent = std::mem::take(&mut reading.recent);
         for event in std::mem::take(&mut reading.held.events) {
             if !recent.contains(&event.id()) {
@@ -162,6 +164,7 @@ impl Session {
         }
         reading.trace.lap("eose");
         subscription.phase = Phase::Live(recent);
+        self.shared.metrics.stages.of(Stage::Eose).observe(begun.elapsed().as_secs_f64());
         if complete {
             // It can match nothing more, so nobody need look.
             self.forget(generation);
@@ -169,12 +172,19 @@ impl Session {
     }
 
     fn store_failed(&mut self, generation: Generation, error: &StoreError) {
-        self.shared.metrics.store_errors.inc();
+        self.count_store_error(error);
         let trace_id = self.subscription(generation).and_then(|subscription| match &mut subscription.phase {
             Phase::Stored(reading) => reading.trace.fail(error.to_string()),
             Phase::Live(_) => None,
         });
         error!(trace_id = trace_id.map(display), "could not read: {}", error.detail());
         self.fail(generation, &Reason::error(error.to_string()));
+    }
+    pub(super) fn count_store_error(&self, error: &StoreError) {
+        let metrics = &self.shared.metrics;
+        metrics.store_errors.inc();
+        if matches!(error, StoreError::Overloaded) {
+            metrics.queue_full.of(BoundedQueue::Query).inc();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! REQ and CLOSE: which subscriptions a connection has, and what of live events they get when.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
 
@@ -12,6 +12,7 @@ use crate::{
     protocol::{Event, EventId, Filter, Reason, RelayMessage, message::Quoted},
     route::{Deliver, Generation, Subscribe, Unsubscribe, key::cover},
     store::{Entry, Position},
+    telemetry::Stage,
     trace::Trace,
 };
 
@@ -90,8 +91,10 @@ impl Session {
         let subscribed = self.router.send(subscribe);
         // Every future of an actor is polled whenever one is: many of them would hold up the thread.
         self.window.take();
+        let begun = Instant::now();
         ctx.spawn(subscribed.into_actor(self).map(move |position, this, ctx| {
             this.window.give_back(1);
+            this.shared.metrics.stages.of(Stage::Subscribe).observe(begun.elapsed().as_secs_f64());
             match position {
                 Ok(position) => this.subscribed(generation, position, ctx),
                 // The router is gone, and with it this worker.
@@ -127,6 +130,7 @@ impl Session {
     /// Tells the client that there is no such subscription (any more), and why.
     pub(super) fn close_subscription(&mut self, id: &str, reason: &Reason) {
         self.unsubscribe(id);
+        self.shared.metrics.subscriptions_closed.of(reason.prefix.into()).inc();
         self.outbox.text(&RelayMessage::Closed { subscription: id, reason }.to_string());
     }
 
@@ -239,7 +243,7 @@ impl Handler<Missed> for Session {
 impl Handler<Deliver> for Session {
     type Result = ();
 
-    fn handle(&mut self, Deliver { events, position, last, bytes }: Deliver, _: &mut Context) {
+    fn handle(&mut self, Deliver { events, position, last, bytes, sent }: Deliver, _: &mut Context) {
         self.link.catch_up(bytes);
         let max_held = self.shared.config.session.max_held_bytes;
         for (generation, event) in events {
@@ -265,6 +269,7 @@ impl Handler<Deliver> for Session {
                 }
             }
         }
+        self.shared.metrics.stages.of(Stage::Deliver).observe(sent.elapsed().as_secs_f64());
         let Some(position) = position.filter(|_| last) else { return };
         let since = self.shared.late_since();
         for subscription in &mut self.subscriptions {

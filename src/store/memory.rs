@@ -73,7 +73,13 @@ impl Store for Memory {
             let mut state = self.state();
             let mut ids = Vec::new();
             let outcomes = batch.iter().map(|event| state.write(event, now, &mut ids)).collect();
-            Ok(Written { outcomes, head: state.head, removed: Removed { ids, many: false } })
+            Ok(Written {
+                outcomes,
+                head: state.head,
+                removed: Removed { ids, many: false },
+                sequence: None,
+                again: Vec::new(),
+            })
         })
     }
 

@@ -4,6 +4,7 @@
 //! and it never asks who may write.
 
 pub mod lmdb;
+pub mod log;
 pub mod memory;
 mod page;
 pub mod scylla;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 pub use page::{Effort, Entry, Page};
+
+use self::log::{Log, Sequence};
 
 use crate::protocol::{Event, EventId, Filter, PublicKey, Timestamp, hll::HyperLogLog};
 
@@ -45,6 +48,27 @@ pub trait Store: Send + Sync + 'static {
 
     /// The position of the event written last.
     fn head(&self) -> Position;
+
+    /// What all nodes wrote lately, where the store is that of several nodes.
+    fn log(&self) -> Option<Arc<dyn Log>> {
+        None
+    }
+
+    /// How busy the store is, for operators.
+    fn load(&self) -> Load {
+        Load::default()
+    }
+}
+
+/// How busy a store is.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Load {
+    /// How much of the room for questions is taken, from 0 to 1.
+    pub questions: f64,
+    /// How much of the room for statements to other servers is taken, from 0 to 1.
+    pub statements: f64,
+    /// Statements that were tried again, ever.
+    pub retries: u64,
 }
 
 /// What became of an event in [`Store::write`].
@@ -71,6 +95,11 @@ pub struct Written {
     /// Position of the last event that was stored, of this batch or an earlier one.
     pub head: Position,
     pub removed: Removed,
+    /// The number of the batch in the log, where there is one and the batch is in it.
+    pub sequence: Option<Sequence>,
+    /// Places of duplicates that another node may have written and not published. They are in the
+    /// log once more.
+    pub again: Vec<usize>,
 }
 
 /// Which events a batch took away, so that what remembers stored ids can forget them.

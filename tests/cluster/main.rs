@@ -3,9 +3,13 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod gaps;
 mod redis;
 mod scripts;
 mod stored;
+mod stress;
+
+use std::collections::HashSet;
 
 use common::{Client, Relay, eventually, note, now};
 use redis::{Redis, RedisCluster};
@@ -126,6 +130,67 @@ async fn a_node_receives_only_what_its_clients_want() {
     }
     // Its own authors' clients are on the node itself.
     assert_eq!(cluster.nodes[0].metric("rookery_bus_events_received_total"), 0.0);
+}
+
+/// What a node receives is what its clients want by key, each under each such key, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_events_go_where_two_thousand_subscriptions_want_them() {
+    const NODES: usize = 4;
+    const CONNECTIONS: usize = 25;
+    const SUBSCRIPTIONS: usize = 20;
+    const AUTHORS: usize = 3_000;
+    const TOPICS: usize = 50;
+    const EVENTS: usize = 20_000;
+    let cluster = Cluster::start(NODES).await;
+    let keys: Vec<Keys> = (0..AUTHORS).map(|_| Keys::generate()).collect();
+    // A subscription in ten is to a topic, the others are to an author.
+    let mut wanted = vec![(HashSet::new(), HashSet::new()); NODES];
+    let mut clients = Vec::new();
+    for nth in 0..NODES * CONNECTIONS {
+        let node = nth % NODES;
+        let mut client = cluster.nodes[node].connect().await;
+        for subscription in 0..SUBSCRIPTIONS {
+            let number = nth * SUBSCRIPTIONS + subscription;
+            let filter = if subscription % 10 == 0 {
+                let topic = number / 10 * 7 % TOPICS;
+                wanted[node].1.insert(topic);
+                json!({ "#t": [topic.to_string()], "limit": 0 })
+            } else {
+                let author = number * 31 % AUTHORS;
+                wanted[node].0.insert(author);
+                json!({ "authors": [keys[author].public_key()], "limit": 0 })
+            };
+            assert_eq!(client.request(&subscription.to_string(), &[filter]).await.0, [""; 0]);
+        }
+        clients.push(client);
+    }
+    // Under how many of its keys each node wants an event that comes from another one.
+    let (mut received, mut copies) = ([0; NODES], [0; NODES]);
+    let mut events: Vec<Vec<Event>> = vec![Vec::new(); NODES];
+    for nth in 0..EVENTS {
+        let (author, topic, origin) = (nth * 13 % AUTHORS, nth * 17 % TOPICS, nth % NODES);
+        let tags = Tags::from_iter([["t", &topic.to_string()]]);
+        events[origin].push(keys[author].sign(now(), 1, tags, &nth.to_string()));
+        for (node, (authors, topics)) in wanted.iter().enumerate().filter(|(node, _)| *node != origin) {
+            let keys = usize::from(authors.contains(&author)) + usize::from(topics.contains(&topic));
+            received[node] += keys;
+            copies[node] += keys.saturating_sub(1);
+        }
+    }
+    // Nobody reads what is delivered until all is published: the sockets hold that much.
+    for (node, events) in cluster.nodes.iter().zip(&events) {
+        stored::publish_all(&mut node.connect().await, events).await;
+    }
+    for (node, (received, copies)) in cluster.nodes.iter().zip(received.into_iter().zip(copies)) {
+        let metric = |name: &str| node.metric(&format!("rookery_bus_events_{name}_total")) as usize;
+        eventually("all that is wanted", || metric("received") >= received).await;
+        let got = (metric("received"), metric("copies"), metric("unmatched"));
+        assert_eq!(got, (received, copies, 0));
+        eprintln!(
+            "of {} events of others {received} received, {copies} of them copies, none unmatched",
+            EVENTS - EVENTS / NODES
+        );
+    }
 }
 
 #[tokio::test]

@@ -85,6 +85,13 @@ impl Redis {
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
+    /// What it answers to a command.
+    fn ask(&self, command: &[&str]) -> String {
+        let port = self.port.to_string();
+        let answer = Command::new("redis-cli").args(["-p", &port]).args(command).output().unwrap();
+        String::from_utf8(answer.stdout).unwrap()
+    }
+
     fn wait(&self) {
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
@@ -107,7 +114,7 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    const PRIMARIES: usize = 3;
+    pub const PRIMARIES: usize = 3;
 
     pub async fn start() -> Self {
         let nodes: Vec<Redis> = (0..2 * Self::PRIMARIES).map(|_| Redis::start_as(Mode::Clustered)).collect();
@@ -135,13 +142,26 @@ impl RedisCluster {
         self.nodes[0].stop();
     }
 
-    fn is_whole(&self) -> bool {
+    /// Starts whatever has been stopped.
+    pub fn start_stopped(&mut self) {
+        for node in &mut self.nodes {
+            if TcpStream::connect(("127.0.0.1", node.port)).is_err() {
+                node.start_again();
+            }
+        }
+    }
+
+    /// A node that is a primary now.
+    pub fn primary(&mut self, random: usize) -> &mut Redis {
+        let primaries: Vec<usize> = (0..self.nodes.len())
+            .filter(|&node| self.nodes[node].ask(&["role"]).starts_with("master"))
+            .collect();
+        &mut self.nodes[primaries[random % primaries.len()]]
+    }
+
+    pub fn is_whole(&self) -> bool {
         self.nodes.iter().all(|node| {
-            let ask = |what: &str| {
-                let port = node.port.to_string();
-                let answer = Command::new("redis-cli").args(["-p", &port, "cluster", what]).output().unwrap();
-                String::from_utf8(answer.stdout).unwrap()
-            };
+            let ask = |what: &str| node.ask(&["cluster", what]);
             let replicas = ask("nodes").lines().filter(|line| line.contains("slave")).count();
             ask("info").contains("cluster_state:ok") && replicas == Self::PRIMARIES
         })
@@ -172,7 +192,7 @@ fn spawn(folder: &Path, port: u16, mode: Mode) -> Child {
 }
 
 /// A port that nobody listens on. Somebody else could take it before it is used; nobody does here.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     // Under those that the system gives out for connections, with room for a cluster's own port.
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() - 20_000
 }

@@ -13,26 +13,54 @@ use crate::{
     redis::Redis,
 };
 
+/// A keyspace with the tables, and nodes on it.
+pub struct Keyspace {
+    pub name: String,
+}
+
+impl Keyspace {
+    pub fn make() -> Self {
+        Self::make_on(cassandra::server(), 1)
+    }
+
+    /// On other servers than those of all tests, with so many replicas.
+    pub fn make_on(servers: &str, replicas: usize) -> Self {
+        let name = cassandra::new_name();
+        let replication = format!("{{'class': 'SimpleStrategy', 'replication_factor': {replicas}}}");
+        let made = Command::new(binary())
+            .args(["schema", "apply", "--scylla", servers, "--keyspace", &name])
+            .args(["--replication", &replication])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self { name }
+    }
+
+    /// A node on it, and on these servers of Redis.
+    pub fn node(&self, redis: &str) -> Relay {
+        self.node_with(redis, &[])
+    }
+
+    /// A node with further arguments.
+    pub fn node_with(&self, redis: &str, more: &[&str]) -> Relay {
+        let server = cassandra::server();
+        let arguments = ["--redis", redis, "--scylla", server, "--keyspace", &self.name, "--workers", "1"];
+        Relay::start(&[&arguments[..], more].concat())
+    }
+}
+
 /// Nodes on one Redis and one keyspace.
-async fn start(nodes: usize) -> Cluster {
+pub async fn start(nodes: usize) -> Cluster {
     let redis = Redis::start();
-    let (server, keyspace) = (cassandra::server(), cassandra::new_name());
-    let made = Command::new(binary())
-        .args(["schema", "apply", "--scylla", server, "--keyspace", &keyspace])
-        .args(["--replication", "{'class': 'SimpleStrategy', 'replication_factor': 1}"])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let url = redis.url();
-    let node =
-        |_| Relay::start(&["--redis", &url, "--scylla", server, "--keyspace", &keyspace, "--workers", "1"]);
-    let cluster = Cluster { nodes: (0..nodes).map(node).collect(), redis };
+    let keyspace = Keyspace::make();
+    let nodes = (0..nodes).map(|_| keyspace.node(&redis.url())).collect();
+    let cluster = Cluster { nodes, redis };
     cluster.connected(1.0).await;
     cluster
 }
 
 /// Publishes without waiting, then hears every OK.
-async fn publish_all(client: &mut Client, events: &[Event]) {
+pub async fn publish_all(client: &mut Client, events: &[Event]) {
     for event in events {
         client.socket.feed(Message::text(format!(r#"["EVENT",{}]"#, event.json()))).await.unwrap();
     }
@@ -156,4 +184,20 @@ async fn large_events_are_fetched_once_by_who_wants_them() {
         cluster.nodes[2].metric("rookery_bus_events_received_total") == 0.0
     })
     .await;
+}
+
+/// A node may have stored an event a moment ago that another one has deleted since.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_node_deleted_stays_deleted() {
+    let (redis, keyspace) = (Redis::start(), Keyspace::make());
+    let node = || keyspace.node_with(&redis.url(), &["--set", "persister.recent_seconds=0"]);
+    let (one, other) = (node(), node());
+    let keys = Keys::generate();
+    let event = note(&keys, now(), "");
+    let mut client = one.connect().await;
+    assert!(client.publish(&event).await.0);
+    let request = keys.sign(now(), 5, Tags::from_iter([["e", &event.id().to_hex()]]), "");
+    assert!(other.connect().await.publish(&request).await.0);
+    let (accepted, text) = client.publish(&event).await;
+    assert!(!accepted && text.starts_with("blocked: "), "{text}");
 }

@@ -1,10 +1,12 @@
 //! A real CQL server for tests: the one that `ROOKERY_TEST_CQL` names (`HOST:PORT`), or an Apache Cassandra that
 //! is started for this run and ends with it.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::{
     env,
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         LazyLock,
@@ -26,16 +28,28 @@ pub fn new_name() -> String {
 }
 
 fn start() -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/cassandra-up.sh");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cassandra-{}", std::process::id()));
     remove_old();
-    let [cql, storage] = [free_port(), free_port()];
-    let output = Command::new(script)
-        .arg(&folder)
+    let ports = [free_port(), free_port()];
+    up(&folder(), 1, ports, "-Dcassandra.unsafesystem=true");
+    format!("127.0.0.1:{}", ports[0])
+}
+
+/// A folder of this process.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cassandra-{}", std::process::id()))
+}
+
+/// Starts a server on 127.0.0.`number` with these ports, for clients and for other servers, and waits until
+/// it answers.
+fn up(folder: &Path, number: usize, [cql, storage]: [u16; 2], flags: &str) {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/cassandra-up.sh"))
+        .arg(folder)
+        .arg(number.to_string())
         .env("CASSANDRA_CQL_PORT", cql.to_string())
         .env("CASSANDRA_STORAGE_PORT", storage.to_string())
         .env("CASSANDRA_OWNER", std::process::id().to_string())
-        .env("CASSANDRA_JVM_FLAGS", "-Dcassandra.unsafesystem=true")
+        .env("CASSANDRA_SEEDS", "127.0.0.1,127.0.0.2,127.0.0.3")
+        .env("CASSANDRA_JVM_FLAGS", flags)
         .output()
         .unwrap();
     assert!(
@@ -43,7 +57,62 @@ fn start() -> String {
         "no CQL server for the tests (they need Java 17 and Maven, or ROOKERY_TEST_CQL):\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    format!("127.0.0.1:{cql}")
+}
+
+/// Three servers that hold everything three times.
+pub struct Servers {
+    ports: [u16; 2],
+}
+
+impl Servers {
+    pub const COUNT: usize = 3;
+
+    pub fn start() -> Self {
+        remove_old();
+        let servers = Self { ports: [free_port(), free_port()] };
+        (1..=Self::COUNT).for_each(|number| servers.up(number));
+        servers
+    }
+
+    /// The addresses, separated by commas.
+    pub fn addresses(&self) -> String {
+        let addresses = (1..=Self::COUNT).map(|number| format!("127.0.0.{number}:{}", self.ports[0]));
+        addresses.collect::<Vec<_>>().join(",")
+    }
+
+    /// Starts one, on what it has stored.
+    pub fn up(&self, number: usize) {
+        // A third of the ring each, so that they need not talk about it.
+        let token = i64::MIN.wrapping_add_unsigned((number as u64 - 1) * (u64::MAX / Self::COUNT as u64));
+        let flags = format!("-Dcassandra.initial_token={token} -Dcassandra.auto_bootstrap=false");
+        up(&Self::folder(number), number, self.ports, &flags);
+    }
+
+    /// `kill -9`
+    pub fn kill(&self, number: usize) {
+        self.signal(number, "KILL");
+        let _ = std::fs::remove_file(Self::folder(number).join("pid"));
+    }
+
+    /// `STOP` and `CONT` freeze it and let it go on.
+    pub fn signal(&self, number: usize, name: &str) {
+        let pid = std::fs::read_to_string(Self::folder(number).join("pid")).unwrap();
+        assert!(Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success());
+    }
+
+    fn folder(number: usize) -> PathBuf {
+        folder().join(number.to_string())
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for number in 1..=Self::COUNT {
+            if Self::folder(number).join("pid").exists() {
+                self.kill(number);
+            }
+        }
+    }
 }
 
 /// What earlier runs have left behind is of no use.

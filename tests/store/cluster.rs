@@ -12,6 +12,7 @@ use proptest::{
 use rookery::{
     config,
     protocol::Event,
+    route::key::digests,
     store::{
         Cursor, Outcome, StoreError,
         memory::Memory,
@@ -22,7 +23,7 @@ use tokio::join;
 
 use crate::{
     cql_server::{ask_server, block_on, new_name, nodes, patient, settings},
-    proxy::Proxy,
+    proxy::{Flow, Proxy},
     subject::{NOW, Subject, delete, event, filter, ids, note, query, user},
     universe::cases,
 };
@@ -109,11 +110,11 @@ fn a_store_that_is_away_is_said_to_be_and_comes_back() {
         request_timeout_ms: 200,
         ..config.clone()
     };
-    let store = Subject::new(block_on(Scylla::open(&through)).unwrap());
+    let store = Subject::new(block_on(Scylla::open(&through, digests)).unwrap());
     let (before, during) = (note(&user(0), 10, "before"), note(&user(0), 11, "during"));
     assert_eq!(store.put(&before), Outcome::Stored);
 
-    proxy.cut();
+    proxy.set(Flow::Cut);
     let query = Arc::new(query([filter("{}")]));
     let ask = || store.block_on(store.store().query(query.clone(), Cursor::start(&query)));
     let begun = Instant::now();
@@ -122,7 +123,7 @@ fn a_store_that_is_away_is_said_to_be_and_comes_back() {
     assert!(matches!(ask(), Err(StoreError::Engine(_))));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 
-    proxy.mend();
+    proxy.set(Flow::Open);
     let deadline = Instant::now() + Duration::from_secs(30);
     while ask().is_err() {
         assert!(Instant::now() < deadline, "it does not come back");
@@ -170,4 +171,63 @@ fn nodes_that_write_at_the_same_time_come_to_the_same() {
         a.maintain(NOW);
         assert_eq!(b.all(), expected, "story {story}, swept: {case:?}");
     }
+}
+
+/// What a node writes is in its log, in the order of its batches, for all to read.
+#[test]
+fn the_log_tells_what_was_written() {
+    // More than a partition of it has.
+    const BATCHES: u64 = 70;
+    let [a, b] = nodes(patient());
+    let alice = user(0);
+    let notes: Vec<_> = (1..=BATCHES).map(|at| note(&alice, at, "")).collect();
+    for note in &notes {
+        assert_eq!(a.put(note), Outcome::Stored);
+    }
+    let (log, other) = (a.store().log().unwrap(), b.store().log().unwrap());
+    assert_ne!(log.origin(), other.origin());
+    a.block_on(log.beat()).unwrap();
+    let beats = b.block_on(other.beats()).unwrap();
+    let beat = beats.iter().find(|beat| beat.origin == log.origin()).unwrap();
+    assert_eq!((beat.head, beat.count), (BATCHES, 2));
+    // A process is listed when it first writes.
+    assert!(beats.iter().all(|beat| beat.origin != other.origin()));
+
+    let read_all = |from| {
+        let (mut end, mut all) = (from, Vec::new());
+        loop {
+            let batches = b.block_on(other.read(log.origin(), end, beat.head)).unwrap();
+            let Some(last) = batches.last() else { return all };
+            end = last.sequence;
+            all.extend(batches);
+        }
+    };
+    let logged = read_all(0);
+    assert!(logged.iter().map(|batch| batch.sequence).eq(1..=BATCHES));
+    for (batch, note) in logged.iter().zip(&notes) {
+        assert_eq!(batch.entries.len(), 1);
+        assert_eq!(batch.entries[0].id, note.id());
+        let mut expected = digests(note);
+        expected.sort_unstable();
+        assert_eq!(batch.entries[0].digests.as_deref(), Some(&expected[..]));
+    }
+    assert!(read_all(65).iter().map(|batch| batch.sequence).eq(66..=BATCHES));
+}
+
+/// Whoever is sent a copy soon after takes care that the event is heard of: its first writer may be gone.
+#[test]
+fn a_young_duplicate_is_logged_once_more() {
+    let [a, b] = nodes(patient());
+    let event = note(&user(0), 10, "");
+    assert_eq!(a.put(&event), Outcome::Stored);
+    let written = b.write_at(NOW, [&event, &event]);
+    assert_eq!((written.outcomes, written.again), (vec![Outcome::Duplicate; 2], vec![0, 1]));
+    let log = b.store().log().unwrap();
+    assert_eq!(written.sequence, Some(1));
+    let logged = a.block_on(log.read(log.origin(), 0, 1)).unwrap();
+    assert!(logged[0].entries.iter().all(|entry| entry.id == event.id()));
+    // A copy in the same batch is none of those.
+    let fresh = note(&user(0), 11, "");
+    let written = b.write_at(NOW, [&fresh, &fresh]);
+    assert_eq!((written.outcomes, written.again), (vec![Outcome::Stored, Outcome::Duplicate], vec![]));
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use futures_util::future::try_join_all;
 use rookery::{
     config,
+    route::key::digests,
     store::scylla::{Connection, SCHEMA, Scylla, apply_schema},
 };
 use scylla::client::{session::Session, session_builder::SessionBuilder};
@@ -46,7 +47,9 @@ pub fn nodes<const N: usize>(config: config::Scylla) -> [Subject; N] {
     RUNTIME.block_on(keyspace.empty());
     let connection = Arc::clone(&keyspace.connection);
     let lease = Arc::new(Lease(Some(keyspace)));
-    [(); N].map(|()| Subject::on_server(Scylla::over(Arc::clone(&connection), &config), Arc::clone(&lease)))
+    [(); N].map(|()| {
+        Subject::on_server(Scylla::over(Arc::clone(&connection), &config, digests), Arc::clone(&lease))
+    })
 }
 
 /// The settings for a keyspace of that name on the server of the tests.

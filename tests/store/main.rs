@@ -17,6 +17,7 @@ mod order;
 mod paging;
 mod privacy;
 mod property;
+#[path = "../common/proxy.rs"]
 mod proxy;
 mod shapes;
 mod subject;

@@ -15,6 +15,7 @@ use tokio::{task::JoinSet, time::sleep};
 use super::{
     Bench, Common, PublishArgs,
     connection::Connection,
+    dial::Relay,
     message::{self, Said},
     publish::{Fate, Ledger, note, note_lost, publish, while_progress},
     report::{Figures, Latencies, Meter, Problems, Report, Run},
@@ -51,6 +52,12 @@ pub struct FanoutArgs {
     /// Unanswered events a publishing connection, without --rate
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     in_flight: u32,
+    /// Nodes of the relay's cluster at which to publish, in turn [default: the relay]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    publish_at: Vec<String>,
+    /// Nodes of the relay's cluster at which the subscribers are, in turn [default: the relay]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    subscribe_at: Vec<String>,
     #[command(flatten)]
     common: Common,
 }
@@ -221,8 +228,9 @@ async fn one(
     };
     let deliveries = Rc::new(Deliveries::new(&ledger, &due, filters.len(), &bench.problems));
     let before = bench.resident()?;
-    let publishers = bench.relay.connect_all(args.connections as usize).await?;
-    let subscribers = subscribe(bench, &deliveries, filters).await?;
+    let publishers = connect(bench, &args.publish_at, args.connections as usize).await?;
+    let subscribers = connect(bench, &args.subscribe_at, filters.len()).await?;
+    let subscribers = subscribe(bench, subscribers, &deliveries, filters).await?;
 
     let meter = Meter::start(bench.server.as_ref())?;
     let publishers = publish(bench, publishers, &ledger, args.publish.pace(args.in_flight)).await;
@@ -253,14 +261,31 @@ async fn one(
     Ok(vec![("fanout".to_owned(), figures)])
 }
 
+/// Opens connections to these nodes, in turn.
+async fn connect(bench: &Bench, nodes: &[String], count: usize) -> anyhow::Result<Vec<Connection>> {
+    if nodes.is_empty() {
+        return bench.relay.connect_all(count).await;
+    }
+    let mut connections: Vec<Connection> = Vec::with_capacity(count);
+    for (nth, url) in nodes.iter().enumerate() {
+        let share = count.saturating_sub(nth).div_ceil(nodes.len());
+        let relay = Rc::new(Relay::find(url)?);
+        let opened = relay.connect_all(share).await?;
+        for (place, connection) in opened.into_iter().enumerate() {
+            connections.insert(connections.len().min(place * (nth + 1) + nth), connection);
+        }
+    }
+    Ok(connections)
+}
+
 /// Opens the subscriptions; live when this returns, closed when its result is dropped.
 async fn subscribe(
     bench: &Bench,
+    connections: Vec<Connection>,
     deliveries: &Rc<Deliveries>,
     filters: &[Filter],
 ) -> anyhow::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
-    let connections = bench.relay.connect_all(filters.len()).await?;
     for (subscriber, (mut connection, filter)) in connections.into_iter().zip(filters).enumerate() {
         request(&mut connection, SUBSCRIPTION, &serde_json::to_string(filter)?);
         let deliveries = Rc::clone(deliveries);

@@ -41,6 +41,11 @@ impl Channel {
         Self { key, share: is_wide(&key).then_some(id.0[0] >> 4) }
     }
 
+    /// The hash of its key.
+    pub fn digest(&self) -> u64 {
+        self.key.digest()
+    }
+
     /// The name in Redis.
     pub fn name(&self, prefix: &str) -> String {
         let text = self.to_string();

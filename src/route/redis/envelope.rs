@@ -4,7 +4,10 @@
 
 use std::borrow::Cow;
 
-use crate::protocol::EventId;
+use crate::{
+    protocol::EventId,
+    store::log::{Origin, Sequence},
+};
 
 /// Version of everything below.
 const VERSION: u8 = 1;
@@ -12,18 +15,11 @@ const VERSION: u8 = 1;
 const WITH_BODY: u8 = 1;
 const EPHEMERAL: u8 = 2;
 
-/// A process that publishes: a number drawn at its start. Never the same for two, nor for one that was
-/// started again.
-pub type Origin = u64;
-
-/// Counts what an origin has published, batch by batch.
-pub type Sequence = u64;
-
 /// An event on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope<'a> {
     pub origin: Origin,
-    /// The batch that it was in.
+    /// The batch that it was in; 0 for none.
     pub sequence: Sequence,
     /// Milliseconds since 1970, by the clock of the origin.
     pub published_at: u64,
@@ -41,7 +37,7 @@ pub struct Envelope<'a> {
 pub struct Fence {
     pub origin: Origin,
     pub sequence: Sequence,
-    /// Batches that the origin could not publish, ever. More of them than before: there is a gap.
+    /// Batches that the origin did not publish, ever. More of them than before: something was missed.
     pub lost: u64,
     /// The origin shuts down in order, and no fence follows.
     pub leaving: bool,

@@ -1,7 +1,7 @@
 //! Which channels this node wants: counted, and whether Redis has acknowledged them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,9 @@ use super::channel::Channel;
 pub struct Interest {
     channels: HashMap<Channel, Wanted, foldhash::fast::RandomState>,
     /// Channels that nobody wants any more, since when, oldest first.
-    leaving: std::collections::VecDeque<(Instant, Channel)>,
+    leaving: VecDeque<(Instant, Channel)>,
+    /// Not acknowledged, and nobody waits for it any more: to be subscribed to when it can be.
+    given_up: HashSet<Channel, foldhash::fast::RandomState>,
     linger: Duration,
 }
 
@@ -26,7 +28,7 @@ struct Wanted {
 impl Interest {
     /// `linger`: how long a channel stays subscribed when nobody wants it any more.
     pub fn new(linger: Duration) -> Self {
-        Self { channels: HashMap::default(), leaving: Default::default(), linger }
+        Self { channels: HashMap::default(), leaving: VecDeque::new(), given_up: HashSet::default(), linger }
     }
 
     /// Wants a channel once more. `true`: it is not acknowledged yet.
@@ -57,6 +59,7 @@ impl Interest {
             self.leaving.pop_front();
             if self.channels.get(&channel).is_some_and(|wanted| wanted.left == Some(since)) {
                 self.channels.remove(&channel);
+                self.given_up.remove(&channel);
                 left.push(channel);
             }
         }
@@ -66,10 +69,37 @@ impl Interest {
     /// Redis has acknowledged them.
     pub fn acknowledge(&mut self, channels: &[Channel]) {
         for channel in channels {
+            self.given_up.remove(channel);
             if let Some(wanted) = self.channels.get_mut(channel) {
                 wanted.acknowledged = true;
             }
         }
+    }
+
+    /// Whoever waited for the acknowledgement went on without it.
+    pub fn give_up(&mut self, channels: &[Channel]) {
+        let missing =
+            |channel: &&Channel| self.channels.get(channel).is_some_and(|wanted| !wanted.acknowledged);
+        self.given_up.extend(channels.iter().filter(missing));
+    }
+
+    /// Whether somebody went on without an acknowledgement that has not come since.
+    pub fn was_given_up(&self) -> bool {
+        !self.given_up.is_empty()
+    }
+
+    /// What was given up.
+    pub fn given_up(&self) -> Vec<Channel> {
+        self.given_up.iter().copied().collect()
+    }
+
+    /// The keys that somebody wants now, as the log of the store has them.
+    pub fn digests(&self) -> HashSet<u64> {
+        self.channels
+            .iter()
+            .filter(|(_, wanted)| wanted.count > 0)
+            .map(|(channel, _)| channel.digest())
+            .collect()
     }
 
     /// The connection is lost: nothing is acknowledged any more.
@@ -120,6 +150,11 @@ mod tests {
         assert!(interest.take_left(start + linger).is_empty());
         interest.lose();
         assert_eq!(interest.missing(), [channel]);
+        interest.give_up(&[channel]);
+        assert!(interest.was_given_up() && interest.given_up() == [channel]);
+        interest.acknowledge(&[channel]);
+        interest.give_up(&[channel]);
+        assert!(!interest.was_given_up());
         interest.remove(channel, start);
         assert_eq!(interest.take_left(start + linger), [channel]);
         assert_eq!(interest.len(), 0);

@@ -2,17 +2,21 @@
 //!
 //! An event is published under every routing key that it carries; a node is subscribed to the keys
 //! that its clients want, and so receives nothing else. Redis delivers at most once, so every node
-//! also sends numbered fences: one that arrives proves that all before it arrived, and one that
-//! does not is a gap.
+//! also sends numbered fences: one that arrives proves that all before it arrived. What may have been
+//! missed is read from the log of the store.
 
 pub mod channel;
+mod deliver;
 pub mod envelope;
 mod interest;
 mod link;
+pub mod origins;
 mod receive;
+mod recover;
 mod topology;
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -21,35 +25,38 @@ use std::{
 };
 
 use actix::Arbiter;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use futures_util::{FutureExt, future::BoxFuture};
 use redis::ConnectionInfo;
 use smallvec::SmallVec;
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    sync::{Notify, mpsc, oneshot},
+    time::{Interval, MissedTickBehavior, interval, sleep, timeout},
 };
 use tracing::{info, warn};
 
 use self::{
     channel::{Channel, channels},
-    envelope::{Envelope, Fence, Origin, Sequence},
+    envelope::{Envelope, Fence},
     interest::Interest,
     link::Link,
+    origins::{Origins, Times},
     topology::Topology,
 };
 use super::{
     Gap, Routers,
-    bus::{Bus, BusError},
+    bus::{Bus, BusError, Publication},
     key::{RoutingKey, keys},
     seen::Seen,
 };
 use crate::{
     clock, config,
-    protocol::Event,
-    store::Store,
-    telemetry::Metrics,
-    trace::{Traced, Tracer},
+    store::{
+        Store,
+        log::{Log, Origin, Sequence},
+    },
+    telemetry::{BoundedQueue, Metrics, Stage, measure_lag},
+    trace::Tracer,
 };
 
 /// What the bus works with.
@@ -57,6 +64,8 @@ pub struct Parts {
     pub routers: Routers,
     pub seen: Arc<Seen>,
     pub store: Arc<dyn Store>,
+    /// That of the store.
+    pub log: Option<Arc<dyn Log>>,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
 }
@@ -76,6 +85,11 @@ struct Shared {
     /// This process.
     origin: Origin,
     interest: Mutex<Interest>,
+    origins: Mutex<Origins>,
+    /// Something may have been missed just now.
+    in_doubt: Notify,
+    /// The link is up and does not bring what it should.
+    suspicion: Notify,
     /// Batches that were never published: nobody may rest on a fence.
     lost: AtomicU64,
     parts: Parts,
@@ -88,39 +102,52 @@ struct Subscription {
 }
 
 enum Outgoing {
-    Batch(Batch),
+    Publication(Publication),
     /// The last word.
     Leave(oneshot::Sender<()>),
-}
-
-struct Batch {
-    events: Arc<[Arc<Event>]>,
-    ephemeral: bool,
-    traced: Traced,
-    since: Instant,
 }
 
 impl RedisBus {
     /// Starts the thread of the bus. It connects on its own, and again when it has to.
     ///
     /// # Errors
-    /// When the addresses are not valid.
-    pub fn start(urls: &[String], config: &config::Bus, parts: Parts) -> anyhow::Result<Self> {
+    /// When the addresses are not valid, or the log of the store can not be read.
+    pub async fn start(urls: &[String], config: &config::Bus, parts: Parts) -> anyhow::Result<Self> {
         let (subscriptions, receive_subscriptions) = mpsc::channel(config.subscribe_queue);
         let (outgoing, receive_outgoing) = mpsc::channel(config.publish_queue);
+        let origin = parts.log.as_ref().map_or_else(rand::random, |log| log.origin());
+        // Before anybody subscribes: what was written until then is stored.
+        let beats = match &parts.log {
+            Some(log) => Some(log.beats().await.context("cannot read the log of the store")?),
+            None => None,
+        };
+        let times = Times {
+            patience: Duration::from_millis(config.fence_ms) * config.silent_fences,
+            settles_in: parts.log.as_ref().map(|log| log.settles_in()).unwrap_or_default(),
+            kept_for: parts.log.as_ref().map(|log| log.kept_for()).unwrap_or_default(),
+        };
         let shared = Arc::new(Shared {
             seeds: topology::parse(urls)?,
-            origin: rand::random(),
+            origin,
             interest: Mutex::new(Interest::new(Duration::from_millis(config.linger_ms))),
+            origins: Mutex::new(Origins::new(origin, times, beats.as_deref(), Instant::now())),
+            in_doubt: Notify::new(),
+            suspicion: Notify::new(),
             lost: AtomicU64::new(0),
             config: config.clone(),
             parts,
         });
+        let metrics = &shared.parts.metrics;
+        metrics.bus_configured.set(1);
+        metrics.watch(BoundedQueue::BusSubscribe, &subscriptions);
+        metrics.watch(BoundedQueue::BusPublish, &outgoing);
         let run = run(Arc::clone(&shared), receive_subscriptions, Sender::new(receive_outgoing));
         let thread = Arbiter::new();
-        if !thread.spawn(run) {
-            anyhow::bail!("the thread of the bus is gone");
+        let mut started = thread.spawn(run) && thread.spawn(recover::run(Arc::clone(&shared)));
+        if let Some(log) = &shared.parts.log {
+            started &= thread.spawn(recover::beat(Arc::clone(&shared), Arc::clone(log)));
         }
+        anyhow::ensure!(started, "the thread of the bus is gone");
         Ok(Self { shared, subscriptions, outgoing, thread })
     }
 }
@@ -132,12 +159,19 @@ impl Drop for RedisBus {
 }
 
 impl Bus for RedisBus {
-    fn publish(&self, events: Arc<[Arc<Event>]>, ephemeral: bool, traced: Traced) {
-        let batch = Batch { events, ephemeral, traced, since: Instant::now() };
-        if self.outgoing.try_send(Outgoing::Batch(batch)).is_err() {
-            self.shared.lost.fetch_add(1, Ordering::Release);
+    fn publish(&self, publication: Publication) {
+        let ephemeral = publication.ephemeral;
+        if self.outgoing.try_send(Outgoing::Publication(publication)).is_err() {
             self.shared.parts.metrics.bus_lost_batches.inc();
+            self.shared.parts.metrics.queue_full.of(BoundedQueue::BusPublish).inc();
+            if !ephemeral {
+                self.skip();
+            }
         }
+    }
+
+    fn skip(&self) {
+        self.shared.lost.fetch_add(1, Ordering::Release);
     }
 
     fn subscribe(&self, keys: Vec<RoutingKey>) -> BoxFuture<'static, Result<(), BusError>> {
@@ -151,15 +185,29 @@ impl Bus for RedisBus {
         if channels.is_empty() {
             return std::future::ready(Ok(())).boxed();
         }
+        let shared = Arc::clone(&self.shared);
+        if !shared.origins().is_linked() {
+            shared.go_on_without(&channels);
+            return std::future::ready(Err(BusError::Away)).boxed();
+        }
         let (done, acknowledged) = oneshot::channel();
         let queue = self.subscriptions.clone();
         let patience = Duration::from_millis(self.shared.config.acknowledge_ms);
+        if queue.capacity() == 0 {
+            self.shared.parts.metrics.queue_full.of(BoundedQueue::BusSubscribe).inc();
+        }
         async move {
             let asked = async {
-                queue.send(Subscription { channels, done }).await.ok()?;
+                queue.send(Subscription { channels: channels.clone(), done }).await.ok()?;
                 acknowledged.await.ok()
             };
-            timeout(patience, asked).await.ok().flatten().ok_or(BusError::Timeout)
+            match timeout(patience, asked).await {
+                Ok(Some(())) => Ok(()),
+                _ => {
+                    shared.go_on_without(&channels);
+                    Err(BusError::Timeout)
+                }
+            }
         }
         .boxed()
     }
@@ -195,14 +243,41 @@ impl Shared {
         channel.name(&self.config.prefix)
     }
 
+    fn origins(&self) -> MutexGuard<'_, Origins> {
+        // No step leaves it half done.
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn patience(&self) -> Duration {
         Duration::from_millis(self.config.timeout_ms)
     }
 
-    /// Tells every router that events of other nodes may have been missed.
-    async fn gap(&self, why: &str) {
+    fn fence_interval(&self) -> Interval {
+        let mut interval = interval(Duration::from_millis(self.config.fence_ms));
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        interval
+    }
+
+    /// A subscription begins that these channels are not acknowledged for. What is committed from now on
+    /// must not rest on fences.
+    fn go_on_without(&self, channels: &[Channel]) {
+        self.interest().give_up(channels);
+        self.origins().doubt();
+        self.in_doubt.notify_one();
+    }
+
+    /// Something may have been missed.
+    fn doubt(&self, why: &str) {
         warn!("events of other nodes may have been missed: {why}");
         self.parts.metrics.bus_gaps.inc();
+        self.origins().doubt();
+        self.in_doubt.notify_one();
+    }
+
+    /// Tells every router that events of other nodes were missed, and can not be found.
+    async fn tell_of_gap(&self, why: &str) {
+        warn!("subscriptions end, because events of other nodes may have been missed {why}");
+        self.parts.metrics.bus_gaps_told.inc();
         for router in self.parts.routers.all() {
             // A router that is gone has no sessions.
             let _ = router.send(Gap).await;
@@ -212,26 +287,28 @@ impl Shared {
 
 /// Keeps a link up, one after the other, until the bus is dropped.
 async fn run(shared: Arc<Shared>, mut subscriptions: mpsc::Receiver<Subscription>, mut sender: Sender) {
+    actix::spawn(measure_lag(shared.parts.metrics.lag_of("bus")));
     let mut attempt = 0;
     loop {
         let (incoming, received) = mpsc::channel(shared.config.receive_queue);
         match establish(&shared, &incoming).await {
-            Ok((link, missed)) => {
+            Ok(link) => {
                 attempt = 0;
                 shared.parts.metrics.bus_connected.set(1);
                 info!(primaries = link.len(), "connected to Redis");
-                if missed {
-                    shared.gap("the connection to Redis was made anew").await;
-                }
+                shared.origins().link_up(link.len(), Instant::now());
+                shared.in_doubt.notify_one();
                 let ended = tokio::select! {
                     ended = sender.run(&shared, &link) => ended,
                     ended = keep_subscribed(&shared, &link, &mut subscriptions) => ended,
                     ended = receive::run(&shared, &link, received) => ended,
+                    () = shared.suspicion.notified() => Err(anyhow!("a node that lives is not heard")),
                 };
                 shared.parts.metrics.bus_connected.set(0);
+                shared.origins().link_down();
                 match ended {
                     Ok(()) => return,
-                    Err(error) => warn!("the connection to Redis is lost: {error:#}"),
+                    Err(error) => shared.doubt(&format!("the connection to Redis is lost: {error:#}")),
                 }
             }
             Err(error) if attempt == 0 => warn!("Redis can not be reached: {error:#}"),
@@ -249,11 +326,8 @@ fn backoff(config: &config::Bus, attempt: u32) -> Duration {
     Duration::from_millis(most / 2 + rand::random_range(0..=most / 2))
 }
 
-/// Connects, and subscribes to all that is wanted. Also says whether anything was wanted before.
-async fn establish(
-    shared: &Arc<Shared>,
-    incoming: &mpsc::Sender<link::Incoming>,
-) -> anyhow::Result<(Link, bool)> {
+/// Connects, and subscribes to all that is wanted.
+async fn establish(shared: &Arc<Shared>, incoming: &mpsc::Sender<link::Incoming>) -> anyhow::Result<Link> {
     let config = &shared.config;
     let topology = Topology::discover(&shared.seeds, &config.prefix, shared.patience()).await?;
     let link =
@@ -262,7 +336,7 @@ async fn establish(
             .context("cannot connect to a primary")?;
     let missing = shared.interest().missing();
     subscribe(shared, &link, &missing).await?;
-    Ok((link, !missing.is_empty()))
+    Ok(link)
 }
 
 async fn subscribe(shared: &Shared, link: &Link, channels: &[Channel]) -> anyhow::Result<()> {
@@ -305,6 +379,11 @@ async fn keep_subscribed(
                 }
             }
             _ = ticks.tick() => {
+                let given_up = shared.interest().given_up();
+                if !given_up.is_empty() {
+                    subscribe(shared, link, &given_up).await?;
+                    shared.in_doubt.notify_one();
+                }
                 let left = shared.interest().take_left(Instant::now());
                 if !left.is_empty() {
                     let names: Vec<String> = left.iter().map(|channel| shared.name(channel)).collect();
@@ -334,8 +413,7 @@ impl Sender {
     async fn run(&mut self, shared: &Shared, link: &Link) -> anyhow::Result<()> {
         /// Batches that are published in one round trip.
         const GATHERED: usize = 16;
-        let mut fences = interval(Duration::from_millis(shared.config.fence_ms.max(1)));
-        fences.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut fences = shared.fence_interval();
         loop {
             let leaving = self.publish(shared, link).await?;
             if let Some(left) = leaving {
@@ -364,20 +442,23 @@ impl Sender {
         let mut messages = Vec::new();
         let (mut sequence, mut events) = (self.sequence, 0);
         for outgoing in &self.unsent {
-            if let Outgoing::Batch(batch) = outgoing {
-                sequence += 1;
-                events += batch.events.len();
-                batch.messages(shared, sequence, &mut messages);
+            if let Outgoing::Publication(publication) = outgoing {
+                sequence = sequence.max(publication.sequence.unwrap_or_default());
+                events += publication.events.len();
+                write_messages(shared, publication, &mut messages);
             }
         }
+        let begun = Instant::now();
         link.publish(&messages).await?;
         self.sequence = sequence;
         let metrics = &shared.parts.metrics;
+        metrics.stages.of(Stage::Publish).observe(begun.elapsed().as_secs_f64());
         metrics.bus_published.inc_by(events as u64);
         metrics.bus_messages.inc_by(messages.len() as u64);
         Ok(self.unsent.drain(..).fold(None, |leaving, outgoing| match outgoing {
-            Outgoing::Batch(batch) => {
-                shared.parts.tracer.published(&batch.traced, &batch.events, batch.since);
+            Outgoing::Publication(published) => {
+                let Publication { traced, events, since, .. } = published;
+                shared.parts.tracer.published(&traced, &events, since);
                 leaving
             }
             Outgoing::Leave(left) => Some(left),
@@ -390,36 +471,29 @@ impl Sender {
     }
 }
 
-impl Batch {
-    fn messages(&self, shared: &Shared, sequence: Sequence, messages: &mut Vec<(String, Arc<[u8]>)>) {
-        let config = &shared.config;
-        let published_at = clock::millis();
-        for event in &*self.events {
-            let id = event.id();
-            let channels: SmallVec<[Channel; 8]> = {
-                let mut channels = SmallVec::new();
-                for key in keys(event) {
-                    let channel = Channel::of(key, &id);
-                    if !channels.contains(&channel) {
-                        channels.push(channel);
-                    }
-                }
-                channels
-            };
-            // An ephemeral event can not be fetched.
-            let whole = self.ephemeral
-                || channels.len() <= config.inline_keys && event.json().len() <= config.inline_bytes;
-            let envelope = Envelope {
-                origin: shared.origin,
-                sequence,
-                published_at,
-                id,
-                ephemeral: self.ephemeral,
-                trace: self.traced.traceparent(&id).into(),
-                body: whole.then_some(event.json()),
-            };
-            let payload: Arc<[u8]> = envelope.encode().into();
-            messages.extend(channels.iter().map(|channel| (shared.name(channel), Arc::clone(&payload))));
-        }
+/// One message for each channel of each event.
+fn write_messages(shared: &Shared, publication: &Publication, messages: &mut Vec<(String, Arc<[u8]>)>) {
+    let config = &shared.config;
+    let published_at = clock::millis();
+    let mut known: HashSet<Channel, foldhash::fast::RandomState> = HashSet::default();
+    for event in &*publication.events {
+        let id = event.id();
+        known.clear();
+        let channels = keys(event).map(|key| Channel::of(key, &id));
+        let channels: SmallVec<[Channel; 8]> = channels.filter(|channel| known.insert(*channel)).collect();
+        // An ephemeral event can not be fetched.
+        let whole = publication.ephemeral
+            || channels.len() <= config.inline_keys && event.json().len() <= config.inline_bytes;
+        let envelope = Envelope {
+            origin: shared.origin,
+            sequence: publication.sequence.unwrap_or_default(),
+            published_at,
+            id,
+            ephemeral: publication.ephemeral,
+            trace: publication.traced.traceparent(&id).into(),
+            body: whole.then_some(event.json()),
+        };
+        let payload: Arc<[u8]> = envelope.encode().into();
+        messages.extend(channels.iter().map(|channel| (shared.name(channel), Arc::clone(&payload))));
     }
 }

@@ -37,7 +37,7 @@ use self::{
     schema::{TABLES, Tables},
     write::Writer,
 };
-use super::{Counted, Cursor, Page, Position, Query, Store, StoreError, Written};
+use super::{Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Written};
 use crate::{
     config,
     protocol::{Event, Timestamp},
@@ -163,6 +163,11 @@ impl Store for Lmdb {
 
     fn head(&self) -> Position {
         self.head.load(Ordering::Acquire)
+    }
+
+    fn load(&self) -> Load {
+        let room = self.reads.capacity().unwrap_or_default().max(1);
+        Load { questions: self.reads.len() as f64 / room as f64, ..Load::default() }
     }
 }
 

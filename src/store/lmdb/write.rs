@@ -87,7 +87,7 @@ impl Writer {
             return Err(error);
         }
         self.next = next;
-        Ok(Written { outcomes, head: self.head(), removed })
+        Ok(Written { outcomes, head: self.head(), removed, sequence: None, again: Vec::new() })
     }
 
     /// Removes up to `limit` events that have expired or vanished; `true`: there may be more.

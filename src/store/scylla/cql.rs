@@ -3,7 +3,10 @@
 
 use std::{
     fmt::Display,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,7 +30,11 @@ use tokio::{
 use tracing::debug;
 
 use super::{OpenError, consistency, schema, statements::Statements};
-use crate::{config, protocol::Timestamp, store::StoreError};
+use crate::{
+    config,
+    protocol::Timestamp,
+    store::{Load, StoreError},
+};
 
 /// What a statement is given, in the order of its question marks.
 pub type Values = Vec<CqlValue>;
@@ -44,6 +51,8 @@ pub struct Cql {
     gate: Semaphore,
     concurrency: usize,
     deadline: Duration,
+    /// Statements that were tried again.
+    retries: AtomicU64,
     /// Why a statement failed last, for whoever gives up.
     last: Mutex<Option<Arc<ExecutionError>>>,
 }
@@ -136,6 +145,7 @@ impl Cql {
             gate: Semaphore::new(config.concurrency),
             concurrency: config.concurrency,
             deadline: Duration::from_millis(config.deadline_ms),
+            retries: AtomicU64::new(0),
             last: Mutex::new(None),
         })
     }
@@ -184,6 +194,7 @@ impl Cql {
             if is_final(&error) {
                 return Err(Failure::Refused(Box::new(error)));
             }
+            self.retries.fetch_add(1, Ordering::Relaxed);
             debug!("trying again in about {} ms: {error}", pause.as_millis());
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
             sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
@@ -200,6 +211,12 @@ impl Cql {
         F: Future<Output = Result<T, Failure>>,
     {
         stream::iter(work).buffer_unordered(self.concurrency).try_collect().await
+    }
+
+    /// How busy the connection is; of questions it knows nothing.
+    pub fn load(&self) -> Load {
+        let free = self.gate.available_permits() as f64 / self.concurrency as f64;
+        Load { questions: 0.0, statements: 1.0 - free, retries: self.retries.load(Ordering::Relaxed) }
     }
 
     /// Gives up when the deadline is over.

@@ -40,6 +40,8 @@ enum Answer {
 pub struct Known {
     /// Committed events, by id.
     pub stored: HashMap<EventId, Arc<Event>>,
+    /// When they were accepted, in milliseconds since 1970.
+    pub accepted_at: HashMap<EventId, u64>,
     /// How often events were swept that were.
     pub swept: HashMap<EventId, i32>,
     /// The best version ever seen of each address.
@@ -114,7 +116,8 @@ impl Known {
 
     fn add(&mut self, answer: Answer) {
         match answer {
-            Answer::Event(id, Found { event, swept, .. }) => {
+            Answer::Event(id, Found { event, accepted_at, swept }) => {
+                self.accepted_at.insert(id, accepted_at);
                 self.stored.extend(event.map(|event| (id, event)));
                 self.swept.insert(id, swept);
             }

@@ -13,6 +13,7 @@ mod hidden;
 mod index;
 mod key;
 mod known;
+mod log;
 mod merge;
 mod plan;
 mod positions;
@@ -23,7 +24,10 @@ mod sweep;
 mod tables;
 mod write;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use scylla::errors::{NewSessionError, PrepareError, UseKeyspaceError};
@@ -39,13 +43,17 @@ use self::{
     bucket::Sampling,
     cql::Cql,
     hidden::Hidden,
+    log::CqlLog,
     positions::Positions,
     read::{Bounds, Reader},
     sweep::{Leftovers, Sweeper},
     tables::Tables,
     write::Writer,
 };
-use super::{Counted, Cursor, Page, Position, Query, Store, StoreError, Written};
+use super::{
+    Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Written,
+    log::{Digests, Log},
+};
 use crate::{
     config,
     protocol::{Event, Timestamp},
@@ -101,8 +109,10 @@ struct Threads(Option<Runtime>);
 pub struct Scylla {
     connection: Arc<Connection>,
     parts: Arc<Parts>,
+    log: Arc<CqlLog>,
     /// Questions that may be under way.
     questions: Arc<Semaphore>,
+    max_questions: usize,
 }
 
 struct Parts {
@@ -113,6 +123,7 @@ struct Parts {
     positions: Arc<Positions>,
     /// Batches and sweeps take turns: each decides by what it has read.
     turn: Mutex<()>,
+    deadline: Duration,
 }
 
 impl Threads {
@@ -181,17 +192,22 @@ impl Scylla {
     ///
     /// # Errors
     /// Says what is wrong, and what to do about it.
-    pub async fn open(config: &config::Scylla) -> Result<Self, OpenError> {
-        Ok(Self::over(Arc::new(Connection::open(config).await?), config))
+    pub async fn open(config: &config::Scylla, digests: Digests) -> Result<Self, OpenError> {
+        Ok(Self::over(Arc::new(Connection::open(config).await?), config, digests))
     }
 
-    /// A store over a connection that is there.
-    pub fn over(connection: Arc<Connection>, config: &config::Scylla) -> Self {
+    /// A store over a connection that is there. `digests`: what events are noted by in the log.
+    pub fn over(connection: Arc<Connection>, config: &config::Scylla, digests: Digests) -> Self {
         let cql = Arc::clone(&connection.cql);
         let tables = Arc::new(Tables::new(Arc::clone(&cql), Sampling::for_rows(config.partition_rows)));
         let (hidden, leftovers) = (Arc::<Hidden>::default(), Arc::<Leftovers>::default());
         let positions = Arc::new(Positions::new());
-        let writer = Writer::new(Arc::clone(&tables), Arc::clone(&hidden), Arc::clone(&positions));
+        let deadline = Duration::from_millis(config.deadline_ms);
+        let written = Arc::new(log::Written::new(Arc::clone(&cql), digests));
+        let log =
+            Arc::new(CqlLog { connection: Arc::clone(&connection), written: Arc::clone(&written), deadline });
+        let writer =
+            Writer::new(Arc::clone(&tables), Arc::clone(&hidden), Arc::clone(&positions), written, deadline);
         let reader = Reader::new(
             Arc::clone(&tables),
             Arc::clone(&hidden),
@@ -199,11 +215,11 @@ impl Scylla {
             Arc::clone(&leftovers),
             Bounds::from(config),
         );
-        let deadline = Duration::from_millis(config.deadline_ms);
         let sweeper = Sweeper::new(tables, hidden, leftovers, deadline, config.sweep_batch);
-        let parts = Parts { cql, writer, reader, sweeper, positions, turn: Mutex::new(()) };
+        let parts = Parts { cql, writer, reader, sweeper, positions, turn: Mutex::new(()), deadline };
         let questions = Arc::new(Semaphore::new(config.max_queries));
-        Self { connection, parts: Arc::new(parts), questions }
+        let max_questions = config.max_queries;
+        Self { connection, parts: Arc::new(parts), log, questions, max_questions }
     }
 
     fn run<T: Send + 'static>(
@@ -231,8 +247,13 @@ impl Store for Scylla {
         let parts = Arc::clone(&self.parts);
         self.run(async move {
             let _turn = parts.turn.lock().await;
-            let (written, requests) = parts.cql.within(parts.writer.write(&batch, now)).await?;
+            let begun = Instant::now();
+            let (mut written, requests) = parts.cql.within(parts.writer.write(&batch, now)).await?;
             parts.sweeper.note(requests);
+            if begun.elapsed() >= parts.deadline {
+                // It was held up, and the others may have stopped looking under its number.
+                written.sequence = parts.cql.within(parts.writer.log_again(&batch, &written)).await?;
+            }
             Ok(written)
         })
     }
@@ -257,5 +278,14 @@ impl Store for Scylla {
 
     fn head(&self) -> Position {
         self.parts.positions.head()
+    }
+
+    fn log(&self) -> Option<Arc<dyn Log>> {
+        Some(Arc::clone(&self.log) as Arc<dyn Log>)
+    }
+
+    fn load(&self) -> Load {
+        let free = self.questions.available_permits() as f64 / self.max_questions as f64;
+        Load { questions: 1.0 - free, ..self.parts.cql.load() }
     }
 }

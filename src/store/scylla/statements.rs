@@ -94,6 +94,15 @@ statements! {
     read get_slots = "SELECT slot FROM expiring WHERE list = 0 AND slot <= ? LIMIT ?";
     /// slot.
     write remove_slot = "DELETE FROM expiring USING TIMESTAMP 2 WHERE list = 0 AND slot = ?";
+
+    /// origin, part, seq, written, timestamp.
+    write put_log = "INSERT INTO log (origin, part, seq, written) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
+    /// origin, part, seq from which on → seq, written; a partition at most.
+    read get_log = "SELECT seq, written FROM log WHERE origin = ? AND part = ? AND seq >= ?";
+    /// origin, head, beats, timestamp.
+    write put_beat = "INSERT INTO node (list, origin, head, beats) VALUES (0, ?, ?, ?) USING TIMESTAMP ?";
+    /// → origin, head, beats.
+    read get_beats = "SELECT origin, head, beats FROM node WHERE list = 0";
 }
 
 /// The statements of an index. A key is its columns and the bucket.

@@ -7,8 +7,10 @@
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
+use futures_util::future::try_join;
 use scylla::statement::prepared::PreparedStatement;
 use tracing::{Instrument, Span};
 
@@ -18,13 +20,14 @@ use super::{
     hidden::Hidden,
     key::{Address, Rank, written_at},
     known::{self, Known},
+    log,
     positions::Positions,
     tables::Tables,
 };
 use crate::{
     clock,
     protocol::{Event, EventId, PublicKey, Timestamp, kind},
-    store::{Outcome, Written},
+    store::{Outcome, Written, log::Sequence},
     trace::within,
 };
 
@@ -32,11 +35,20 @@ pub struct Writer {
     tables: Arc<Tables>,
     hidden: Arc<Hidden>,
     positions: Arc<Positions>,
+    log: Arc<log::Written>,
+    /// How long a batch may take.
+    deadline: Duration,
 }
 
 impl Writer {
-    pub fn new(tables: Arc<Tables>, hidden: Arc<Hidden>, positions: Arc<Positions>) -> Self {
-        Self { tables, hidden, positions }
+    pub fn new(
+        tables: Arc<Tables>,
+        hidden: Arc<Hidden>,
+        positions: Arc<Positions>,
+        log: Arc<log::Written>,
+        deadline: Duration,
+    ) -> Self {
+        Self { tables, hidden, positions, log, deadline }
     }
 
     /// Writes a batch. Also says which deletion requests were in it: a writer that died before it looked
@@ -64,7 +76,15 @@ impl Writer {
             std::mem::take(&mut decided.insert).into_iter().map(with_swept).collect();
 
         let accepted_at = clock::millis();
-        self.tables.insert(&insert, accepted_at).instrument(span("rows")).await?;
+        let again = self.unpublished(batch, &decided, &known, accepted_at);
+        let logged: Vec<Arc<Event>> = insert
+            .iter()
+            .map(|(event, _)| event)
+            .chain(again.iter().map(|&place| &batch[place]))
+            .cloned()
+            .collect();
+        let rows = try_join(self.log.append(&logged), self.tables.insert(&insert, accepted_at));
+        let (sequence, ()) = rows.instrument(span("rows")).await?;
         self.mark(&decided, &known).instrument(span("marks")).await?;
         let requests: Vec<Arc<Event>> =
             decided.requests.iter().filter(|request| request.kind() == kind::DELETION).cloned().collect();
@@ -77,7 +97,40 @@ impl Writer {
             self.positions.reach(head);
         }
         let Decided { outcomes, removed, .. } = decided;
-        Ok((Written { outcomes, head: self.positions.head(), removed }, requests))
+        Ok((Written { outcomes, head: self.positions.head(), removed, sequence, again }, requests))
+    }
+
+    /// Duplicates of which another node may have died before it had published them, or may not know
+    /// itself that they are written.
+    fn unpublished(
+        &self,
+        batch: &[Arc<Event>],
+        decided: &Decided,
+        known: &Known,
+        now_millis: u64,
+    ) -> Vec<usize> {
+        let since = now_millis.saturating_sub(2 * self.deadline.as_millis() as u64);
+        let is_young = |id: EventId| known.accepted_at.get(&id).is_some_and(|accepted| *accepted >= since);
+        let duplicates = batch.iter().zip(&decided.outcomes).enumerate();
+        duplicates
+            .filter(|(_, (event, outcome))| **outcome == Outcome::Duplicate && is_young(event.id()))
+            .map(|(place, _)| place)
+            .collect()
+    }
+
+    /// Notes a batch that is written once more in the log.
+    ///
+    /// # Errors
+    /// When the servers refuse.
+    pub async fn log_again(
+        &self,
+        batch: &[Arc<Event>],
+        written: &Written,
+    ) -> Result<Option<Sequence>, Failure> {
+        let stored = batch.iter().zip(&written.outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
+        let again = written.again.iter().map(|&place| &batch[place]);
+        let events: Vec<Arc<Event>> = stored.map(|(event, _)| event).chain(again).cloned().collect();
+        self.log.append(&events).await
     }
 
     /// Writes the marks of requests, and the winners of addresses.

@@ -1,0 +1,73 @@
+//! Events of other nodes on their way to the routers: fetched where only their ids are known, and routed
+//! once each, to whoever wants them.
+
+use std::{sync::Arc, time::Instant};
+
+use anyhow::anyhow;
+use futures_util::future::join_all;
+
+use super::{Shared, channel::Channel};
+use crate::{
+    clock,
+    protocol::{Event, EventId, Filter, ParsedEvent, filter::sorted},
+    route::{Route, key::keys},
+    store::{Cursor, Query, Viewer},
+    telemetry::Stage,
+    trace::Traced,
+};
+
+impl Shared {
+    /// Reads events by their ids. What is missing was deleted or replaced, or is not committed yet.
+    pub(super) async fn fetch(&self, ids: Vec<EventId>) -> anyhow::Result<Vec<Arc<Event>>> {
+        /// Ids of one question.
+        const TOGETHER: usize = 256;
+        let mut events = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(TOGETHER) {
+            let filter = Filter { ids: Some(sorted(ids.to_vec())), ..Filter::default() };
+            let query = Arc::new(Query {
+                filters: vec![(filter, ids.len())],
+                boundary: 0,
+                viewer: Viewer::Operator,
+                now: clock::now(),
+            });
+            let mut cursor = Some(Cursor::start(&query));
+            while let Some(from) = cursor {
+                let page = self.parts.store.query(Arc::clone(&query), from).await;
+                let page = page.map_err(|error| anyhow!("{}", error.detail()))?;
+                for entry in page.iter() {
+                    events.push(Arc::new(serde_json::from_str::<ParsedEvent>(entry.json)?.trust()));
+                }
+                cursor = page.next;
+            }
+        }
+        Ok(events)
+    }
+
+    /// Routes events that have not been routed yet, unless nobody wants them any more. How many.
+    pub(super) async fn route(&self, mut events: Vec<Arc<Event>>, traced: Traced) -> usize {
+        events.retain(|event| self.parts.seen.is_first(&event.id()) && self.is_wanted(event));
+        let count = events.len();
+        if count > 0 {
+            let events: Arc<[_]> = events.into();
+            let route =
+                Route { events: Arc::clone(&events), traced: traced.clone(), position: None, last: true };
+            let sent = self.parts.routers.all().into_iter().map(move |router| router.send(route.clone()));
+            // A task of its own: it goes on when the link is lost meanwhile. A router that is gone had its
+            // worker restarted; its sessions are gone with it.
+            let begun = Instant::now();
+            let _ = actix::spawn(join_all(sent.collect::<Vec<_>>())).await;
+            self.parts.tracer.routed(&traced, &events, begun);
+            self.parts.metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
+        }
+        count
+    }
+
+    fn is_wanted(&self, event: &Event) -> bool {
+        let interest = self.interest();
+        let wanted = keys(event).any(|key| interest.is_wanted(&Channel::of(key, &event.id())));
+        if !wanted {
+            self.parts.metrics.bus_unmatched.inc();
+        }
+        wanted
+    }
+}

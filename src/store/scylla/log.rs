@@ -1,0 +1,249 @@
+//! The log of what this node wrote, and that of the others: see [`Log`].
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::OnceCell;
+
+use super::{
+    Connection,
+    cql::{Cql, Failure, Values, blob},
+};
+use crate::{
+    clock,
+    protocol::{Event, EventId},
+    store::{
+        StoreError,
+        log::{Beat, Digests, Log, LogEntry, Logged, Origin, Sequence},
+    },
+};
+
+/// Batches of a partition, as bits.
+const PART_BITS: u32 = 6;
+
+/// Digests that are listed of one event; of more, none is. A count of that byte says so.
+const MOST_DIGESTS: usize = 64;
+const NOT_LISTED: u8 = u8::MAX;
+
+/// How long rows of the table `log` live, less what clocks and pauses may take.
+const KEPT_FOR: Duration = Duration::from_secs(3_600 - 60);
+
+/// Where this node's batches are noted.
+pub struct Written {
+    cql: Arc<Cql>,
+    origin: Origin,
+    digests: Digests,
+    /// Given out last.
+    last: AtomicU64,
+    /// Known to be in the log.
+    head: AtomicU64,
+    beats: AtomicU64,
+    /// Timestamp of the last beat, in microseconds: they never go back.
+    beaten_at: AtomicI64,
+    registered: OnceCell<()>,
+}
+
+/// The log as the bus sees it.
+pub struct CqlLog {
+    pub connection: Arc<Connection>,
+    pub written: Arc<Written>,
+    /// How long a batch may take.
+    pub deadline: Duration,
+}
+
+impl Written {
+    pub fn new(cql: Arc<Cql>, digests: Digests) -> Self {
+        Self {
+            cql,
+            origin: rand::random(),
+            digests,
+            last: AtomicU64::new(0),
+            head: AtomicU64::new(0),
+            beats: AtomicU64::new(0),
+            beaten_at: AtomicI64::new(0),
+            registered: OnceCell::new(),
+        }
+    }
+
+    /// Notes a batch before any of it is committed. Its number; `None` for nothing.
+    ///
+    /// # Errors
+    /// When the servers refuse. The number is not used again.
+    pub async fn append(&self, events: &[Arc<Event>]) -> Result<Option<Sequence>, Failure> {
+        if events.is_empty() {
+            return Ok(None);
+        }
+        self.registered.get_or_try_init(|| self.beat()).await?;
+        let sequence = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let entries = encode(events, self.digests);
+        let values = vec![big(self.origin), part(sequence), big(sequence), blob(entries), micros_now()];
+        self.cql.write(&self.cql.statements.put_log, values).await?;
+        self.head.fetch_max(sequence, Ordering::Relaxed);
+        Ok(Some(sequence))
+    }
+
+    async fn beat(&self) -> Result<(), Failure> {
+        let count = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
+        let now = clock::millis() as i64 * 1_000;
+        let later = |before: i64| Some(now.max(before + 1));
+        let before = self.beaten_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        let at = now.max(before.unwrap_or_default() + 1);
+        let head = self.head.load(Ordering::Relaxed);
+        let values = vec![big(self.origin), big(head), big(count), super::cql::stamp(at)];
+        self.cql.write(&self.cql.statements.put_beat, values).await
+    }
+}
+
+impl CqlLog {
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let cql = Arc::clone(&self.written.cql);
+        self.connection.threads.run(async move { cql.within(work).await }, || StoreError::Closed).boxed()
+    }
+}
+
+impl Log for CqlLog {
+    fn origin(&self) -> Origin {
+        self.written.origin
+    }
+
+    fn beat(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        let written = Arc::clone(&self.written);
+        self.run(async move { written.beat().await })
+    }
+
+    fn beats(&self) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+        let cql = Arc::clone(&self.written.cql);
+        self.run(async move {
+            let rows: Vec<(i64, i64, i64)> = cql.read(&cql.statements.get_beats, Values::new()).await?;
+            let beat = |(origin, head, count): (i64, i64, i64)| Beat {
+                origin: origin as u64,
+                head: head as u64,
+                count: count as u64,
+            };
+            Ok(rows.into_iter().map(beat).collect())
+        })
+    }
+
+    fn read(
+        &self,
+        origin: Origin,
+        after: Sequence,
+        up_to: Sequence,
+    ) -> BoxFuture<'_, Result<Vec<Logged>, StoreError>> {
+        let cql = Arc::clone(&self.written.cql);
+        self.run(async move {
+            let mut from = after + 1;
+            loop {
+                let values = vec![big(origin), part(from), big(from)];
+                let rows: Vec<(i64, Vec<u8>)> = cql.read(&cql.statements.get_log, values).await?;
+                if !rows.is_empty() {
+                    let logged = |(sequence, entries): (i64, Vec<u8>)| {
+                        let entries = decode(&entries).ok_or_else(|| Failure::answer(Malformed))?;
+                        Ok(Logged { sequence: sequence as u64, entries })
+                    };
+                    return rows.into_iter().map(logged).collect();
+                }
+                if from >> PART_BITS >= up_to >> PART_BITS {
+                    return Ok(Vec::new());
+                }
+                // Nothing of this partition could be written.
+                from = ((from >> PART_BITS) + 1) << PART_BITS;
+            }
+        })
+    }
+
+    fn settles_in(&self) -> Duration {
+        // Once for the writer, which takes a new number when it has taken longer; once for pauses of
+        // whoever measures.
+        self.deadline * 2
+    }
+
+    fn kept_for(&self) -> Duration {
+        KEPT_FOR
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a batch in the log is malformed")]
+struct Malformed;
+
+/// The id and the digests of each event.
+fn encode(events: &[Arc<Event>], digests: Digests) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(events.len() * 96);
+    for event in events {
+        bytes.extend_from_slice(&event.id().0);
+        let mut digests = digests(event);
+        digests.sort_unstable();
+        digests.dedup();
+        if digests.len() > MOST_DIGESTS {
+            bytes.push(NOT_LISTED);
+            continue;
+        }
+        bytes.push(digests.len() as u8);
+        digests.iter().for_each(|digest| bytes.extend_from_slice(&digest.to_be_bytes()));
+    }
+    bytes
+}
+
+fn decode(mut bytes: &[u8]) -> Option<Vec<LogEntry>> {
+    let mut entries = Vec::new();
+    while !bytes.is_empty() {
+        let (id, rest) = bytes.split_first_chunk::<32>()?;
+        let (&count, rest) = rest.split_first()?;
+        let listed = if count == NOT_LISTED { 0 } else { usize::from(count) * 8 };
+        let (digests, rest) = rest.split_at_checked(listed)?;
+        let digests =
+            digests.chunks_exact(8).filter_map(|chunk| chunk.try_into().ok().map(u64::from_be_bytes));
+        let digests = (count != NOT_LISTED).then(|| digests.collect());
+        entries.push(LogEntry { id: EventId(*id), digests });
+        bytes = rest;
+    }
+    Some(entries)
+}
+
+/// Numbers are of 63 bits in the tables; an origin takes the last one for its sign.
+fn big(number: u64) -> scylla::value::CqlValue {
+    scylla::value::CqlValue::BigInt(number as i64)
+}
+
+fn part(sequence: Sequence) -> scylla::value::CqlValue {
+    big(sequence >> PART_BITS)
+}
+
+fn micros_now() -> scylla::value::CqlValue {
+    super::cql::stamp(clock::millis() as i64 * 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Tags, sign::Keys};
+
+    #[test]
+    fn batches_come_back() {
+        let keys = Keys::generate();
+        let events: Vec<Arc<Event>> =
+            (0..3).map(|n| Arc::new(keys.sign(1_000, n, Tags::default(), ""))).collect();
+        let digests: Digests = |event| match event.kind() {
+            0 => vec![],
+            1 => vec![3, u64::MAX, 3],
+            _ => (0..100).collect(),
+        };
+        let bytes = encode(&events, digests);
+        let entries = decode(&bytes).unwrap();
+        let ids: Vec<EventId> = entries.iter().map(|entry| entry.id).collect();
+        assert_eq!(ids, events.iter().map(|event| event.id()).collect::<Vec<_>>());
+        let digests: Vec<_> = entries.into_iter().map(|entry| entry.digests).collect();
+        assert_eq!(digests, [Some(vec![]), Some(vec![3, u64::MAX]), None]);
+        assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
+    }
+}

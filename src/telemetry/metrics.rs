@@ -1,0 +1,324 @@
+//! Every metric's name, and what it counts. `docs/metrics.md` is made from the tables here.
+
+use std::sync::{Mutex, PoisonError, atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        MetricType, TypedMetric,
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    labels::{BoundedQueue, By, Cache, CloseReason, ClosedReason, EventResult, Label, Stage, Verb},
+    process::{PROCESS_METRICS, Process},
+};
+
+/// A thread of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ThreadLabel {
+    pub thread: String,
+}
+
+/// A gauge of a number that need not be whole.
+type Ratio = Gauge<f64, AtomicU64>;
+
+/// Lateness of each thread.
+type Lag = Family<ThreadLabel, Histogram, fn() -> Histogram>;
+
+/// Brings gauges up to date that nobody keeps so.
+type Probe = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+const NO_UNIT: Option<Unit> = None;
+
+macro_rules! metrics {
+    ($($name:literal, $help:literal, $unit:expr, $field:ident: $type:ty = $init:expr;)*) => {
+        /// Every metric of the node. Counting takes no lock but that of a histogram.
+        pub struct Metrics {
+            registry: Registry,
+            probes: Mutex<Vec<Probe>>,
+            $(#[doc = $help] pub $field: $type),*
+        }
+
+        impl Metrics {
+            pub fn new(node_id: &str) -> Self {
+                let mut root = Registry::default();
+                root.register_collector(Box::new(Process::new()));
+                let registry = root.sub_registry_with_prefix("rookery");
+                let build = Info::new(vec![
+                    ("version", env!("CARGO_PKG_VERSION").to_owned()),
+                    ("node", node_id.to_owned()),
+                ]);
+                registry.register("build", BUILD, build);
+                $(let $field: $type = $init;
+                match $unit {
+                    Some(unit) => registry.register_with_unit($name, $help, unit, $field.clone()),
+                    None => registry.register($name, $help, $field.clone()),
+                })*
+                Self { registry: root, probes: Mutex::default(), $($field),* }
+            }
+        }
+
+        fn descriptions() -> Vec<Description> {
+            vec![$(Description::of::<$type>($name, $unit, $help)),*]
+        }
+    };
+}
+
+const BUILD: &str = "Version and name of the node, as labels";
+
+/// From 32 µs to about 17 s.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_032, 2.0, 20))
+}
+
+/// From 1 ms to about 4 s.
+fn lateness() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 4.0, 7))
+}
+
+/// From 1 to 16,384.
+fn sizes() -> Histogram {
+    Histogram::new(exponential_buckets(1.0, 2.0, 15))
+}
+
+metrics! {
+    "connections", "Open WebSocket connections", NO_UNIT, connections: Gauge = Gauge::default();
+    "connections_opened", "WebSocket connections opened", NO_UNIT, opened: Counter = Counter::default();
+    "connections_refused", "Connections refused with 503 or 429: too many of the node or the address", NO_UNIT,
+        refused: Counter = Counter::default();
+    "connections_closed", "WebSocket connections closed", NO_UNIT,
+        closed: By<CloseReason, Counter> = By::default();
+    "evictions", "Sessions ended because their client did not read; they also count as closed", NO_UNIT,
+        evictions: Counter = Counter::default();
+    "messages", "Messages of clients", NO_UNIT, messages: By<Verb, Counter> = By::default();
+    "events", "Events answered with OK", NO_UNIT, events: By<EventResult, Counter> = By::default();
+    "stage", "Duration of each stage of the way of a message", Some(Unit::Seconds),
+        stages: By<Stage, Histogram> = By::new(seconds);
+    "subscriptions", "Live subscriptions", NO_UNIT, subscriptions: Gauge = Gauge::default();
+    "subscriptions_closed", "Subscriptions refused or ended with CLOSED", NO_UNIT,
+        subscriptions_closed: By<ClosedReason, Counter> = By::default();
+    "routing_keys", "Routing keys of live subscriptions, one for each subscription that has it", NO_UNIT,
+        routing_keys: Gauge = Gauge::default();
+    "answers_awaited", "Events and subscriptions of all connections that wait for an answer", NO_UNIT,
+        awaited: Gauge = Gauge::default();
+    "deliveries", "Live events handed to sessions", NO_UNIT, deliveries: Counter = Counter::default();
+    "events_sent", "Stored events sent for a REQ", NO_UNIT, sent: Counter = Counter::default();
+    "queue_fill_ratio", "How full a queue is, from 0 to 1", NO_UNIT,
+        queue_fill: By<BoundedQueue, Ratio> = By::default();
+    "queue_full", "Times that a queue was full, and who fills it was held back or refused", NO_UNIT,
+        queue_full: By<BoundedQueue, Counter> = By::default();
+    "cache_hits", "Look-ups that a cache answered", NO_UNIT, cache_hits: By<Cache, Counter> = By::default();
+    "cache_misses", "Look-ups that a cache did not answer", NO_UNIT, cache_misses: By<Cache, Counter> = By::default();
+    "thread_lag", "How late a timer of the thread was: what else is to be done there waits as long", Some(Unit::Seconds),
+        lag: Lag = Family::new_with_constructor(lateness);
+    "persister_batch_events", "Events in a batch", NO_UNIT, batch: Histogram = sizes();
+    "store_errors", "Failed operations of the store", NO_UNIT, store_errors: Counter = Counter::default();
+    "store_retries", "CQL statements that were tried again", NO_UNIT, store_retries: Counter = Counter::default();
+    "bus_configured", "Whether the node shares events with others (--redis)", NO_UNIT,
+        bus_configured: Gauge = Gauge::default();
+    "bus_connected", "Whether the bus is connected to all primaries of Redis", NO_UNIT, bus_connected: Gauge = Gauge::default();
+    "bus_channels", "Channels that the bus is subscribed to, those on their way out included", NO_UNIT,
+        bus_channels: Gauge = Gauge::default();
+    "bus_events_published", "Events given to other nodes", NO_UNIT, bus_published: Counter = Counter::default();
+    "bus_messages_published", "Messages given to Redis: an event is one under each of its keys", NO_UNIT,
+        bus_messages: Counter = Counter::default();
+    "bus_events_received", "Messages of other nodes with an event", NO_UNIT, bus_received: Counter = Counter::default();
+    "bus_events_copies", "Of those received, events that had been routed before", NO_UNIT, bus_copies: Counter = Counter::default();
+    "bus_events_unmatched", "Of those received, events under keys that no client wants any more", NO_UNIT,
+        bus_unmatched: Counter = Counter::default();
+    "bus_malformed", "Messages of other nodes that are not understood", NO_UNIT, bus_malformed: Counter = Counter::default();
+    "bus_transit", "Time from publication to arrival, by the clocks of both nodes", Some(Unit::Seconds),
+        bus_transit: Histogram = seconds();
+    "bus_gaps", "Times at which events of other nodes may have been missed", NO_UNIT, bus_gaps: Counter = Counter::default();
+    "bus_events_recovered", "Events that were found in the log of the store after a gap", NO_UNIT,
+        bus_recovered: Counter = Counter::default();
+    "bus_gaps_told", "Gaps that could not be made good, so that subscriptions were ended", NO_UNIT,
+        bus_gaps_told: Counter = Counter::default();
+    "bus_lost_batches", "Batches that were not given to other nodes because too many waited", NO_UNIT,
+        bus_lost_batches: Counter = Counter::default();
+    "bus_subscriptions_unacknowledged", "Subscriptions that went on before the bus had acknowledged their keys", NO_UNIT,
+        bus_unacknowledged: Counter = Counter::default();
+}
+
+impl Metrics {
+    /// Has this done whenever Prometheus asks.
+    pub fn before_scrapes(&self, probe: impl Fn(&Self) + Send + Sync + 'static) {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(probe));
+    }
+
+    /// Shows how full a channel is, as long as somebody else holds it.
+    pub fn watch<T: Send + 'static>(&self, name: BoundedQueue, channel: &mpsc::Sender<T>) {
+        let channel = channel.downgrade();
+        self.before_scrapes(move |metrics| {
+            let taken = channel
+                .upgrade()
+                .map_or(0.0, |channel| 1.0 - channel.capacity() as f64 / channel.max_capacity() as f64);
+            metrics.queue_fill.of(name).set(taken);
+        });
+    }
+
+    /// The histogram of a thread's lateness.
+    pub fn lag_of(&self, thread: impl Into<String>) -> Histogram {
+        self.lag.get_or_create_owned(&ThreadLabel { thread: thread.into() })
+    }
+
+    /// The text that Prometheus scrapes (OpenMetrics).
+    pub fn render(&self) -> String {
+        for probe in &*self.probes.lock().unwrap_or_else(PoisonError::into_inner) {
+            probe(self);
+        }
+        let mut out = String::new();
+        // Writing to a string has no way to fail.
+        let _ = encode(&mut out, &self.registry);
+        out
+    }
+}
+
+/// What a table says of a metric.
+struct Description {
+    name: String,
+    kind: &'static str,
+    unit: &'static str,
+    label: Option<LabelValues>,
+    help: &'static str,
+}
+
+/// A label, and its values with their meaning.
+type LabelValues = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// The label that a type of metric has.
+trait Labelled: TypedMetric {
+    const LABEL: Option<LabelValues> = None;
+}
+
+impl Labelled for Counter {}
+
+impl<N, A> Labelled for Gauge<N, A> {}
+
+impl Labelled for Histogram {}
+
+impl<L: Label, M: TypedMetric> Labelled for By<L, M> {
+    const LABEL: Option<LabelValues> = Some((L::NAME, L::VALUES));
+}
+
+impl Labelled for Lag {
+    const LABEL: Option<LabelValues> = Some((
+        "thread",
+        &[
+            ("worker-N", "serves clients; N counts from 0"),
+            ("persister", "makes batches and answers publishers"),
+            ("bus", "talks to Redis"),
+        ],
+    ));
+}
+
+impl Description {
+    fn of<M: Labelled>(name: &str, unit: Option<Unit>, help: &'static str) -> Self {
+        Self { label: M::LABEL, ..Self::new(&format!("rookery_{name}"), &unit, M::TYPE, help) }
+    }
+
+    fn new(name: &str, unit: &Option<Unit>, kind: MetricType, help: &'static str) -> Self {
+        let (suffix, unit) = match unit {
+            Some(Unit::Seconds) => ("_seconds", "seconds"),
+            Some(Unit::Bytes) => ("_bytes", "bytes"),
+            _ if name.ends_with("_ratio") => ("", "ratio"),
+            _ => ("", ""),
+        };
+        let (total, kind) = match kind {
+            MetricType::Counter => ("_total", "counter"),
+            MetricType::Histogram => ("", "histogram"),
+            _ => ("", "gauge"),
+        };
+        Self { name: format!("{name}{suffix}{total}"), kind, unit, label: None, help }
+    }
+}
+
+/// `docs/metrics.md`: every metric, and every value of its label.
+pub fn metrics_reference() -> String {
+    let mut out = String::from(
+        "# Metrics\n\n\
+         Made from the code by `rookery config --metrics`. What to watch: [operations](operations.md#metrics).\n\n\
+         Of a histogram there are `…_bucket`, `…_sum` and `…_count`. A label has no other values than those\n\
+         below, and each has its series from the start, so a rate is right from the first event on.\n\n\
+         | metric | type | unit | label | what |\n|---|---|---|---|---|\n",
+    );
+    let mut all = descriptions();
+    for (name, unit, kind, help) in PROCESS_METRICS {
+        all.push(Description::new(name, unit, *kind, help));
+    }
+    out.push_str(&format!("| `rookery_build_info` | info | | `version`, `node` | {BUILD} |\n"));
+    for Description { name, kind, unit, label, help } in &all {
+        let label = label.map(|(label, _)| format!("`{label}`")).unwrap_or_default();
+        out.push_str(&format!("| `{name}` | {kind} | {unit} | {label} | {help} |\n"));
+    }
+    for Description { name, label, .. } in &all {
+        let Some((label, values)) = label else { continue };
+        out.push_str(&format!("\n## {name}\n\n| `{label}` | what |\n|---|---|\n"));
+        for (value, meaning) in *values {
+            out.push_str(&format!("| `{value}` | {meaning} |\n"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let metrics = Metrics::new("n1");
+        metrics.messages.of(Verb::Event).inc();
+        metrics.stages.of(Stage::Store).observe(0.01);
+        metrics.before_scrapes(|metrics| {
+            metrics.queue_fill.of(BoundedQueue::Query).set(0.5);
+        });
+        let text = metrics.render();
+        for line in [
+            "rookery_messages_total{verb=\"event\"} 1",
+            "rookery_messages_total{verb=\"close\"} 0",
+            "rookery_stage_seconds_sum{stage=\"store\"} 0.01",
+            "rookery_queue_fill_ratio{queue=\"query\"} 0.5",
+            "rookery_build_info{version=",
+            "process_cpu_seconds_total ",
+            "process_open_fds ",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_is_scraped_is_what_is_described() {
+        let metrics = Metrics::new("n1");
+        metrics.lag_of("worker-0");
+        let text = metrics.render();
+        let scraped: BTreeSet<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .map(|line| match line.split_once(' ') {
+                Some((name, "counter")) => format!("{name}_total"),
+                Some((name, "info")) => format!("{name}_info"),
+                Some((name, _)) => name.to_owned(),
+                None => panic!("{line}"),
+            })
+            .collect();
+        let reference = metrics_reference();
+        let rows = reference.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+        let ours = |name: &&str| ["rookery_", "process_"].iter().any(|own| name.starts_with(own));
+        let described: BTreeSet<String> =
+            rows.map(|(name, _)| name).filter(ours).map(str::to_owned).collect();
+        assert_eq!(scraped, described);
+    }
+}

@@ -1,0 +1,118 @@
+//! What the bus loses is found in the log of the store: nobody misses an event, hears one twice or is told
+//! that a subscription has ended.
+
+use rookery::protocol::{Event, sign::Keys};
+
+use crate::{
+    common::{Client, Relay, eventually, note, now},
+    follow, hears,
+    redis::RedisCluster,
+    stored::{Keyspace, start},
+    sum,
+};
+
+/// A note by these keys, acknowledged by that node.
+async fn publish(node: &Relay, keys: &Keys, content: &str) -> Event {
+    let event = note(keys, now(), content);
+    assert!(node.connect().await.publish(&event).await.0);
+    event
+}
+
+/// Nothing more comes than what was heard: the answer to a question comes next.
+async fn hears_no_more(client: &mut Client) {
+    assert_eq!(client.request("last", &[serde_json::json!({ "ids": ["00".repeat(32)] })]).await.0, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_redis_is_away_and_when_it_is_back() {
+    let mut cluster = start(2).await;
+    let keys = Keys::generate();
+    let mut client = follow(&cluster.nodes[1], &keys).await;
+    cluster.redis.stop();
+    cluster.connected(0.0).await;
+    let first = publish(&cluster.nodes[0], &keys, "without Redis").await;
+    hears(&mut client, &first).await;
+    // Who asks now is answered, and goes on to hear.
+    let mut late = follow(&cluster.nodes[1], &keys).await;
+    let second = publish(&cluster.nodes[0], &keys, "without Redis as well").await;
+    hears(&mut client, &second).await;
+    hears(&mut late, &second).await;
+    let third = publish(&cluster.nodes[0], &keys, "just before it is back").await;
+    cluster.redis.start_again();
+    cluster.connected(1.0).await;
+    let fourth = publish(&cluster.nodes[0], &keys, "with Redis").await;
+    for client in [&mut client, &mut late] {
+        let mut heard = [client.hear().await, client.hear().await].map(|heard| heard[2]["id"].clone());
+        let mut expected = [&third, &fourth].map(|event| serde_json::json!(event.id()));
+        heard.sort_by_key(ToString::to_string);
+        expected.sort_by_key(ToString::to_string);
+        assert_eq!(heard, expected);
+        hears_no_more(client).await;
+    }
+    assert!(sum(&cluster.nodes, "rookery_bus_events_recovered_total") >= 2.0);
+    assert_eq!(sum(&cluster.nodes, "rookery_bus_gaps_told_total"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_node_dies_before_it_could_publish() {
+    let mut cluster = start(2).await;
+    let keys = Keys::generate();
+    let mut client = follow(&cluster.nodes[1], &keys).await;
+    let doomed = cluster.nodes.remove(0);
+    cluster.redis.stop();
+    let event = publish(&doomed, &keys, "the last word").await;
+    // `kill -9`
+    drop(doomed);
+    cluster.redis.start_again();
+    hears(&mut client, &event).await;
+    hears_no_more(&mut client).await;
+    assert_eq!(sum(&cluster.nodes, "rookery_bus_events_recovered_total"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_redis_is_frozen_for_a_while() {
+    let cluster = start(2).await;
+    let keys = Keys::generate();
+    let mut client = follow(&cluster.nodes[1], &keys).await;
+    cluster.redis.signal("STOP");
+    let event = publish(&cluster.nodes[0], &keys, "to a frozen Redis").await;
+    hears(&mut client, &event).await;
+    cluster.redis.signal("CONT");
+    cluster.connected(1.0).await;
+    let event = publish(&cluster.nodes[0], &keys, "after the frost").await;
+    hears(&mut client, &event).await;
+    hears_no_more(&mut client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_redis_cluster_fails_over() {
+    let mut redis = RedisCluster::start().await;
+    let keyspace = Keyspace::make();
+    let nodes = [keyspace.node(&redis.urls()), keyspace.node(&redis.urls())];
+    let connected = |value: f64| nodes.iter().all(|node| node.metric("rookery_bus_connected") == value);
+    eventually("the bus", || connected(1.0)).await;
+    // Authors enough for all three primaries.
+    let authors: Vec<Keys> = (0..30).map(|_| Keys::generate()).collect();
+    let mut publisher = nodes[0].connect().await;
+    let mut clients = Vec::new();
+    for keys in &authors {
+        clients.push(follow(&nodes[1], keys).await);
+    }
+    redis.kill_primary();
+    let mut events = Vec::new();
+    for keys in &authors {
+        let event = note(keys, now(), "during");
+        assert!(publisher.publish(&event).await.0);
+        events.push(event);
+    }
+    for (event, client) in events.iter().zip(&mut clients) {
+        hears(client, event).await;
+    }
+    eventually("the bus", || connected(1.0)).await;
+    for (keys, client) in authors.iter().zip(&mut clients) {
+        let event = note(keys, now(), "after");
+        assert!(publisher.publish(&event).await.0);
+        hears(client, &event).await;
+        hears_no_more(client).await;
+    }
+}

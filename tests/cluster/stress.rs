@@ -1,0 +1,598 @@
+//! Three nodes behind the balancer, clients that come and go, and faults of every kind at any moment. What was
+//! acknowledged and what was subscribed to say exactly who must hear what; the test is that nobody misses an
+//! event and nobody hears one twice.
+//!
+//! Short by default. `ROOKERY_STRESS_SECONDS` makes it longer, `ROOKERY_STRESS_SEED` repeats the choices of a run.
+
+use std::{
+    collections::{HashMap, HashSet},
+    env, fmt,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use rookery::protocol::{Event, sign::Keys};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+
+use crate::{
+    common::{
+        self, Client, Relay,
+        cassandra::{self, Servers},
+        eventually, note, now,
+        proxy::{Flow, Proxy},
+    },
+    redis::{Redis, RedisCluster, free_port},
+    stored::Keyspace,
+};
+
+const NODES: usize = 3;
+const AUTHORS: usize = 20;
+const PUBLISHERS: usize = 3;
+const SUBSCRIBERS: usize = 12;
+
+/// Longest that an event may take to whoever waits for it, once all faults are mended.
+const LATEST: Duration = Duration::from_secs(60);
+
+/// Those of a node for clients and for operators.
+type Ports = (u16, u16);
+
+/// What is known of an event: enough to say who must hear it.
+struct Known {
+    author: usize,
+    /// When it was sent for the first time.
+    begun: Instant,
+    acknowledged: bool,
+}
+
+/// What has happened.
+#[derive(Default)]
+struct Tally {
+    acknowledged: AtomicUsize,
+    refused: AtomicUsize,
+    delivered: AtomicUsize,
+    /// Subscriptions that heard all they had to.
+    whole: AtomicUsize,
+    /// Subscriptions whose connection ended.
+    cut_off: AtomicUsize,
+    /// Subscriptions that were not taken, because the store was away.
+    not_begun: AtomicUsize,
+    /// Subscriptions that were told that something may be missed.
+    told: AtomicUsize,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        write!(f, "{} events acknowledged", count(&self.acknowledged))?;
+        write!(f, " after {} refusals, {} deliveries; ", count(&self.refused), count(&self.delivered))?;
+        write!(f, "subscriptions: {} whole, {} cut off, ", count(&self.whole), count(&self.cut_off))?;
+        write!(f, "{} not begun, {} told", count(&self.not_begun), count(&self.told))
+    }
+}
+
+/// What all tasks share.
+struct World {
+    authors: Vec<Keys>,
+    events: Mutex<HashMap<String, Known>>,
+    /// Where clients connect: the balancer, and each node.
+    doors: Vec<String>,
+    ending: AtomicBool,
+    tally: Tally,
+}
+
+/// A node on ports of its own.
+struct Node {
+    relay: Option<Relay>,
+    arguments: Vec<String>,
+}
+
+/// HAProxy; killed when dropped.
+struct Balancer(Child);
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Node {
+    fn new(redis: &str, store: &str, keyspace: &Keyspace, ports: Ports) -> Self {
+        let arguments = [
+            ("--listen", format!("127.0.0.1:{}", ports.0)),
+            ("--ops-listen", format!("127.0.0.1:{}", ports.1)),
+            ("--redis", redis.to_owned()),
+            ("--scylla", store.to_owned()),
+            ("--keyspace", keyspace.name.clone()),
+            ("--workers", "1".into()),
+            ("--trusted-proxy", "127.0.0.0/8".into()),
+        ];
+        let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+        let mut node = Self { relay: None, arguments };
+        node.start();
+        node
+    }
+
+    fn start(&mut self) {
+        let data = TempDir::new().unwrap();
+        let mut command = Command::new(common::binary());
+        command.arg("relay").args(&self.arguments).arg("--data").arg(data.path());
+        let (process, clients, operators) = common::spawn(command);
+        self.relay = Some(Relay { process, clients, operators, data });
+    }
+
+    /// `kill -9`
+    fn kill(&mut self) {
+        self.relay = None;
+    }
+
+    /// Killed, and after a while there again.
+    async fn restart(&mut self, pause: Duration) {
+        self.kill();
+        sleep(pause).await;
+        tokio::task::block_in_place(|| self.start());
+    }
+}
+
+impl World {
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    fn door(&self, random: &mut impl Rng) -> &str {
+        // Half of the clients come through the balancer.
+        match random.random_bool(0.5) {
+            true => &self.doors[0],
+            false => &self.doors[random.random_range(1..self.doors.len())],
+        }
+    }
+
+    /// A connection, if the node behind that door takes one.
+    async fn connect(&self, random: &mut impl Rng) -> Option<Client> {
+        let request = self.door(random).into_client_request().unwrap();
+        let connected = tokio_tungstenite::connect_async_with_config(request, None, true);
+        let (socket, _) = timeout(Duration::from_secs(5), connected).await.ok()?.ok()?;
+        Some(Client { socket, challenge: String::new() })
+    }
+
+    /// Publishes events one after the other, each until it is acknowledged.
+    async fn publish(&self, mut random: StdRng) {
+        let mut client = None;
+        while !self.is_ending() {
+            let author = random.random_range(0..AUTHORS);
+            let event = note(&self.authors[author], now(), &random.random::<u64>().to_string());
+            let known = Known { author, begun: Instant::now(), acknowledged: false };
+            self.events.lock().unwrap().insert(event.id().to_hex(), known);
+            let begun = Instant::now();
+            while !self.try_publish(&mut client, &event, &mut random).await {
+                assert!(begun.elapsed() < 2 * LATEST, "an event is never taken");
+                self.tally.refused.fetch_add(1, Ordering::Relaxed);
+                // Elsewhere, as it may be this node that is at fault.
+                client = None;
+                sleep(Duration::from_millis(100)).await;
+            }
+            self.events.lock().unwrap().get_mut(&event.id().to_hex()).unwrap().acknowledged = true;
+            self.tally.acknowledged.fetch_add(1, Ordering::Relaxed);
+            sleep(Duration::from_millis(random.random_range(0..40))).await;
+        }
+    }
+
+    async fn try_publish(&self, client: &mut Option<Client>, event: &Event, random: &mut StdRng) -> bool {
+        if client.is_none() {
+            *client = self.connect(random).await;
+        }
+        let Some(client) = client else { return false };
+        let message = format!(r#"["EVENT",{}]"#, event.json());
+        if client.socket.send(Message::text(message)).await.is_err() {
+            return false;
+        }
+        loop {
+            match hear(client, Duration::from_secs(10)).await {
+                Heard::Message(ok) if ok[0] == "OK" && ok[1] == event.id().to_hex() => {
+                    let reason = ok[3].as_str().unwrap();
+                    assert!(ok[2] == true || reason.starts_with("error: "), "{ok}");
+                    return ok[2] == true;
+                }
+                Heard::Message(_) => {}
+                Heard::Nothing => panic!("an EVENT has no answer"),
+                Heard::End => return false,
+            }
+        }
+    }
+
+    /// Subscribes again and again, to what was stored or to what comes only.
+    async fn subscribe(&self, mut random: StdRng) {
+        while !self.is_ending() {
+            let Some(mut client) = self.connect(&mut random).await else {
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let authors: HashSet<usize> =
+                (0..random.random_range(1..5)).map(|_| random.random_range(0..AUTHORS)).collect();
+            let live_only = random.random_bool(0.5);
+            let stay = Duration::from_millis(random.random_range(500..15_000));
+            match (Subscription { world: self, authors, live_only }).run(&mut client, stay).await {
+                Ended::Whole => &self.tally.whole,
+                Ended::CutOff => &self.tally.cut_off,
+                Ended::NotBegun => &self.tally.not_begun,
+                Ended::Told => &self.tally.told,
+            }
+            .fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Every acknowledged event is found.
+    async fn check_store(&self) {
+        let mut random = StdRng::seed_from_u64(0);
+        let acknowledged: Vec<String> = {
+            let events = self.events.lock().unwrap();
+            events.iter().filter(|(_, known)| known.acknowledged).map(|(id, _)| id.clone()).collect()
+        };
+        let begun = Instant::now();
+        for ids in acknowledged.chunks(100) {
+            let found = loop {
+                if let Some(found) = self.find(ids, &mut random).await {
+                    break found;
+                }
+                assert!(begun.elapsed() < LATEST, "the store does not come back");
+            };
+            assert_eq!(found, ids.len(), "acknowledged events are not in the store");
+        }
+    }
+
+    /// How many of these are stored, if the store answers.
+    async fn find(&self, ids: &[String], random: &mut StdRng) -> Option<usize> {
+        let mut client = self.connect(random).await?;
+        let request = json!(["REQ", "s", { "ids": ids }]).to_string();
+        client.socket.send(Message::text(request)).await.ok()?;
+        let mut found = 0;
+        loop {
+            match hear(&mut client, LATEST).await {
+                Heard::Message(message) if message[0] == "EVENT" => found += 1,
+                Heard::Message(message) if message[0] == "EOSE" => return Some(found),
+                Heard::Message(message) if message[0] == "AUTH" => {}
+                Heard::Message(_) | Heard::Nothing | Heard::End => return None,
+            }
+        }
+    }
+}
+
+enum Heard {
+    Message(Value),
+    Nothing,
+    End,
+}
+
+async fn hear(client: &mut Client, patience: Duration) -> Heard {
+    loop {
+        match timeout(patience, client.socket.next()).await {
+            Err(_) => return Heard::Nothing,
+            Ok(Some(Ok(Message::Text(text)))) => return Heard::Message(serde_json::from_str(&text).unwrap()),
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
+            Ok(_) => return Heard::End,
+        }
+    }
+}
+
+enum Ended {
+    Whole,
+    CutOff,
+    NotBegun,
+    Told,
+}
+
+struct Subscription<'w> {
+    world: &'w World,
+    authors: HashSet<usize>,
+    live_only: bool,
+}
+
+impl Subscription<'_> {
+    /// Stays for a while, and then until everything acknowledged by then has come.
+    async fn run(&self, client: &mut Client, stay: Duration) -> Ended {
+        let authors: Vec<_> =
+            self.authors.iter().map(|author| self.world.authors[*author].public_key()).collect();
+        let limit = if self.live_only { 0 } else { 5_000 };
+        let request = json!(["REQ", "s", { "authors": authors, "limit": limit }]).to_string();
+        if client.socket.send(Message::text(request)).await.is_err() {
+            return Ended::CutOff;
+        }
+        let mut heard: HashSet<String> = HashSet::new();
+        let mut stored_at = None;
+        let begun = Instant::now();
+        // What must have come before it may end.
+        let mut due: Option<Vec<String>> = None;
+        let mut due_since = Instant::now();
+        loop {
+            match hear(client, Duration::from_millis(100)).await {
+                Heard::End => return Ended::CutOff,
+                Heard::Nothing => {}
+                Heard::Message(message) => match message[0].as_str() {
+                    Some("EVENT") => {
+                        let id = message[2]["id"].as_str().unwrap().to_owned();
+                        self.world.tally.delivered.fetch_add(1, Ordering::Relaxed);
+                        assert!(self.wants(&id), "{id} was not asked for");
+                        assert!(heard.insert(id.clone()), "{id} came twice");
+                    }
+                    Some("EOSE") => stored_at = Some(Instant::now()),
+                    Some("CLOSED") => {
+                        let reason = message[2].as_str().unwrap();
+                        assert!(reason.starts_with("error: "), "{message}");
+                        return if stored_at.is_some() { Ended::Told } else { Ended::NotBegun };
+                    }
+                    _ => {}
+                },
+            }
+            let Some(stored_at) = stored_at else {
+                assert!(begun.elapsed() < LATEST, "a REQ has no answer");
+                continue;
+            };
+            if due.is_none() && (begun.elapsed() > stay || self.world.is_ending()) {
+                due = Some(self.due(stored_at));
+                due_since = Instant::now();
+            }
+            if let Some(due) = &mut due {
+                due.retain(|id| !heard.contains(id));
+                if due.is_empty() {
+                    return Ended::Whole;
+                }
+                let ways = if self.live_only { "live only" } else { "stored and live" };
+                assert!(due_since.elapsed() < LATEST, "lost ({ways}): {due:?}");
+            }
+        }
+    }
+
+    fn wants(&self, id: &str) -> bool {
+        self.world.events.lock().unwrap().get(id).is_some_and(|known| self.authors.contains(&known.author))
+    }
+
+    /// Everything acknowledged that it must hear, if it got its EOSE then.
+    fn due(&self, stored_at: Instant) -> Vec<String> {
+        let events = self.world.events.lock().unwrap();
+        let due = events.iter().filter(|(_, known)| {
+            let is_live = known.begun > stored_at;
+            known.acknowledged && self.authors.contains(&known.author) && (is_live || !self.live_only)
+        });
+        due.map(|(id, _)| id.clone()).collect()
+    }
+}
+
+/// Does harm, and mends it. Says what it did.
+trait Mischief {
+    async fn once(&mut self, nodes: &mut [Node], random: &mut StdRng) -> String;
+}
+
+fn pick<T: Copy>(random: &mut StdRng, of: &[T]) -> T {
+    of[random.random_range(0..of.len())]
+}
+
+/// One server of each kind, to which every node has its own ways.
+struct OneOfEach {
+    redis: Redis,
+    to_redis: Vec<Proxy>,
+    to_store: Vec<Proxy>,
+}
+
+impl OneOfEach {
+    async fn start() -> Self {
+        let redis = Redis::start();
+        let (mut to_redis, mut to_store) = (Vec::new(), Vec::new());
+        for _ in 0..NODES {
+            to_redis.push(Proxy::start(format!("127.0.0.1:{}", redis.port)).await);
+            to_store.push(Proxy::start(cassandra::server().to_owned()).await);
+        }
+        Self { redis, to_redis, to_store }
+    }
+}
+
+impl Mischief for OneOfEach {
+    async fn once(&mut self, nodes: &mut [Node], random: &mut StdRng) -> String {
+        let victim = random.random_range(0..nodes.len());
+        let pause = Duration::from_millis(random.random_range(100..5_000));
+        match random.random_range(0..9) {
+            0 | 1 => {
+                nodes[victim].restart(pause / 4).await;
+                format!("node {victim} killed")
+            }
+            2 => {
+                self.redis.stop();
+                sleep(pause).await;
+                self.redis.start_again();
+                format!("Redis restarted empty after {pause:?}")
+            }
+            3 => {
+                self.redis.signal("STOP");
+                sleep(pause).await;
+                self.redis.signal("CONT");
+                format!("Redis frozen for {pause:?}")
+            }
+            4 => {
+                // Dies with what Redis did not take.
+                self.redis.signal("STOP");
+                sleep(pause / 4).await;
+                nodes[victim].kill();
+                self.redis.signal("CONT");
+                nodes[victim].restart(Duration::ZERO).await;
+                format!("node {victim} killed before a frozen Redis")
+            }
+            5 => hold(&self.to_redis[victim], victim, "Redis", Flow::Cut, pause).await,
+            6 => {
+                let flow = pick(random, &[Flow::HoldsAll, Flow::HoldsAnswers, Flow::HoldsRequests]);
+                hold(&self.to_redis[victim], victim, "Redis", flow, pause).await
+            }
+            7 => {
+                let flow = pick(random, &[Flow::Cut, Flow::HoldsAll, Flow::HoldsAnswers]);
+                hold(&self.to_store[victim], victim, "the store", flow, pause).await
+            }
+            _ => {
+                self.to_store.iter().for_each(|way| way.set(Flow::Cut));
+                sleep(pause).await;
+                self.to_store.iter().for_each(|way| way.set(Flow::Open));
+                format!("the store away for {pause:?}")
+            }
+        }
+    }
+}
+
+async fn hold(way: &Proxy, node: usize, to: &str, flow: Flow, pause: Duration) -> String {
+    way.set(flow);
+    sleep(pause).await;
+    way.set(Flow::Open);
+    format!("node {node} to {to}: {flow:?} for {pause:?}")
+}
+
+/// A Redis Cluster and three CQL servers, of which one at a time may be gone.
+struct ThreeOfEach {
+    redis: RedisCluster,
+    store: Servers,
+}
+
+impl Mischief for ThreeOfEach {
+    async fn once(&mut self, nodes: &mut [Node], random: &mut StdRng) -> String {
+        let victim = random.random_range(0..nodes.len());
+        let server = random.random_range(1..=Servers::COUNT);
+        let pause = Duration::from_millis(random.random_range(1_000..8_000));
+        match random.random_range(0..6) {
+            0 => {
+                nodes[victim].restart(pause / 4).await;
+                format!("node {victim} killed")
+            }
+            kind @ (1 | 2) => {
+                // Its replica takes over after a second, and it comes back as a replica.
+                let primary = self.redis.primary(random.random_range(0..RedisCluster::PRIMARIES));
+                let port = primary.port;
+                if kind == 1 {
+                    primary.stop();
+                    sleep(pause).await;
+                    primary.start_again();
+                } else {
+                    primary.signal("STOP");
+                    sleep(pause).await;
+                    primary.signal("CONT");
+                }
+                eventually("the Redis Cluster", || self.redis.is_whole()).await;
+                format!("primary {port} of Redis {} for {pause:?}", ["killed", "frozen"][kind - 1])
+            }
+            3 => {
+                // No replica has what the primary was sent last.
+                let primary = self.redis.primary(random.random_range(0..RedisCluster::PRIMARIES));
+                primary.signal("STOP");
+                sleep(pause / 8).await;
+                primary.signal("CONT");
+                primary.stop();
+                nodes[victim].restart(pause).await;
+                self.redis.start_stopped();
+                eventually("the Redis Cluster", || self.redis.is_whole()).await;
+                format!("a primary of Redis and node {victim} killed together")
+            }
+            4 => {
+                self.store.kill(server);
+                sleep(pause).await;
+                tokio::task::block_in_place(|| self.store.up(server));
+                format!("CQL server {server} killed for {pause:?}")
+            }
+            _ => {
+                self.store.signal(server, "STOP");
+                sleep(pause).await;
+                self.store.signal(server, "CONT");
+                format!("CQL server {server} frozen for {pause:?}")
+            }
+        }
+    }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_and_nothing_comes_twice() {
+    let services = OneOfEach::start().await;
+    let keyspace = Keyspace::make();
+    let redis = services.to_redis.iter().map(|way| format!("redis://{}", way.address));
+    let store = services.to_store.iter().map(|way| way.address.to_string());
+    let ways: Vec<_> = redis.zip(store).collect();
+    stress(services, |node, ports| Node::new(&ways[node].0, &ways[node].1, &keyspace, ports)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_one_server_of_three_is() {
+    let store = Servers::start();
+    let keyspace = Keyspace::make_on(&store.addresses(), Servers::COUNT);
+    let redis = RedisCluster::start().await;
+    let (to_redis, to_store) = (redis.urls(), store.addresses());
+    stress(ThreeOfEach { redis, store }, |_, ports| Node::new(&to_redis, &to_store, &keyspace, ports)).await;
+}
+
+async fn stress(mut mischief: impl Mischief, node: impl Fn(usize, Ports) -> Node) {
+    let length = Duration::from_secs(number("ROOKERY_STRESS_SECONDS", 45));
+    let seed = number("ROOKERY_STRESS_SEED", rand::random());
+    eprintln!("ROOKERY_STRESS_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let ports: Vec<Ports> = (0..NODES).map(|_| (free_port(), free_port())).collect();
+    let mut nodes: Vec<Node> = ports.iter().enumerate().map(|(nth, ports)| node(nth, *ports)).collect();
+    for node in nodes.iter().filter_map(|node| node.relay.as_ref()) {
+        eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
+    }
+    let front = free_port();
+    let _balancer = balance(front, &ports);
+    let doors = [front].into_iter().chain(ports.iter().map(|ports| ports.0));
+    let world = Arc::new(World {
+        authors: (0..AUTHORS).map(|_| Keys::generate()).collect(),
+        events: Mutex::default(),
+        doors: doors.map(|port| format!("ws://127.0.0.1:{port}")).collect(),
+        ending: AtomicBool::new(false),
+        tally: Tally::default(),
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..PUBLISHERS {
+        let (world, random) = (Arc::clone(&world), StdRng::from_rng(&mut random));
+        tasks.spawn(async move { world.publish(random).await });
+    }
+    for _ in 0..SUBSCRIBERS {
+        let (world, random) = (Arc::clone(&world), StdRng::from_rng(&mut random));
+        tasks.spawn(async move { world.subscribe(random).await });
+    }
+    let begun = Instant::now();
+    let mut faults = 0;
+    while begun.elapsed() < length {
+        let fault = mischief.once(&mut nodes, &mut random).await;
+        eprintln!("{:>6.1} s: {fault}", begun.elapsed().as_secs_f64());
+        faults += 1;
+        // A failure is seen no later than the next fault.
+        while let Some(ended) = tasks.try_join_next() {
+            ended.unwrap();
+        }
+        sleep(Duration::from_millis(random.random_range(0..3_000))).await;
+    }
+    world.ending.store(true, Ordering::Relaxed);
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    world.check_store().await;
+    eprintln!("{faults} faults; {}", world.tally);
+    assert_eq!(world.tally.told.load(Ordering::Relaxed), 0, "no gap was as long as that");
+    assert!(world.tally.whole.load(Ordering::Relaxed) > 0);
+}
+
+/// HAProxy as the cluster runs it.
+fn balance(front: u16, ports: &[Ports]) -> Balancer {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/haproxy.cfg");
+    let mut command = Command::new("haproxy");
+    command.args(["-f", file]).env("ROOKERY_BIND", format!("127.0.0.1:{front}"));
+    for (nth, (clients, operators)) in (1..).zip(ports) {
+        command.env(format!("ROOKERY_NODE_{nth}"), format!("127.0.0.1:{clients}"));
+        command.env(format!("ROOKERY_OPS_{nth}"), operators.to_string());
+    }
+    let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    Balancer(started.expect("haproxy is needed: cluster/test.sh installs it"))
+}

@@ -510,6 +510,9 @@ impl Config {
         for url in &mut shown.general.redis {
             *url = without_password(url);
         }
+        if !shown.traces.otlp.is_empty() {
+            shown.traces.otlp = without_password(&shown.traces.otlp);
+        }
         shown
     }
 
@@ -517,6 +520,12 @@ impl Config {
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()
     }
+}
+
+/// The machine itself.
+fn loopback() -> Vec<IpNet> {
+    let (v4, v6) = (Ipv4Net::new_assert([127, 0, 0, 0].into(), 8), Ipv6Net::from(Ipv6Addr::LOCALHOST));
+    vec![v4.into(), v6.into()]
 }
 
 /// Stands where a password is.
@@ -532,12 +541,6 @@ fn without_password(text: &str) -> String {
         true => url.into(),
         false => text.to_owned(),
     }
-}
-
-/// The machine itself.
-fn loopback() -> Vec<IpNet> {
-    let (v4, v6) = (Ipv4Net::new_assert([127, 0, 0, 0].into(), 8), Ipv6Net::from(Ipv6Addr::LOCALHOST));
-    vec![v4.into(), v6.into()]
 }
 
 /// Where a table can not be read. The sections' errors say which setting it is, those of the general

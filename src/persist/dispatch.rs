@@ -24,9 +24,9 @@ const QUEUE: usize = 1;
 #[derive(Default)]
 pub struct Dispatch {
     pub events: Vec<Arc<Event>>,
+    pub traced: Traced,
     /// Events that another node committed and may not have published.
     pub again: Vec<Arc<Event>>,
-    pub traced: Traced,
     /// Where the store stands after them; `None`: they are ephemeral.
     pub position: Option<Position>,
     /// The number of their batch in the log.
@@ -53,18 +53,18 @@ pub struct Others {
 pub fn start(
     routers: Routers,
     others: Option<Others>,
-    metrics: Arc<Metrics>,
     tracer: Tracer,
+    metrics: Arc<Metrics>,
     route_batch: usize,
 ) -> mpsc::Sender<Dispatch> {
     let (sender, mut receiver) = mpsc::channel::<Dispatch>(QUEUE);
     actix::spawn(async move {
-        while let Some(Dispatch { events, again, traced, position, sequence, done }) = receiver.recv().await {
+        while let Some(Dispatch { events, traced, again, position, sequence, done }) = receiver.recv().await {
             if let (Some(Others { bus, .. }), false) = (&others, events.is_empty() && again.is_empty()) {
                 // It only takes them: nobody here waits for other nodes.
                 let events = events.iter().chain(&again).cloned().collect();
                 let (ephemeral, traced) = (position.is_none(), traced.clone());
-                bus.publish(Publication { events, ephemeral, sequence, traced });
+                bus.publish(Publication { events, ephemeral, sequence, traced, since: Instant::now() });
             }
             let last = events.len().div_ceil(route_batch).saturating_sub(1);
             let chunks = events.chunks(route_batch).enumerate();
@@ -82,8 +82,8 @@ pub fn start(
                 // A router that is gone had its worker restarted; its sessions are gone with it.
                 let begun = Instant::now();
                 join_all(routers.all().iter().map(|router| router.send(route.clone()))).await;
+                tracer.routed(&traced, &route.events, begun);
                 metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
-                tracer.routed(&traced, &route.events, Some(begun));
             }
             if let Some(done) = done {
                 // Nobody need wait for it.

@@ -177,9 +177,9 @@ impl Persister {
                 }
                 None => None,
             };
-            let (begun, events_count) = (Instant::now(), events.len());
+            let (begun, count) = (Instant::now(), events.len());
             let result = store.write(events, clock::now()).instrument(span).await;
-            let write = Write { begun, ended: Instant::now(), events: events_count };
+            let write = Write { begun, ended: Instant::now(), events: count };
             metrics.stages.of(Stage::Store).observe((write.ended - begun).as_secs_f64());
             (place, write, result)
         };
@@ -196,12 +196,11 @@ impl Persister {
         let mut answers = Answers::default();
         match result {
             Ok(Batch { outcomes, head, removed, sequence, again }) => {
-                let is_routed = |place: &usize| outcomes[*place] == Outcome::Stored || again.contains(place);
-                let routed = (0..batch.len()).filter(is_routed).map(|place| &batch[place]);
+                let again = again.into_iter().map(|place| Arc::clone(&batch[place].event)).collect();
+                let stays = batch.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
                 let traced = Traced::of(
-                    routed.filter_map(|waiting| Some((waiting.event.id(), waiting.trace.context()?))),
+                    stays.filter_map(|(waiting, _)| Some((waiting.event.id(), waiting.trace.context()?))),
                 );
-                let again = again.iter().map(|&place| Arc::clone(&batch[place].event)).collect();
                 let mut events = Vec::new();
                 for (waiting, outcome) in batch.into_iter().zip(outcomes) {
                     self.observe_answer(&waiting);
@@ -210,7 +209,7 @@ impl Persister {
                         events.push(waiting.event);
                     }
                 }
-                let stored = Dispatch { events, again, traced, position: Some(head), sequence, done: None };
+                let stored = Dispatch { events, traced, again, position: Some(head), sequence, done: None };
                 self.parts.admission.recent.update(stored.events.iter().map(|event| event.id()), &removed);
                 // A request to vanish leaves work behind.
                 self.sweep_due |= removed.many;
@@ -283,10 +282,10 @@ impl Persister {
             let (done, routed) = oneshot::channel();
             if let Some(dispatch) = dispatch {
                 let traced = Traced::of(trace.context().map(|context| (id, context)).into_iter());
-                let events = vec![event];
-                let ephemeral = Dispatch { events, traced, done: Some(done), ..Dispatch::default() };
+                let events =
+                    Dispatch { events: vec![event], traced, done: Some(done), ..Dispatch::default() };
                 // Fails only when the task is gone, and then the answer below says so.
-                let _ = dispatch.send(ephemeral).await;
+                let _ = dispatch.send(events).await;
             }
             let routed = timeout(deadline, routed).await.is_ok_and(|routed| routed.is_ok());
             drop(permit);
@@ -357,7 +356,7 @@ impl Actor for Persister {
         self.parts.queue.wakes(ctx.address());
         let (routers, others) = (self.parts.routers.clone(), self.parts.others.clone());
         let (metrics, tracer) = (&self.parts.metrics, self.parts.tracer.clone());
-        let dispatch = dispatch::start(routers, others, Arc::clone(metrics), tracer, self.config.route_batch);
+        let dispatch = dispatch::start(routers, others, tracer, Arc::clone(metrics), self.config.route_batch);
         metrics.watch(BoundedQueue::Dispatch, &dispatch);
         actix::spawn(measure_lag(metrics.lag_of("persister")));
         self.dispatch = Some(dispatch);

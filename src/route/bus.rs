@@ -1,6 +1,6 @@
 //! The way between nodes. One node alone has none.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::future::BoxFuture;
 
@@ -8,7 +8,7 @@ use super::key::RoutingKey;
 use crate::{protocol::Event, store::log::Sequence, trace::Traced};
 
 /// Events that are published together.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Publication {
     pub events: Arc<[Arc<Event>]>,
     /// Whether they are in no store.
@@ -16,6 +16,8 @@ pub struct Publication {
     /// Their batch in the log, where there is one: whoever misses it finds it there.
     pub sequence: Option<Sequence>,
     pub traced: Traced,
+    /// When the bus was given them.
+    pub since: Instant,
 }
 
 /// Carries events to the other nodes that asked for one of their keys, and theirs to this node's

@@ -191,7 +191,7 @@ impl Session {
     /// What is noted of a message on its way.
     fn trace(&self, begun: Instant, subject: Subject) -> Trace {
         let client = trace::Client { session: self.id, address: self.address };
-        self.shared.tracer.message(Some(begun), &self.trace, client, subject)
+        self.shared.tracer.message(begun, &self.trace, client, subject)
     }
 
     /// Tells the client something that belongs to no event and no subscription.
@@ -261,7 +261,7 @@ impl Actor for Session {
     }
 
     fn stopped(&mut self, _: &mut Context) {
-        let begun = self.shared.tracer.clock();
+        let begun = Instant::now();
         self.link.close();
         #[expect(clippy::disallowed_methods, reason = "one a connection, and connections are bounded")]
         self.router.do_send(Leave(self.id));

@@ -63,8 +63,8 @@ impl Connection {
     }
 
     /// The session has let go of everything, since `begun`: the span `cleanup`.
-    pub fn cleaned_up(&self, session: u64, begun: Option<Instant>, reason: &'static str) {
-        let (Some((opened, connect)), Some(begun)) = (self.sampled(), begun) else { return };
+    pub fn cleaned_up(&self, session: u64, begun: Instant, reason: &'static str) {
+        let Some((opened, connect)) = self.sampled() else { return };
         let seconds = begun.duration_since(opened.begun).as_secs_f64();
         let attributes = vec![
             KeyValue::new("rookery.close.reason", reason),

@@ -71,11 +71,6 @@ impl Tracer {
         })))
     }
 
-    /// The time, where traces are on.
-    pub fn clock(&self) -> Option<Instant> {
-        self.0.as_ref().map(|_| Instant::now())
-    }
-
     /// A connection from this address begins, with that `traceparent` in its request.
     pub fn connection(&self, address: IpAddr, traceparent: Option<&str>) -> Connection {
         let Some(inner) = &self.0 else { return Connection::default() };
@@ -85,15 +80,15 @@ impl Tracer {
         Connection::new(inner, address, remote, sampled)
     }
 
-    /// A message has come: at `begun`, which is what [`Tracer::clock`] said then.
+    /// A message has come, at `begun`.
     pub fn message(
         &self,
-        begun: Option<Instant>,
+        begun: Instant,
         connection: &Connection,
         client: Client,
         subject: Subject,
     ) -> Trace {
-        let (Some(inner), Some(begun)) = (&self.0, begun) else { return Trace::default() };
+        let Some(inner) = &self.0 else { return Trace::default() };
         let (context, why) = inner.decide(connection.remote());
         Trace::new(Message::new(inner, begun, context, why, connection, client, subject))
     }

@@ -21,10 +21,11 @@ use super::{
 use crate::protocol::{Event, EventId};
 
 /// Which events of a batch are traced: none, most of the time.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Traced(Option<Arc<HashMap<EventId, Travelling>>>);
 
 /// An event on its way.
+#[derive(Debug)]
 struct Travelling {
     /// What delivery and publication stand below: the span `message`, or `route` where it came by the bus.
     context: Context,
@@ -84,8 +85,10 @@ impl Travelling {
 impl Tracer {
     /// All routers have handed these events on, since `begun`: a span `deliver` for each that is traced, and
     /// `route` around it where it came by the bus.
-    pub fn routed(&self, traced: &Traced, events: &[Arc<Event>], begun: Option<Instant>) {
-        let (Some(begun), false) = (begun, traced.is_empty()) else { return };
+    pub fn routed(&self, traced: &Traced, events: &[Arc<Event>], begun: Instant) {
+        if traced.is_empty() {
+            return;
+        }
         let ended = Instant::now();
         let clock = Clock::at(ended);
         self.each(traced, events, |id, travelling| {

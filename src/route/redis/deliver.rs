@@ -48,13 +48,15 @@ impl Shared {
         events.retain(|event| self.parts.seen.is_first(&event.id()) && self.is_wanted(event));
         let count = events.len();
         if count > 0 {
-            let route = Route { events: events.into(), traced, position: None, last: true };
-            let sent = self.parts.routers.all().into_iter().map(|router| router.send(route.clone()));
+            let events: Arc<[_]> = events.into();
+            let route =
+                Route { events: Arc::clone(&events), traced: traced.clone(), position: None, last: true };
+            let sent = self.parts.routers.all().into_iter().map(move |router| router.send(route.clone()));
             // A task of its own: it goes on when the link is lost meanwhile. A router that is gone had its
             // worker restarted; its sessions are gone with it.
             let begun = Instant::now();
             let _ = actix::spawn(join_all(sent.collect::<Vec<_>>())).await;
-            self.parts.tracer.routed(&route.traced, &route.events, Some(begun));
+            self.parts.tracer.routed(&traced, &events, begun);
             self.parts.metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
         }
         count

@@ -102,14 +102,9 @@ struct Subscription {
 }
 
 enum Outgoing {
-    Publication(Waiting),
+    Publication(Publication),
     /// The last word.
     Leave(oneshot::Sender<()>),
-}
-
-struct Waiting {
-    publication: Publication,
-    since: Instant,
 }
 
 impl RedisBus {
@@ -166,8 +161,7 @@ impl Drop for RedisBus {
 impl Bus for RedisBus {
     fn publish(&self, publication: Publication) {
         let ephemeral = publication.ephemeral;
-        let waiting = Waiting { publication, since: Instant::now() };
-        if self.outgoing.try_send(Outgoing::Publication(waiting)).is_err() {
+        if self.outgoing.try_send(Outgoing::Publication(publication)).is_err() {
             self.shared.parts.metrics.bus_lost_batches.inc();
             self.shared.parts.metrics.queue_full.of(BoundedQueue::BusPublish).inc();
             if !ephemeral {
@@ -448,7 +442,7 @@ impl Sender {
         let mut messages = Vec::new();
         let (mut sequence, mut events) = (self.sequence, 0);
         for outgoing in &self.unsent {
-            if let Outgoing::Publication(Waiting { publication, .. }) = outgoing {
+            if let Outgoing::Publication(publication) = outgoing {
                 sequence = sequence.max(publication.sequence.unwrap_or_default());
                 events += publication.events.len();
                 write_messages(shared, publication, &mut messages);
@@ -462,8 +456,9 @@ impl Sender {
         metrics.bus_published.inc_by(events as u64);
         metrics.bus_messages.inc_by(messages.len() as u64);
         Ok(self.unsent.drain(..).fold(None, |leaving, outgoing| match outgoing {
-            Outgoing::Publication(Waiting { publication, since }) => {
-                shared.parts.tracer.published(&publication.traced, &publication.events, since);
+            Outgoing::Publication(published) => {
+                let Publication { traced, events, since, .. } = published;
+                shared.parts.tracer.published(&traced, &events, since);
                 leaving
             }
             Outgoing::Leave(left) => Some(left),

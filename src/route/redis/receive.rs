@@ -81,14 +81,13 @@ async fn handle(
         }
     }
     let Taken { mut events, to_fetch, traced, .. } = taken;
-    let traced = Traced::from_others(traced.into_iter());
     if !to_fetch.is_empty() {
         match shared.fetch(to_fetch).await {
             Ok(fetched) => events.extend(fetched),
             Err(error) => shared.doubt(&format!("an event can not be fetched: {error:#}")),
         }
     }
-    shared.route(events, traced).await;
+    shared.route(events, Traced::from_others(traced.into_iter())).await;
     // Only now is what they prove routed.
     for (shard, fence) in fences {
         if shared.origins().fence(shard, &fence, Instant::now()) {
@@ -106,6 +105,7 @@ struct Taken {
     ids: HashSet<EventId, foldhash::fast::RandomState>,
     events: Vec<Arc<Event>>,
     to_fetch: Vec<EventId>,
+    /// What the envelopes said of the traces that events are part of.
     traced: Vec<(EventId, Context)>,
 }
 

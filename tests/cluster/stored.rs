@@ -1,6 +1,9 @@
 //! Nodes that share a store: what one of them acknowledged, all of them find; and nothing is sent twice.
 
-use std::{collections::HashSet, process::Command};
+use std::{
+    collections::HashSet,
+    process::{Command, Stdio},
+};
 
 use futures_util::{SinkExt, StreamExt};
 use rookery::protocol::{Event, Tags, sign::Keys};
@@ -200,4 +203,31 @@ async fn what_another_node_deleted_stays_deleted() {
     assert!(other.connect().await.publish(&request).await.0);
     let (accepted, text) = client.publish(&event).await;
     assert!(!accepted && text.starts_with("blocked: "), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_machine_has_stored_moves_into_the_cluster() {
+    let alone = Relay::start(&[]);
+    let keys = Keys::generate();
+    let newest = now();
+    let events: Vec<Event> = (0..50).map(|n| note(&keys, newest - n, &n.to_string())).collect();
+    publish_all(&mut alone.connect().await, &events).await;
+    let cluster = start(2).await;
+    // Straight from its folder, while it runs.
+    let mut export = Command::new(binary())
+        .args(["export", "--data"])
+        .arg(alone.data.path().join("relay"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let import = Command::new(binary())
+        .args(["import", "--relay", &cluster.nodes[0].url()])
+        .stdin(export.stdout.take().unwrap())
+        .output()
+        .unwrap();
+    assert!(import.status.success() && export.wait().unwrap().success(), "{import:?}");
+    let mut client = cluster.nodes[1].connect().await;
+    let (found, _) = client.request("s", &[json!({ "authors": [keys.public_key()] })]).await;
+    let published: Vec<String> = events.iter().map(|event| event.id().to_hex()).collect();
+    assert_eq!(found, published);
 }

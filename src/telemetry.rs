@@ -180,6 +180,10 @@ metrics! {
         bus_lost_batches: Counter = Counter::default();
     "bus_subscriptions_unacknowledged", "Subscriptions that went on before the bus had acknowledged their keys", NO_UNIT,
         bus_unacknowledged: Counter = Counter::default();
+    "feed_hits", "Pages of home feeds told from memory", NO_UNIT, feed_hits: Counter = Counter::default();
+    "feed_misses", "Pages of home feeds that the store was asked for", NO_UNIT, feed_misses: Counter = Counter::default();
+    "feed_authors", "Authors kept in memory or listened to", NO_UNIT, feed_authors: Gauge = Gauge::default();
+    "feed_memory", "Memory that they take, about", Some(Unit::Bytes), feed_bytes: Gauge = Gauge::default();
     "store_errors", "Failed operations of the store", NO_UNIT, store_errors: Counter = Counter::default();
 }
 

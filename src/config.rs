@@ -348,6 +348,23 @@ section! {
     }
 }
 
+section! {
+    /// Home feeds from memory: the newest events of authors that clients of this node are subscribed to.
+    /// Used with the cluster store and a bus only.
+    Feeds {
+        /// Bytes of memory for it; those not asked for the longest go first. 0: off, the store is asked.
+        /// On, a REQ may miss what another node acknowledged within the last instant, until the bus has
+        /// brought it: milliseconds, or seconds if that node died.
+        max_bytes: usize = 0,
+        /// Most events that are kept of an author and kind. Questions for about as many ask the store.
+        max_events: usize = 2_000,
+        /// Reads of the store that fill it may be under way at once.
+        max_fills: usize = 4,
+        /// Bytes of events of a page; the next page is looked for when they are sent.
+        page_bytes: usize = 128 * 1024,
+    }
+}
+
 macro_rules! sections {
     ($($field:ident: $type:ident),* $(,)?) => {
         /// Everything that can be set. The general settings stand at the top of the file, the others
@@ -378,6 +395,7 @@ sections! {
     scylla: Scylla,
     bus: Bus,
     traces: Traces,
+    feeds: Feeds,
 }
 
 impl Config {
@@ -422,7 +440,7 @@ impl Config {
     pub fn validate(&self) -> anyhow::Result<()> {
         const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
         const MAX_READERS: usize = 512;
-        let Self { limits, session, persister, store, scylla, bus, traces, info, general, .. } = self;
+        let Self { limits, session, persister, store, scylla, bus, traces, feeds, info, general, .. } = self;
         for (name, value) in [
             ("limits.max_message_bytes", limits.max_message_bytes),
             ("limits.max_subscriptions", limits.max_subscriptions),
@@ -463,6 +481,9 @@ impl Config {
             ("traces.export_batch", traces.export_batch),
             ("traces.export_interval_ms", traces.export_interval_ms as usize),
             ("traces.export_timeout_ms", traces.export_timeout_ms as usize),
+            ("feeds.max_events", feeds.max_events),
+            ("feeds.max_fills", feeds.max_fills),
+            ("feeds.page_bytes", feeds.page_bytes),
         ] {
             ensure!(value > 0, "{name} must be at least 1");
         }

@@ -13,6 +13,7 @@ use crate::{
     ingest::{Admission, Policy, Recent},
     net::{Connections, Descriptors, Readiness, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue},
+    protocol::PublicKey,
     route::{
         Drain, Routers,
         bus::Bus,
@@ -23,6 +24,7 @@ use crate::{
     session::{Rates, Shared},
     store::{
         Store,
+        feeds::{Authors, Feeds},
         lmdb::{Access, Lmdb},
         scylla::Scylla,
     },
@@ -73,7 +75,7 @@ pub async fn run(
         max_connections = config.limits.max_connections,
         "starting"
     );
-    let store = open_store(&config).await?;
+    let mut store = open_store(&config).await?;
     let url = match config.general.url.as_str() {
         "" => None,
         url => Some(Url::parse(url).with_context(|| format!("url {url:?} is not valid"))?),
@@ -91,16 +93,29 @@ pub async fn run(
         [] => None,
         urls => {
             let seen = Arc::new(Seen::new(config.bus.seen_ids));
+            // Where there is a log, all nodes share the store.
+            let authors = (config.feeds.max_bytes > 0 && store.log().is_some()).then(|| {
+                let lateness = Duration::from_millis(config.bus.fence_ms) * config.bus.silent_fences;
+                Arc::new(Authors::new(config.feeds.clone(), lateness, Arc::clone(&metrics)))
+            });
             let parts = redis::Parts {
                 routers: routers.clone(),
                 seen: Arc::clone(&seen),
                 store: Arc::clone(&store),
                 log: store.log(),
+                authors: authors.clone(),
                 metrics: Arc::clone(&metrics),
                 tracer: tracer.clone(),
             };
-            let bus = RedisBus::start(urls, &config.bus, parts).await?;
-            Some(Others { bus: Arc::new(bus), seen })
+            let bus = Arc::new(RedisBus::start(urls, &config.bus, parts).await?);
+            if let Some(authors) = authors {
+                let listener = {
+                    let bus = Arc::clone(&bus);
+                    Arc::new(move |authors: &[PublicKey]| bus.hears(authors))
+                };
+                store = Arc::new(Feeds::new(store, authors, listener, &config.feeds, Arc::clone(&metrics)));
+            }
+            Some(Others { bus, seen })
         }
     };
     let bus: Option<Arc<dyn Bus>> = others.as_ref().map(|others| Arc::clone(&others.bus));

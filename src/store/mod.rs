@@ -3,6 +3,7 @@
 //! A store decides what is current: it replaces, deletes, vanishes and expires. It never routes,
 //! and it never asks who may write.
 
+pub mod feeds;
 pub mod lmdb;
 pub mod log;
 pub mod memory;

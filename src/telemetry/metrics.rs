@@ -123,6 +123,10 @@ metrics! {
     "persister_batch_events", "Events in a batch", NO_UNIT, batch: Histogram = sizes();
     "store_errors", "Failed operations of the store", NO_UNIT, store_errors: Counter = Counter::default();
     "store_retries", "CQL statements that were tried again", NO_UNIT, store_retries: Counter = Counter::default();
+    "feed_hits", "Pages of home feeds told from memory", NO_UNIT, feed_hits: Counter = Counter::default();
+    "feed_misses", "Pages of home feeds that the store was asked for", NO_UNIT, feed_misses: Counter = Counter::default();
+    "feed_authors", "Authors kept in memory or listened to", NO_UNIT, feed_authors: Gauge = Gauge::default();
+    "feed_memory", "Memory that they take, about", Some(Unit::Bytes), feed_bytes: Gauge = Gauge::default();
     "bus_configured", "Whether the node shares events with others (--redis)", NO_UNIT,
         bus_configured: Gauge = Gauge::default();
     "bus_connected", "Whether the bus is connected to all primaries of Redis", NO_UNIT, bus_connected: Gauge = Gauge::default();

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod feeds;
 mod gaps;
 mod redis;
 mod scripts;

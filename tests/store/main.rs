@@ -12,6 +12,7 @@ mod counts;
 mod cql_server;
 mod deletion;
 mod expiry;
+mod feeds;
 mod filters;
 mod order;
 mod paging;
@@ -190,5 +191,7 @@ contract!(lmdb, || Subject::in_folder(|path| lmdb(path, &config::Store::default(
 contract!(lmdb_by_small_pages, || Subject::in_folder(|path| lmdb(path, &small_pages())));
 contract!(cql, || cql_server::open(cql_server::patient()));
 contract!(cql_by_small_pages, || cql_server::open(cql_small_pages()));
+contract!(feeds_of_memory, || Subject::new(feeds::Warm::over(Memory::new(), 128 * 1024)));
+contract!(feeds_by_single_events, || Subject::new(feeds::Warm::over(Memory::with_page(1), 1)));
 contract!(memory, || Subject::new(Memory::new()));
 contract!(memory_by_single_events, || Subject::new(Memory::with_page(1)));

@@ -25,6 +25,7 @@ pub enum Shape {
     Kind,
     Window,
     Home,
+    HomeNotes,
 }
 
 /// For the help; on the variants it would take three screens.
@@ -35,11 +36,20 @@ pub const LEGEND: &str = "Shapes:
   thread    what refers to a note (#e), some dozens
   kind      the newest notes, limit 500
   window    90 minutes by since and until, limit 500
-  home      a home feed: 500 authors, limit 100";
+  home      a home feed: 500 authors, limit 100
+  home-notes  the same of notes and reposts: kinds 1 and 6";
 
 impl Shape {
-    pub const ALL: [Self; 7] =
-        [Self::Ids, Self::Authors, Self::Mentions, Self::Thread, Self::Kind, Self::Window, Self::Home];
+    pub const ALL: [Self; 8] = [
+        Self::Ids,
+        Self::Authors,
+        Self::Mentions,
+        Self::Thread,
+        Self::Kind,
+        Self::Window,
+        Self::Home,
+        Self::HomeNotes,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -50,6 +60,7 @@ impl Shape {
             Self::Kind => "kind",
             Self::Window => "window",
             Self::Home => "home",
+            Self::HomeNotes => "home-notes",
         }
     }
 
@@ -93,10 +104,11 @@ impl Shape {
                 (filter.since, filter.until) = (Some(since), Some(since + WINDOW_SECONDS));
                 filter.limit = Some(500);
             }
-            Self::Home => {
+            Self::Home | Self::HomeNotes => {
                 let followed = dice.distinct(500, authors.len());
                 filter.authors = Some(sorted(followed.into_iter().map(|author| authors[author]).collect()));
                 filter.limit = Some(100);
+                filter.kinds = (self == Self::HomeNotes).then(|| [1, 6].into());
             }
         }
         filter

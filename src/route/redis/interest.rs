@@ -15,12 +15,15 @@ pub struct Interest {
     /// Not acknowledged, and nobody waits for it any more: to be subscribed to when it can be.
     given_up: HashSet<Channel, foldhash::fast::RandomState>,
     linger: Duration,
+    /// Counts acknowledgements.
+    acknowledgements: u64,
 }
 
 #[derive(Default)]
 struct Wanted {
     count: usize,
-    acknowledged: bool,
+    /// The number of the acknowledgement that has held since.
+    acknowledged: Option<u64>,
     /// When the count fell to zero.
     left: Option<Instant>,
 }
@@ -28,7 +31,13 @@ struct Wanted {
 impl Interest {
     /// `linger`: how long a channel stays subscribed when nobody wants it any more.
     pub fn new(linger: Duration) -> Self {
-        Self { channels: HashMap::default(), leaving: VecDeque::new(), given_up: HashSet::default(), linger }
+        Self {
+            channels: HashMap::default(),
+            leaving: VecDeque::new(),
+            given_up: HashSet::default(),
+            linger,
+            acknowledgements: 0,
+        }
     }
 
     /// Wants a channel once more. `true`: it is not acknowledged yet.
@@ -36,7 +45,7 @@ impl Interest {
         let wanted = self.channels.entry(channel).or_default();
         wanted.count += 1;
         wanted.left = None;
-        !wanted.acknowledged
+        wanted.acknowledged.is_none()
     }
 
     /// Wants a channel once less. The last time, it stays for a while.
@@ -68,18 +77,25 @@ impl Interest {
 
     /// Redis has acknowledged them.
     pub fn acknowledge(&mut self, channels: &[Channel]) {
+        self.acknowledgements += 1;
         for channel in channels {
             self.given_up.remove(channel);
             if let Some(wanted) = self.channels.get_mut(channel) {
-                wanted.acknowledged = true;
+                wanted.acknowledged.get_or_insert(self.acknowledgements);
             }
         }
     }
 
+    /// Whether the channel is subscribed to: another number than before if it was not in between.
+    pub fn acknowledgement(&self, channel: &Channel) -> Option<u64> {
+        self.channels.get(channel)?.acknowledged
+    }
+
     /// Whoever waited for the acknowledgement went on without it.
     pub fn give_up(&mut self, channels: &[Channel]) {
-        let missing =
-            |channel: &&Channel| self.channels.get(channel).is_some_and(|wanted| !wanted.acknowledged);
+        let missing = |channel: &&Channel| {
+            self.channels.get(channel).is_some_and(|wanted| wanted.acknowledged.is_none())
+        };
         self.given_up.extend(channels.iter().filter(missing));
     }
 
@@ -105,7 +121,7 @@ impl Interest {
     /// The connection is lost: nothing is acknowledged any more.
     pub fn lose(&mut self) {
         for wanted in self.channels.values_mut() {
-            wanted.acknowledged = false;
+            wanted.acknowledged = None;
         }
     }
 
@@ -116,7 +132,11 @@ impl Interest {
 
     /// The channels that are not acknowledged.
     pub fn missing(&self) -> Vec<Channel> {
-        self.channels.iter().filter(|(_, wanted)| !wanted.acknowledged).map(|(channel, _)| *channel).collect()
+        self.channels
+            .iter()
+            .filter(|(_, wanted)| wanted.acknowledged.is_none())
+            .map(|(channel, _)| *channel)
+            .collect()
     }
 
     /// Channels, those on their way out included.
@@ -137,7 +157,11 @@ mod tests {
         let mut interest = Interest::new(linger);
         assert!(interest.add(channel) && interest.add(channel));
         assert_eq!(interest.missing(), [channel]);
+        assert_eq!(interest.acknowledgement(&channel), None);
         interest.acknowledge(&[channel]);
+        let first = interest.acknowledgement(&channel);
+        interest.acknowledge(&[channel]);
+        assert!(first.is_some() && interest.acknowledgement(&channel) == first);
         assert!(!interest.add(channel) && interest.missing().is_empty());
         for _ in 0..3 {
             assert!(interest.is_wanted(&channel));
@@ -150,9 +174,11 @@ mod tests {
         assert!(interest.take_left(start + linger).is_empty());
         interest.lose();
         assert_eq!(interest.missing(), [channel]);
+        assert_eq!(interest.acknowledgement(&channel), None);
         interest.give_up(&[channel]);
         assert!(interest.was_given_up() && interest.given_up() == [channel]);
         interest.acknowledge(&[channel]);
+        assert!(interest.acknowledgement(&channel).is_some_and(|again| Some(again) != first));
         interest.give_up(&[channel]);
         assert!(!interest.was_given_up());
         interest.remove(channel, start);

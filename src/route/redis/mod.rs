@@ -51,8 +51,10 @@ use super::{
 };
 use crate::{
     clock, config,
+    protocol::{EventId, PublicKey},
     store::{
         Store,
+        feeds::{Authors, Hearing},
         log::{Log, Origin, Sequence},
     },
     telemetry::{BoundedQueue, Metrics, Stage, measure_lag},
@@ -66,6 +68,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// That of the store.
     pub log: Option<Arc<dyn Log>>,
+    /// To be told what other nodes stored.
+    pub authors: Option<Arc<Authors>>,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
 }
@@ -149,6 +153,19 @@ impl RedisBus {
         }
         anyhow::ensure!(started, "the thread of the bus is gone");
         Ok(Self { shared, subscriptions, outgoing, thread })
+    }
+
+    /// How each author is heard: everything that other nodes write of them comes here.
+    pub fn hears(&self, authors: &[PublicKey]) -> Vec<Option<Hearing>> {
+        let Some(certainty) = self.shared.origins().certainty(Instant::now()) else {
+            return vec![None; authors.len()];
+        };
+        let interest = self.shared.interest();
+        let hears = |author: &PublicKey| {
+            let channel = Channel::of(RoutingKey::By(*author), &EventId([0; 32]));
+            Some((certainty, interest.acknowledgement(&channel)?))
+        };
+        authors.iter().map(hears).collect()
     }
 }
 

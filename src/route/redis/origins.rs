@@ -33,6 +33,8 @@ pub struct Origins {
     primaries: usize,
     /// Counts doubts, so that one that arises during a read outlives it.
     doubts: u64,
+    /// Counts origins that were new. Each is in doubt, and no other for it.
+    newcomers: u64,
     /// Whether there is a log. Without one, a doubt is something to be told, so a newcomer is none.
     has_log: bool,
     /// Without a log: something of anybody may have been missed, also of who is not known.
@@ -86,7 +88,8 @@ impl Origins {
     pub fn new(own: Origin, times: Times, beats: Option<&[Beat]>, now: Instant) -> Self {
         let has_log = beats.is_some();
         let known = HashMap::new();
-        let mut origins = Self { own, times, known, primaries: 0, doubts: 0, has_log, unsure: false };
+        let mut origins =
+            Self { own, times, known, primaries: 0, doubts: 0, newcomers: 0, has_log, unsure: false };
         origins.meet(beats.unwrap_or_default(), now);
         for known in origins.known.values_mut() {
             known.safe = known.beat.head;
@@ -110,7 +113,11 @@ impl Origins {
 
     fn known(&mut self, origin: Origin, now: Instant) -> Option<&mut Known> {
         let (primaries, in_doubt) = (self.primaries, self.has_log);
-        let newcomer = || Known::new(origin, in_doubt, primaries, now);
+        let newcomers = &mut self.newcomers;
+        let newcomer = || {
+            *newcomers += 1;
+            Known::new(origin, in_doubt, primaries, now)
+        };
         (origin != self.own).then(|| self.known.entry(origin).or_insert_with(newcomer))
     }
 
@@ -241,6 +248,13 @@ impl Origins {
 
     pub fn is_in_doubt(&self) -> bool {
         self.unsure || self.known.values().any(|known| known.in_doubt)
+    }
+
+    /// Whether everything comes that is published: another number than before if it may not have in between.
+    pub fn certainty(&self, now: Instant) -> Option<u64> {
+        let mut known = self.known.values();
+        let sure = self.is_linked() && known.all(|known| !known.in_doubt || known.is_over(now, &self.times));
+        sure.then_some(self.doubts + self.newcomers)
     }
 
     /// Whether something was missed that is not in the log any more. Said once: it goes on from what
@@ -462,6 +476,31 @@ mod tests {
         origins.read(OTHER, 12, begun, clock.at(1.3));
         assert_eq!(origins.due(clock.at(1.4)), []);
         assert!(!origins.fence(0, &Fence { lost: 1, ..fence(13) }, clock.at(2.0)));
+    }
+
+    #[test]
+    fn certainty_is_another_after_every_doubt() {
+        let (mut origins, clock) = in_touch();
+        let first = origins.certainty(clock.at(0.5));
+        assert!(first.is_some());
+        // Somebody new may have written before it was heard.
+        origins.meet(&[Beat { origin: 3, count: 1, head: 0 }], clock.at(1.0));
+        assert_eq!(origins.certainty(clock.at(1.0)), None);
+        origins.fence(0, &Fence { origin: 3, ..fence(0) }, clock.at(1.1));
+        let begun = origins.begin(true, clock.at(1.2));
+        origins.read(3, 0, begun, clock.at(1.3));
+        let second = origins.certainty(clock.at(1.4));
+        assert!(second.is_some() && second != first);
+        origins.doubt();
+        assert_eq!(origins.certainty(clock.at(1.5)), None);
+        for origin in [OTHER, 3] {
+            let begun = origins.begin(true, clock.at(1.6));
+            origins.read(origin, 10, begun, clock.at(1.7));
+        }
+        let third = origins.certainty(clock.at(1.8));
+        assert!(third.is_some() && third != second);
+        origins.link_down();
+        assert_eq!(origins.certainty(clock.at(2.0)), None);
     }
 
     #[test]

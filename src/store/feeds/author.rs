@@ -1,0 +1,219 @@
+//! What is kept of one author: of some kinds the newest events, and what takes events away. A plain struct.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet, btree_map::Entry},
+    time::Instant,
+};
+
+use super::Hearing;
+use crate::{
+    protocol::{Event, EventId, Timestamp, kind},
+    store::Position,
+};
+
+/// What things take beside texts, about.
+const AUTHOR_BYTES: usize = 256;
+const FEED_BYTES: usize = 96;
+const ITEM_BYTES: usize = 160;
+const DELETED_BYTES: usize = 48;
+
+/// Where an event stands in the order of answers: newest first, ties by lowest id.
+pub type Place = (Reverse<Timestamp>, EventId);
+
+/// Names a read of the store that fills feeds.
+pub type Fill = u64;
+
+/// Before everything of that second.
+pub const fn top_of(second: Timestamp) -> Place {
+    (Reverse(second), EventId([0; 32]))
+}
+
+/// Behind everything of that second.
+pub const fn end_of(second: Timestamp) -> Place {
+    (Reverse(second), EventId([u8::MAX; 32]))
+}
+
+/// One author, listened to without a break.
+pub struct Author {
+    /// Whether it was a break is told by this.
+    pub hearing: Hearing,
+    pub since: Instant,
+    feeds: Vec<Feed>,
+    /// What the author's requests named that came since (NIP-09). It may itself come later.
+    deleted: HashSet<EventId>,
+    /// The newest request to vanish that came since (NIP-62).
+    vanished: Option<Timestamp>,
+    bytes: usize,
+}
+
+/// The newest events of a kind.
+pub struct Feed {
+    kind: u16,
+    pub items: BTreeMap<Place, Item>,
+    /// Everything up to there is in `items`; `None`: nothing was read yet.
+    pub complete_to: Option<Place>,
+    filling: Option<Fill>,
+}
+
+/// An event, as far as it takes to serve it.
+pub struct Item {
+    pub expiration: Option<Timestamp>,
+    /// As in [`Entry`](crate::store::Entry).
+    pub position: Position,
+    pub accepted_at: u64,
+    pub json: Box<str>,
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        self.json.len() + ITEM_BYTES
+    }
+}
+
+impl Author {
+    pub fn new(hearing: Hearing) -> Self {
+        Self {
+            hearing,
+            since: Instant::now(),
+            feeds: Vec::new(),
+            deleted: HashSet::new(),
+            vanished: None,
+            bytes: AUTHOR_BYTES,
+        }
+    }
+
+    pub fn feed(&self, kind: u16) -> Option<&Feed> {
+        self.feeds.iter().find(|feed| feed.kind == kind)
+    }
+
+    /// Whether everything of the kind is known down to there.
+    pub fn reaches(&self, kind: u16, floor: Place) -> bool {
+        self.feed(kind).and_then(|feed| feed.complete_to).is_some_and(|to| to >= floor)
+    }
+
+    pub fn is_filling(&self, kind: u16) -> bool {
+        self.feed(kind).is_some_and(|feed| feed.filling.is_some())
+    }
+
+    pub fn is_filled_by(&self, kind: u16, fill: Fill) -> bool {
+        self.feed(kind).is_some_and(|feed| feed.filling == Some(fill))
+    }
+
+    /// From now on, what comes of the kind is kept.
+    pub fn begin(&mut self, kind: u16, fill: Fill) {
+        match self.feeds.iter_mut().find(|feed| feed.kind == kind) {
+            Some(feed) => feed.filling = Some(fill),
+            None => {
+                let items = BTreeMap::new();
+                self.feeds.push(Feed { kind, items, complete_to: None, filling: Some(fill) });
+                self.bytes += FEED_BYTES;
+            }
+        }
+    }
+
+    /// The store was read down to there.
+    pub fn complete(&mut self, fill: Fill, to: Place, most: usize) {
+        for feed in self.feeds.iter_mut().filter(|feed| feed.filling == Some(fill)) {
+            feed.complete_to = feed.complete_to.max(Some(to));
+            self.bytes -= feed.trim(most);
+        }
+    }
+
+    /// A read of the store is over, however it ended.
+    pub fn end(&mut self, fill: Fill) {
+        for feed in self.feeds.iter_mut().filter(|feed| feed.filling == Some(fill)) {
+            feed.filling = None;
+        }
+        // Nobody can be answered from what was never read.
+        let unread = |feed: &mut Feed| feed.filling.is_none() && feed.complete_to.is_none();
+        for feed in self.feeds.extract_if(.., unread) {
+            self.bytes -= FEED_BYTES + feed.items.values().map(Item::bytes).sum::<usize>();
+        }
+    }
+
+    /// The store holds this event. `most`: events that are kept of a kind.
+    pub fn insert(&mut self, event: &Event, position: Position, accepted_at: u64, most: usize) {
+        let (kind, place) = (event.kind(), (Reverse(event.created_at()), event.id()));
+        if self.hides(kind, &place) {
+            return;
+        }
+        let Some(feed) = self.feeds.iter_mut().find(|feed| feed.kind == kind) else { return };
+        if feed.filling.is_none() && feed.complete_to.is_some_and(|to| place > to) {
+            return;
+        }
+        match feed.items.entry(place) {
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.position = known.position.max(position);
+                known.accepted_at = known.accepted_at.max(accepted_at);
+            }
+            Entry::Vacant(vacant) => {
+                let (expiration, json) = (event.expiration(), event.json().into());
+                let item = Item { expiration, position, accepted_at, json };
+                self.bytes += item.bytes();
+                vacant.insert(item);
+            }
+        }
+        if feed.filling.is_none() {
+            self.bytes -= feed.trim(most);
+        }
+    }
+
+    /// Carries out a request of the author to delete.
+    pub fn delete(&mut self, request: &Event) {
+        for id in request.tags().values("e").filter_map(EventId::from_hex) {
+            if self.deleted.insert(id) {
+                self.bytes += DELETED_BYTES;
+            }
+        }
+        self.remove_hidden();
+    }
+
+    /// Carries out a request of the author to vanish.
+    pub fn vanish(&mut self, request: &Event) {
+        self.vanished = self.vanished.max(Some(request.created_at()));
+        self.remove_hidden();
+    }
+
+    fn remove_hidden(&mut self) {
+        let mut feeds = std::mem::take(&mut self.feeds);
+        for feed in &mut feeds {
+            let hidden = feed.items.extract_if(.., |place, _| self.hides(feed.kind, place));
+            let freed: usize = hidden.map(|(_, item)| item.bytes()).sum();
+            self.bytes -= freed;
+        }
+        self.feeds = feeds;
+    }
+
+    fn hides(&self, kind: u16, (Reverse(created_at), id): &Place) -> bool {
+        let deleted = !matches!(kind, kind::DELETION | kind::VANISH) && self.deleted.contains(id);
+        let vanished = kind != kind::VANISH && self.vanished.is_some_and(|until| *created_at <= until);
+        deleted || vanished
+    }
+
+    /// Ids that are remembered as deleted.
+    pub fn deletions(&self) -> usize {
+        self.deleted.len()
+    }
+
+    /// The memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Feed {
+    /// Keeps the newest only. How many bytes that gives back.
+    fn trim(&mut self, most: usize) -> usize {
+        let mut freed = 0;
+        while self.items.len() > most.max(1)
+            && let Some((_, oldest)) = self.items.pop_last()
+        {
+            freed += oldest.bytes();
+            let last = self.items.last_key_value().map(|(place, _)| *place);
+            self.complete_to = self.complete_to.min(last);
+        }
+        freed
+    }
+}

@@ -1,0 +1,413 @@
+//! Home feeds from memory: they are what the store says, whatever comes while they are being filled.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use rookery::{
+    config,
+    protocol::{Event, Filter, PublicKey, Timestamp, filter::sorted, sign::Keys},
+    store::{
+        Counted, Cursor, End, Page, Position, Query, Store, StoreError, Viewer, Written,
+        feeds::{Authors, Feeds, Hearing},
+        memory::Memory,
+    },
+    telemetry::Metrics,
+};
+use tokio::sync::Semaphore;
+
+use crate::subject::{NOW, delete, event, note, user};
+
+/// Kinds that are kept, and that the stories of the contract have.
+const KINDS: [u16; 4] = [1, 5, 7, 62];
+
+fn feeds(
+    store: Arc<dyn Store>,
+    config: config::Feeds,
+    lateness: Duration,
+    hearing: Arc<Mutex<Option<Hearing>>>,
+) -> (Feeds, Arc<Authors>, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::new("test"));
+    let authors = Arc::new(Authors::new(config.clone(), lateness, Arc::clone(&metrics)));
+    let listener = Arc::new(move |authors: &[PublicKey]| vec![*hearing.lock().unwrap(); authors.len()]);
+    (Feeds::new(store, Arc::clone(&authors), listener, &config, Arc::clone(&metrics)), authors, metrics)
+}
+
+fn question(authors: impl IntoIterator<Item = PublicKey>, limit: usize, now: Timestamp) -> Query {
+    let filter = Filter {
+        authors: Some(sorted(authors.into_iter().collect())),
+        kinds: Some(KINDS.into()),
+        ..Filter::default()
+    };
+    let viewer = Viewer::Client([].into());
+    Query { filters: vec![(filter, limit)], boundary: 0, viewer, now }
+}
+
+/// All texts of an answer, and how it ends.
+async fn whole(store: &dyn Store, query: &Query) -> (Vec<String>, End) {
+    let query = Arc::new(query.clone());
+    let mut cursor = Cursor::start(&query);
+    let mut texts = Vec::new();
+    loop {
+        let page = store.query(Arc::clone(&query), cursor).await.unwrap();
+        texts.extend(page.iter().map(|entry| entry.json.to_owned()));
+        match page.next {
+            Some(next) => cursor = next,
+            None => return (texts, page.end),
+        }
+    }
+}
+
+/// What was begun in the background goes on until it has to wait.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Every question is asked twice, so that it is answered from memory where that can be. After every batch
+/// the feeds of all authors must be those of the store.
+pub struct Warm {
+    store: Arc<dyn Store>,
+    feeds: Feeds,
+    kept: Arc<Authors>,
+    metrics: Arc<Metrics>,
+    authors: Mutex<BTreeSet<PublicKey>>,
+}
+
+impl Warm {
+    pub fn over(store: impl Store, page_bytes: usize) -> Self {
+        let store: Arc<dyn Store> = Arc::new(store);
+        let config = config::Feeds { max_bytes: 1 << 30, page_bytes, ..config::Feeds::default() };
+        let hearing = Arc::new(Mutex::new(Some((0, 0))));
+        let (feeds, kept, metrics) = feeds(Arc::clone(&store), config, Duration::ZERO, hearing);
+        Self { store, feeds, kept, metrics, authors: Mutex::default() }
+    }
+
+    async fn compare(&self, now: Timestamp) {
+        let authors = self.authors.lock().unwrap().clone();
+        for limit in [1, 3, 1_000] {
+            let query = question(authors.clone(), limit, now);
+            let hits = self.metrics.feed_hits.get();
+            assert_eq!(whole(self, &query).await, whole(&*self.store, &query).await);
+            assert!(self.metrics.feed_hits.get() > hits, "not answered from memory");
+        }
+    }
+}
+
+impl Store for Warm {
+    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
+        Box::pin(async move {
+            self.authors.lock().unwrap().extend(batch.iter().map(|event| event.pubkey()));
+            let written = self.feeds.write(batch, now).await?;
+            self.compare(now).await;
+            Ok(written)
+        })
+    }
+
+    fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(async move {
+            self.feeds.query(Arc::clone(&query), cursor.clone()).await?;
+            settle().await;
+            self.feeds.query(query, cursor).await
+        })
+    }
+
+    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
+        self.feeds.count(query)
+    }
+
+    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
+        // A story may go back in time, and what was swept is gone by then.
+        self.kept.forget(self.authors.lock().unwrap().iter().copied());
+        self.feeds.maintain(now)
+    }
+
+    fn head(&self) -> Position {
+        self.feeds.head()
+    }
+}
+
+/// A store that answers when it may, what it held when it was asked. It fails when it is told to.
+struct Scripted {
+    memory: Memory,
+    /// Pages that may be answered to the operator: the reads that fill.
+    fills: Semaphore,
+    fails: AtomicBool,
+}
+
+impl Store for Scripted {
+    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
+        Box::pin(async move {
+            let written = self.memory.write(batch, now).await;
+            if self.fails.load(Ordering::Relaxed) { Err(StoreError::Closed) } else { written }
+        })
+    }
+
+    fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(async move {
+            let is_fill = query.viewer == Viewer::Operator;
+            let page = self.memory.query(query, cursor).await;
+            if is_fill {
+                self.fills.acquire().await.unwrap().forget();
+            }
+            if is_fill && self.fails.load(Ordering::Relaxed) { Err(StoreError::Closed) } else { page }
+        })
+    }
+
+    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
+        self.memory.count(query)
+    }
+
+    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.memory.maintain(now)
+    }
+
+    fn head(&self) -> Position {
+        self.memory.head()
+    }
+}
+
+/// A node with feeds, and what the test has in hand.
+struct Stage {
+    store: Arc<Scripted>,
+    feeds: Feeds,
+    authors: Arc<Authors>,
+    metrics: Arc<Metrics>,
+    hearing: Arc<Mutex<Option<Hearing>>>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::with(config::Feeds { max_bytes: 1 << 20, ..config::Feeds::default() }, Duration::ZERO)
+    }
+
+    fn with(config: config::Feeds, lateness: Duration) -> Self {
+        let store = Arc::new(Scripted {
+            memory: Memory::new(),
+            fills: Semaphore::new(0),
+            fails: AtomicBool::new(false),
+        });
+        let hearing = Arc::new(Mutex::new(Some((0, 0))));
+        let (feeds, authors, metrics) =
+            feeds(Arc::clone(&store) as Arc<dyn Store>, config, lateness, Arc::clone(&hearing));
+        Self { store, feeds, authors, metrics, hearing }
+    }
+
+    /// Another node writes it.
+    async fn store(&self, event: &Arc<Event>) {
+        self.store.memory.write([Arc::clone(event)].into(), NOW).await.unwrap();
+    }
+
+    /// The bus brings it.
+    fn hear(&self, event: &Arc<Event>) {
+        self.authors.take([event], 0, 1);
+    }
+
+    async fn store_and_hear(&self, event: &Arc<Event>) {
+        self.store(event).await;
+        self.hear(event);
+    }
+
+    fn listen(&self, hearing: Option<Hearing>) {
+        *self.hearing.lock().unwrap() = hearing;
+    }
+
+    /// Asks, and begins to fill. What is asked next comes from the store or from memory.
+    async fn ask(&self, keys: &Keys) -> (Vec<String>, End) {
+        let answer = whole(&self.feeds, &query_of(keys)).await;
+        settle().await;
+        answer
+    }
+
+    /// Lets what fills go on, to its end.
+    async fn filled(&self) {
+        self.store.fills.add_permits(1);
+        settle().await;
+    }
+
+    /// The next answer is that of the store, and from memory or not.
+    async fn expect(&self, keys: &Keys, from_memory: bool) {
+        let hits = self.metrics.feed_hits.get();
+        let expected = whole(&self.store.memory, &query_of(keys)).await;
+        assert_eq!(self.ask(keys).await, expected);
+        assert_eq!(self.metrics.feed_hits.get() > hits, from_memory, "from memory");
+    }
+}
+
+fn query_of(keys: &Keys) -> Query {
+    question([keys.public_key()], 100, NOW)
+}
+
+#[tokio::test]
+async fn what_comes_while_a_feed_is_filled_is_in_it() {
+    let (stage, keys) = (Stage::new(), user(1));
+    stage.store(&note(&keys, 10, "before")).await;
+    stage.expect(&keys, false).await;
+    stage.store_and_hear(&note(&keys, 11, "newer")).await;
+    stage.store_and_hear(&note(&keys, 9, "older")).await;
+    stage.filled().await;
+    stage.expect(&keys, true).await;
+    stage.store_and_hear(&note(&keys, 12, "later")).await;
+    stage.expect(&keys, true).await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_while_a_feed_is_filled_is_not_in_it() {
+    let (stage, keys) = (Stage::new(), user(1));
+    let doomed = note(&keys, 10, "doomed");
+    stage.store(&doomed).await;
+    stage.ask(&keys).await;
+    stage.store_and_hear(&delete(&keys, 11, &doomed)).await;
+    stage.filled().await;
+    stage.expect(&keys, true).await;
+}
+
+#[tokio::test]
+async fn what_vanishes_while_a_feed_is_filled_is_not_in_it() {
+    let (stage, keys) = (Stage::new(), user(1));
+    stage.store(&note(&keys, 10, "doomed")).await;
+    stage.ask(&keys).await;
+    stage.store_and_hear(&event(&keys, 11, 62, &[&["relay", "ALL_RELAYS"]], "")).await;
+    stage.filled().await;
+    stage.expect(&keys, true).await;
+}
+
+/// It was deleted before the store was read, and its own node brings it only now.
+#[tokio::test]
+async fn what_was_deleted_and_comes_late_is_not_served() {
+    let (stage, keys) = (Stage::new(), user(1));
+    let doomed = note(&keys, 10, "doomed");
+    stage.store(&doomed).await;
+    // The author is listened to, because of another kind.
+    let mut profile = query_of(&keys);
+    profile.filters[0].0.kinds = Some([8].into());
+    whole(&stage.feeds, &profile).await;
+    stage.filled().await;
+    stage.store_and_hear(&delete(&keys, 11, &doomed)).await;
+    stage.ask(&keys).await;
+    stage.filled().await;
+    stage.hear(&doomed);
+    stage.expect(&keys, true).await;
+}
+
+#[tokio::test]
+async fn nothing_is_read_before_what_is_late_has_come() {
+    let config = config::Feeds { max_bytes: 1 << 20, ..config::Feeds::default() };
+    let (stage, keys) = (Stage::with(config, Duration::from_secs(3_600)), user(1));
+    stage.store.fills.add_permits(100);
+    for _ in 0..3 {
+        stage.expect(&keys, false).await;
+    }
+    assert_eq!(stage.store.fills.available_permits(), 100);
+}
+
+#[tokio::test]
+async fn a_break_while_a_feed_is_filled_makes_it_worthless() {
+    for (during, after) in [(Some((0, 1)), Some((0, 1))), (None, Some((1, 0))), (None, None)] {
+        let (stage, keys) = (Stage::new(), user(1));
+        stage.store(&note(&keys, 10, "before")).await;
+        stage.ask(&keys).await;
+        stage.listen(during);
+        stage.store(&note(&keys, 11, "missed")).await;
+        stage.listen(after);
+        stage.filled().await;
+        stage.expect(&keys, false).await;
+    }
+}
+
+#[tokio::test]
+async fn a_break_makes_all_feeds_worthless_and_they_are_filled_again() {
+    let (stage, keys) = (Stage::new(), user(1));
+    stage.ask(&keys).await;
+    stage.filled().await;
+    stage.expect(&keys, true).await;
+    stage.listen(None);
+    stage.store(&note(&keys, 10, "missed")).await;
+    stage.expect(&keys, false).await;
+    stage.listen(Some((0, 1)));
+    stage.expect(&keys, false).await;
+    stage.filled().await;
+    stage.expect(&keys, true).await;
+}
+
+#[tokio::test]
+async fn a_read_that_fails_is_made_again() {
+    let (stage, keys) = (Stage::new(), user(1));
+    stage.store(&note(&keys, 10, "")).await;
+    stage.store.fails.store(true, Ordering::Relaxed);
+    stage.ask(&keys).await;
+    stage.filled().await;
+    stage.store.fails.store(false, Ordering::Relaxed);
+    stage.expect(&keys, false).await;
+    stage.filled().await;
+    stage.expect(&keys, true).await;
+}
+
+/// Nobody knows what became of it: the store does.
+#[tokio::test]
+async fn a_write_that_fails_makes_its_authors_feeds_worthless() {
+    let (stage, keys) = (Stage::new(), user(1));
+    stage.ask(&keys).await;
+    stage.filled().await;
+    stage.store.fails.store(true, Ordering::Relaxed);
+    stage.feeds.write([note(&keys, 10, "")].into(), NOW).await.unwrap_err();
+    stage.expect(&keys, false).await;
+}
+
+/// A subscription is not sent live what its head says was stored before.
+#[tokio::test]
+async fn the_head_is_that_of_what_is_in_the_feeds() {
+    let (stage, keys) = (Stage::new(), user(1));
+    stage.store(&note(&keys, 10, "")).await;
+    assert_eq!(stage.feeds.head(), 0);
+    let written = stage.feeds.write([note(&keys, 11, "")].into(), NOW).await.unwrap();
+    assert_eq!(stage.feeds.head(), written.head);
+}
+
+#[tokio::test]
+async fn a_longer_question_reads_further_down() {
+    let (stage, keys) = (Stage::new(), user(1));
+    for n in 0..10 {
+        stage.store(&note(&keys, 10 + n, &n.to_string())).await;
+    }
+    for (limit, from_memory) in [(3, false), (3, true), (2, true), (9, false), (9, true)] {
+        let query = question([keys.public_key()], limit, NOW);
+        let hits = stage.metrics.feed_hits.get();
+        let expected = whole(&stage.store.memory, &query).await;
+        assert_eq!(whole(&stage.feeds, &query).await, expected);
+        assert_eq!(stage.metrics.feed_hits.get() > hits, from_memory, "{limit}");
+        stage.store.fills.add_permits(1);
+        settle().await;
+    }
+}
+
+#[tokio::test]
+async fn memory_is_bounded() {
+    let max_bytes = 20_000;
+    let config = config::Feeds { max_bytes, max_events: 10, ..config::Feeds::default() };
+    let stage = Stage::with(config, Duration::ZERO);
+    stage.store.fills.add_permits(1_000);
+    let mut authors = BTreeSet::new();
+    for n in 0..50 {
+        let keys = user(n);
+        authors.insert(keys.public_key());
+        let query = question([keys.public_key()], 2, NOW);
+        whole(&stage.feeds, &query).await;
+        settle().await;
+        for at in 0..20 {
+            stage.store_and_hear(&note(&keys, at, "")).await;
+        }
+        let hits = stage.metrics.feed_hits.get();
+        assert_eq!(whole(&stage.feeds, &query).await, whole(&stage.store.memory, &query).await);
+        assert!(stage.metrics.feed_hits.get() > hits);
+        assert!(stage.metrics.feed_bytes.get() <= max_bytes as i64);
+    }
+    assert!(stage.metrics.feed_authors.get() < 50);
+}

@@ -179,6 +179,8 @@ impl Node {
         let data = TempDir::new().expect("a folder");
         let mut command = rookery(&["relay", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
         command.args(["--redis", redis, "--workers", "1", "--data"]).arg(data.path().join("relay"));
+        // All subscribers come at once, and are to be subscribed before anything is measured.
+        command.args(["--set", "bus.acknowledge_ms=30000"]);
         if let Some(store) = store {
             command.args(["--scylla", store, "--keyspace", keyspace]);
         }

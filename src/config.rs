@@ -187,6 +187,8 @@ section! {
         queue_bytes: usize = 256 * 1024 * 1024,
         /// Most events of one batch, which is one commit.
         max_batch: usize = 8_192,
+        /// Milliseconds that a batch should take: as many events are written at once.
+        batch_ms: u64 = 250,
         /// Most bytes of one batch. A single larger event is a batch of its own.
         max_batch_bytes: usize = 16 * 1024 * 1024,
         /// Most events that are routed to sessions at once, so that no worker is held up for long.
@@ -454,6 +456,7 @@ impl Config {
             ("session.mailbox", session.mailbox),
             ("persister.queue", persister.queue),
             ("persister.max_batch", persister.max_batch),
+            ("persister.batch_ms", persister.batch_ms as usize),
             ("persister.max_batch_bytes", persister.max_batch_bytes),
             ("persister.route_batch", persister.route_batch),
             ("persister.recent_ids", persister.recent_ids),

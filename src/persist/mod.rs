@@ -5,6 +5,7 @@
 
 mod budget;
 mod dispatch;
+mod pace;
 mod queue;
 
 use std::{
@@ -25,6 +26,7 @@ use tracing::{Instrument, error, field::display, warn};
 use self::{
     budget::{Budget, Permit},
     dispatch::Dispatch,
+    pace::Pace,
     queue::Waiting,
 };
 pub use self::{
@@ -98,6 +100,7 @@ pub struct Parts {
 /// Writes batches. One a node, on a thread of its own.
 pub struct Persister {
     parts: Parts,
+    pace: Pace,
     config: config::Persister,
     sweep_every: Duration,
     dispatch: Option<mpsc::Sender<Dispatch>>,
@@ -119,6 +122,7 @@ impl Persister {
     pub fn new(parts: Parts, config: config::Persister, sweep_every: Duration) -> Self {
         Self {
             parts,
+            pace: Pace::new(config.max_batch, Duration::from_millis(config.batch_ms)),
             config,
             sweep_every,
             dispatch: None,
@@ -138,7 +142,7 @@ impl Persister {
         if self.sweep_due {
             return self.sweep(ctx);
         }
-        self.writing = self.parts.queue.take(self.config.max_batch, self.config.max_batch_bytes);
+        self.writing = self.parts.queue.take(self.pace.limit(), self.config.max_batch_bytes);
         if !self.writing.is_empty() {
             self.sweep_due = std::mem::take(&mut self.sweep_after_batch);
             self.write(ctx);
@@ -184,6 +188,7 @@ impl Persister {
             (place, write, result)
         };
         ctx.spawn(work.into_actor(self).map(|(place, write, result), this, ctx| {
+            this.pace.learn(write.events, write.ended - write.begun, result.is_err());
             this.writing.iter_mut().for_each(|waiting| waiting.trace.written(write));
             this.written(place, result);
             this.busy = false;

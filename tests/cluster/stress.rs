@@ -40,7 +40,7 @@ const PUBLISHERS: usize = 3;
 const SUBSCRIBERS: usize = 12;
 
 /// Longest that an event may take to whoever waits for it, once all faults are mended.
-const LATEST: Duration = Duration::from_secs(60);
+const LATEST: Duration = Duration::from_secs(120);
 
 /// Those of a node for clients and for operators.
 type Ports = (u16, u16);

@@ -23,12 +23,15 @@ use crate::{
 
 /// The events that the filters of a question name, in the order of answers.
 pub struct Scan<'a> {
-    feeds: Vec<(PublicKey, u16, Peekable<Range<'a, Place, Item>>)>,
+    feeds: Vec<Feed<'a>>,
     /// The next place of each feed.
     next: BinaryHeap<Reverse<(Place, usize)>>,
     /// For each filter: not all is known of what lies behind that.
     bars: Vec<Option<Place>>,
 }
+
+/// What is left of an author's events of a kind.
+type Feed<'a> = (PublicKey, u16, Peekable<Range<'a, Place, Item>>);
 
 /// An event of an author.
 pub struct Found<'a> {

@@ -318,6 +318,9 @@ section! {
         prefix: String = "rookery".into(),
         /// Milliseconds within which Redis must answer; beyond, the connection is made anew.
         timeout_ms: u64 = 1_000,
+        /// Seconds within which Redis must be reached at the start, or the node ends. 0: it starts without,
+        /// and goes on trying.
+        start_seconds: u64 = 0,
         /// Milliseconds for which a subscription waits until Redis has acknowledged its keys.
         acknowledge_ms: u64 = 500,
         /// Milliseconds for which a key stays subscribed when no client wants it any more.

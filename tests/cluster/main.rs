@@ -279,6 +279,17 @@ async fn a_node_starts_without_redis_and_finds_it_later() {
     hears(&mut client, &event).await;
 }
 
+#[test]
+fn a_node_may_be_told_not_to_start_without_redis() {
+    let data = tempfile::TempDir::new().unwrap();
+    // Nobody listens there.
+    let nowhere = format!("redis://127.0.0.1:{}", redis::free_port());
+    let arguments = ["--redis", &nowhere, "--set", "bus.start_seconds=1"];
+    let ended = common::relay_command(data.path(), &arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("Redis can not be reached, for 1s"), "{said}");
+}
+
 #[tokio::test]
 async fn redis_may_want_tls_and_a_password() {
     let redis = Redis::start_guarded();

@@ -12,6 +12,7 @@ use std::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 static SERVER: LazyLock<String> = LazyLock::new(|| env::var("ROOKERY_TEST_CQL").unwrap_or_else(|_| start()));
@@ -71,7 +72,20 @@ impl Servers {
         remove_old();
         let servers = Self { ports: [free_port(), free_port()] };
         (1..=Self::COUNT).for_each(|number| servers.up(number));
+        let begun = Instant::now();
+        while !(1..=Self::COUNT).all(Self::sees_the_others) {
+            assert!(begun.elapsed() < Duration::from_secs(120), "the CQL servers do not find each other");
+            std::thread::sleep(Duration::from_millis(100));
+        }
         servers
+    }
+
+    /// Its log says which others are up.
+    fn sees_the_others(number: usize) -> bool {
+        let log = std::fs::read_to_string(Self::folder(number).join("log")).unwrap();
+        let ups = log.lines().filter(|line| line.ends_with("is now UP"));
+        let is_seen = |other: usize| ups.clone().any(|line| line.contains(&format!("/127.0.0.{other}:")));
+        (1..=Self::COUNT).filter(|other| *other != number).all(is_seen)
     }
 
     /// The addresses, separated by commas.

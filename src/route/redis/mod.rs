@@ -115,7 +115,8 @@ impl RedisBus {
     /// Starts the thread of the bus. It connects on its own, and again when it has to.
     ///
     /// # Errors
-    /// When the addresses are not valid, or the log of the store can not be read.
+    /// When the addresses are not valid, or the log of the store can not be read, or Redis is not
+    /// reached in the time that the configuration gives it.
     pub async fn start(urls: &[String], config: &config::Bus, parts: Parts) -> anyhow::Result<Self> {
         let (subscriptions, receive_subscriptions) = mpsc::channel(config.subscribe_queue);
         let (outgoing, receive_outgoing) = mpsc::channel(config.publish_queue);
@@ -152,7 +153,26 @@ impl RedisBus {
             started &= thread.spawn(recover::beat(Arc::clone(&shared), Arc::clone(log)));
         }
         anyhow::ensure!(started, "the thread of the bus is gone");
-        Ok(Self { shared, subscriptions, outgoing, thread })
+        let bus = Self { shared, subscriptions, outgoing, thread };
+        bus.wait_for_link(Duration::from_secs(config.start_seconds)).await?;
+        Ok(bus)
+    }
+
+    /// Waits for Redis at the start of a node that is not to start without it.
+    async fn wait_for_link(&self, patience: Duration) -> anyhow::Result<()> {
+        /// How often it is looked at.
+        const PAUSE: Duration = Duration::from_millis(20);
+        if patience.is_zero() {
+            return Ok(());
+        }
+        let linked = async {
+            while !self.shared.origins().is_linked() {
+                sleep(PAUSE).await;
+            }
+        };
+        let why =
+            || format!("Redis can not be reached, for {patience:?} (bus.start_seconds); the log says why");
+        timeout(patience, linked).await.with_context(why)
     }
 
     /// How each author is heard: everything that other nodes write of them comes here.

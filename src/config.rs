@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -367,6 +368,13 @@ section! {
         max_fills: usize = 4,
         /// Bytes of events of a page; the next page is looked for when they are sent.
         page_bytes: usize = 128 * 1024,
+    }
+}
+
+impl Bus {
+    /// How long the fences of a process may stay away before something is taken to be missed.
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(self.fence_ms) * self.silent_fences
     }
 }
 

@@ -95,8 +95,7 @@ pub async fn run(
             let seen = Arc::new(Seen::new(config.bus.seen_ids));
             // Where there is a log, all nodes share the store.
             let authors = (config.feeds.max_bytes > 0 && store.log().is_some()).then(|| {
-                let lateness = Duration::from_millis(config.bus.fence_ms) * config.bus.silent_fences;
-                Arc::new(Authors::new(config.feeds.clone(), lateness, Arc::clone(&metrics)))
+                Arc::new(Authors::new(config.feeds.clone(), config.bus.patience(), Arc::clone(&metrics)))
             });
             let parts = redis::Parts {
                 routers: routers.clone(),

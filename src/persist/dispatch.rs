@@ -59,8 +59,10 @@ pub fn start(
 ) -> mpsc::Sender<Dispatch> {
     let (sender, mut receiver) = mpsc::channel::<Dispatch>(QUEUE);
     actix::spawn(async move {
-        while let Some(Dispatch { events, traced, again, position, sequence, done }) = receiver.recv().await {
-            if let (Some(Others { bus, .. }), false) = (&others, events.is_empty() && again.is_empty()) {
+        while let Some(dispatch) = receiver.recv().await {
+            let is_empty = dispatch.is_empty();
+            let Dispatch { events, traced, again, position, sequence, done } = dispatch;
+            if let (Some(Others { bus, .. }), false) = (&others, is_empty) {
                 // It only takes them: nobody here waits for other nodes.
                 let events = events.iter().chain(&again).cloned().collect();
                 let (ephemeral, traced) = (position.is_none(), traced.clone());

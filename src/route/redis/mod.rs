@@ -127,7 +127,7 @@ impl RedisBus {
             None => None,
         };
         let times = Times {
-            patience: Duration::from_millis(config.fence_ms) * config.silent_fences,
+            patience: config.patience(),
             settles_in: parts.log.as_ref().map(|log| log.settles_in()).unwrap_or_default(),
             kept_for: parts.log.as_ref().map(|log| log.kept_for()).unwrap_or_default(),
         };

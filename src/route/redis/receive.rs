@@ -1,10 +1,6 @@
 //! What comes from other nodes: events, routed once each, and fences, which prove that they have come.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use anyhow::bail;
 use tokio::sync::mpsc;
@@ -31,7 +27,7 @@ pub(super) async fn run(
     link: &Link,
     mut incoming: mpsc::Receiver<Incoming>,
 ) -> anyhow::Result<()> {
-    let patience = Duration::from_millis(shared.config.fence_ms) * shared.config.silent_fences;
+    let patience = shared.config.patience();
     // When this node's own fence came back, by primary. One that stays away: the link is broken.
     let mut own = vec![Instant::now(); link.len()];
     let mut ticks = shared.fence_interval();

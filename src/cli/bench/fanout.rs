@@ -46,6 +46,9 @@ pub struct FanoutArgs {
     /// Events a run [default: some 1,000,000 deliveries, or 20 s at --rate]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     events: Option<u32>,
+    /// Publish contact lists of so many tags instead of notes; 0: notes
+    #[arg(long, value_name = "TAGS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    contacts: u32,
     /// Connections that publish
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
@@ -203,6 +206,7 @@ pub async fn run(bench: &Bench, args: &FanoutArgs) -> anyhow::Result<Report> {
         "events": count,
         "subscribers": args.subscribers,
         "follows": args.follows,
+        "contacts": args.contacts,
         "connections": args.connections,
         "in_flight": args.publish.rate.is_none().then_some(args.in_flight),
         "rate": args.publish.rate,
@@ -224,7 +228,12 @@ async fn one(
         let on_stored = move |event: &Event| {
             still_due.set(still_due.get() + due.subscribers(event).len() as u64);
         };
-        Ledger::new(bench.events(FIRST_STREAM + u64::from(number), count).into(), on_stored)
+        let stream = FIRST_STREAM + u64::from(number);
+        let events = match args.contacts {
+            0 => bench.events(stream, count),
+            tags => bench.authors.contact_lists(stream, count, bench.base_time, tags as usize),
+        };
+        Ledger::new(events.into(), on_stored)
     };
     let deliveries = Rc::new(Deliveries::new(&ledger, &due, filters.len(), &bench.problems));
     let before = bench.resident()?;

@@ -20,6 +20,8 @@ const SPAN_SECONDS: u64 = 30 * 24 * 3600;
 const PIECE: usize = 1_000;
 /// Every so many events of a piece one starts a thread, whose replies follow.
 const THREAD_EVERY: usize = 100;
+/// Kind of contact lists (NIP-02).
+const CONTACTS: u16 = 3;
 /// Longest time by which events stand out of order.
 const JITTER_SECONDS: u64 = 3_600;
 
@@ -148,6 +150,21 @@ impl Authors {
         events
     }
 
+    /// `count` signed contact lists of so many people, one author after the other, each newer than the last; those
+    /// of a later stream, too, unless there are more than authors.
+    pub fn contact_lists(&self, stream: u64, count: usize, base: Timestamp, tags: usize) -> Vec<Event> {
+        let mut dice = Dice::new(self.seed, "contacts", stream);
+        let list = |number: usize| {
+            let mut people = Tags::default();
+            for person in dice.distinct(tags, self.public.len()) {
+                people.push(["p", &self.public[person].to_hex()]);
+            }
+            let keys = &self.keys[number % self.keys.len()];
+            keys.sign(base + stream + number as u64, CONTACTS, people, "")
+        };
+        (0..count).map(list).collect()
+    }
+
     fn kind_and_tags(&self, dice: &mut Dice, earlier: &[Event], place: usize) -> (u16, Tags) {
         let mut tags = Tags::default();
         let about = |tags: &mut Tags, event: &Event| {
@@ -265,6 +282,21 @@ mod tests {
         seconds.sort_unstable();
         seconds.dedup();
         assert!(seconds.len() > 1_450);
+    }
+
+    #[test]
+    fn contact_lists_replace_each_other() {
+        let authors = Authors::new(7, 20);
+        let lists = authors.contact_lists(0, 30, 1_700_000_000, 12);
+        for list in &lists {
+            let mut people: Vec<_> = list.tags().values("p").collect();
+            people.sort_unstable();
+            people.dedup();
+            assert_eq!((list.kind(), people.len()), (3, 12));
+        }
+        assert!(lists[20].pubkey() == lists[0].pubkey() && lists[20].created_at() > lists[0].created_at());
+        let next = &authors.contact_lists(1, 1, 1_700_000_000, 12)[0];
+        assert!(next.created_at() > lists[0].created_at());
     }
 
     #[test]

@@ -61,7 +61,11 @@ func compare(arguments []string) error {
 
 	fmt.Println("nodes  server      p50 ms  p99 ms  CPU-s of 100,000 deliveries  CPU-s of Redis of 100,000 deliveries")
 	row := func(nodes int, name string, of result) {
-		fmt.Printf("%5d  %-10s %7.1f %7.1f %28.2f %37.2f\n", nodes, name, of.p50, of.p99, of.cpu, of.redis)
+		redis := "–"
+		if nodes > 1 {
+			redis = fmt.Sprintf("%.2f", of.redis)
+		}
+		fmt.Printf("%5d  %-10s %7.1f %7.1f %28.2f %37s\n", nodes, name, of.p50, of.p99, of.cpu, redis)
 	}
 	results := map[string][]result{}
 	var counts []int

@@ -33,8 +33,6 @@ pub struct Way {
     parsed: u64,
     admitted: u64,
     batch_begun: u64,
-    /// The transaction on its own thread, where it was the first event of its batch.
-    transaction: Option<u64>,
     stored: u64,
     /// Begins and ends, where there is another node; and when that node had it.
     published: Option<(u64, u64)>,
@@ -89,7 +87,6 @@ impl Way {
             parsed: admit.start_time_unix_nano,
             admitted: admit.end_time_unix_nano,
             batch_begun: batch.unwrap_or(store).start_time_unix_nano,
-            transaction: batch.map(|_| store.end_time_unix_nano - store.start_time_unix_nano),
             stored: persist.end_time_unix_nano,
             published: publish.map(|span| (span.start_time_unix_nano, span.end_time_unix_nano)),
             arrived: route.map(|span| span.start_time_unix_nano),
@@ -102,20 +99,18 @@ impl Way {
     pub fn stages(&self) -> Vec<(&'static str, Option<f64>)> {
         let between = |begun: u64, ended: u64| Some(ended as f64 / 1e6 - begun as f64 / 1e6);
         let published = self.published;
-        let taken_from = self.arrived.unwrap_or(self.stored);
         vec![
             ("parse", between(self.received, self.parsed)),
             ("admit: id, signature", between(self.parsed, self.admitted)),
             ("wait for the batch", between(self.admitted, self.batch_begun)),
             ("store: commit, sync", between(self.batch_begun, self.stored)),
-            ("  of it the transaction, on its thread", self.transaction.map(|time| time as f64 / 1e6)),
             ("dispatch", between(self.stored, published.map_or(self.routing, |(begun, _)| begun))),
             (
                 "to the other node, by Redis",
                 published.zip(self.arrived).and_then(|((begun, _), at)| between(begun, at)),
             ),
             ("  until Redis has answered", published.and_then(|(begun, ended)| between(begun, ended))),
-            ("taken up there", self.arrived.and_then(|_| between(taken_from, self.routing))),
+            ("taken up there", self.arrived.and_then(|at| between(at, self.routing))),
             ("route: handed to all its sessions", between(self.routing, self.delivered)),
             ("from arrival to there", between(self.received, self.delivered)),
         ]

@@ -62,6 +62,10 @@ fn main() {
             }
         }
     }
+    if sizes.len() < 3 {
+        // Of fewer, the three costs can not be told apart.
+        return;
+    }
     let [a, b, c] = fit(&points);
     println!(
         "CPU of nodes = {:.0} µs · events + {:.1} µs · (event, receiving node) + {:.1} µs · deliveries",

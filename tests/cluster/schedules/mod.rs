@@ -204,7 +204,8 @@ async fn follow_at<const N: usize>(nodes: &[Node; N], keys: &Keys) -> Vec<Client
 /// Each hears this event.
 async fn all_hear(clients: &mut [Client], event: &Event) {
     for client in clients {
-        hears(client, event).await;
+        // As a whole: a ping is no answer.
+        timeout(PATIENCE, hears(client, event)).await.expect("it is not heard");
     }
 }
 

@@ -196,6 +196,11 @@ section! {
         route_batch: usize = 256,
         /// Milliseconds after which an event that is not stored yet reads "error: …".
         deadline_ms: u64 = 2_000,
+        /// Seconds for which events are tried again whose write failed, where several nodes share a store:
+        /// what failed may be stored all the same, and whoever waits for it must hear of it.
+        retry_seconds: u64 = 60,
+        /// Events that may wait to be tried again; beyond, the oldest are not.
+        retry_events: usize = 8_192,
         /// Ids of stored events that are remembered, so that copies are cheap.
         recent_ids: usize = 65_536,
         /// Seconds for which such an id counts where several nodes share a store, as another one may

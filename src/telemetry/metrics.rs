@@ -122,6 +122,8 @@ metrics! {
         lag: Lag = Family::new_with_constructor(lateness);
     "persister_batch_events", "Events in a batch", NO_UNIT, batch: Histogram = sizes();
     "store_errors", "Failed operations of the store", NO_UNIT, store_errors: Counter = Counter::default();
+    "events_unsettled", "Events whose write failed, and that are tried again because they may be stored",
+        NO_UNIT, unsettled: Gauge = Gauge::default();
     "store_statements", "CQL statements sent, those tried again included", NO_UNIT,
         store_statements: Counter = Counter::default();
     "store_rows", "Rows that CQL servers answered", NO_UNIT, store_rows: Counter = Counter::default();

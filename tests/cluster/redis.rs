@@ -212,7 +212,7 @@ impl RedisCluster {
         }
     }
 
-    /// Resolves when every primary has its replica.
+    /// Resolves when every primary has its replica, which could take over.
     pub async fn mended(&self) {
         eventually("the Redis Cluster", || self.is_whole()).await;
     }
@@ -221,7 +221,10 @@ impl RedisCluster {
         self.nodes.iter().all(|node| {
             let ask = |what: &str| node.ask(&["cluster", what]);
             let replicas = ask("nodes").lines().filter(|line| line.contains("slave")).count();
-            ask("info").contains("cluster_state:ok") && replicas == Self::PRIMARIES
+            let replication = node.ask(&["info", "replication"]);
+            ask("info").contains("cluster_state:ok")
+                && replicas == Self::PRIMARIES
+                && (replication.contains("connected_slaves:1") || replication.contains("link_status:up"))
         })
     }
 }
@@ -243,7 +246,8 @@ fn spawn(folder: &Path, port: u16, mode: Mode) -> Child {
         Mode::Clustered { number, bus } => command
             .args(["--port", &port, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000"])
             .args(["--cluster-announce-ip", "127.0.0.1", "--cluster-announce-bus-port", &bus.to_string()])
-            .args(["--bind-source-addr", &source(number).to_string()])
+            // By default only 127.0.0.1 may connect without a password.
+            .args(["--bind-source-addr", &source(number).to_string(), "--protected-mode", "no"])
             .args(["--repl-diskless-sync-delay", "0", "--cluster-allow-pubsubshard-when-down", "no"]),
         Mode::Guarded => command
             .args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no", "--requirepass", PASSWORD])

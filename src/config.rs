@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 use url::Url;
 
+mod network;
+
+pub use self::network::Network;
+
 /// A setting as the documentation shows it.
 pub struct Setting {
     pub name: &'static str,
@@ -62,8 +66,9 @@ section! {
         url: String = String::new(),
         /// Name of this node in logs and metrics. Empty: the host's name.
         node_id: String = String::new(),
-        /// Networks whose X-Forwarded-For header is believed, such as ["10.0.0.0/8"].
-        trusted_proxy: Vec<IpNet> = Vec::new(),
+        /// Proxies whose X-Forwarded-For header is believed, by address or network, such as ["10.0.0.5",
+        /// "10.1.0.0/16"].
+        trusted_proxy: Vec<Network> = Vec::new(),
         /// URLs of Redis servers through which nodes share live events, such as
         /// "redis://user:password@redis-1:6379" ("rediss" with TLS). Any nodes of one Redis Cluster, or one
         /// server. Empty: this node is alone.
@@ -297,8 +302,9 @@ section! {
         /// Messages a second that are traced though they were not chosen: slow ones, those that the relay
         /// fails, and those of clients that ask for it.
         extra_per_second: u32 = 20,
-        /// Networks whose clients may ask for traces, with a traceparent header in their handshake.
-        trusted: Vec<IpNet> = loopback(),
+        /// Networks or addresses whose clients may ask for traces, with a traceparent header in their
+        /// handshake.
+        trusted: Vec<Network> = loopback(),
         /// Spans that may wait to be exported; beyond, they are lost.
         queue: usize = 8_192,
         /// Most spans of one export.
@@ -558,9 +564,9 @@ impl Config {
 }
 
 /// The machine itself.
-fn loopback() -> Vec<IpNet> {
+fn loopback() -> Vec<Network> {
     let (v4, v6) = (Ipv4Net::new_assert([127, 0, 0, 0].into(), 8), Ipv6Net::from(Ipv6Addr::LOCALHOST));
-    vec![v4.into(), v6.into()]
+    vec![IpNet::from(v4).into(), IpNet::from(v6).into()]
 }
 
 /// Stands where a password is.
@@ -783,7 +789,8 @@ mod tests {
             ("", vec![("ROOKERY_LIMITS_MAX_TAGS", "many")], "ROOKERY_LIMITS_MAX_TAGS"),
             ("[limits]\nmax_filters = 0", vec![], "limits.max_filters must be at least 1"),
             ("url = 'relay.example.com'", vec![], "url must look like"),
-            ("trusted_proxy = ['10.0.0.300/8']", vec![], "in the configuration"),
+            ("trusted_proxy = ['10.0.0.300/8']", vec![], "trusted_proxy"),
+            ("trusted_proxy = ['proxy-1']", vec![], "\"proxy-1\" is no network"),
         ] {
             let error = format!("{:#}", load(file, &env, "").unwrap_err());
             assert!(error.contains(expected), "{error}");
@@ -792,8 +799,19 @@ mod tests {
 
     #[test]
     fn lists_come_from_variables() {
-        let config = load("", &[("ROOKERY_TRUSTED_PROXY", "10.0.0.0/8, ::1/128")], "").unwrap();
+        let config = load("", &[("ROOKERY_TRUSTED_PROXY", "10.0.0.0/8, ::1")], "").unwrap();
         assert_eq!(config.general.trusted_proxy.len(), 2);
+    }
+
+    #[test]
+    fn proxies_may_be_addresses_or_networks() {
+        let file = "trusted_proxy = ['10.0.0.5', '10.1.0.0/16', '::1']\n[traces]\ntrusted = ['192.0.2.1']";
+        let config = load(file, &[], "").unwrap();
+        let shown = config.general.trusted_proxy.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown, ["10.0.0.5/32", "10.1.0.0/16", "::1/128"]);
+        assert!(config.traces.trusted[0].contains("192.0.2.1".parse().unwrap()));
+        let read_back = load(&config.to_toml(), &[], "").unwrap();
+        assert_eq!(read_back.general.trusted_proxy, config.general.trusted_proxy);
     }
 
     #[test]

@@ -85,8 +85,8 @@ struct RelayFlags {
     /// Name of this node in logs and metrics [default: the host's name]
     #[arg(long, value_name = "NAME")]
     node_id: Option<String>,
-    /// Network whose X-Forwarded-For header is believed (repeat for several)
-    #[arg(long, value_name = "CIDR")]
+    /// Proxy whose X-Forwarded-For header is believed: an address or a network (repeat for several)
+    #[arg(long, value_name = "ADDRESS|CIDR")]
     trusted_proxy: Vec<String>,
     /// Redis through which nodes share live events, such as redis://127.0.0.1:6379 (several: with commas)
     #[arg(long, value_name = "URL", value_delimiter = ',')]

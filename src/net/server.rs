@@ -19,7 +19,6 @@ use actix_web::{
     rt::net::TcpStream,
     web::{self, Data, Payload},
 };
-use ipnet::IpNet;
 use socket2::SockRef;
 
 use super::{
@@ -28,6 +27,7 @@ use super::{
     socket::{PIECE, upgrade},
 };
 use crate::{
+    config::Network,
     route::{Link, RouterAddr, Routers, SessionId, SubscriptionRouter, bus::Bus},
     session::{Outbox, Shared, Socket, Window},
     telemetry::{BoundedQueue, measure_lag},
@@ -204,8 +204,8 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
 
 /// Whose connection it is: the peer's, or, if that is a proxy we trust, the last address in
 /// X-Forwarded-For that is none.
-fn client_address(peer: IpAddr, request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(&address.to_canonical()));
+fn client_address(peer: IpAddr, request: &HttpRequest, trusted: &[Network]) -> IpAddr {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(*address));
     if !is_trusted(&peer) {
         return peer;
     }
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn forwarded_addresses_count_from_trusted_proxies_only() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let trusted: Vec<Network> = vec!["10.0.0.0/8".parse().unwrap()];
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let request = TestRequest::get()
             .insert_header(("X-Forwarded-For", "198.51.100.1, 203.0.113.9, 10.0.0.2"))

@@ -66,9 +66,13 @@ section! {
         url: String = String::new(),
         /// Name of this node in logs and metrics. Empty: the host's name.
         node_id: String = String::new(),
-        /// Proxies whose X-Forwarded-For header is believed, by address or network, such as ["10.0.0.5",
-        /// "10.1.0.0/16"].
+        /// Proxies that are believed whom they speak for, by address or network, such as ["10.0.0.5",
+        /// "10.1.0.0/16"]: in the X-Forwarded-For header, and before it in the PROXY protocol.
         trusted_proxy: Vec<Network> = Vec::new(),
+        /// Whether every connection of a trusted proxy begins with a PROXY header (version 1 or 2), as
+        /// balancers on TCP level send it. Such a connection is closed if it does not; of others, none
+        /// is read.
+        proxy_protocol: bool = false,
         /// URLs of Redis servers through which nodes share live events, such as
         /// "redis://user:password@redis-1:6379" ("rediss" with TLS). Any nodes of one Redis Cluster, or one
         /// server. Empty: this node is alone.
@@ -164,7 +168,7 @@ section! {
 section! {
     /// One connection: its windows, queues and timeouts.
     Session {
-        /// Seconds within which a client must have sent its HTTP request.
+        /// Seconds within which a client must have sent its HTTP request, and a proxy its PROXY header.
         handshake_seconds: u64 = 5,
         /// Seconds between pings.
         ping_seconds: u64 = 30,
@@ -469,6 +473,7 @@ impl Config {
             ("limits.max_connections", limits.max_connections),
             ("limits.max_connections_per_address", limits.max_connections_per_address),
             ("persister.deadline_ms", persister.deadline_ms as usize),
+            ("session.handshake_seconds", session.handshake_seconds as usize),
             ("session.window", session.window),
             ("session.mailbox", session.mailbox),
             ("persister.queue", persister.queue),
@@ -524,6 +529,10 @@ impl Config {
         ensure!(
             info.pubkey.is_empty() || crate::protocol::PublicKey::from_hex(&info.pubkey).is_some(),
             "info.pubkey must be 64 lowercase hexadecimal digits"
+        );
+        ensure!(
+            !general.proxy_protocol || !general.trusted_proxy.is_empty(),
+            "proxy_protocol needs trusted_proxy: no header is read of others"
         );
         ensure!((0.0..=1.0).contains(&traces.ratio), "traces.ratio must be between 0 and 1");
         ensure!(
@@ -791,6 +800,7 @@ mod tests {
             ("url = 'relay.example.com'", vec![], "url must look like"),
             ("trusted_proxy = ['10.0.0.300/8']", vec![], "trusted_proxy"),
             ("trusted_proxy = ['proxy-1']", vec![], "\"proxy-1\" is no network"),
+            ("proxy_protocol = true", vec![], "proxy_protocol needs trusted_proxy"),
         ] {
             let error = format!("{:#}", load(file, &env, "").unwrap_err());
             assert!(error.contains(expected), "{error}");

@@ -124,6 +124,9 @@ metrics! {
         lag: Lag = Family::new_with_constructor(lateness);
     "persister_batch_events", "Events in a batch", NO_UNIT, batch: Histogram = sizes();
     "store_errors", "Failed operations of the store", NO_UNIT, store_errors: Counter = Counter::default();
+    "store_statements", "CQL statements sent, those tried again included", NO_UNIT,
+        store_statements: Counter = Counter::default();
+    "store_rows", "Rows that CQL servers answered", NO_UNIT, store_rows: Counter = Counter::default();
     "store_retries", "CQL statements that were tried again", NO_UNIT, store_retries: Counter = Counter::default();
     "feed_hits", "Pages of home feeds told from memory", NO_UNIT, feed_hits: Counter = Counter::default();
     "feed_misses", "Pages of home feeds that the store was asked for", NO_UNIT, feed_misses: Counter = Counter::default();

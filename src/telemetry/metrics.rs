@@ -95,6 +95,8 @@ metrics! {
     "connections_opened", "WebSocket connections opened", NO_UNIT, opened: Counter = Counter::default();
     "connections_refused", "Connections refused with 503 or 429: too many of the node or the address", NO_UNIT,
         refused: Counter = Counter::default();
+    "proxy_headers_refused", "Connections of trusted proxies closed because no PROXY header came, or none that is understood", NO_UNIT,
+        proxy_headers_refused: Counter = Counter::default();
     "connections_closed", "WebSocket connections closed", NO_UNIT,
         closed: By<CloseReason, Counter> = By::default();
     "evictions", "Sessions ended because their client did not read; they also count as closed", NO_UNIT,

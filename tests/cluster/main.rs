@@ -6,6 +6,7 @@ mod common;
 mod feeds;
 mod gaps;
 mod redis;
+mod schedules;
 mod scripts;
 mod stored;
 mod stress;

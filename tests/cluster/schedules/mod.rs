@@ -35,6 +35,8 @@ use crate::{
 
 /// The commit mark of an event.
 const COMMIT: &str = "UPDATE event USING TIMESTAMP ? SET event";
+/// What is asked of an event by its id.
+const EVENT: &str = "SELECT event, accepted_at, swept FROM event";
 /// The first row of a batch that readers may find.
 const ROW: &str = "INSERT INTO by_author";
 

@@ -88,7 +88,8 @@ async fn a_retry_elsewhere_after_the_first_has_landed() {
 /// batch of its own node for the end of what it has to remember would send it twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_elsewhere_of_what_was_read_half_written() {
-    let (_ground, nodes) = nodes::<2>(&HASTY).await;
+    // Or A would try again itself.
+    let (_ground, nodes) = nodes::<2>(&[&HASTY[..], &["persister.retry_seconds=0"]].concat()).await;
     let [a, b] = &nodes;
     let keys = Keys::generate();
     let event = race(&keys, 1, "");
@@ -105,6 +106,52 @@ async fn a_retry_elsewhere_of_what_was_read_half_written() {
     hears(&mut client, &other).await;
     b.store(&event).await;
     all_have_heard_it_all(&mut [client], &keys, b).await;
+}
+
+/// ```text
+/// A  rows ‖  error                          the commit lands   tries again: stored · publishes
+/// B                 reads A's log: not stored                                                   hears it
+/// ```
+/// Whoever reads the log looks once at what failed, and whoever is sent a copy later finds an old duplicate. Only A
+/// knows that it does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_lands_when_nobody_looks_any_more() {
+    let (_ground, nodes) = nodes::<2>(&HASTY).await;
+    let [a, b] = &nodes;
+    let keys = Keys::generate();
+    let mut clients = follow_at(&nodes, &keys).await;
+    let event = race(&keys, 1, "");
+    let (commit, looked) = (a.hold(COMMIT), b.hold_answers(EVENT));
+    let (accepted, text) = a.publish(&event).await;
+    assert!(!accepted && text.starts_with("error: "), "{text}");
+    commit.caught().await;
+    looked.caught().await;
+    commit.release();
+    looked.release();
+    all_hear(&mut clients, &event).await;
+    all_have_heard_it_all(&mut clients, &keys, b).await;
+}
+
+/// ```text
+/// A  rows ‖  error                                tries again: deleted · clears its rows away
+/// B                 deletes: nothing is committed
+/// ```
+/// Who deletes an event finds it by its commit mark. Rows without one would be found by their author for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_of_what_was_half_written() {
+    let (_ground, nodes) = nodes::<2>(&HASTY).await;
+    let [a, b] = &nodes;
+    let keys = Keys::generate();
+    let event = race(&keys, 1, "");
+    let commit = a.hold(COMMIT);
+    let mut publisher = a.send(&event).await;
+    commit.caught().await;
+    assert!(!publisher.hear_ok(&event.id().to_hex()).await.0);
+    b.store(&keys.sign(now(), 5, Tags::from_iter([["e", &event.id().to_hex()]]), "")).await;
+    commit.discard();
+    for node in &nodes {
+        node.loses(json!({ "authors": [keys.public_key()], "kinds": [1] })).await;
+    }
 }
 
 /// ```text

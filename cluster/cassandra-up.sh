@@ -123,7 +123,9 @@ flags=(
   -Dcassandra.storagedir="$folder" -Dcassandra.logdir="$folder" -Dcassandra-foreground=yes
   # A cluster of this size has no gossip to wait for.
   -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=1000
-  -Dcassandra.consistent.rangemovement=false -Dcassandra.superuser_setup_delay_ms=0
+  -Dcassandra.consistent.rangemovement=false
+  # Nobody logs in. With no pause a server that is alone tries to make roles without end.
+  -Dcassandra.superuser_setup_delay_ms=10000
   -Dcassandra.available_processors=2
 )
 # Flags are separated by spaces, so this one is not quoted.

@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 use url::Url;
 
+mod network;
+
+pub use self::network::Network;
+
 /// A setting as the documentation shows it.
 pub struct Setting {
     pub name: &'static str,
@@ -62,8 +66,13 @@ section! {
         url: String = String::new(),
         /// Name of this node in logs and metrics. Empty: the host's name.
         node_id: String = String::new(),
-        /// Networks whose X-Forwarded-For header is believed, such as ["10.0.0.0/8"].
-        trusted_proxy: Vec<IpNet> = Vec::new(),
+        /// Proxies that are believed whom they speak for, by address or network, such as ["10.0.0.5",
+        /// "10.1.0.0/16"]: in the X-Forwarded-For header, and before it in the PROXY protocol.
+        trusted_proxy: Vec<Network> = Vec::new(),
+        /// Whether every connection of a trusted proxy begins with a PROXY header (version 1 or 2), as
+        /// balancers on TCP level send it. Such a connection is closed if it does not; of others, none
+        /// is read.
+        proxy_protocol: bool = false,
         /// URLs of Redis servers through which nodes share live events, such as
         /// "redis://user:password@redis-1:6379" ("rediss" with TLS). Any nodes of one Redis Cluster, or one
         /// server. Empty: this node is alone.
@@ -159,7 +168,7 @@ section! {
 section! {
     /// One connection: its windows, queues and timeouts.
     Session {
-        /// Seconds within which a client must have sent its HTTP request.
+        /// Seconds within which a client must have sent its HTTP request, and a proxy its PROXY header.
         handshake_seconds: u64 = 5,
         /// Seconds between pings.
         ping_seconds: u64 = 30,
@@ -196,6 +205,11 @@ section! {
         route_batch: usize = 256,
         /// Milliseconds after which an event that is not stored yet reads "error: …".
         deadline_ms: u64 = 2_000,
+        /// Seconds for which events are tried again whose write failed, where several nodes share a store:
+        /// what failed may be stored all the same, and whoever waits for it must hear of it.
+        retry_seconds: u64 = 60,
+        /// Events that may wait to be tried again; beyond, the oldest are not.
+        retry_events: usize = 8_192,
         /// Ids of stored events that are remembered, so that copies are cheap.
         recent_ids: usize = 65_536,
         /// Seconds for which such an id counts where several nodes share a store, as another one may
@@ -297,8 +311,9 @@ section! {
         /// Messages a second that are traced though they were not chosen: slow ones, those that the relay
         /// fails, and those of clients that ask for it.
         extra_per_second: u32 = 20,
-        /// Networks whose clients may ask for traces, with a traceparent header in their handshake.
-        trusted: Vec<IpNet> = loopback(),
+        /// Networks or addresses whose clients may ask for traces, with a traceparent header in their
+        /// handshake.
+        trusted: Vec<Network> = loopback(),
         /// Spans that may wait to be exported; beyond, they are lost.
         queue: usize = 8_192,
         /// Most spans of one export.
@@ -463,6 +478,7 @@ impl Config {
             ("limits.max_connections", limits.max_connections),
             ("limits.max_connections_per_address", limits.max_connections_per_address),
             ("persister.deadline_ms", persister.deadline_ms as usize),
+            ("session.handshake_seconds", session.handshake_seconds as usize),
             ("session.window", session.window),
             ("session.mailbox", session.mailbox),
             ("persister.queue", persister.queue),
@@ -519,6 +535,10 @@ impl Config {
             info.pubkey.is_empty() || crate::protocol::PublicKey::from_hex(&info.pubkey).is_some(),
             "info.pubkey must be 64 lowercase hexadecimal digits"
         );
+        ensure!(
+            !general.proxy_protocol || !general.trusted_proxy.is_empty(),
+            "proxy_protocol needs trusted_proxy: no header is read of others"
+        );
         ensure!((0.0..=1.0).contains(&traces.ratio), "traces.ratio must be between 0 and 1");
         ensure!(
             ["", "grpc", "http/protobuf"].contains(&traces.protocol.as_str()),
@@ -558,9 +578,9 @@ impl Config {
 }
 
 /// The machine itself.
-fn loopback() -> Vec<IpNet> {
+fn loopback() -> Vec<Network> {
     let (v4, v6) = (Ipv4Net::new_assert([127, 0, 0, 0].into(), 8), Ipv6Net::from(Ipv6Addr::LOCALHOST));
-    vec![v4.into(), v6.into()]
+    vec![IpNet::from(v4).into(), IpNet::from(v6).into()]
 }
 
 /// Stands where a password is.
@@ -783,7 +803,9 @@ mod tests {
             ("", vec![("ROOKERY_LIMITS_MAX_TAGS", "many")], "ROOKERY_LIMITS_MAX_TAGS"),
             ("[limits]\nmax_filters = 0", vec![], "limits.max_filters must be at least 1"),
             ("url = 'relay.example.com'", vec![], "url must look like"),
-            ("trusted_proxy = ['10.0.0.300/8']", vec![], "in the configuration"),
+            ("trusted_proxy = ['10.0.0.300/8']", vec![], "trusted_proxy"),
+            ("trusted_proxy = ['proxy-1']", vec![], "\"proxy-1\" is no network"),
+            ("proxy_protocol = true", vec![], "proxy_protocol needs trusted_proxy"),
         ] {
             let error = format!("{:#}", load(file, &env, "").unwrap_err());
             assert!(error.contains(expected), "{error}");
@@ -792,8 +814,19 @@ mod tests {
 
     #[test]
     fn lists_come_from_variables() {
-        let config = load("", &[("ROOKERY_TRUSTED_PROXY", "10.0.0.0/8, ::1/128")], "").unwrap();
+        let config = load("", &[("ROOKERY_TRUSTED_PROXY", "10.0.0.0/8, ::1")], "").unwrap();
         assert_eq!(config.general.trusted_proxy.len(), 2);
+    }
+
+    #[test]
+    fn proxies_may_be_addresses_or_networks() {
+        let file = "trusted_proxy = ['10.0.0.5', '10.1.0.0/16', '::1']\n[traces]\ntrusted = ['192.0.2.1']";
+        let config = load(file, &[], "").unwrap();
+        let shown = config.general.trusted_proxy.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown, ["10.0.0.5/32", "10.1.0.0/16", "::1/128"]);
+        assert!(config.traces.trusted[0].contains("192.0.2.1".parse().unwrap()));
+        let read_back = load(&config.to_toml(), &[], "").unwrap();
+        assert_eq!(read_back.general.trusted_proxy, config.general.trusted_proxy);
     }
 
     #[test]

@@ -208,7 +208,13 @@ fn watch(metrics: &Metrics, config: &Config, queue: &Arc<Queue>, store: &Arc<dyn
         ] {
             metrics.queue_fill.of(name).set(ratio);
         }
-        metrics.store_retries.inc_by(load.retries.saturating_sub(metrics.store_retries.get()));
+        for (counter, count) in [
+            (&metrics.store_statements, load.sent),
+            (&metrics.store_retries, load.retries),
+            (&metrics.store_rows, load.rows),
+        ] {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
     });
 }
 

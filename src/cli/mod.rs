@@ -85,9 +85,12 @@ struct RelayFlags {
     /// Name of this node in logs and metrics [default: the host's name]
     #[arg(long, value_name = "NAME")]
     node_id: Option<String>,
-    /// Network whose X-Forwarded-For header is believed (repeat for several)
-    #[arg(long, value_name = "CIDR")]
+    /// Proxy that is believed whom it speaks for: an address or a network (repeat for several)
+    #[arg(long, value_name = "ADDRESS|CIDR")]
     trusted_proxy: Vec<String>,
+    /// Connections of trusted proxies begin with a PROXY header (version 1 or 2)
+    #[arg(long)]
+    proxy_protocol: bool,
     /// Redis through which nodes share live events, such as redis://127.0.0.1:6379 (several: with commas)
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     redis: Vec<String>,
@@ -131,6 +134,9 @@ impl RelayFlags {
         take!(listen ops_listen data url node_id log workers drain_seconds);
         if !self.trusted_proxy.is_empty() {
             flags.insert("trusted_proxy".to_owned(), self.trusted_proxy.into());
+        }
+        if self.proxy_protocol {
+            flags.insert("proxy_protocol".to_owned(), true.into());
         }
         if !self.scylla.is_empty() {
             crate::config::set(&mut flags, &format!("scylla.nodes={}", self.scylla.join(",")))?;

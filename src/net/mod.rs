@@ -2,11 +2,13 @@
 //!
 //! Knows nothing of what sessions say.
 
+mod client;
 mod connections;
 mod descriptors;
 mod guard;
 mod info;
 mod ops;
+mod proxy;
 mod server;
 mod socket;
 

@@ -1,8 +1,8 @@
 //! The listener for clients: one route, three faces (WebSocket, NIP-11, a word for browsers).
 
 use std::{
-    any::Any,
-    net::{IpAddr, SocketAddr, TcpListener},
+    io,
+    net::{SocketAddr, TcpListener},
     os::fd::{AsRawFd, RawFd},
     sync::{
         Arc,
@@ -12,19 +12,25 @@ use std::{
 };
 
 use actix::Actor;
+use actix_http::{HttpService, Protocol, error::DispatchError};
+use actix_server::ServerHandle;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::{
-    App, Error, HttpRequest, HttpResponse, HttpServer,
-    dev::{Extensions, ServerHandle},
+    App, Error, HttpRequest, HttpResponse,
+    dev::{AppConfig, Extensions},
     http::{Method, header},
     rt::net::TcpStream,
     web::{self, Data, Payload},
 };
-use ipnet::IpNet;
 use socket2::SockRef;
+use tokio::time::timeout;
+use tracing::debug;
 
 use super::{
+    client::{client_address, is_trusted},
     connections::{Connections, Refusal},
     info,
+    proxy::{Fault, read_header},
     socket::{PIECE, upgrade},
 };
 use crate::{
@@ -79,10 +85,12 @@ pub fn serve(
     routers: Routers,
     bus: Option<Arc<dyn Bus>>,
     connections: Arc<Connections>,
-) -> std::io::Result<Server> {
+) -> io::Result<Server> {
     /// Sockets that a worker holds beyond our own bound, to be answered 503. actix stops accepting
     /// silently at its bound.
     const REFUSED: usize = 1_024;
+    /// How long a connection may take to end. No client need be waited for long.
+    const DISCONNECT: Duration = Duration::from_secs(1);
 
     let address = listener.local_addr()?;
     let config = &shared.config;
@@ -102,7 +110,14 @@ pub fn serve(
         last_session: AtomicU64::new(0),
     });
     let started = Arc::new(AtomicUsize::new(0));
-    let server = HttpServer::new(move || {
+    let builder = actix_server::Server::build()
+        .workers(workers)
+        .max_concurrent_connections(max_connections)
+        .shutdown_timeout(drain_seconds.saturating_add(1))
+        .disable_signals();
+    let draining = builder.graceful_shutdown_signal();
+    // What actix-web's HttpServer does, but for the header that a proxy may send before HTTP.
+    let worker = move || {
         let (shared, node) = (Arc::clone(&shared), Arc::clone(&node));
         let routed = shared.store.head();
         let metrics = Arc::clone(&shared.metrics);
@@ -115,28 +130,58 @@ pub fn serve(
         routers.add(router.clone());
         let app = App::new().app_data(Data::new(Worker { router, node })).route("/", web::route().to(root));
         // A proxy may hand the path of the public URL on.
-        match path.as_str() {
+        let app = match path.as_str() {
             "" | "/" => app,
             path => app.route(path, web::route().to(root)),
-        }
-    })
-    .workers(workers)
-    .max_connections(max_connections)
-    .shutdown_timeout(drain_seconds.saturating_add(1))
-    .client_request_timeout(handshake)
-    .tcp_nodelay(true)
-    .h1_write_buffer_size(PIECE)
-    .disable_signals()
-    .on_connect(move |connection, data| note_connection(connection, data, unacknowledged))
-    .listen(listener)?
-    .run();
+        };
+        let draining = draining.clone();
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let draining = draining.clone();
+                async move { draining.notified().await }
+            })
+            .client_request_timeout(handshake)
+            .client_disconnect_timeout(DISCONNECT)
+            .h1_write_buffer_size(PIECE)
+            .local_addr(address)
+            .on_connect_ext(move |stream, data| note_connection(stream, data, unacknowledged))
+            .finish(map_config(app.into_factory(), |()| AppConfig::default()));
+        fn_service(move |stream| accept(stream, Arc::clone(&shared))).and_then(http)
+    };
+    let server = builder.listen("clients", listener, worker)?.run();
     let handle = server.handle();
     actix::spawn(server);
     Ok(Server { handle, address, connections })
 }
 
-fn note_connection(connection: &dyn Any, data: &mut Extensions, unacknowledged: Duration) {
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
+/// What HTTP is told of a connection: the peer is whom a trusted proxy says.
+async fn accept(
+    mut stream: TcpStream,
+    shared: Arc<Shared>,
+) -> Result<(TcpStream, Protocol, Option<SocketAddr>), DispatchError> {
+    // Refused, it costs time and nothing else.
+    let _ = stream.set_nodelay(true);
+    let mut peer = stream.peer_addr()?;
+    let general = &shared.config.general;
+    if general.proxy_protocol && is_trusted(peer.ip(), &general.trusted_proxy) {
+        let handshake = Duration::from_secs(shared.config.session.handshake_seconds);
+        // In a box, or every connection would keep the room that this takes.
+        let header = Box::pin(timeout(handshake, read_header(&mut stream)));
+        match header.await.unwrap_or(Err(Fault::Late)) {
+            Ok(source) => peer = source.unwrap_or(peer),
+            Err(fault) => {
+                if !matches!(fault, Fault::Silence) {
+                    shared.metrics.proxy_headers_refused.inc();
+                    debug!(%peer, %fault, "a trusted proxy sent no PROXY header");
+                }
+                return Err(io::Error::other(fault).into());
+            }
+        }
+    }
+    Ok((stream, Protocol::Http1, Some(peer)))
+}
+
+fn note_connection(stream: &TcpStream, data: &mut Extensions, unacknowledged: Duration) {
     // The kernel ends a connection whose client takes nothing; without it, only the lag bound does.
     let _ = SockRef::from(stream).set_tcp_user_timeout(Some(unacknowledged));
     data.insert(Descriptor(stream.as_raw_fd()));
@@ -173,7 +218,7 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
         return Ok(HttpResponse::InternalServerError().finish());
     };
     let config = &node.shared.config;
-    let address = client_address(peer.ip(), request, &config.general.trusted_proxy);
+    let address = client_address(peer.ip(), request.headers(), &config.general.trusted_proxy);
     let permit = match node.connections.take(address) {
         Ok(permit) => permit,
         Err(refusal) => {
@@ -200,53 +245,4 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
         trace: node.shared.tracer.connection(address, traceparent),
     };
     upgrade(request, payload, Arc::clone(&node.shared), worker.router.clone(), socket)
-}
-
-/// Whose connection it is: the peer's, or, if that is a proxy we trust, the last address in
-/// X-Forwarded-For that is none.
-fn client_address(peer: IpAddr, request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(&address.to_canonical()));
-    if !is_trusted(&peer) {
-        return peer;
-    }
-    let forwarded =
-        request.headers().get_all(header::X_FORWARDED_FOR).filter_map(|value| value.to_str().ok());
-    let entries: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
-    let parse = |entry: &&str| {
-        let with_port = || Some(entry.parse::<SocketAddr>().ok()?.ip());
-        entry.parse().ok().or_else(with_port)
-    };
-    // What no proxy of ours would write ends the search: left of it, the client may have written.
-    let mut known = entries.iter().rev().map_while(parse);
-    known.find(|address: &IpAddr| !is_trusted(address)).unwrap_or(peer)
-}
-
-#[cfg(test)]
-mod tests {
-    use actix_web::test::TestRequest;
-
-    use super::*;
-
-    #[test]
-    fn forwarded_addresses_count_from_trusted_proxies_only() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
-        let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let request = TestRequest::get()
-            .insert_header(("X-Forwarded-For", "198.51.100.1, 203.0.113.9, 10.0.0.2"))
-            .to_http_request();
-        for (peer, expected) in
-            [("10.0.0.1", "203.0.113.9"), ("::ffff:10.0.0.1", "203.0.113.9"), ("192.0.2.1", "192.0.2.1")]
-        {
-            assert_eq!(client_address(address(peer), &request, &trusted), address(expected));
-        }
-        for (header, expected) in [
-            ("198.51.100.1, 203.0.113.9:4711", "203.0.113.9"),
-            ("198.51.100.1, unknown, 10.0.0.2", "10.0.0.1"),
-        ] {
-            let request = TestRequest::get().insert_header(("X-Forwarded-For", header)).to_http_request();
-            assert_eq!(client_address(address("10.0.0.1"), &request, &trusted), address(expected));
-        }
-        let bare = TestRequest::get().to_http_request();
-        assert_eq!(client_address(address("10.0.0.1"), &bare, &trusted), address("10.0.0.1"));
-    }
 }

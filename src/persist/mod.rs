@@ -9,7 +9,7 @@ mod pace;
 mod queue;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -111,6 +111,10 @@ pub struct Persister {
     sweep_due: bool,
     /// Whether the last sweep left something, which is due after the next batch.
     sweep_after_batch: bool,
+    /// Events whose write failed. Their publishers know, but they may be stored, or be stored yet.
+    unsettled: VecDeque<Waiting>,
+    /// Whether those are next.
+    retry_due: bool,
     flushes: Vec<oneshot::Sender<()>>,
 }
 
@@ -130,6 +134,8 @@ impl Persister {
             busy: false,
             sweep_due: true,
             sweep_after_batch: false,
+            unsettled: VecDeque::new(),
+            retry_due: false,
             flushes: Vec::new(),
         }
     }
@@ -142,7 +148,11 @@ impl Persister {
         if self.sweep_due {
             return self.sweep(ctx);
         }
-        self.writing = self.parts.queue.take(self.pace.limit(), self.config.max_batch_bytes);
+        let (max_events, max_bytes) = (self.pace.limit(), self.config.max_batch_bytes);
+        self.writing = match std::mem::take(&mut self.retry_due) && !self.unsettled.is_empty() {
+            true => queue::take(&mut self.unsettled, max_events, max_bytes),
+            false => self.parts.queue.take(max_events, max_bytes),
+        };
         if !self.writing.is_empty() {
             self.sweep_due = std::mem::take(&mut self.sweep_after_batch);
             self.write(ctx);
@@ -161,7 +171,7 @@ impl Persister {
         let (metrics, now) = (&self.parts.metrics, Instant::now());
         metrics.batch.observe(self.writing.len() as f64);
         let wait = metrics.stages.of(Stage::Wait);
-        for waiting in &self.writing {
+        for waiting in self.writing.iter().filter(|waiting| waiting.from.is_some()) {
             wait.observe(now.duration_since(waiting.since).as_secs_f64());
         }
         let events: Arc<[Arc<Event>]> = self.writing.iter().map(|w| Arc::clone(&w.event)).collect();
@@ -218,6 +228,8 @@ impl Persister {
                 self.parts.admission.recent.update(stored.events.iter().map(|event| event.id()), &removed);
                 // A request to vanish leaves work behind.
                 self.sweep_due |= removed.many;
+                // In turn with new events.
+                self.retry_due = !self.unsettled.is_empty();
                 answers.send();
                 if let (Some(place), false) = (place, stored.is_empty()) {
                     place.send(stored);
@@ -232,14 +244,35 @@ impl Persister {
                 // Of all, as each is to have spans.
                 let trace_id = traces.fold(None, Option::or).map(display);
                 error!(trace_id, events = batch.len(), "could not write: {}", error.detail());
-                for waiting in batch {
-                    self.observe_answer(&waiting);
+                for waiting in &mut batch {
+                    self.observe_answer(waiting);
                     let reason = Reason::error(error.to_string());
-                    answers.add(waiting.from, waiting.event.id(), Answer::Failed(reason), waiting.trace);
+                    let (from, trace) = (waiting.from.take(), waiting.trace.take());
+                    answers.add(from, waiting.event.id(), Answer::Failed(reason), trace);
                 }
                 answers.send();
+                if self.parts.store.log().is_some() {
+                    self.unsettled.extend(batch);
+                    self.forget_unsettled();
+                }
             }
         }
+    }
+
+    /// Those that were tried for long enough, and what is too many.
+    fn forget_unsettled(&mut self) {
+        let retry = Duration::from_secs(self.config.retry_seconds);
+        let before = self.unsettled.len();
+        self.unsettled.retain(|waiting| waiting.since.elapsed() < retry);
+        let over = self.unsettled.len().saturating_sub(self.config.retry_events);
+        self.unsettled.drain(..over);
+        if self.unsettled.len() < before {
+            warn!(
+                events = before - self.unsettled.len(),
+                "not tried again: whether they are stored is unknown"
+            );
+        }
+        self.parts.metrics.unsettled.set(self.unsettled.len() as i64);
     }
 
     /// Its publisher is about to be answered, unless it was at the deadline.
@@ -367,6 +400,11 @@ impl Actor for Persister {
         self.dispatch = Some(dispatch);
         let check = Duration::from_millis((self.config.deadline_ms / CHECKS).max(1));
         ctx.run_interval(check, |this, _| this.check_deadline());
+        ctx.run_interval(Duration::from_millis(self.config.deadline_ms.max(1)), |this, ctx| {
+            this.forget_unsettled();
+            this.retry_due = !this.unsettled.is_empty();
+            this.next(ctx);
+        });
         ctx.run_interval(self.sweep_every, |this, ctx| {
             this.sweep_due = true;
             this.next(ctx);

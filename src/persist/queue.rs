@@ -39,6 +39,17 @@ pub(super) struct Waiting {
     _permit: Permit,
 }
 
+/// The oldest events, in their order, up to those bounds, but one at least.
+pub(super) fn take(waiting: &mut VecDeque<Waiting>, max_events: usize, max_bytes: usize) -> Vec<Waiting> {
+    let mut bytes = 0;
+    let fitting = waiting.iter().take(max_events).take_while(|waiting| {
+        bytes += waiting.event.json().len();
+        bytes <= max_bytes
+    });
+    let count = fitting.count().max(1).min(waiting.len());
+    waiting.drain(..count).collect()
+}
+
 /// Too much waits already.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Full;
@@ -97,18 +108,11 @@ impl Queue {
         let _ = self.persister.set(persister);
     }
 
-    /// The oldest events, in their order, up to those bounds (but one at least). If there is none, the
-    /// next one wakes the persister.
+    /// As [`take`]. If there is none, the next one wakes the persister.
     pub(super) fn take(&self, max_events: usize, max_bytes: usize) -> Vec<Waiting> {
         let mut inner = self.lock();
         inner.asleep = inner.waiting.is_empty();
-        let mut bytes = 0;
-        let fitting = inner.waiting.iter().take(max_events).take_while(|waiting| {
-            bytes += waiting.event.json().len();
-            bytes <= max_bytes
-        });
-        let count = fitting.count().max(1).min(inner.waiting.len());
-        inner.waiting.drain(..count).collect()
+        take(&mut inner.waiting, max_events, max_bytes)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

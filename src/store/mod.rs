@@ -68,8 +68,11 @@ pub struct Load {
     pub questions: f64,
     /// How much of the room for statements to other servers is taken, from 0 to 1.
     pub statements: f64,
-    /// Statements that were tried again, ever.
+    /// Statements sent to other servers, ever, and of them those that were tried again.
+    pub sent: u64,
     pub retries: u64,
+    /// Rows that came back, ever.
+    pub rows: u64,
 }
 
 /// What became of an event in [`Store::write`].

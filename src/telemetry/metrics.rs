@@ -95,6 +95,8 @@ metrics! {
     "connections_opened", "WebSocket connections opened", NO_UNIT, opened: Counter = Counter::default();
     "connections_refused", "Connections refused with 503 or 429: too many of the node or the address", NO_UNIT,
         refused: Counter = Counter::default();
+    "proxy_headers_refused", "Connections of trusted proxies closed because no PROXY header came, or none that is understood", NO_UNIT,
+        proxy_headers_refused: Counter = Counter::default();
     "connections_closed", "WebSocket connections closed", NO_UNIT,
         closed: By<CloseReason, Counter> = By::default();
     "evictions", "Sessions ended because their client did not read; they also count as closed", NO_UNIT,
@@ -122,6 +124,11 @@ metrics! {
         lag: Lag = Family::new_with_constructor(lateness);
     "persister_batch_events", "Events in a batch", NO_UNIT, batch: Histogram = sizes();
     "store_errors", "Failed operations of the store", NO_UNIT, store_errors: Counter = Counter::default();
+    "events_unsettled", "Events whose write failed, and that are tried again because they may be stored",
+        NO_UNIT, unsettled: Gauge = Gauge::default();
+    "store_statements", "CQL statements sent, those tried again included", NO_UNIT,
+        store_statements: Counter = Counter::default();
+    "store_rows", "Rows that CQL servers answered", NO_UNIT, store_rows: Counter = Counter::default();
     "store_retries", "CQL statements that were tried again", NO_UNIT, store_retries: Counter = Counter::default();
     "feed_hits", "Pages of home feeds told from memory", NO_UNIT, feed_hits: Counter = Counter::default();
     "feed_misses", "Pages of home feeds that the store was asked for", NO_UNIT, feed_misses: Counter = Counter::default();

@@ -21,7 +21,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ipnet::IpNet;
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanProcessor};
 
@@ -40,7 +39,7 @@ use self::{
     message::{Message, Why},
     span::Span,
 };
-use crate::config;
+use crate::config::{self, Network};
 
 /// Makes spans where traces are on, and does nothing where they are not.
 #[derive(Clone, Default)]
@@ -52,7 +51,7 @@ struct Inner {
     ratio: f64,
     slow: Duration,
     extra: Extra,
-    trusted: Vec<IpNet>,
+    trusted: Vec<Network>,
     /// `db.system.name`
     store: &'static str,
 }
@@ -74,7 +73,7 @@ impl Tracer {
     /// A connection from this address begins, with that `traceparent` in its request.
     pub fn connection(&self, address: IpAddr, traceparent: Option<&str>) -> Connection {
         let Some(inner) = &self.0 else { return Connection::default() };
-        let believed = traceparent.filter(|_| inner.trusts(&address));
+        let believed = traceparent.filter(|_| inner.trusts(address));
         let remote = believed.and_then(Remote::parse);
         let (sampled, _) = inner.decide(remote);
         Connection::new(inner, address, remote, sampled)
@@ -113,8 +112,8 @@ impl Inner {
         }
     }
 
-    fn trusts(&self, address: &IpAddr) -> bool {
-        self.trusted.iter().any(|net| net.contains(&address.to_canonical()))
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
     }
 
     /// Never waits: where the queue is full, the span is lost.

@@ -1,10 +1,12 @@
 //! What the bus loses is found in the log of the store: nobody misses an event, hears one twice or is told
 //! that a subscription has ended.
 
+use std::time::Instant;
+
 use rookery::protocol::{Event, sign::Keys};
 
 use crate::{
-    common::{Client, Relay, eventually, note, now},
+    common::{Client, PATIENCE, Relay, eventually, note, now},
     follow, hears,
     redis::RedisCluster,
     stored::{Keyspace, start},
@@ -84,35 +86,96 @@ async fn when_redis_is_frozen_for_a_while() {
     hears_no_more(&mut client).await;
 }
 
+/// Two nodes on a Redis Cluster, and clients of the second one who follow authors enough for all primaries.
+struct Sharded {
+    redis: RedisCluster,
+    nodes: [Relay; 2],
+    publisher: Client,
+    followed: Vec<(Keys, Client)>,
+    _keyspace: Keyspace,
+}
+
+impl Sharded {
+    async fn start() -> Self {
+        let redis = RedisCluster::start().await;
+        let keyspace = Keyspace::make();
+        let nodes = [keyspace.node(&redis.urls()), keyspace.node(&redis.urls())];
+        let mut followed = Vec::new();
+        let sharded = Self {
+            publisher: nodes[0].connect().await,
+            redis,
+            nodes,
+            followed: Vec::new(),
+            _keyspace: keyspace,
+        };
+        sharded.connected().await;
+        for _ in 0..30 {
+            let keys = Keys::generate();
+            let client = follow(&sharded.nodes[1], &keys).await;
+            followed.push((keys, client));
+        }
+        Self { followed, ..sharded }
+    }
+
+    async fn connected(&self) {
+        let connected = || self.nodes.iter().all(|node| node.metric("rookery_bus_connected") == 1.0);
+        eventually("the bus", connected).await;
+    }
+
+    /// An event of each author, which everybody hears.
+    async fn everybody_hears(&mut self, content: &str) {
+        let mut events = Vec::new();
+        for (keys, _) in &self.followed {
+            let event = note(keys, now(), content);
+            assert!(self.publisher.publish(&event).await.0);
+            events.push(event);
+        }
+        for (event, (_, client)) in events.iter().zip(&mut self.followed) {
+            hears(client, event).await;
+        }
+    }
+
+    fn recovered(&self) -> f64 {
+        sum(&self.nodes, "rookery_bus_events_recovered_total")
+    }
+
+    /// Nothing came that was not expected.
+    async fn nobody_hears_more(&mut self) {
+        for (_, client) in &mut self.followed {
+            hears_no_more(client).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_redis_cluster_fails_over() {
-    let mut redis = RedisCluster::start().await;
-    let keyspace = Keyspace::make();
-    let nodes = [keyspace.node(&redis.urls()), keyspace.node(&redis.urls())];
-    let connected = |value: f64| nodes.iter().all(|node| node.metric("rookery_bus_connected") == value);
-    eventually("the bus", || connected(1.0)).await;
-    // Authors enough for all three primaries.
-    let authors: Vec<Keys> = (0..30).map(|_| Keys::generate()).collect();
-    let mut publisher = nodes[0].connect().await;
-    let mut clients = Vec::new();
-    for keys in &authors {
-        clients.push(follow(&nodes[1], keys).await);
+    let mut cluster = Sharded::start().await;
+    cluster.redis.kill_primary();
+    cluster.everybody_hears("during").await;
+    cluster.connected().await;
+    cluster.everybody_hears("after").await;
+    cluster.nobody_hears_more().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_primary_is_cut_off_from_its_cluster() {
+    let mut cluster = Sharded::start().await;
+    // The one that nodes ask first. It still says that it has its part.
+    let replica = cluster.redis.replica_of(0);
+    cluster.redis.isolate(0);
+    cluster.everybody_hears("from the log").await;
+    eventually("the replica", || cluster.redis.is_primary(replica)).await;
+    let begun = Instant::now();
+    loop {
+        let before = cluster.recovered();
+        cluster.everybody_hears("by the bus").await;
+        if cluster.recovered() == before {
+            break;
+        }
+        assert!(begun.elapsed() < 2 * PATIENCE, "the bus does not turn to the replica that took over");
     }
-    redis.kill_primary();
-    let mut events = Vec::new();
-    for keys in &authors {
-        let event = note(keys, now(), "during");
-        assert!(publisher.publish(&event).await.0);
-        events.push(event);
-    }
-    for (event, client) in events.iter().zip(&mut clients) {
-        hears(client, event).await;
-    }
-    eventually("the bus", || connected(1.0)).await;
-    for (keys, client) in authors.iter().zip(&mut clients) {
-        let event = note(keys, now(), "after");
-        assert!(publisher.publish(&event).await.0);
-        hears(client, &event).await;
-        hears_no_more(client).await;
-    }
+    cluster.redis.join();
+    cluster.redis.mended().await;
+    cluster.everybody_hears("after").await;
+    cluster.nobody_hears_more().await;
 }

@@ -6,6 +6,7 @@ mod common;
 mod feeds;
 mod gaps;
 mod redis;
+mod schedules;
 mod scripts;
 mod stored;
 mod stress;
@@ -301,7 +302,7 @@ async fn redis_may_want_tls_and_a_password() {
     eventually("the bus", || relay.metric("rookery_bus_connected") == 1.0).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_cluster_may_fail_over() {
     let mut redis = RedisCluster::start().await;
     let nodes = [node(&redis.urls()), node(&redis.urls())];

@@ -1,15 +1,20 @@
 //! A real Redis for tests.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    collections::HashSet,
+    net::{IpAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Instant,
 };
 
+use rand::{Rng, RngExt};
 use tempfile::TempDir;
 
-use crate::common::{PATIENCE, eventually};
+use crate::common::{
+    PATIENCE, eventually,
+    proxy::{Flow, Proxy},
+};
 
 /// A running server; killed when dropped.
 pub struct Redis {
@@ -25,8 +30,11 @@ enum Mode {
     Plain,
     /// By TLS, with a certificate of its own, and a password.
     Guarded,
-    /// As a node of a Redis Cluster.
-    Clustered,
+    /// As a node of a Redis Cluster: its number there, and the port under which the others reach it.
+    Clustered {
+        number: usize,
+        bus: u16,
+    },
 }
 
 const PASSWORD: &str = "a-password";
@@ -48,7 +56,10 @@ impl Redis {
             std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
             std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
         }
-        let port = free_port();
+        Self::start_on(free_port(), folder, mode)
+    }
+
+    fn start_on(port: u16, folder: TempDir, mode: Mode) -> Self {
         let process = spawn(folder.path(), port, mode);
         let redis = Self { process, port, folder, mode };
         redis.wait();
@@ -57,7 +68,7 @@ impl Redis {
 
     pub fn url(&self) -> String {
         match self.mode {
-            Mode::Plain | Mode::Clustered => format!("redis://127.0.0.1:{}", self.port),
+            Mode::Plain | Mode::Clustered { .. } => format!("redis://127.0.0.1:{}", self.port),
             Mode::Guarded => format!("rediss://default:{PASSWORD}@localhost:{}", self.port),
         }
     }
@@ -108,33 +119,40 @@ impl Drop for Redis {
     }
 }
 
-/// Three primaries with a replica each.
+/// Three primaries with a replica each. What they say to each other goes through proxies.
 pub struct RedisCluster {
     nodes: Vec<Redis>,
+    /// The ways to the nodes.
+    buses: Vec<Proxy>,
 }
 
 impl RedisCluster {
     pub const PRIMARIES: usize = 3;
 
     pub async fn start() -> Self {
-        let nodes: Vec<Redis> = (0..2 * Self::PRIMARIES).map(|_| Redis::start_as(Mode::Clustered)).collect();
-        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
-        let made = Command::new("redis-cli")
-            .args(["--cluster", "create"])
-            .args(addresses)
-            .args(["--cluster-replicas", "1", "--cluster-yes"])
-            .output()
-            .unwrap();
+        let (mut nodes, mut buses) = (Vec::new(), Vec::new());
+        for number in 0..2 * Self::PRIMARIES {
+            let port = free_port();
+            let way = Proxy::start(format!("127.0.0.1:{}", port + TO_BUS)).await;
+            let mode = Mode::Clustered { number, bus: way.address.port() };
+            nodes.push(Redis::start_on(port, TempDir::new().unwrap(), mode));
+            buses.push(way);
+        }
+        let mut command = Command::new("redis-cli");
+        command.args(["--cluster", "create"]);
+        command.args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)));
+        command.args(["--cluster-replicas", "1", "--cluster-yes"]);
+        // Not to be in the way of the proxies.
+        let made = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         assert!(made.status.success(), "{made:?}");
-        let cluster = Self { nodes };
-        eventually("the Redis Cluster", || cluster.is_whole()).await;
+        let cluster = Self { nodes, buses };
+        cluster.mended().await;
         cluster
     }
 
     /// Some of its nodes, as an operator would name them.
     pub fn urls(&self) -> String {
-        let urls: Vec<String> = self.nodes.iter().rev().take(2).map(Redis::url).collect();
-        urls.join(",")
+        format!("{},{}", self.nodes[0].url(), self.nodes[2 * Self::PRIMARIES - 1].url())
     }
 
     /// Ends the first primary; its replica takes over in a second or two.
@@ -151,21 +169,72 @@ impl RedisCluster {
         }
     }
 
-    /// A node that is a primary now.
-    pub fn primary(&mut self, random: usize) -> &mut Redis {
-        let primaries: Vec<usize> = (0..self.nodes.len())
-            .filter(|&node| self.nodes[node].ask(&["role"]).starts_with("master"))
-            .collect();
-        &mut self.nodes[primaries[random % primaries.len()]]
+    pub fn node(&mut self, number: usize) -> &mut Redis {
+        &mut self.nodes[number]
     }
 
-    pub fn is_whole(&self) -> bool {
+    /// A node that is a primary now.
+    pub fn primary(&self, random: &mut impl Rng) -> usize {
+        let primaries: Vec<usize> = (0..self.nodes.len()).filter(|node| self.is_primary(*node)).collect();
+        primaries[random.random_range(0..primaries.len())]
+    }
+
+    pub fn is_primary(&self, number: usize) -> bool {
+        self.nodes[number].ask(&["role"]).starts_with("master")
+    }
+
+    /// The one that takes over when this primary dies.
+    pub fn replica_of(&self, primary: usize) -> usize {
+        let port = self.nodes[primary].port.to_string();
+        let follows = |node: &Redis| {
+            let role = node.ask(&["role"]);
+            let mut lines = role.lines();
+            lines.next() == Some("slave") && lines.nth(1) == Some(&port)
+        };
+        self.nodes.iter().position(follows).expect("every primary has a replica")
+    }
+
+    /// No other node hears of this one, nor it of them. Clients still reach it.
+    pub fn isolate(&self, number: usize) {
+        for (other, way) in self.buses.iter().enumerate() {
+            match other == number {
+                true => way.set(Flow::Cut),
+                false => way.bar(HashSet::from([source(number)])),
+            }
+        }
+    }
+
+    /// All hear of each other again.
+    pub fn join(&self) {
+        for way in &self.buses {
+            way.set(Flow::Open);
+            way.bar(HashSet::new());
+        }
+    }
+
+    /// Resolves when every primary has its replica, which could take over.
+    pub async fn mended(&self) {
+        eventually("the Redis Cluster", || self.is_whole()).await;
+    }
+
+    fn is_whole(&self) -> bool {
         self.nodes.iter().all(|node| {
             let ask = |what: &str| node.ask(&["cluster", what]);
             let replicas = ask("nodes").lines().filter(|line| line.contains("slave")).count();
-            ask("info").contains("cluster_state:ok") && replicas == Self::PRIMARIES
+            let replication = node.ask(&["info", "replication"]);
+            ask("info").contains("cluster_state:ok")
+                && replicas == Self::PRIMARIES
+                && (replication.contains("connected_slaves:1") || replication.contains("link_status:up"))
         })
     }
+}
+
+/// From the port for clients to the one for the other nodes.
+const TO_BUS: u16 = 10_000;
+
+/// From where a node talks to others, so that proxies know it.
+fn source(number: usize) -> IpAddr {
+    IpAddr::from([127, 0, 1, number as u8 + 1])
 }
 
 fn spawn(folder: &Path, port: u16, mode: Mode) -> Child {
@@ -174,8 +243,11 @@ fn spawn(folder: &Path, port: u16, mode: Mode) -> Child {
     let port = port.to_string();
     match mode {
         Mode::Plain => command.args(["--port", &port]),
-        Mode::Clustered => command
+        Mode::Clustered { number, bus } => command
             .args(["--port", &port, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000"])
+            .args(["--cluster-announce-ip", "127.0.0.1", "--cluster-announce-bus-port", &bus.to_string()])
+            // By default only 127.0.0.1 may connect without a password.
+            .args(["--bind-source-addr", &source(number).to_string(), "--protected-mode", "no"])
             .args(["--repl-diskless-sync-delay", "0", "--cluster-allow-pubsubshard-when-down", "no"]),
         Mode::Guarded => command
             .args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no", "--requirepass", PASSWORD])

@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use crate::{
     common::{
         self, Client, Relay,
-        cassandra::{self, Servers},
+        cassandra::Servers,
         eventually, note, now,
         proxy::{Flow, Proxy},
     },
@@ -378,19 +378,20 @@ fn pick<T: Copy>(random: &mut StdRng, of: &[T]) -> T {
 /// One server of each kind, to which every node has its own ways.
 struct OneOfEach {
     redis: Redis,
+    store: Servers,
     to_redis: Vec<Proxy>,
     to_store: Vec<Proxy>,
 }
 
 impl OneOfEach {
     async fn start() -> Self {
-        let redis = Redis::start();
+        let (redis, store) = (Redis::start(), Servers::start(1));
         let (mut to_redis, mut to_store) = (Vec::new(), Vec::new());
         for _ in 0..NODES {
             to_redis.push(Proxy::start(format!("127.0.0.1:{}", redis.port)).await);
-            to_store.push(Proxy::start(cassandra::server().to_owned()).await);
+            to_store.push(Proxy::start(store.addresses()).await);
         }
-        Self { redis, to_redis, to_store }
+        Self { redis, store, to_redis, to_store }
     }
 }
 
@@ -398,7 +399,7 @@ impl Mischief for OneOfEach {
     async fn once(&mut self, nodes: &mut [Node], random: &mut StdRng) -> String {
         let victim = random.random_range(0..nodes.len());
         let pause = Duration::from_millis(random.random_range(100..5_000));
-        match random.random_range(0..9) {
+        match random.random_range(0..10) {
             0 | 1 => {
                 nodes[victim].restart(pause / 4).await;
                 format!("node {victim} killed")
@@ -433,6 +434,12 @@ impl Mischief for OneOfEach {
                 let flow = pick(random, &[Flow::Cut, Flow::HoldsAll, Flow::HoldsAnswers]);
                 hold(&self.to_store[victim], victim, "the store", flow, pause).await
             }
+            8 => {
+                self.store.kill(1);
+                sleep(pause).await;
+                tokio::task::block_in_place(|| self.store.up(1));
+                format!("the CQL server killed for {pause:?}")
+            }
             _ => {
                 self.to_store.iter().for_each(|way| way.set(Flow::Cut));
                 sleep(pause).await;
@@ -459,17 +466,17 @@ struct ThreeOfEach {
 impl Mischief for ThreeOfEach {
     async fn once(&mut self, nodes: &mut [Node], random: &mut StdRng) -> String {
         let victim = random.random_range(0..nodes.len());
-        let server = random.random_range(1..=Servers::COUNT);
+        let server = random.random_range(1..=self.store.count);
         let pause = Duration::from_millis(random.random_range(1_000..8_000));
-        match random.random_range(0..6) {
+        match random.random_range(0..8) {
             0 => {
                 nodes[victim].restart(pause / 4).await;
                 format!("node {victim} killed")
             }
             kind @ (1 | 2) => {
                 // Its replica takes over after a second, and it comes back as a replica.
-                let primary = self.redis.primary(random.random_range(0..RedisCluster::PRIMARIES));
-                let port = primary.port;
+                let number = self.redis.primary(random);
+                let primary = self.redis.node(number);
                 if kind == 1 {
                     primary.stop();
                     sleep(pause).await;
@@ -479,22 +486,45 @@ impl Mischief for ThreeOfEach {
                     sleep(pause).await;
                     primary.signal("CONT");
                 }
-                eventually("the Redis Cluster", || self.redis.is_whole()).await;
-                format!("primary {port} of Redis {} for {pause:?}", ["killed", "frozen"][kind - 1])
+                self.redis.mended().await;
+                format!("primary {number} of Redis {} for {pause:?}", ["killed", "frozen"][kind - 1])
             }
             3 => {
                 // No replica has what the primary was sent last.
-                let primary = self.redis.primary(random.random_range(0..RedisCluster::PRIMARIES));
+                let number = self.redis.primary(random);
+                let primary = self.redis.node(number);
                 primary.signal("STOP");
                 sleep(pause / 8).await;
                 primary.signal("CONT");
                 primary.stop();
                 nodes[victim].restart(pause).await;
                 self.redis.start_stopped();
-                eventually("the Redis Cluster", || self.redis.is_whole()).await;
-                format!("a primary of Redis and node {victim} killed together")
+                self.redis.mended().await;
+                format!("primary {number} of Redis and node {victim} killed together")
             }
             4 => {
+                // It serves whoever is connected to it, while its replica takes over.
+                let number = self.redis.primary(random);
+                self.redis.isolate(number);
+                sleep(pause).await;
+                self.redis.join();
+                self.redis.mended().await;
+                format!("primary {number} of Redis isolated for {pause:?}")
+            }
+            5 => {
+                // The replica takes over with what it had before.
+                let number = self.redis.primary(random);
+                let replica = self.redis.replica_of(number);
+                self.redis.node(replica).signal("STOP");
+                sleep(pause / 2).await;
+                self.redis.node(number).stop();
+                self.redis.node(replica).signal("CONT");
+                sleep(pause / 2).await;
+                self.redis.start_stopped();
+                self.redis.mended().await;
+                format!("primary {number} of Redis killed, {pause:?} after its replica was cut off")
+            }
+            6 => {
                 self.store.kill(server);
                 sleep(pause).await;
                 tokio::task::block_in_place(|| self.store.up(server));
@@ -510,14 +540,18 @@ impl Mischief for ThreeOfEach {
     }
 }
 
+/// Each has many servers, and both at once would wait for the processor more than for each other.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn number(variable: &str, default: u64) -> u64 {
     env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_comes_twice() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let services = OneOfEach::start().await;
-    let keyspace = Keyspace::make();
+    let keyspace = Keyspace::make_on(&services.store.addresses(), 1);
     let redis = services.to_redis.iter().map(|way| format!("redis://{}", way.address));
     let store = services.to_store.iter().map(|way| way.address.to_string());
     let ways: Vec<_> = redis.zip(store).collect();
@@ -526,8 +560,9 @@ async fn nothing_is_lost_and_nothing_comes_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_one_server_of_three_is() {
-    let store = Servers::start();
-    let keyspace = Keyspace::make_on(&store.addresses(), Servers::COUNT);
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let store = Servers::start(3);
+    let keyspace = Keyspace::make_on(&store.addresses(), store.count);
     let redis = RedisCluster::start().await;
     let (to_redis, to_store) = (redis.urls(), store.addresses());
     stress(ThreeOfEach { redis, store }, |_, ports| Node::new(&to_redis, &to_store, &keyspace, ports)).await;

@@ -1,6 +1,11 @@
 //! A way to a server that can be cut, and held up in either direction.
 
-use std::net::SocketAddr;
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::{
+    collections::HashSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,6 +19,7 @@ use tokio::{
 pub struct Proxy {
     pub address: SocketAddr,
     flow: watch::Sender<Flow>,
+    barred: watch::Sender<HashSet<IpAddr>>,
 }
 
 /// What becomes of connections.
@@ -37,12 +43,25 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (flow, watch) = watch::channel(Flow::Open);
+        let (bar, barred) = watch::channel(HashSet::new());
         tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, server.clone(), watch.clone()));
+            while let Ok((client, source)) = listener.accept().await {
+                let mut barred = barred.clone();
+                let way = serve(client, server.clone(), watch.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = way => {}
+                        _ = barred.wait_for(|barred| barred.contains(&source.ip())) => {}
+                    }
+                });
             }
         });
-        Self { address, flow }
+        Self { address, flow, barred: bar }
+    }
+
+    /// Ends the connections of these clients, and takes no more of them.
+    pub fn bar(&self, sources: HashSet<IpAddr>) {
+        self.barred.send_replace(sources);
     }
 
     pub fn set(&self, flow: Flow) {

@@ -11,7 +11,7 @@ use proptest::{
 };
 use rookery::{
     config,
-    protocol::Event,
+    protocol::{Event, Timestamp, kind},
     route::key::digests,
     store::{
         Cursor, Outcome, StoreError,
@@ -25,7 +25,7 @@ use crate::{
     cql_server::{ask_server, block_on, new_name, nodes, patient, settings},
     proxy::{Flow, Proxy},
     subject::{NOW, Subject, delete, event, filter, ids, note, query, user},
-    universe::cases,
+    universe::{BEGINNING, cases},
 };
 
 const ONE_REPLICA: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
@@ -135,19 +135,32 @@ fn a_store_that_is_away_is_said_to_be_and_comes_back() {
     ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }
 
-/// Whatever the order, whichever the node, and two at a time: the same events leave the same behind.
-/// Requests to vanish and events that expire are left out: what these do depends on when they come.
+/// Whatever the order, whichever the node, and two at a time: the same events leave the same behind, and the same
+/// of them lasts. Deletion requests that vanish are left out: what these have done stays done, but they do nothing
+/// when they come after the request to vanish.
 #[test]
 fn nodes_that_write_at_the_same_time_come_to_the_same() {
     const STORIES: usize = 15;
+    const NOW: Timestamp = BEGINNING;
+    /// When all has expired that does.
+    const LATER: Timestamp = BEGINNING + 100;
     let mut runner = TestRunner::deterministic();
     for story in 0..STORIES {
         let case = cases().new_tree(&mut runner).unwrap().current();
-        let lasting = |event: &Arc<Event>| event.kind() != 62 && event.expiration().is_none();
-        let mut events: Vec<_> = case.events().into_iter().filter(lasting).collect();
+        let all = case.events();
+        let vanishes = |event: &Event| {
+            let takes = |request: &Event| {
+                request.kind() == kind::VANISH
+                    && event.vanishes_with(&request.pubkey())
+                    && event.created_at() <= request.created_at()
+            };
+            all.iter().any(|request| takes(request))
+        };
+        let commutes = |event: &&Arc<Event>| event.kind() != kind::DELETION || !vanishes(event);
+        let mut events: Vec<_> = all.iter().filter(commutes).cloned().collect();
         let model = Subject::new(Memory::new());
-        model.write(&events);
-        let [a, b] = nodes(patient());
+        model.write_at(NOW, &events);
+        let [a, b, reader] = nodes(patient());
         if story % 3 == 1 {
             events.reverse();
         }
@@ -165,11 +178,14 @@ fn nodes_that_write_at_the_same_time_come_to_the_same() {
                 other.unwrap();
             });
         }
-        let expected = model.all();
-        assert_eq!(a.all(), expected, "story {story}: {case:?}");
-        assert_eq!(b.all(), expected, "story {story}: {case:?}");
-        a.maintain(NOW);
-        assert_eq!(b.all(), expected, "story {story}, swept: {case:?}");
+        // The writers learn of each other's requests to vanish within a second.
+        assert_eq!(reader.all_at(NOW), model.all_at(NOW), "story {story}: {case:?}");
+        for now in [NOW, LATER] {
+            a.maintain(now);
+            for node in [&a, &b] {
+                assert_eq!(node.all_at(now), model.all_at(now), "story {story}, swept: {case:?}");
+            }
+        }
     }
 }
 

@@ -74,10 +74,10 @@ impl Subject {
     /// Writes one batch, and checks what it says it took away.
     pub fn write_at<'a>(&self, now: Timestamp, events: impl IntoIterator<Item = &'a Arc<Event>>) -> Written {
         let batch: Arc<[Arc<Event>]> = events.into_iter().cloned().collect();
-        let before = self.all_at(now);
+        let before = self.everything(now);
         let head = self.store.head();
         let written = self.block_on(self.store.write(batch.clone(), now)).unwrap();
-        let after = self.all_at(now);
+        let after = self.everything(now);
 
         assert_eq!(written.outcomes.len(), batch.len(), "an outcome for each event");
         assert_eq!(written.head, self.store.head(), "nobody else writes");
@@ -124,10 +124,14 @@ impl Subject {
     }
 
     pub fn all(&self) -> Vec<EventId> {
-        self.all_at(NOW).ids
+        self.all_at(NOW)
     }
 
-    fn all_at(&self, now: Timestamp) -> Answer {
+    pub fn all_at(&self, now: Timestamp) -> Vec<EventId> {
+        self.everything(now).ids
+    }
+
+    fn everything(&self, now: Timestamp) -> Answer {
         self.answer(Query { now, ..query([Filter::default()]) })
     }
 

@@ -1,6 +1,6 @@
 //! Which Redis server has which partition: one server, or the primaries of a Redis Cluster.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, bail};
 use redis::{
@@ -40,7 +40,7 @@ pub fn parse(urls: &[String]) -> anyhow::Result<Vec<ConnectionInfo>> {
 }
 
 impl Topology {
-    /// Asks the first of the servers that answers.
+    /// Asks the servers one after the other, until one answers that is not cut off from its cluster.
     pub async fn discover(
         seeds: &[ConnectionInfo],
         prefix: &str,
@@ -65,6 +65,11 @@ impl Topology {
         let info: String = redis::cmd("INFO").arg("cluster").query_async(&mut connection).await?;
         if !info.contains("cluster_enabled:1") {
             return Ok(Self { primaries: vec![Primary { info: seed.clone(), partitions: all }] });
+        }
+        // One that is alone still names itself as primary of what others have taken over.
+        let state: String = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await?;
+        if !state.contains("cluster_state:ok") {
+            bail!("the Redis Cluster is down, or a server is cut off from it");
         }
         warn_of_risks(&mut connection).await;
         let ranges: Vec<(u16, u16, Vec<Value>)> = slots(&mut connection).await?;
@@ -160,13 +165,13 @@ fn address(seed: &ConnectionInfo, node: &[Value]) -> anyhow::Result<ConnectionIn
 /// A primary that is cut off from its cluster goes on serving subscribers unless it is told not to.
 async fn warn_of_risks(connection: &mut MultiplexedConnection) {
     const SETTING: &str = "cluster-allow-pubsubshard-when-down";
-    let setting: redis::RedisResult<Vec<String>> =
+    let settings: redis::RedisResult<HashMap<String, String>> =
         redis::cmd("CONFIG").arg("GET").arg(SETTING).query_async(connection).await;
-    match setting.as_deref() {
-        Ok([_, value]) if value == "no" => {}
-        Ok([_, value]) => {
+    match settings.ok().and_then(|mut settings| settings.remove(SETTING)).as_deref() {
+        Some("no") => {}
+        Some(value) => {
             warn!("Redis has `{SETTING} {value}`: set it to `no`, so that a primary that is cut off says so");
         }
-        _ => warn!("Redis does not tell `{SETTING}`: make sure that it is `no`"),
+        None => warn!("Redis does not tell `{SETTING}`: make sure that it is `no`"),
     }
 }

@@ -51,8 +51,10 @@ pub struct Cql {
     gate: Semaphore,
     concurrency: usize,
     deadline: Duration,
-    /// Statements that were tried again.
+    /// Statements sent, of them those that were tried again, and rows that came back.
+    sent: AtomicU64,
     retries: AtomicU64,
+    rows: AtomicU64,
     /// Why a statement failed last, for whoever gives up.
     last: Mutex<Option<Arc<ExecutionError>>>,
 }
@@ -145,7 +147,9 @@ impl Cql {
             gate: Semaphore::new(config.concurrency),
             concurrency: config.concurrency,
             deadline: Duration::from_millis(config.deadline_ms),
+            sent: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
             last: Mutex::new(None),
         })
     }
@@ -167,6 +171,7 @@ impl Cql {
         R: for<'f> DeserializeRow<'f, 'f>,
     {
         let result = self.run(statement, values).await?.into_rows_result().map_err(Failure::answer)?;
+        self.rows.fetch_add(result.rows_num() as u64, Ordering::Relaxed);
         let rows = result.rows::<R>().map_err(Failure::answer)?;
         rows.map(|row| row.map_err(Failure::answer)).collect()
     }
@@ -186,6 +191,7 @@ impl Cql {
         let mut pause = FIRST_PAUSE;
         loop {
             let permit = self.gate.acquire().await.map_err(|_| Failure::Closed)?;
+            self.sent.fetch_add(1, Ordering::Relaxed);
             let error = match self.session.execute_unpaged(statement, &values).await {
                 Ok(result) => return Ok(result),
                 Err(error) => error,
@@ -216,7 +222,13 @@ impl Cql {
     /// How busy the connection is; of questions it knows nothing.
     pub fn load(&self) -> Load {
         let free = self.gate.available_permits() as f64 / self.concurrency as f64;
-        Load { questions: 0.0, statements: 1.0 - free, retries: self.retries.load(Ordering::Relaxed) }
+        Load {
+            questions: 0.0,
+            statements: 1.0 - free,
+            sent: self.sent.load(Ordering::Relaxed),
+            retries: self.retries.load(Ordering::Relaxed),
+            rows: self.rows.load(Ordering::Relaxed),
+        }
     }
 
     /// Gives up when the deadline is over.
@@ -235,7 +247,7 @@ impl Cql {
 }
 
 /// Whether trying again can not help: the statement or the rights are wrong, not the moment.
-fn is_final(error: &ExecutionError) -> bool {
+pub fn is_final(error: &ExecutionError) -> bool {
     match error {
         ExecutionError::BadQuery(_) => true,
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => matches!(

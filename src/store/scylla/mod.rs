@@ -242,19 +242,29 @@ impl Scylla {
     }
 }
 
+impl Parts {
+    async fn write(&self, batch: &[Arc<Event>], now: Timestamp) -> Result<Written, StoreError> {
+        let begun = Instant::now();
+        let (mut written, requests) = self.cql.within(self.writer.write(batch, now)).await?;
+        self.sweeper.note(requests);
+        if begun.elapsed() >= self.deadline {
+            // It was held up, and the others may have stopped looking under its number.
+            written.sequence = self.cql.within(self.writer.log_again(batch, &written)).await?;
+        }
+        Ok(written)
+    }
+}
+
 impl Store for Scylla {
     fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
         let parts = Arc::clone(&self.parts);
         self.run(async move {
             let _turn = parts.turn.lock().await;
-            let begun = Instant::now();
-            let (mut written, requests) = parts.cql.within(parts.writer.write(&batch, now)).await?;
-            parts.sweeper.note(requests);
-            if begun.elapsed() >= parts.deadline {
-                // It was held up, and the others may have stopped looking under its number.
-                written.sequence = parts.cql.within(parts.writer.log_again(&batch, &written)).await?;
+            let written = parts.write(&batch, now).await;
+            if written.is_err() {
+                parts.writer.failed(&batch);
             }
-            Ok(written)
+            written
         })
     }
 

@@ -145,8 +145,8 @@ impl Reader {
         if Progress::offer(&mut cursor.progress, &matching, created_at, query.boundary) {
             let id = event.id();
             let position = self.positions.of(&id);
-            // What this node accepted is told apart by its position.
-            let accepted_at = if position == 0 { found.accepted_at } else { 0 };
+            // Also of what this node accepted: if its write failed, another node may store and publish it.
+            let accepted_at = found.accepted_at;
             page.push(Entry { id, created_at, position, accepted_at, json: event.json() });
         }
         for (&index, was_open) in matching.iter().zip(was_open) {

@@ -1,9 +1,10 @@
 //! The tables: made from `cluster/schema.cql`, and checked before they are used.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scylla::{client::session::Session, statement::Statement};
 use sha2::{Digest, Sha256};
+use tokio::time::sleep;
 use tracing::info;
 
 use super::{OpenError, consistency, cql};
@@ -21,6 +22,9 @@ pub const DEFAULT_REPLICATION: &str = "{'class': 'NetworkTopologyStrategy', 'rep
 /// For how long one change of the schema may take, which all servers have to learn.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Until a change is tried again that servers could not carry out.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// Makes the keyspace and the tables, as far as they are missing. May run on several nodes at once.
 ///
 /// # Errors
@@ -28,14 +32,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), OpenError> {
     let write = consistency::parse(&config.write_consistency)?;
     let session = cql::connect(config, PATIENCE).await?;
-    let failed = |error| OpenError::Schema(Box::new(error));
     let keyspace = &config.keyspace;
     check_name(keyspace)?;
     let create = format!("CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = {replication}");
-    session.query_unpaged(create, ()).await.map_err(failed)?;
+    change(&session, create.into()).await?;
     session.use_keyspace(keyspace, true).await.map_err(OpenError::keyspace)?;
     for (index, statement) in statements(SCHEMA).iter().enumerate() {
-        session.query_unpaged(with_id(statement, keyspace), ()).await.map_err(failed)?;
+        change(&session, with_id(statement, keyspace).into()).await?;
         // The first table says the version. Another node may be making it, so it is asked only now.
         if index == 0
             && let Some(found) = version(&session, keyspace).await?
@@ -49,9 +52,25 @@ pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), Ope
         "INSERT INTO meta (name, value) VALUES ('schema', '{VERSION}') USING TIMESTAMP {VERSION}"
     ));
     note.set_consistency(write);
-    session.query_unpaged(note, ()).await.map_err(failed)?;
+    change(&session, note).await?;
     info!(keyspace, version = VERSION, "the tables are there");
     Ok(())
+}
+
+/// Carries out what may be carried out twice. While a server is joining, some of the others fail to.
+async fn change(session: &Session, statement: Statement) -> Result<(), OpenError> {
+    let begun = Instant::now();
+    loop {
+        let error = match session.query_unpaged(statement.clone(), ()).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if cql::is_final(&error) || begun.elapsed() > PATIENCE {
+            return Err(OpenError::Schema(Box::new(error)));
+        }
+        info!("trying again in {} ms: {error}", PAUSE.as_millis());
+        sleep(PAUSE).await;
+    }
 }
 
 /// Refuses a keyspace whose tables are missing or of another version.

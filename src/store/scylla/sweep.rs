@@ -3,8 +3,8 @@
 //! same time too.
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,7 @@ use super::{
     tables::{self, SLOT_BITS, Tables},
     write::reachable,
 };
-use crate::protocol::{Event, EventId, Timestamp, kind};
+use crate::protocol::{Event, EventId, PublicKey, Timestamp, kind};
 
 /// Superseded versions that readers came across, and no more than so many.
 const LEFTOVERS: usize = 1_000;
@@ -54,6 +54,8 @@ pub struct Sweeper {
     leftovers: Arc<Leftovers>,
     /// Deletion requests, and when they are due for a second look.
     requests: Mutex<VecDeque<(Instant, Vec<Arc<Event>>)>>,
+    /// Requests to vanish of which nothing was left, and when they are due for a second look.
+    vanished: Mutex<HashMap<(PublicKey, Timestamp), Instant>>,
     /// After this, a writer that had not seen a mark has finished or given up.
     deadline: Duration,
     /// Events that are removed at once.
@@ -68,7 +70,8 @@ impl Sweeper {
         deadline: Duration,
         batch: usize,
     ) -> Self {
-        Self { tables, hidden, leftovers, requests: Mutex::default(), deadline, batch }
+        let (requests, vanished) = (Mutex::default(), Mutex::default());
+        Self { tables, hidden, leftovers, requests, vanished, deadline, batch }
     }
 
     /// Notes deletion requests for a second look.
@@ -144,10 +147,18 @@ impl Sweeper {
         }
     }
 
-    /// Carries a request to vanish on (NIP-62), and strikes it off the list when nothing is left.
+    /// Carries a request to vanish on (NIP-62), and strikes it off the list when nothing is left and no
+    /// writer is left that had not seen its mark.
     async fn vanished(&self) -> Result<bool, Failure> {
         let cql = &self.tables.cql;
-        let Some((author, until)) = vanishing(cql).await?.into_iter().next() else { return Ok(false) };
+        let listed: HashSet<_> = vanishing(cql).await?.into_iter().collect();
+        let next = {
+            let mut looked_at = self.looked_at();
+            looked_at.retain(|request, _| listed.contains(request));
+            let is_due = |due: Option<&Instant>| due.is_none_or(|due| *due <= Instant::now());
+            listed.into_iter().find(|request| is_due(looked_at.get(request)))
+        };
+        let Some(request @ (author, until)) = next else { return Ok(false) };
         let mut kinds = index::kinds(cql, &author).await?;
         kinds.retain(|kind| *kind != kind::VANISH);
         let mut keys: Vec<Key> = kinds.into_iter().map(|kind| Key::Author(author, kind)).collect();
@@ -164,13 +175,19 @@ impl Sweeper {
             let events = cql.all(events).await?.into_iter().flatten();
             found.extend(events.filter(|event| event.vanishes_with(&author) && event.created_at() <= until));
         }
-        if found.is_empty() {
+        if found.is_empty() && self.looked_at().remove(&request).is_none() {
+            self.looked_at().insert(request, Instant::now() + 2 * self.deadline);
+        } else if found.is_empty() {
             let strike = vec![stamp(removed_at(until)), blob(author.0)];
             cql.write(&cql.statements.remove_vanishing, strike).await?;
             self.hidden.forget();
         }
         self.tables.remove(found).await?;
         Ok(true)
+    }
+
+    fn looked_at(&self) -> MutexGuard<'_, HashMap<(PublicKey, Timestamp), Instant>> {
+        self.vanished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The event of a row, where it may be a gift wrap or has its text.

@@ -6,11 +6,13 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::Arc,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures_util::future::try_join;
+use lru::LruCache;
 use scylla::statement::prepared::PreparedStatement;
 use tracing::{Instrument, Span};
 
@@ -36,9 +38,14 @@ pub struct Writer {
     hidden: Arc<Hidden>,
     positions: Arc<Positions>,
     log: Arc<log::Written>,
+    /// Events that are not known to be written: a part of them may be, or all, or may come to be.
+    unsettled: Mutex<LruCache<EventId, ()>>,
     /// How long a batch may take.
     deadline: Duration,
 }
+
+/// Events whose writes failed that are remembered.
+const UNSETTLED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
 impl Writer {
     pub fn new(
@@ -48,7 +55,21 @@ impl Writer {
         log: Arc<log::Written>,
         deadline: Duration,
     ) -> Self {
-        Self { tables, hidden, positions, log, deadline }
+        let unsettled = Mutex::new(LruCache::new(UNSETTLED));
+        Self { tables, hidden, positions, log, unsettled, deadline }
+    }
+
+    /// The batch failed, or was given up.
+    pub fn failed(&self, batch: &[Arc<Event>]) {
+        let mut unsettled = self.unsettled();
+        for event in batch {
+            unsettled.put(event.id(), ());
+        }
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, LruCache<EventId, ()>> {
+        // No step leaves it half done.
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a batch. Also says which deletion requests were in it: a writer that died before it looked
@@ -75,6 +96,7 @@ impl Writer {
         let insert: Vec<(Arc<Event>, i32)> =
             std::mem::take(&mut decided.insert).into_iter().map(with_swept).collect();
 
+        decided.remove.extend(self.half_written(batch, &decided.outcomes));
         let accepted_at = clock::millis();
         let again = self.unpublished(batch, &decided, &known, accepted_at);
         let logged: Vec<Arc<Event>> = insert
@@ -97,11 +119,25 @@ impl Writer {
             self.positions.reach(head);
         }
         let Decided { outcomes, removed, .. } = decided;
+        let mut unsettled = self.unsettled();
+        for event in batch {
+            unsettled.pop(&event.id());
+        }
         Ok((Written { outcomes, head: self.positions.head(), removed, sequence, again }, requests))
     }
 
+    /// Of those that are refused, what an earlier try of this node may have left: whoever deleted them
+    /// found nothing that was committed.
+    fn half_written(&self, batch: &[Arc<Event>], outcomes: &[Outcome]) -> Vec<Arc<Event>> {
+        let unsettled = self.unsettled();
+        let is_left = |(event, outcome): &(&Arc<Event>, &Outcome)| {
+            matches!(outcome, Outcome::Deleted | Outcome::Vanished) && unsettled.contains(&event.id())
+        };
+        batch.iter().zip(outcomes).filter(is_left).map(|(event, _)| Arc::clone(event)).collect()
+    }
+
     /// Duplicates of which another node may have died before it had published them, or may not know
-    /// itself that they are written.
+    /// itself that they are written; and those of which this node did not know.
     fn unpublished(
         &self,
         batch: &[Arc<Event>],
@@ -111,9 +147,12 @@ impl Writer {
     ) -> Vec<usize> {
         let since = now_millis.saturating_sub(2 * self.deadline.as_millis() as u64);
         let is_young = |id: EventId| known.accepted_at.get(&id).is_some_and(|accepted| *accepted >= since);
+        let unsettled = self.unsettled();
         let duplicates = batch.iter().zip(&decided.outcomes).enumerate();
         duplicates
-            .filter(|(_, (event, outcome))| **outcome == Outcome::Duplicate && is_young(event.id()))
+            .filter(|(_, (event, outcome))| {
+                **outcome == Outcome::Duplicate && (is_young(event.id()) || unsettled.contains(&event.id()))
+            })
             .map(|(place, _)| place)
             .collect()
     }

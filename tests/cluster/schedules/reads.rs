@@ -1,0 +1,140 @@
+//! What comes live while stored events are read.
+
+use super::*;
+use crate::common::proxy::Flow;
+
+/// Hears the events of a subscription up to EOSE.
+async fn hear_stored(client: &mut Client) -> Vec<String> {
+    let mut ids = Vec::new();
+    loop {
+        let message = client.hear().await;
+        match message[0].as_str() {
+            Some("EVENT") => ids.push(message[2]["id"].as_str().unwrap().to_owned()),
+            Some("EOSE") => return ids,
+            _ => panic!("{message}"),
+        }
+    }
+}
+
+/// A client that asks for what is stored of this author and what comes, and has no answer yet.
+async fn ask(node: &Node, keys: &Keys) -> Client {
+    let mut client = node.relay.connect().await;
+    client.say(json!(["REQ", "s", { "authors": [keys.public_key()], "kinds": [1] }])).await;
+    client
+}
+
+/// An event has come to a session of this node, by the bus or by the log.
+async fn is_delivered(node: &Node) {
+    eventually("the event", || node.relay.metric("rookery_deliveries_total") == 1.0).await;
+}
+
+/// ```text
+/// A                         stores it
+/// B  REQ: subscribed, asks ‖          it comes ‖ the store is read: it is there · EOSE
+/// ```
+/// Held back, or it would stand before the stored ones; and not sent again behind them.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_comes_before_it_is_read() {
+    let (_ground, [a, b]) = nodes::<2>(&[]).await;
+    let keys = Keys::generate();
+    let page = b.hold(PAGE);
+    let mut client = ask(&b, &keys).await;
+    page.caught().await;
+    let event = race(&keys, 1, "");
+    a.store(&event).await;
+    is_delivered(&b).await;
+    page.release();
+    assert_eq!(hear_stored(&mut client).await, ids(&[&event]));
+    all_have_heard_it_all(&mut [client], &keys, &a).await;
+}
+
+/// ```text
+/// A                                stores it
+/// B  REQ: subscribed, reads nothing ‖       it comes ‖ EOSE · it is sent
+/// ```
+/// Who subscribed only after the store had been read would miss it.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_comes_after_it_was_not_there() {
+    let (_ground, [a, b]) = nodes::<2>(&[]).await;
+    let keys = Keys::generate();
+    let page = b.hold_answers(PAGE);
+    let mut client = ask(&b, &keys).await;
+    page.caught().await;
+    let event = race(&keys, 1, "");
+    a.store(&event).await;
+    is_delivered(&b).await;
+    page.release();
+    assert_eq!(hear_stored(&mut client).await, [""; 0]);
+    all_hear(std::slice::from_mut(&mut client), &event).await;
+    all_have_heard_it_all(&mut [client], &keys, &a).await;
+}
+
+/// ```text
+/// A        stores it · publishes ‖                 it goes through
+/// B                                REQ: stored · EOSE            it comes
+/// ```
+/// The bus may be later than a whole REQ: what was sent as stored has to be remembered beyond EOSE.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_comes_after_it_was_sent_as_stored() {
+    let (_ground, [a, b]) = nodes::<2>(&["bus.timeout_ms=30000", "bus.silent_fences=300"]).await;
+    let keys = Keys::generate();
+    let mut waiting = b.follow(&keys).await;
+    a.bus.set(Flow::HoldsRequests);
+    let event = race(&keys, 1, "");
+    a.store(&event).await;
+    let mut client = ask(&b, &keys).await;
+    assert_eq!(hear_stored(&mut client).await, ids(&[&event]));
+    a.bus.set(Flow::Open);
+    hears(&mut waiting, &event).await;
+    all_have_heard_it_all(&mut [client, waiting], &keys, &a).await;
+}
+
+/// ```text
+/// A                                        stores it
+/// B  no bus · REQ: stored · EOSE                       reads the log of A · it is sent      bus
+/// C  with the bus · REQ: EOSE                          it comes
+/// ```
+/// A REQ waits for no bus, and what its node finds in the log is not heard again when the bus is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_bus_is_away() {
+    let (_ground, nodes) = nodes::<3>(&[]).await;
+    let [a, b, c] = &nodes;
+    let keys = Keys::generate();
+    let stored = race(&keys, 1, "stored");
+    a.store(&stored).await;
+    b.bus.set(Flow::Cut);
+    eventually("the end of the link", || b.relay.metric("rookery_bus_connected") == 0.0).await;
+    let mut clients = [ask(b, &keys).await, ask(c, &keys).await];
+    for client in &mut clients {
+        assert_eq!(hear_stored(client).await, ids(&[&stored]));
+    }
+    let event = race(&keys, 1, "without the bus");
+    a.store(&event).await;
+    all_hear(&mut clients, &event).await;
+    assert!(b.relay.metric("rookery_bus_events_recovered_total") >= 1.0);
+    b.bus.set(Flow::Open);
+    eventually("the bus", || b.relay.metric("rookery_bus_connected") == 1.0).await;
+    all_have_heard_it_all(&mut clients, &keys, a).await;
+}
+
+/// ```text
+/// A                             stores it
+/// B  no bus · REQ: asks ‖                 finds it in the log of A ‖ the store is read: it is there · EOSE
+/// ```
+/// What is replayed meets what is stored as what comes live does.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_replayed_before_it_is_read() {
+    let (_ground, [a, b]) = nodes::<2>(&[]).await;
+    let keys = Keys::generate();
+    b.bus.set(Flow::Cut);
+    eventually("the end of the link", || b.relay.metric("rookery_bus_connected") == 0.0).await;
+    let page = b.hold(PAGE);
+    let mut client = ask(&b, &keys).await;
+    page.caught().await;
+    let event = race(&keys, 1, "");
+    a.store(&event).await;
+    is_delivered(&b).await;
+    page.release();
+    assert_eq!(hear_stored(&mut client).await, ids(&[&event]));
+    all_have_heard_it_all(&mut [client], &keys, &a).await;
+}

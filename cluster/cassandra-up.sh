@@ -8,6 +8,7 @@
 #   CASSANDRA_CQL_PORT=9042          CASSANDRA_STORAGE_PORT=7000
 #   CASSANDRA_SEEDS=127.0.0.1        CASSANDRA_HEAP=512m
 #   CASSANDRA_WAIT=120               seconds until it must answer
+#   CASSANDRA_COMMITLOG_SYNC=periodic  or batch: what is acknowledged survives the end of the server
 #   CASSANDRA_OWNER=                 process id; when that is gone, so is the server
 #   CASSANDRA_JVM_FLAGS=             more flags for Java
 #
@@ -39,6 +40,11 @@ if [[ ! -e $jars/complete ]]; then
   touch "$jars/complete"
 fi
 
+# Periodic: up to 100 ms of what was acknowledged is lost with the process, 10 s with the machine.
+commitlog_sync='commitlog_sync: batch'
+if [[ ${CASSANDRA_COMMITLOG_SYNC:-periodic} == periodic ]]; then
+  commitlog_sync=$'commitlog_sync: periodic\ncommitlog_sync_period: 10s'
+fi
 mkdir -p "$folder/conf" "$folder/tmp"
 cat >"$folder/conf/cassandra.yaml" <<YAML
 cluster_name: rookery
@@ -58,8 +64,7 @@ commitlog_directory: $folder/commitlog
 saved_caches_directory: $folder/saved_caches
 hints_directory: $folder/hints
 cdc_raw_directory: $folder/cdc_raw
-commitlog_sync: periodic
-commitlog_sync_period: 10s
+$commitlog_sync
 commitlog_segment_size: 8MiB
 commitlog_total_space: 64MiB
 commitlog_disk_access_mode: legacy

@@ -31,7 +31,7 @@ pub fn new_name() -> String {
 fn start() -> String {
     remove_old();
     let ports = [free_port(), free_port()];
-    up(&folder(), 1, ports, "-Dcassandra.unsafesystem=true");
+    up(&folder(), 1, ports, "periodic", "-Dcassandra.unsafesystem=true");
     format!("127.0.0.1:{}", ports[0])
 }
 
@@ -42,13 +42,14 @@ fn folder() -> PathBuf {
 
 /// Starts a server on 127.0.0.`number` with these ports, for clients and for other servers, and waits until
 /// it answers.
-fn up(folder: &Path, number: usize, [cql, storage]: [u16; 2], flags: &str) {
+fn up(folder: &Path, number: usize, [cql, storage]: [u16; 2], sync: &str, flags: &str) {
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/cassandra-up.sh"))
         .arg(folder)
         .arg(number.to_string())
         .env("CASSANDRA_CQL_PORT", cql.to_string())
         .env("CASSANDRA_STORAGE_PORT", storage.to_string())
         .env("CASSANDRA_OWNER", std::process::id().to_string())
+        .env("CASSANDRA_COMMITLOG_SYNC", sync)
         .env("CASSANDRA_SEEDS", "127.0.0.1,127.0.0.2,127.0.0.3")
         // Half of the time that a start takes is otherwise spent on code that a test hardly runs.
         .env("CASSANDRA_JVM_FLAGS", format!("-XX:TieredStopAtLevel=1 {flags}"))
@@ -103,7 +104,8 @@ impl Servers {
         // An equal part of the ring each, so that they need not talk about it.
         let token = i64::MIN.wrapping_add_unsigned((number as u64 - 1) * (u64::MAX / self.count as u64));
         let flags = format!("-Dcassandra.initial_token={token} -Dcassandra.auto_bootstrap=false");
-        up(&self.folder(number), number, self.ports, &flags);
+        // What is acknowledged must be there when they are back.
+        up(&self.folder(number), number, self.ports, "batch", &flags);
     }
 
     /// `kill -9`

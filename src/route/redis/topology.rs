@@ -7,6 +7,7 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
     Value,
     aio::{AsyncPushSender, MultiplexedConnection},
+    io::tcp::TcpSettings,
 };
 use tracing::warn;
 
@@ -34,7 +35,9 @@ pub fn parse(urls: &[String]) -> anyhow::Result<Vec<ConnectionInfo>> {
         let info = url.as_str().into_connection_info();
         let info = info.with_context(|| format!("redis URL number {} is not valid", nth + 1))?;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        Ok(info.set_redis_settings(settings))
+        // A small message does not wait for the acknowledgement of the one before.
+        let tcp = TcpSettings::default().set_nodelay(true);
+        Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
     };
     urls.iter().enumerate().map(parse).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use scylla::{client::session::Session, statement::Statement};
+use scylla::{client::session::Session, errors::ExecutionError, statement::Statement};
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 use tracing::info;
@@ -41,7 +41,7 @@ pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), Ope
         change(&session, with_id(statement, keyspace).into()).await?;
         // The first table says the version. Another node may be making it, so it is asked only now.
         if index == 0
-            && let Some(found) = version(&session, keyspace).await?
+            && let Some(found) = patiently(|| version(&session, keyspace)).await?
             && found > VERSION
         {
             return Err(OpenError::Version { found: found.to_string() });
@@ -57,16 +57,26 @@ pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), Ope
     Ok(())
 }
 
-/// Carries out what may be carried out twice. While a server is joining, some of the others fail to.
+/// Carries out what may be carried out twice.
 async fn change(session: &Session, statement: Statement) -> Result<(), OpenError> {
+    let carry_out = || async {
+        let done = session.query_unpaged(statement.clone(), ()).await;
+        done.map(drop).map_err(|error| OpenError::Schema(Box::new(error)))
+    };
+    patiently(carry_out).await
+}
+
+/// Tries again what servers fail to do while one of them is joining.
+async fn patiently<T>(work: impl AsyncFn() -> Result<T, OpenError>) -> Result<T, OpenError> {
     let begun = Instant::now();
     loop {
-        let error = match session.query_unpaged(statement.clone(), ()).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
+        let error = match work().await {
+            Err(OpenError::Schema(error)) => error,
+            done => return done,
         };
-        if cql::is_final(&error) || begun.elapsed() > PATIENCE {
-            return Err(OpenError::Schema(Box::new(error)));
+        let is_final = error.downcast_ref::<ExecutionError>().is_none_or(cql::is_final);
+        if is_final || begun.elapsed() > PATIENCE {
+            return Err(OpenError::Schema(error));
         }
         info!("trying again in {} ms: {error}", PAUSE.as_millis());
         sleep(PAUSE).await;

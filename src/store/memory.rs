@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use super::{
-    Counted, Cursor, End, Entry, Outcome, Page, Position, Progress, Query, Removed, Store, StoreError,
+    Counted, Cursor, End, Entry, Load, Outcome, Page, Position, Progress, Query, Removed, Store, StoreError,
     Written,
 };
 use crate::protocol::{Event, EventId, PublicKey, Timestamp, event, hll::HyperLogLog, kind};
@@ -100,6 +100,10 @@ impl Store for Memory {
 
     fn head(&self) -> Position {
         self.state().head
+    }
+
+    fn load(&self) -> Load {
+        Load::default()
     }
 }
 

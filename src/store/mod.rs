@@ -56,9 +56,7 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// How busy the store is, for operators.
-    fn load(&self) -> Load {
-        Load::default()
-    }
+    fn load(&self) -> Load;
 }
 
 /// How busy a store is.

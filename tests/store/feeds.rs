@@ -14,7 +14,7 @@ use rookery::{
     config,
     protocol::{Event, Filter, PublicKey, Timestamp, filter::sorted, sign::Keys},
     store::{
-        Counted, Cursor, End, Page, Position, Query, Store, StoreError, Viewer, Written,
+        Counted, Cursor, End, Load, Page, Position, Query, Store, StoreError, Viewer, Written,
         feeds::{Authors, Feeds, Hearing},
         memory::Memory,
     },
@@ -132,6 +132,10 @@ impl Store for Warm {
     fn head(&self) -> Position {
         self.feeds.head()
     }
+
+    fn load(&self) -> Load {
+        self.feeds.load()
+    }
 }
 
 /// A store that answers when it may, what it held when it was asked. It fails when it is told to.
@@ -171,6 +175,10 @@ impl Store for Scripted {
 
     fn head(&self) -> Position {
         self.memory.head()
+    }
+
+    fn load(&self) -> Load {
+        self.memory.load()
     }
 }
 

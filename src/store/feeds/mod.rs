@@ -27,7 +27,9 @@ use self::{
     author::{Place, end_of},
     authors::{Heard, Wanted},
 };
-use super::{Counted, Cursor, End, Outcome, Page, Position, Query, Store, StoreError, Written, log::Log};
+use super::{
+    Counted, Cursor, End, Load, Outcome, Page, Position, Query, Store, StoreError, Written, log::Log,
+};
 use crate::{
     clock, config,
     protocol::{
@@ -140,6 +142,10 @@ impl Store for Feeds {
 
     fn log(&self) -> Option<Arc<dyn Log>> {
         self.store.log()
+    }
+
+    fn load(&self) -> Load {
+        self.store.load()
     }
 }
 

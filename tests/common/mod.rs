@@ -199,6 +199,11 @@ impl Client {
         let mut message = vec![json!("REQ"), json!(id)];
         message.extend_from_slice(filters);
         self.say(Value::Array(message)).await;
+        self.hear_stored(id).await
+    }
+
+    /// Hears the stored events of a subscription and the EOSE: ids in order, and the hint.
+    pub async fn hear_stored(&mut self, id: &str) -> (Vec<String>, Option<String>) {
         let mut ids = Vec::new();
         loop {
             let message = self.hear().await;
@@ -232,6 +237,12 @@ pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
 /// Seconds since the epoch.
 pub fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// What an event was answered: no, for a reason that begins so.
+#[track_caller]
+pub fn refused((accepted, text): (bool, String), prefix: &str) {
+    assert!(!accepted && text.starts_with(prefix), "{text}");
 }
 
 /// A text note without tags.

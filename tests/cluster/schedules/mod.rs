@@ -27,6 +27,7 @@ use crate::{
         gate::{Gate, Hold, Way},
         note, now,
         proxy::Proxy,
+        refused,
     },
     follow, hears,
     redis::Redis,

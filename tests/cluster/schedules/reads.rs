@@ -3,19 +3,6 @@
 use super::*;
 use crate::common::proxy::Flow;
 
-/// Hears the events of a subscription up to EOSE.
-async fn hear_stored(client: &mut Client) -> Vec<String> {
-    let mut ids = Vec::new();
-    loop {
-        let message = client.hear().await;
-        match message[0].as_str() {
-            Some("EVENT") => ids.push(message[2]["id"].as_str().unwrap().to_owned()),
-            Some("EOSE") => return ids,
-            _ => panic!("{message}"),
-        }
-    }
-}
-
 /// A client that asks for what is stored of this author and what comes, and has no answer yet.
 async fn ask(node: &Node, keys: &Keys) -> Client {
     let mut client = node.relay.connect().await;
@@ -23,9 +10,16 @@ async fn ask(node: &Node, keys: &Keys) -> Client {
     client
 }
 
-/// An event has come to a session of this node, by the bus or by the log.
-async fn is_delivered(node: &Node) {
-    eventually("the event", || node.relay.metric("rookery_deliveries_total") == 1.0).await;
+/// A client asks at B, which is held up; A stores an event, it comes to the session by the bus or by the log, and
+/// B goes on.
+async fn comes_meanwhile(a: &Node, b: &Node, keys: &Keys, page: Hold) -> (Client, Event) {
+    let client = ask(b, keys).await;
+    page.caught().await;
+    let event = race(keys, 1, "");
+    a.store(&event).await;
+    eventually("the event", || b.relay.metric("rookery_deliveries_total") == 1.0).await;
+    page.release();
+    (client, event)
 }
 
 /// ```text
@@ -38,13 +32,8 @@ async fn it_comes_before_it_is_read() {
     let (_ground, [a, b]) = nodes::<2>(&[]).await;
     let keys = Keys::generate();
     let page = b.hold(PAGE);
-    let mut client = ask(&b, &keys).await;
-    page.caught().await;
-    let event = race(&keys, 1, "");
-    a.store(&event).await;
-    is_delivered(&b).await;
-    page.release();
-    assert_eq!(hear_stored(&mut client).await, ids(&[&event]));
+    let (mut client, event) = comes_meanwhile(&a, &b, &keys, page).await;
+    assert_eq!(client.hear_stored("s").await.0, ids(&[&event]));
     all_have_heard_it_all(&mut [client], &keys, &a).await;
 }
 
@@ -58,13 +47,8 @@ async fn it_comes_after_it_was_not_there() {
     let (_ground, [a, b]) = nodes::<2>(&[]).await;
     let keys = Keys::generate();
     let page = b.hold_answers(PAGE);
-    let mut client = ask(&b, &keys).await;
-    page.caught().await;
-    let event = race(&keys, 1, "");
-    a.store(&event).await;
-    is_delivered(&b).await;
-    page.release();
-    assert_eq!(hear_stored(&mut client).await, [""; 0]);
+    let (mut client, event) = comes_meanwhile(&a, &b, &keys, page).await;
+    assert_eq!(client.hear_stored("s").await.0, [""; 0]);
     all_hear(std::slice::from_mut(&mut client), &event).await;
     all_have_heard_it_all(&mut [client], &keys, &a).await;
 }
@@ -83,7 +67,7 @@ async fn it_comes_after_it_was_sent_as_stored() {
     let event = race(&keys, 1, "");
     a.store(&event).await;
     let mut client = ask(&b, &keys).await;
-    assert_eq!(hear_stored(&mut client).await, ids(&[&event]));
+    assert_eq!(client.hear_stored("s").await.0, ids(&[&event]));
     a.bus.set(Flow::Open);
     hears(&mut waiting, &event).await;
     all_have_heard_it_all(&mut [client, waiting], &keys, &a).await;
@@ -106,7 +90,7 @@ async fn while_the_bus_is_away() {
     eventually("the end of the link", || b.relay.metric("rookery_bus_connected") == 0.0).await;
     let mut clients = [ask(b, &keys).await, ask(c, &keys).await];
     for client in &mut clients {
-        assert_eq!(hear_stored(client).await, ids(&[&stored]));
+        assert_eq!(client.hear_stored("s").await.0, ids(&[&stored]));
     }
     let event = race(&keys, 1, "without the bus");
     a.store(&event).await;
@@ -129,12 +113,7 @@ async fn it_is_replayed_before_it_is_read() {
     b.bus.set(Flow::Cut);
     eventually("the end of the link", || b.relay.metric("rookery_bus_connected") == 0.0).await;
     let page = b.hold(PAGE);
-    let mut client = ask(&b, &keys).await;
-    page.caught().await;
-    let event = race(&keys, 1, "");
-    a.store(&event).await;
-    is_delivered(&b).await;
-    page.release();
-    assert_eq!(hear_stored(&mut client).await, ids(&[&event]));
+    let (mut client, event) = comes_meanwhile(&a, &b, &keys, page).await;
+    assert_eq!(client.hear_stored("s").await.0, ids(&[&event]));
     all_have_heard_it_all(&mut [client], &keys, &a).await;
 }

@@ -20,8 +20,7 @@ async fn only_the_winner_is_found(nodes: [&Node; 2], keys: &Keys, versions: &[Ev
     let [winner, loser] = versions;
     for node in nodes {
         assert_eq!(node.find_all_ways(keys, winner.kind(), &[winner, loser]).await, ids(&[winner]));
-        let (accepted, text) = node.publish(loser).await;
-        assert!(!accepted && text.starts_with("duplicate: "), "{text}");
+        refused(node.publish(loser).await, "duplicate: ");
     }
 }
 
@@ -41,8 +40,7 @@ async fn the_winner_overtakes_the_loser() {
         commit.caught().await;
         b.store(winner).await;
         commit.release();
-        let (accepted, text) = publisher.hear_ok(&loser.id().to_hex()).await;
-        assert!(!accepted && text.starts_with("duplicate: "), "{text}");
+        refused(publisher.hear_ok(&loser.id().to_hex()).await, "duplicate: ");
         only_the_winner_is_found([&a, &b], &keys, &[winner.clone(), loser.clone()]).await;
     }
 }
@@ -85,8 +83,7 @@ async fn the_rank_of_the_loser_is_written_last() {
         let mut second = b.send(winner).await;
         commit.caught().await;
         rank.release();
-        let (accepted, text) = first.hear_ok(&loser.id().to_hex()).await;
-        assert!(!accepted && text.starts_with("duplicate: "), "{text}");
+        refused(first.hear_ok(&loser.id().to_hex()).await, "duplicate: ");
         commit.release();
         assert!(second.hear_ok(&winner.id().to_hex()).await.0);
         only_the_winner_is_found([&a, &b], &keys, &[winner.clone(), loser.clone()]).await;

@@ -11,7 +11,7 @@ use std::{
     process::{Child, Command},
 };
 
-use common::{Client, Relay, eventually, note, now};
+use common::{Client, Relay, eventually, fresh};
 use rookery::protocol::sign::Keys;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -114,7 +114,7 @@ async fn nginx_hands_clients_to_the_nodes_that_are_there() {
         // What a client says of its address is not believed.
         request.headers_mut().insert("X-Forwarded-For", "203.0.113.5".parse().unwrap());
         let mut client = Client::connect(request).await;
-        assert!(client.publish(&note(&keys, now(), &n.to_string())).await.0);
+        assert!(client.publish(&fresh(&keys, &n.to_string())).await.0);
         clients.push(client);
     }
     assert_eq!(relay.metric("rookery_connections"), 4.0);

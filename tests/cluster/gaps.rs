@@ -6,7 +6,7 @@ use std::time::Instant;
 use rookery::protocol::{Event, sign::Keys};
 
 use crate::{
-    common::{Client, PATIENCE, Relay, eventually, note, now},
+    common::{Client, PATIENCE, Relay, eventually, fresh},
     follow, hears,
     redis::RedisCluster,
     stored::{Keyspace, start},
@@ -15,7 +15,7 @@ use crate::{
 
 /// A note by these keys, acknowledged by that node.
 async fn publish(node: &Relay, keys: &Keys, content: &str) -> Event {
-    let event = note(keys, now(), content);
+    let event = fresh(keys, content);
     assert!(node.connect().await.publish(&event).await.0);
     event
 }
@@ -126,7 +126,7 @@ impl Sharded {
     async fn everybody_hears(&mut self, content: &str) {
         let mut events = Vec::new();
         for (keys, _) in &self.followed {
-            let event = note(keys, now(), content);
+            let event = fresh(keys, content);
             assert!(self.publisher.publish(&event).await.0);
             events.push(event);
         }

@@ -13,7 +13,7 @@ mod stress;
 
 use std::collections::HashSet;
 
-use common::{Client, Relay, eventually, note, now};
+use common::{Client, Relay, eventually, fresh, now};
 use redis::{Redis, RedisCluster};
 use rookery::protocol::{Event, Tags, sign::Keys};
 use serde_json::json;
@@ -122,7 +122,7 @@ async fn a_node_receives_only_what_its_clients_want() {
     }
     let mut publisher = cluster.nodes[0].connect().await;
     for n in 0..30 {
-        let event = note(&authors[n % 3], now(), &n.to_string());
+        let event = fresh(&authors[n % 3], &n.to_string());
         assert!(publisher.publish(&event).await.0);
         hears(&mut clients[n % 3], &event).await;
     }
@@ -215,7 +215,7 @@ async fn clients_are_told_when_redis_was_restarted_and_can_go_on() {
     cluster.redis.stop();
     cluster.connected(0.0).await;
     // Without Redis a node serves its own clients, and answers.
-    let meanwhile = note(&keys, now(), "meanwhile");
+    let meanwhile = fresh(&keys, "meanwhile");
     let mut local = follow(&cluster.nodes[0], &keys).await;
     assert!(publisher.publish(&meanwhile).await.0);
     hears(&mut local, &meanwhile).await;
@@ -224,7 +224,7 @@ async fn clients_are_told_when_redis_was_restarted_and_can_go_on() {
     hears_of_the_gap(&mut local).await;
     cluster.connected(1.0).await;
     let mut client = follow(&cluster.nodes[1], &keys).await;
-    let after = note(&keys, now(), "after");
+    let after = fresh(&keys, "after");
     assert!(publisher.publish(&after).await.0);
     hears(&mut client, &after).await;
 }
@@ -248,7 +248,7 @@ async fn clients_are_told_when_a_node_dies_and_not_when_it_leaves() {
     let (left, dead) = (cluster.nodes.remove(1), cluster.nodes.remove(1));
     // Both are known by their fences.
     let mut publisher = left.connect().await;
-    let event = note(&keys, now(), "the last word");
+    let event = fresh(&keys, "the last word");
     assert!(publisher.publish(&event).await.0);
     hears(&mut client, &event).await;
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
@@ -275,7 +275,7 @@ async fn a_node_starts_without_redis_and_finds_it_later() {
     hears_of_the_gap(&mut early).await;
     let mut client = follow(&one, &keys).await;
     eventually("the bus", || other.metric("rookery_bus_connected") == 1.0).await;
-    let event = note(&keys, now(), "");
+    let event = fresh(&keys, "");
     assert!(other.connect().await.publish(&event).await.0);
     hears(&mut client, &event).await;
 }
@@ -316,7 +316,7 @@ async fn a_redis_cluster_may_fail_over() {
         clients.push(follow(&nodes[1], keys).await);
     }
     for (keys, client) in authors.iter().zip(&mut clients) {
-        let event = note(keys, now(), "before");
+        let event = fresh(keys, "before");
         assert!(publisher.publish(&event).await.0);
         hears(client, &event).await;
     }
@@ -327,7 +327,7 @@ async fn a_redis_cluster_may_fail_over() {
     eventually("the bus", || connected(1.0)).await;
     for keys in &authors {
         let mut client = follow(&nodes[1], keys).await;
-        let event = note(keys, now(), "after");
+        let event = fresh(keys, "after");
         assert!(publisher.publish(&event).await.0);
         hears(&mut client, &event).await;
     }

@@ -10,7 +10,7 @@ use rookery::protocol::sign::Keys;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::common::{Client, binary, eventually, note, now};
+use crate::common::{Client, binary, eventually, fresh};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -61,7 +61,7 @@ async fn a_whole_cluster_comes_up_behind_a_proxy_and_goes_down() {
         client.request("s", &[serde_json::json!({ "authors": [keys.public_key()] })]).await;
         clients.push(client);
     }
-    let event = note(&keys, now(), "to all");
+    let event = fresh(&keys, "to all");
     assert!(Client::connect(request()).await.publish(&event).await.0);
     for client in &mut clients {
         assert_eq!(client.hear().await[2]["id"], event.id().to_hex());

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     Cluster,
-    common::{Client, PATIENCE, Relay, binary, cassandra, eventually, note, now, refused},
+    common::{Client, PATIENCE, Relay, binary, cassandra, eventually, fresh, note, now, refused},
     redis::Redis,
 };
 
@@ -143,7 +143,7 @@ async fn what_was_acknowledged_outlives_the_node() {
     let keys = Keys::generate();
     let doomed = cluster.nodes.remove(0);
     let mut publisher = doomed.connect().await;
-    let events: Vec<Event> = (0..400).map(|n| note(&keys, now(), &n.to_string())).collect();
+    let events: Vec<Event> = (0..400).map(|n| fresh(&keys, &n.to_string())).collect();
     for event in &events {
         publisher.socket.feed(Message::text(format!(r#"["EVENT",{}]"#, event.json()))).await.unwrap();
     }
@@ -195,7 +195,7 @@ async fn what_another_node_deleted_stays_deleted() {
     let node = || keyspace.node_with(&redis.url(), &["--set", "persister.recent_seconds=0"]);
     let (one, other) = (node(), node());
     let keys = Keys::generate();
-    let event = note(&keys, now(), "");
+    let event = fresh(&keys, "");
     let mut client = one.connect().await;
     assert!(client.publish(&event).await.0);
     let request = keys.sign(now(), 5, Tags::from_iter([["e", &event.id().to_hex()]]), "");

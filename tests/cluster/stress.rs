@@ -27,8 +27,9 @@ use crate::{
     common::{
         self, Client, Relay,
         cassandra::Servers,
-        eventually, note, now,
+        eventually, fresh,
         proxy::{Flow, Proxy},
+        watch,
     },
     redis::{Redis, RedisCluster, free_port},
     stored::Keyspace,
@@ -169,7 +170,7 @@ impl World {
         let mut client = None;
         while !self.is_ending() {
             let author = random.random_range(0..AUTHORS);
-            let event = note(&self.authors[author], now(), &random.random::<u64>().to_string());
+            let event = fresh(&self.authors[author], &random.random::<u64>().to_string());
             let known = Known { author, begun: Instant::now(), acknowledged: false };
             self.events.lock().unwrap().insert(event.id().to_hex(), known);
             let begun = Instant::now();
@@ -570,6 +571,7 @@ async fn nothing_is_lost_when_one_server_of_three_is() {
 
 async fn stress(mut mischief: impl Mischief, node: impl Fn(usize, Ports) -> Node) {
     let length = Duration::from_secs(number("ROOKERY_STRESS_SECONDS", 45));
+    watch::allow(length + 5 * LATEST);
     let seed = number("ROOKERY_STRESS_SEED", rand::random());
     eprintln!("ROOKERY_STRESS_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);

@@ -7,12 +7,14 @@ pub mod cassandra;
 pub mod gate;
 pub mod proxy;
 pub mod raw;
+pub mod watch;
 
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -20,7 +22,10 @@ use futures_util::{SinkExt, StreamExt};
 use rookery::protocol::{Event, Tags, sign::Keys};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
     tungstenite::{Message, client::IntoClientRequest, handshake::client::Request},
@@ -121,6 +126,7 @@ pub fn relay_command(data: &Path, arguments: &[&str]) -> Command {
 
 /// Starts the command and waits until it says where it listens. Its log goes on to ours.
 pub fn spawn(mut command: Command) -> (Child, SocketAddr, SocketAddr) {
+    watch::begin();
     let mut process = command.stderr(Stdio::piped()).env_remove("RUST_LOG").spawn().unwrap();
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
     for line in &mut lines {
@@ -145,6 +151,7 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(request: Request) -> Self {
+        watch::begin();
         // Without Nagle's algorithm, or a message after an unanswered one waits for 40 ms.
         let connected = tokio_tungstenite::connect_async_with_config(request, None, true);
         let (socket, _) = timeout(PATIENCE, connected).await.unwrap().unwrap();
@@ -173,8 +180,10 @@ impl Client {
 
     /// The next frame that is neither ping nor pong; `None` at the end of the connection.
     pub async fn hear_frame(&mut self) -> Option<Message> {
+        // One for all that comes: pings come for ever.
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            match timeout(PATIENCE, self.socket.next()).await.expect("the relay says nothing")? {
+            match timeout_at(deadline, self.socket.next()).await.expect("the relay says nothing")? {
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
                 Ok(message) => return Some(message),
                 Err(_) => return None,
@@ -248,4 +257,10 @@ pub fn refused((accepted, text): (bool, String), prefix: &str) {
 /// A text note without tags.
 pub fn note(keys: &Keys, created_at: u64, content: &str) -> Event {
     keys.sign(created_at, 1, Tags::default(), content)
+}
+
+/// A text note of now, numbered: two of a second are two, though they say the same.
+pub fn fresh(keys: &Keys, content: &str) -> Event {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    note(keys, now(), &format!("{content} {}", MADE.fetch_add(1, Ordering::Relaxed)))
 }

@@ -3,11 +3,12 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    time::Instant,
 };
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::{PATIENCE, watch};
 
 pub const CONTINUE: u8 = 0x0;
 pub const TEXT: u8 = 0x1;
@@ -30,6 +31,7 @@ impl Raw {
     }
 
     pub fn over(stream: TcpStream) -> Self {
+        watch::begin();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -113,10 +115,11 @@ impl Raw {
 
     /// The next text message.
     pub fn hear(&mut self) -> Value {
+        let begun = Instant::now();
         loop {
             match self.read_frame() {
                 Some((TEXT, text)) => return serde_json::from_slice(&text).unwrap(),
-                Some((PING | PONG, _)) => {}
+                Some((PING | PONG, _)) => assert!(begun.elapsed() < PATIENCE, "only pings come"),
                 other => panic!("a text message was expected, not {other:?}"),
             }
         }
@@ -126,6 +129,7 @@ impl Raw {
     /// (1005, as in RFC 6455, for a frame without one), and the last text before it.
     pub fn hear_close(&mut self) -> (u16, Option<Value>) {
         let mut last = None;
+        let begun = Instant::now();
         loop {
             match self.read_frame() {
                 Some((TEXT, text)) => last = Some(serde_json::from_slice(&text).unwrap()),
@@ -136,7 +140,7 @@ impl Raw {
                     let code = payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]));
                     return (code, last);
                 }
-                Some(_) => {}
+                Some(_) => assert!(begun.elapsed() < PATIENCE, "it is not closed"),
                 None => panic!("closed without a close frame; said last: {last:?}"),
             }
         }

@@ -15,7 +15,7 @@ use std::{
     process::Command,
 };
 
-use common::{Relay, eventually, note, now};
+use common::{Relay, eventually, fresh};
 use prometheus::Prometheus;
 use redis::Redis;
 use rookery::protocol::sign::Keys;
@@ -132,7 +132,7 @@ async fn work(nodes: &[Relay; 2]) {
         readers.push(reader);
     }
     let mut publisher = nodes[0].connect().await;
-    let event = note(&keys, now(), "to both nodes");
+    let event = fresh(&keys, "to both nodes");
     assert!(publisher.publish(&event).await.0);
     assert!(publisher.publish(&event).await.0);
     for reader in &mut readers {

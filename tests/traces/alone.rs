@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::{
     collector::Collector,
-    common::{Client, Relay, binary, cassandra, note, now, relay_command},
+    common::{Client, Relay, binary, cassandra, fresh, note, now, relay_command},
     node,
 };
 
@@ -32,7 +32,7 @@ async fn an_event_is_one_trace() {
     follower.request("a", &[json!({ "authors": [keys.public_key()] })]).await;
     follower.request("b", &[json!({ "kinds": [1] })]).await;
     let mut publisher = relay.connect().await;
-    let event = note(&keys, now(), "hello");
+    let event = fresh(&keys, "hello");
     assert!(publisher.publish(&event).await.0);
     let trace = collector.trace("message", ("messaging.message.id", &event.id().to_hex()), 6).await;
     assert_eq!(trace.names(), ["message", "admit", "persist", "batch", "store transaction", "deliver"]);
@@ -86,7 +86,7 @@ async fn on_the_cluster_store_each_group_of_statements_is_a_span() {
     assert!(made.status.success(), "{made:?}");
     let relay = node(&collector.url(), &["--scylla", server, "--keyspace", &keyspace]);
     let (keys, mut client) = (Keys::generate(), relay.connect().await);
-    let event = note(&keys, now(), "");
+    let event = fresh(&keys, "");
     assert!(client.publish(&event).await.0);
     let trace = collector.trace("message", ("messaging.message.id", &event.id().to_hex()), 11).await;
     let groups =
@@ -333,7 +333,7 @@ async fn a_collector_that_is_gone_costs_spans_only() {
         client.request("s", &[json!({ "authors": [keys.public_key()] })]).await;
         let mut publisher = relay.connect().await;
         for n in 0..200 {
-            let event = note(&keys, now(), &n.to_string());
+            let event = fresh(&keys, &n.to_string());
             assert!(publisher.publish(&event).await.0);
             assert_eq!(client.hear().await[2]["id"], event.id().to_hex());
         }

@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    common::{PATIENCE, note, now},
+    common::{PATIENCE, fresh},
     node,
     nodes::{bus, through},
     redis::Redis,
@@ -106,7 +106,7 @@ async fn jaeger_shows_one_trace_of_both_nodes() {
         .map(|(name, otlp)| node(&otlp, &["--node-id", name, "--redis", &url]));
     bus(&nodes).await;
     let [a, b] = nodes;
-    let event = through(&a, &b, |keys| note(keys, now(), "")).await;
+    let event = through(&a, &b, |keys| fresh(keys, "")).await;
 
     let tags = json!({ "messaging.message.id": event.id(), "messaging.operation.name": "EVENT" }).to_string();
     let parameters = [("service", "rookery"), ("operation", "message"), ("tags", &*tags)];

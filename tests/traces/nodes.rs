@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     collector::Collector,
-    common::{Client, Relay, eventually, note, now},
+    common::{Client, Relay, eventually, fresh, now},
     node,
     redis::Redis,
 };
@@ -42,7 +42,7 @@ async fn an_event_is_one_trace_on_both_nodes() {
     // The other node would not choose it: what the first decided holds.
     let nodes = [("a", "traces.ratio=1"), ("b", "traces.ratio=0")];
     let [a, b] = share(&redis, &collector.url(), nodes).await;
-    let event = through(&a, &b, |keys| note(keys, now(), "")).await;
+    let event = through(&a, &b, |keys| fresh(keys, "")).await;
     let trace = collector.trace("message", ("messaging.message.id", &event.id().to_hex()), 9).await;
     trace.is_below("publish", "message");
     trace.is_below("route", "publish");
@@ -79,14 +79,14 @@ async fn what_is_not_sampled_says_nothing_to_others() {
     let (redis, collector) = (Redis::start(), Collector::grpc().await);
     let nodes = [("a", "traces.ratio=0"), ("b", "traces.ratio=0")];
     let [a, b] = share(&redis, &collector.url(), nodes).await;
-    through(&a, &b, |keys| note(keys, now(), "")).await;
+    through(&a, &b, |keys| fresh(keys, "")).await;
     // Slow for the first node only.
     let slow = node(
         &collector.url(),
         &["--redis", &redis.url(), "--set", "traces.ratio=0", "--set", "traces.slow_ms=0"],
     );
     bus(std::slice::from_ref(&slow)).await;
-    let event = through(&slow, &b, |keys| note(keys, now(), "")).await;
+    let event = through(&slow, &b, |keys| fresh(keys, "")).await;
     let trace = collector.trace("message", ("messaging.message.id", &event.id().to_hex()), 4).await;
     assert_eq!(trace.names(), ["message", "admit", "persist", "store"]);
     assert!(!collector.spans().iter().any(|span| span.name == "route"));

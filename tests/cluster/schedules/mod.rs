@@ -23,9 +23,9 @@ use tokio::time::timeout;
 
 use crate::{
     common::{
-        Client, PATIENCE, Relay, cassandra, eventually,
+        Client, PATIENCE, Relay, cassandra, eventually, fresh,
         gate::{Gate, Hold, Way},
-        note, now,
+        now,
         proxy::Proxy,
         refused,
     },
@@ -214,7 +214,7 @@ async fn all_hear(clients: &mut [Client], event: &Event) {
 
 /// Nothing else comes than what was heard: what is published last comes next, and then nothing.
 async fn all_have_heard_it_all(clients: &mut [Client], keys: &Keys, node: &Node) {
-    let last = note(keys, now(), "the last word");
+    let last = fresh(keys, "the last word");
     node.store(&last).await;
     all_hear(clients, &last).await;
     for client in clients {

@@ -3,7 +3,12 @@
 
 #![allow(dead_code, reason = "each benchmark takes what it needs")]
 
-use std::{future::Future, path::Path, sync::Arc};
+use std::{
+    future::Future,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rookery::{
@@ -193,7 +198,7 @@ impl Embedded {
     }
 
     pub fn write(&self, batch: Arc<[Arc<Event>]>) {
-        self.block_on(self.store.write(batch, NOW)).unwrap();
+        self.block_on(self.store.write(batch, NOW, Instant::now() + Duration::from_secs(60))).unwrap();
     }
 
     /// All pages of the answer; how many events, and their bytes.

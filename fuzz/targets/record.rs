@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, sync::Arc, time::Instant};
 
 use arbitrary::{Result, Unstructured};
 use futures_executor::block_on;
@@ -68,7 +68,7 @@ impl Subject {
         };
         let event = event.trust();
         let expired = event.expiration().is_some_and(|at| at <= NOW);
-        let written = block_on(self.store.write([Arc::new(event.clone())].into(), NOW)).unwrap();
+        let written = block_on(self.store.write([Arc::new(event.clone())].into(), NOW, Instant::now())).unwrap();
         let expected = if expired { Outcome::Expired } else { Outcome::Stored };
         assert_eq!(written.outcomes, [expected]);
         if expired {

@@ -5,7 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -37,6 +37,9 @@ pub struct DataFlag {
 
 /// Events written in one commit.
 const BATCH: usize = 4_096;
+
+/// Nobody waits for a batch; a disk takes what time it needs.
+const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Reads everything that matches a filter, as the operator, who sees all.
 pub struct FolderPages {
@@ -150,8 +153,8 @@ impl FolderSink {
             return Ok(());
         }
         let events = batch.iter().map(|(_, event)| Arc::clone(event)).collect();
-        let now = clock::now();
-        let written = match self.store.write(events, now).await {
+        let (now, until) = (clock::now(), Instant::now() + PATIENCE);
+        let written = match self.store.write(events, now, until).await {
             Ok(written) => written,
             Err(error) => bail!("the folder takes no more: {}", error.detail()),
         };

@@ -177,7 +177,7 @@ impl Persister {
         let events: Arc<[Arc<Event>]> = self.writing.iter().map(|w| Arc::clone(&w.event)).collect();
         let store = Arc::clone(&self.parts.store);
         let metrics = Arc::clone(&self.parts.metrics);
-        let dispatch = self.dispatch.clone();
+        let (dispatch, deadline) = (self.dispatch.clone(), Duration::from_millis(self.config.deadline_ms));
         let span = self.parts.tracer.batch(self.writing.iter_mut().map(|w| &mut w.trace), events.len());
         let work = async move {
             // A place in the queue to the routers first, so that this actor never has more than one
@@ -192,7 +192,7 @@ impl Persister {
                 None => None,
             };
             let (begun, count) = (Instant::now(), events.len());
-            let result = store.write(events, clock::now()).instrument(span).await;
+            let result = store.write(events, clock::now(), begun + deadline).instrument(span).await;
             let write = Write { begun, ended: Instant::now(), events: count };
             metrics.stages.of(Stage::Store).observe((write.ended - begun).as_secs_f64());
             (place, write, result)

@@ -7,6 +7,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use futures_util::future::BoxFuture;
@@ -68,7 +69,12 @@ impl Default for Memory {
 }
 
 impl Store for Memory {
-    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
+    fn write(
+        &self,
+        batch: Arc<[Arc<Event>]>,
+        now: Timestamp,
+        _until: Instant,
+    ) -> BoxFuture<'_, Result<Written, StoreError>> {
         Box::pin(async move {
             let mut state = self.state();
             let mut ids = Vec::new();

@@ -10,7 +10,7 @@ pub mod memory;
 mod page;
 pub mod scylla;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::future::BoxFuture;
 
@@ -32,10 +32,15 @@ pub type Position = u64;
 pub trait Store: Send + Sync + 'static {
     /// Writes a batch: when this resolves to `Ok`, all of it is durable, and what [`Outcome`] says
     /// of each event holds. On `Err` nothing is known of any; writing again changes nothing that
-    /// had been written.
+    /// had been written. After `until` nobody waits any more, and a store that can gives up.
     ///
     /// Ephemeral events do not belong in a store; callers keep them out.
-    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>>;
+    fn write(
+        &self,
+        batch: Arc<[Arc<Event>]>,
+        now: Timestamp,
+        until: Instant,
+    ) -> BoxFuture<'_, Result<Written, StoreError>>;
 
     /// Reads the next page of a query, beginning at [`Cursor::start`].
     fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>>;

@@ -24,7 +24,7 @@ use tokio::join;
 use crate::{
     cql_server::{ask_server, block_on, new_name, nodes, patient, settings},
     proxy::{Flow, Proxy},
-    subject::{NOW, Subject, delete, event, filter, ids, note, query, user},
+    subject::{NOW, Subject, delete, event, filter, ids, note, query, soon, user},
     universe::{BEGINNING, cases},
 };
 
@@ -118,7 +118,7 @@ fn a_store_that_is_away_is_said_to_be_and_comes_back() {
     let query = Arc::new(query([filter("{}")]));
     let ask = || store.block_on(store.store().query(query.clone(), Cursor::start(&query)));
     let begun = Instant::now();
-    let written = store.block_on(store.store().write([during.clone()].into(), NOW));
+    let written = store.block_on(store.store().write([during.clone()].into(), NOW, soon()));
     assert!(matches!(written, Err(StoreError::Engine(_))), "{written:?}");
     assert!(matches!(ask(), Err(StoreError::Engine(_))));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
@@ -171,8 +171,8 @@ fn nodes_that_write_at_the_same_time_come_to_the_same() {
                 // The same one on both now and then.
                 let (one, other) = (&pair[0], pair.last().unwrap_or(&pair[0]));
                 let (one, other) = join!(
-                    a.store().write([one.clone(), other.clone()].into(), NOW),
-                    b.store().write([other.clone()].into(), NOW)
+                    a.store().write([one.clone(), other.clone()].into(), NOW, soon()),
+                    b.store().write([other.clone()].into(), NOW, soon())
                 );
                 one.unwrap();
                 other.unwrap();

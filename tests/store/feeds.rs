@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
@@ -22,7 +22,7 @@ use rookery::{
 };
 use tokio::sync::Semaphore;
 
-use crate::subject::{NOW, delete, event, note, user};
+use crate::subject::{NOW, delete, event, note, soon, user};
 
 /// Kinds that are kept, and that the stories of the contract have.
 const KINDS: [u16; 4] = [1, 5, 7, 62];
@@ -102,10 +102,15 @@ impl Warm {
 }
 
 impl Store for Warm {
-    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
+    fn write(
+        &self,
+        batch: Arc<[Arc<Event>]>,
+        now: Timestamp,
+        until: Instant,
+    ) -> BoxFuture<'_, Result<Written, StoreError>> {
         Box::pin(async move {
             self.authors.lock().unwrap().extend(batch.iter().map(|event| event.pubkey()));
-            let written = self.feeds.write(batch, now).await?;
+            let written = self.feeds.write(batch, now, until).await?;
             self.compare(now).await;
             Ok(written)
         })
@@ -147,9 +152,14 @@ struct Scripted {
 }
 
 impl Store for Scripted {
-    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
+    fn write(
+        &self,
+        batch: Arc<[Arc<Event>]>,
+        now: Timestamp,
+        until: Instant,
+    ) -> BoxFuture<'_, Result<Written, StoreError>> {
         Box::pin(async move {
-            let written = self.memory.write(batch, now).await;
+            let written = self.memory.write(batch, now, until).await;
             if self.fails.load(Ordering::Relaxed) { Err(StoreError::Closed) } else { written }
         })
     }
@@ -210,7 +220,7 @@ impl Stage {
 
     /// Another node writes it.
     async fn store(&self, event: &Arc<Event>) {
-        self.store.memory.write([Arc::clone(event)].into(), NOW).await.unwrap();
+        self.store.memory.write([Arc::clone(event)].into(), NOW, soon()).await.unwrap();
     }
 
     /// The bus brings it.
@@ -365,7 +375,7 @@ async fn a_write_that_fails_makes_its_authors_feeds_worthless() {
     stage.ask(&keys).await;
     stage.filled().await;
     stage.store.fails.store(true, Ordering::Relaxed);
-    stage.feeds.write([note(&keys, 10, "")].into(), NOW).await.unwrap_err();
+    stage.feeds.write([note(&keys, 10, "")].into(), NOW, soon()).await.unwrap_err();
     stage.expect(&keys, false).await;
 }
 
@@ -375,7 +385,7 @@ async fn the_head_is_that_of_what_is_in_the_feeds() {
     let (stage, keys) = (Stage::new(), user(1));
     stage.store(&note(&keys, 10, "")).await;
     assert_eq!(stage.feeds.head(), 0);
-    let written = stage.feeds.write([note(&keys, 11, "")].into(), NOW).await.unwrap();
+    let written = stage.feeds.write([note(&keys, 11, "")].into(), NOW, soon()).await.unwrap();
     assert_eq!(stage.feeds.head(), written.head);
 }
 

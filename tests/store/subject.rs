@@ -8,6 +8,7 @@ use std::{
     future::Future,
     path::Path,
     sync::{Arc, LazyLock},
+    time::{Duration, Instant},
 };
 
 use rookery::{
@@ -76,7 +77,7 @@ impl Subject {
         let batch: Arc<[Arc<Event>]> = events.into_iter().cloned().collect();
         let before = self.everything(now);
         let head = self.store.head();
-        let written = self.block_on(self.store.write(batch.clone(), now)).unwrap();
+        let written = self.block_on(self.store.write(batch.clone(), now, soon())).unwrap();
         let after = self.everything(now);
 
         assert_eq!(written.outcomes.len(), batch.len(), "an outcome for each event");
@@ -182,6 +183,11 @@ impl Subject {
         }
         panic!("maintenance finds no end");
     }
+}
+
+/// Until when a write is waited for.
+pub fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
 }
 
 fn runtime() -> Runtime {

@@ -3,7 +3,7 @@
 use rookery::store::Outcome::{Deleted, Duplicate, Expired, Stored, Superseded, Vanished};
 use tokio::join;
 
-use crate::subject::{NOW, Open, delete, event, in_order, note, user, vanish};
+use crate::subject::{NOW, Open, delete, event, in_order, note, soon, user, vanish};
 
 pub fn answer_each_event_in_order(open: Open) {
     let store = open();
@@ -74,8 +74,8 @@ pub fn at_the_same_time(open: Open) {
     let [a, b, both] = ["a", "b", "both"].map(|content| note(&user(0), 10, content));
     let (one, two) = store.block_on(async {
         join!(
-            store.store().write([a.clone(), both.clone()].into(), NOW),
-            store.store().write([both.clone(), b.clone()].into(), NOW)
+            store.store().write([a.clone(), both.clone()].into(), NOW, soon()),
+            store.store().write([both.clone(), b.clone()].into(), NOW, soon())
         )
     });
     let (one, two) = (one.unwrap(), two.unwrap());

@@ -16,6 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use futures_util::future::BoxFuture;
@@ -93,9 +94,14 @@ impl Feeds {
 }
 
 impl Store for Feeds {
-    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
+    fn write(
+        &self,
+        batch: Arc<[Arc<Event>]>,
+        now: Timestamp,
+        until: Instant,
+    ) -> BoxFuture<'_, Result<Written, StoreError>> {
         Box::pin(async move {
-            let written = self.store.write(Arc::clone(&batch), now).await;
+            let written = self.store.write(Arc::clone(&batch), now, until).await;
             match &written {
                 Ok(Written { outcomes, head, .. }) => {
                     let those = |wanted| {

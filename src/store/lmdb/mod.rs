@@ -19,6 +19,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -144,7 +145,12 @@ impl Lmdb {
 }
 
 impl Store for Lmdb {
-    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
+    fn write(
+        &self,
+        batch: Arc<[Arc<Event>]>,
+        now: Timestamp,
+        _until: Instant,
+    ) -> BoxFuture<'_, Result<Written, StoreError>> {
         let written = Self::ask(&self.writes, |reply| Write::Batch(batch, now, reply));
         async move { written.instrument(within("lmdb", "transaction")).await }.boxed()
     }

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -69,8 +69,8 @@ pub enum Failure {
     #[error("an answer makes no sense: {0}")]
     Answer(Box<dyn std::error::Error + Send + Sync>),
     /// It was tried until the deadline.
-    #[error("no answer within {} ms; the last error: {}", .deadline.as_millis(), or_none(.last))]
-    Away { deadline: Duration, last: Option<Arc<ExecutionError>> },
+    #[error("no answer within {} ms; the last error: {}", .waited.as_millis(), or_none(.last))]
+    Away { waited: Duration, last: Option<Arc<ExecutionError>> },
     #[error("the store is closed")]
     Closed,
 }
@@ -236,11 +236,24 @@ impl Cql {
     /// # Errors
     /// Those of the work, and [`Failure::Away`].
     pub async fn within<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, StoreError> {
-        match timeout(self.deadline, work).await {
+        self.until(Instant::now() + self.deadline, work).await
+    }
+
+    /// As [`Self::within`], where the caller waits no longer than that.
+    ///
+    /// # Errors
+    /// As [`Self::within`].
+    pub async fn until<T>(
+        &self,
+        until: Instant,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, StoreError> {
+        let waited = self.deadline.min(until.saturating_duration_since(Instant::now()));
+        match timeout(waited, work).await {
             Ok(done) => Ok(done?),
             Err(_) => {
                 let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                Err(Failure::Away { deadline: self.deadline, last }.into())
+                Err(Failure::Away { waited, last }.into())
             }
         }
     }

@@ -243,9 +243,14 @@ impl Scylla {
 }
 
 impl Parts {
-    async fn write(&self, batch: &[Arc<Event>], now: Timestamp) -> Result<Written, StoreError> {
+    async fn write(
+        &self,
+        batch: &[Arc<Event>],
+        now: Timestamp,
+        until: Instant,
+    ) -> Result<Written, StoreError> {
         let begun = Instant::now();
-        let (mut written, requests) = self.cql.within(self.writer.write(batch, now)).await?;
+        let (mut written, requests) = self.cql.until(until, self.writer.write(batch, now)).await?;
         self.sweeper.note(requests);
         if begun.elapsed() >= self.deadline {
             // It was held up, and the others may have stopped looking under its number.
@@ -256,11 +261,16 @@ impl Parts {
 }
 
 impl Store for Scylla {
-    fn write(&self, batch: Arc<[Arc<Event>]>, now: Timestamp) -> BoxFuture<'_, Result<Written, StoreError>> {
+    fn write(
+        &self,
+        batch: Arc<[Arc<Event>]>,
+        now: Timestamp,
+        until: Instant,
+    ) -> BoxFuture<'_, Result<Written, StoreError>> {
         let parts = Arc::clone(&self.parts);
         self.run(async move {
             let _turn = parts.turn.lock().await;
-            let written = parts.write(&batch, now).await;
+            let written = parts.write(&batch, now, until).await;
             if written.is_err() {
                 parts.writer.failed(&batch);
             }

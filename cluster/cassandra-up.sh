@@ -21,16 +21,15 @@ address=127.0.0.${2:-1}
 version=${CASSANDRA_VERSION:-5.0.9}
 cache=${CASSANDRA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rookery/cassandra}
 port=${CASSANDRA_CQL_PORT:-9042}
+storage=${CASSANDRA_STORAGE_PORT:-7000}
 jars=$cache/$version
+# shellcheck source=cluster/processes.sh
+. "$here/processes.sh"
 
-die() {
-  printf '%s\n' "$*" >&2
-  exit 1
-}
-
-if [[ -f $folder/pid ]] && kill -0 "$(<"$folder/pid")" 2>/dev/null; then
+if is_running "$folder/pid"; then
   die "already running as process $(<"$folder/pid")"
 fi
+ask_for "$address:$port" "$address:$storage" || die 'CASSANDRA_CQL_PORT and CASSANDRA_STORAGE_PORT choose other ports.'
 type -P java >/dev/null || die 'Java is missing (Debian: openjdk-17-jre-headless)'
 if [[ ! -e $jars/complete ]]; then
   type -P mvn >/dev/null || die 'Maven is missing (Debian: maven)'
@@ -57,7 +56,7 @@ seed_provider:
     parameters: [{ seeds: "${CASSANDRA_SEEDS:-127.0.0.1}" }]
 listen_address: $address
 rpc_address: $address
-storage_port: ${CASSANDRA_STORAGE_PORT:-7000}
+storage_port: $storage
 native_transport_port: $port
 data_file_directories: ["$folder/data"]
 commitlog_directory: $folder/commitlog
@@ -137,10 +136,19 @@ flags=(
 # shellcheck disable=SC2206
 flags+=(${CASSANDRA_JVM_FLAGS:-})
 
+cd "$folder"
 MALLOC_ARENA_MAX=2 nohup setsid java "${modules[@]}" "${flags[@]}" -cp "$jars/*" \
   org.apache.cassandra.service.CassandraDaemon >>"$folder/log" 2>&1 </dev/null &
 pid=$!
-printf '%s\n' "$pid" >"$folder/pid"
+note "$folder/pid" "$pid"
+
+# Nothing is left behind by a start that failed.
+fail() {
+  stop "$folder/pid" -9
+  die "$*
+Its last words:
+$(tail -20 "$folder/log")"
+}
 
 if [[ -n ${CASSANDRA_OWNER:-} ]]; then
   nohup setsid bash -c '
@@ -159,10 +167,9 @@ answers() {
 }
 
 deadline=$((SECONDS + ${CASSANDRA_WAIT:-120}))
-until answers 2>/dev/null; do
-  kill -0 "$pid" 2>/dev/null || die "Cassandra ended; its last words:
-$(tail -20 "$folder/log")"
-  ((SECONDS < deadline)) || die "Cassandra does not answer; see $folder/log"
+until listens "$folder/pid" "$address" "$port" && answers 2>/dev/null; do
+  is_running "$folder/pid" || fail 'Cassandra has ended.'
+  ((SECONDS < deadline)) || fail 'Cassandra does not answer.'
   sleep 0.1
 done
 printf 'Cassandra %s answers on %s:%s\n' "$version" "$address" "$port"

@@ -1,6 +1,5 @@
 //! The files with which nodes are run and seen are what those programs take that read them: Compose,
-//! Kubernetes, nginx, Grafana. (HAProxy and cluster/up.sh run in tests/cluster, Prometheus in
-//! tests/observability.)
+//! Kubernetes, HAProxy, nginx, Grafana. (cluster/up.sh runs in tests/cluster, Prometheus in tests/observability.)
 
 mod common;
 
@@ -118,4 +117,16 @@ async fn nginx_hands_clients_to_the_nodes_that_are_there() {
         clients.push(client);
     }
     assert_eq!(relay.metric("rookery_connections"), 4.0);
+}
+
+#[test]
+fn haproxy_accepts_its_configuration() {
+    let mut check = Command::new("haproxy");
+    check.arg("-c").arg("-f").arg(file("cluster/haproxy.cfg")).env("ROOKERY_BIND", "127.0.0.1:7777");
+    for node in 1..=3 {
+        check.env(format!("ROOKERY_NODE_{node}"), format!("127.0.0.1:{}", 7777 + node));
+        check.env(format!("ROOKERY_OPS_{node}"), (9777 + node).to_string());
+    }
+    let checked = check.output().expect("haproxy is needed: cluster/test.sh installs it");
+    assert!(checked.status.success(), "{checked:?}");
 }

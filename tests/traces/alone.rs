@@ -88,9 +88,9 @@ async fn on_the_cluster_store_each_group_of_statements_is_a_span() {
     let (keys, mut client) = (Keys::generate(), relay.connect().await);
     let event = fresh(&keys, "");
     assert!(client.publish(&event).await.0);
-    let trace = collector.trace("message", ("messaging.message.id", &event.id().to_hex()), 11).await;
-    let groups =
-        ["read", "rows", "marks", "removal", "commit", "check"].map(|group| format!("store {group}"));
+    let trace = collector.trace("message", ("messaging.message.id", &event.id().to_hex()), 12).await;
+    let groups = ["read", "rows", "marks", "removal", "commit", "ranks", "check"]
+        .map(|group| format!("store {group}"));
     for group in &groups {
         trace.is_below(group, "batch");
         assert_eq!(trace.the(group).says("db.system.name"), "cassandra");

@@ -19,8 +19,10 @@ pub struct Decided {
     /// Events that stand when the batch is done. Not all that are stored: a later one of the batch may
     /// have taken them away.
     pub insert: Vec<Arc<Event>>,
-    /// Events whose rows are to be taken away.
+    /// Events that requests take away.
     pub remove: Vec<Arc<Event>>,
+    /// Events that better versions take the place of.
+    pub superseded: Vec<Arc<Event>>,
     /// New winners of addresses.
     pub ranks: HashSet<Address>,
     /// Deletion requests and requests to vanish, whose marks are to be written.
@@ -62,7 +64,7 @@ impl Deciding<'_> {
         if self.known.is_superseded(event) {
             return Outcome::Superseded;
         }
-        if self.known.stored.contains_key(&event.id()) {
+        if self.known.is_whole(event) {
             return Outcome::Duplicate;
         }
         self.note_rank(event);
@@ -84,19 +86,23 @@ impl Deciding<'_> {
         if best.is_some_and(|best| best >= rank) {
             return;
         }
-        if let Some(best) = best {
-            self.remove(best.id());
+        if let Some(superseded) = best.and_then(|best| self.take_out(best.id())) {
+            self.decided.superseded.push(superseded);
         }
         self.known.best.insert(address, rank);
         self.decided.ranks.insert(address);
     }
 
     fn remove(&mut self, id: EventId) {
-        if let Some(event) = self.known.stored.remove(&id) {
-            self.decided.insert.retain(|inserted| inserted.id() != id);
-            self.decided.remove.push(event);
-            self.decided.removed.ids.push(id);
-        }
+        let event = self.take_out(id);
+        self.decided.remove.extend(event);
+    }
+
+    fn take_out(&mut self, id: EventId) -> Option<Arc<Event>> {
+        let event = self.known.stored.remove(&id)?;
+        self.decided.insert.retain(|inserted| inserted.id() != id);
+        self.decided.removed.ids.push(id);
+        Some(event)
     }
 
     /// NIP-09.

@@ -149,6 +149,14 @@ impl Known {
         (owners.iter().any(is_deleted) || reaches(by_address)).then_some(Outcome::Deleted)
     }
 
+    /// Whether the event is stored and, where it has an address, was noted as a version of it: else its
+    /// writer did not come to the end.
+    pub fn is_whole(&self, event: &Event) -> bool {
+        let is_noted =
+            |address: &Address| self.best.get(address).is_some_and(|best| *best >= Rank::of(event));
+        self.stored.contains_key(&event.id()) && Address::of(event).as_ref().is_none_or(is_noted)
+    }
+
     /// Whether a better version of the event's address is known.
     pub fn is_superseded(&self, event: &Event) -> bool {
         let best = Address::of(event).and_then(|address| self.best.get(&address));

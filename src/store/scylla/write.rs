@@ -1,8 +1,9 @@
 //! Writes batches: reads what has to be known of all events at once, decides in memory, then writes in an
 //! order in which a node may die at any point.
 //!
-//! Rows first, then marks and ranks, then what is taken away, and the commit marks last. What another node
-//! wrote meanwhile is looked at again before anything is acknowledged.
+//! Rows first, then marks, then what they take away, then the commit marks. Only then versions get their
+//! ranks, and what they supersede goes: until then the version before is served. What another node wrote
+//! meanwhile is looked at again before anything is acknowledged.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -107,13 +108,16 @@ impl Writer {
             .collect();
         let rows = try_join(self.log.append(&logged), self.tables.insert(&insert, accepted_at));
         let (sequence, ()) = rows.instrument(span("rows")).await?;
-        self.mark(&decided, &known).instrument(span("marks")).await?;
+        self.mark(&decided).instrument(span("marks")).await?;
         let requests: Vec<Arc<Event>> =
             decided.requests.iter().filter(|request| request.kind() == kind::DELETION).cloned().collect();
         self.take(&mut decided, reachable(&self.tables, &requests).await?);
         self.tables.remove(std::mem::take(&mut decided.remove)).instrument(span("removal")).await?;
         self.tables.commit(&insert, accepted_at).instrument(span("commit")).await?;
-        self.look_again(batch, insert, &mut decided).instrument(span("check")).await?;
+        self.rank(&decided, &known).instrument(span("ranks")).await?;
+        let superseded = self.tables.remove(std::mem::take(&mut decided.superseded));
+        let check = self.look_again(batch, insert, &mut decided);
+        try_join(superseded, check).instrument(span("check")).await?;
 
         if decided.outcomes.contains(&Outcome::Stored) {
             self.positions.reach(head);
@@ -172,15 +176,24 @@ impl Writer {
         self.log.append(&events).await
     }
 
-    /// Writes the marks of requests, and the winners of addresses.
-    async fn mark(&self, decided: &Decided, known: &Known) -> Result<(), Failure> {
+    /// Writes the winners of addresses. From here on they are served, and nothing older.
+    async fn rank(&self, decided: &Decided, known: &Known) -> Result<(), Failure> {
+        let cql = &self.tables.cql;
+        let winners = decided.ranks.iter().filter_map(|address| Some((address, known.best.get(address)?)));
+        let ranks = winners.map(|(address, best)| {
+            let at = stamp(written_at(best.created_at));
+            let rank = [vec![at, blob(best.to_bytes())], columns(address)].concat();
+            cql.write(&cql.statements.put_best, rank)
+        });
+        let ranks: Vec<_> = ranks.collect();
+        cql.all(ranks).await?;
+        Ok(())
+    }
+
+    /// Writes the marks of requests.
+    async fn mark(&self, decided: &Decided) -> Result<(), Failure> {
         let statements = &self.tables.cql.statements;
         let mut writes: Vec<(&PreparedStatement, Values)> = Vec::new();
-        for address in &decided.ranks {
-            let Some(best) = known.best.get(address) else { continue };
-            let at = stamp(written_at(best.created_at));
-            writes.push((&statements.put_best, [vec![at, blob(best.to_bytes())], columns(address)].concat()));
-        }
         let mut vanishing: Vec<(PublicKey, Timestamp)> = Vec::new();
         for request in &decided.requests {
             let (author, created_at) = (request.pubkey(), request.created_at());

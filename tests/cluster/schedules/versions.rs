@@ -14,6 +14,9 @@ fn versions(keys: &Keys, kind: u16, same_time: bool) -> [Event; 2] {
     versions
 }
 
+/// From here on a version is the winner of its address.
+const RANK: &str = "UPDATE latest";
+
 const CASES: [(u16, bool); 4] = [(10_002, false), (10_003, true), (30_023, false), (30_024, true)];
 
 async fn only_the_winner_is_found(nodes: [&Node; 2], keys: &Keys, versions: &[Event; 2]) {
@@ -46,7 +49,7 @@ async fn the_winner_overtakes_the_loser() {
 }
 
 /// ```text
-/// A  reads: no version ‖                                             rank of the winner · commits · true
+/// A  reads: no version · commits ‖                                   rank of the winner · true
 /// B                       reads: no version · the loser · true
 /// ```
 /// A does not know of the loser, so nobody takes it away: readers have to compare with the rank.
@@ -56,7 +59,7 @@ async fn the_loser_slips_in_before_the_winner() {
     for (kind, same_time) in CASES {
         let keys = Keys::generate();
         let [winner, loser] = &versions(&keys, kind, same_time);
-        let rank = a.hold("UPDATE latest");
+        let rank = a.hold(RANK);
         let mut publisher = a.send(winner).await;
         rank.caught().await;
         b.store(loser).await;
@@ -67,8 +70,8 @@ async fn the_loser_slips_in_before_the_winner() {
 }
 
 /// ```text
-/// A  reads: no version · rows ‖                                          rank of the loser · commits · superseded
-/// B                              rank of the winner ‖                                              commits · true
+/// A  reads: no version · commits the loser ‖                               rank of the loser · reads the rank · superseded
+/// B                                           commits and ranks the winner ‖                                             true
 /// ```
 /// Ranks are written after each other in the wrong order; of one time, only the cell itself can tell them.
 #[tokio::test(flavor = "multi_thread")]
@@ -77,15 +80,76 @@ async fn the_rank_of_the_loser_is_written_last() {
     for (kind, same_time) in CASES {
         let keys = Keys::generate();
         let [winner, loser] = &versions(&keys, kind, same_time);
-        let (rank, commit) = (a.hold("UPDATE latest"), b.hold(COMMIT));
+        let (rank, ranked) = (a.hold(RANK), b.hold_answers(RANK));
         let mut first = a.send(loser).await;
         rank.caught().await;
         let mut second = b.send(winner).await;
-        commit.caught().await;
+        ranked.caught().await;
         rank.release();
         refused(first.hear_ok(&loser.id().to_hex()).await, "duplicate: ");
-        commit.release();
+        ranked.release();
         assert!(second.hear_ok(&winner.id().to_hex()).await.0);
         only_the_winner_is_found([&a, &b], &keys, &[winner.clone(), loser.clone()]).await;
     }
+}
+
+/// ```text
+/// A                    the loser · true      finds the loser                the winner · true
+/// B                                     rows ‖               killed
+/// ```
+/// What is acknowledged stays until its successor is: a successor that is half written takes nobody's place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_stays_until_its_successor_is_committed() {
+    let (_ground, [a, b]) = nodes::<2>(&[]).await;
+    let cases = CASES.map(|(kind, same_time)| (kind, same_time, Keys::generate()));
+    let versions = cases.each_ref().map(|(kind, same_time, keys)| versions(keys, *kind, *same_time));
+    for [_, loser] in &versions {
+        a.store(loser).await;
+    }
+    // All in one batch: they wait for one that is held up.
+    let (first, commit) = (b.hold(COMMIT), b.hold(COMMIT));
+    let mut publisher = b.send(&race(&Keys::generate(), 1, "")).await;
+    first.caught().await;
+    for [winner, _] in &versions {
+        publisher.say_text(format!(r#"["EVENT",{}]"#, winner.json())).await;
+    }
+    assert_eq!(publisher.request("nothing", &[json!({ "ids": ["00".repeat(32)] })]).await.0, [""; 0]);
+    first.release();
+    commit.caught().await;
+    let stays = async || {
+        for ((kind, _, keys), [winner, loser]) in cases.iter().zip(&versions) {
+            assert_eq!(a.find_all_ways(keys, *kind, &[winner, loser]).await, ids(&[loser]));
+            let (taken, why) = a.publish(loser).await;
+            assert!(taken && why.starts_with("duplicate: "), "{why}");
+        }
+    };
+    stays().await;
+    drop(b.relay);
+    commit.discard();
+    stays().await;
+    for ((kind, _, keys), [winner, loser]) in cases.iter().zip(&versions) {
+        a.store(winner).await;
+        assert_eq!(a.find_all_ways(keys, *kind, &[winner, loser]).await, ids(&[winner]));
+    }
+}
+
+/// ```text
+/// A            the loser · true                          the loser is found · the winner · true
+/// B                              rows · commits ‖ killed
+/// ```
+/// It is committed, and nobody knows of it as a version: a copy makes that good, and is no duplicate before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_committed_and_has_no_rank() {
+    let (_ground, [a, b]) = nodes::<2>(&[]).await;
+    let keys = Keys::generate();
+    let [winner, loser] = &versions(&keys, 30_023, false);
+    a.store(loser).await;
+    let rank = b.hold(RANK);
+    let _publisher = b.send(winner).await;
+    rank.caught().await;
+    drop(b.relay);
+    rank.discard();
+    assert_eq!(a.find_all_ways(&keys, 30_023, &[winner, loser]).await, ids(&[loser]));
+    a.store(winner).await;
+    assert_eq!(a.find_all_ways(&keys, 30_023, &[winner, loser]).await, ids(&[winner]));
 }

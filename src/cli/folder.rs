@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::{
-    import::{Ledger, Ticket, Verdict},
-    lines::Line,
+    import::{Ledger, Ticket, Verdict, is_witness},
+    lines::{Line, event_json},
 };
 use crate::{
     clock, config,
@@ -60,8 +60,7 @@ impl FolderPages {
         };
         let store = Lmdb::open(path, &settings, Access::Shared)?;
         let limit = filter.limit.unwrap_or(usize::MAX);
-        let (viewer, now) = (Viewer::Operator, clock::now());
-        let query = Arc::new(Query { filters: vec![(filter, limit)], boundary: 0, viewer, now });
+        let query = as_operator(filter, limit);
         let cursor = Some(Cursor::start(&query));
         Ok(Self { store, query, cursor })
     }
@@ -86,6 +85,11 @@ impl FolderPages {
     }
 }
 
+fn as_operator(filter: Filter, limit: usize) -> Arc<Query> {
+    let (viewer, now) = (Viewer::Operator, clock::now());
+    Arc::new(Query { filters: vec![(filter, limit)], boundary: 0, viewer, now })
+}
+
 /// Puts lines into a data folder.
 pub struct FolderSink {
     store: Lmdb,
@@ -101,6 +105,13 @@ impl FolderSink {
         Ok(Self { store, admission: Admission::new(policy, Recent::new(1, Duration::MAX), hot_authors) })
     }
 
+    /// Whether anything that matches is stored.
+    pub async fn has_any(&self, filter: Filter) -> anyhow::Result<bool> {
+        let query = as_operator(filter, 1);
+        let page = self.store.query(Arc::clone(&query), Cursor::start(&query)).await?;
+        Ok(page.iter().next().is_some())
+    }
+
     /// Takes all lines; each gets its verdict in the ledger.
     pub async fn take(
         self,
@@ -110,7 +121,14 @@ impl FolderSink {
     ) -> anyhow::Result<()> {
         let mut batch = Vec::with_capacity(BATCH);
         while let Some(lines) = input.recv().await {
-            let lines = lines.context("cannot read on")?;
+            let lines = match lines {
+                Ok(lines) => lines,
+                Err(error) => {
+                    // What was read before is good.
+                    self.write(&mut batch, ledger).await?;
+                    return Err(error).context("cannot read on");
+                }
+            };
             let is_end = lines.is_empty();
             for line in lines {
                 let ticket = ledger.enter(&line);
@@ -134,7 +152,8 @@ impl FolderSink {
     /// As a relay would admit it from its author.
     fn admit(&self, line: &Line) -> Result<Option<Arc<Event>>, Reason> {
         let text = line.text.as_ref().map_err(|error| Reason::invalid(error.to_string()))?;
-        if text.trim().is_empty() {
+        let text = event_json(text);
+        if text.is_empty() {
             return Ok(None);
         }
         let parsed: ParsedEvent<'_> =
@@ -164,6 +183,11 @@ impl FolderSink {
                 Ok(Some(_)) => Verdict::Duplicate,
                 Err(reason) => Verdict::Refused(reason.to_string()),
             };
+            if is_witness(event.kind(), event.tags())
+                && matches!(verdict, Verdict::Accepted | Verdict::Duplicate)
+            {
+                ledger.witness(event.id());
+            }
             ledger.settle(ticket, verdict, event.json())?;
         }
         while written.removed.many && self.store.maintain(now).await? {}

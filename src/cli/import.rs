@@ -1,6 +1,7 @@
 //! `rookery import`: events from a file or standard input into a relay; may be cut short at any
 //! moment, and goes on where it was.
 
+mod bookmark;
 mod ledger;
 mod upload;
 
@@ -9,27 +10,36 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use tokio::select;
 use url::Url;
 
 pub use self::ledger::{Ledger, Ticket, Verdict};
-use self::{ledger::progress_file, upload::Upload};
+use self::{
+    bookmark::{Bookmark, Doubt, progress_file},
+    upload::Upload,
+};
 use super::{
-    client::{Endpoint, RelayFlag},
+    client::{ClientError, Endpoint, RelayFlag},
     folder::{DataFlag, FolderSink},
     lines::Lines,
+    pages::RelayPages,
     progress::Progress,
     run_async,
     secret::KeyFlags,
     watch::interrupted,
 };
+use crate::protocol::{
+    EventId, Filter, Tags, event,
+    filter::sorted,
+    kind::{self, Class},
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-FILE holds one event in JSON a line, as `rookery export` writes it; gzip and zstd are recognised.
-What was answered is kept in FILE.rookery-progress until all is, so an import that was cut short goes
+FILE holds one event in JSON a line, as `rookery export` writes it; gzip and zstd are recognised. \
+What was answered is kept in FILE.rookery-progress until all is, so an import that was cut short goes \
 on where it was: run the same command again. Events that the relay has already do no harm.
 
 Example:  rookery import events.jsonl.zst --relay ws://127.0.0.1:7777 --rejects rejected.tsv
@@ -73,6 +83,25 @@ impl Sink {
         }
     }
 
+    /// Whether the target has any of these events.
+    async fn has_any(&self, ids: &[EventId]) -> anyhow::Result<bool> {
+        let filter = Filter { ids: Some(sorted(ids.to_vec())), ..Filter::default() };
+        match self {
+            Self::Folder { sink, .. } => sink.has_any(filter).await,
+            Self::Relay { endpoint, .. } => {
+                let mut pages = RelayPages::new(endpoint.clone(), filter, ids.len(), false);
+                let page = pages.next_page().await;
+                pages.close().await;
+                match page {
+                    Ok(page) => Ok(page.is_some()),
+                    // Whoever can not be reached takes no events either; who takes them need not answer.
+                    Err(error) if is_away(&error) => Err(error),
+                    Err(_) => Ok(false),
+                }
+            }
+        }
+    }
+
     /// Takes all lines; each gets its verdict in the ledger. `tick` wants to be called twice a second.
     async fn take(
         self,
@@ -89,11 +118,39 @@ impl Sink {
     }
 }
 
+fn is_away(error: &anyhow::Error) -> bool {
+    use ClientError::{AuthRefused, NoKey, NoRelay, Unreachable};
+    let error = error.downcast_ref();
+    matches!(error, Some(Unreachable { .. } | NoRelay { .. } | NoKey | AuthRefused(_)))
+}
+
+/// Whether anybody may ask for such an event, as long as nobody deletes it.
+pub fn is_witness(kind: u16, tags: &Tags) -> bool {
+    kind::class(kind) != Class::Ephemeral && !kind::is_private(kind) && event::expiration(tags).is_none()
+}
+
+/// Goes to where an earlier run was, if it can be known that nothing would be missing.
+///
+/// # Errors
+/// A [`Doubt`], or what is in the way of the import itself.
+fn resume(progress: &Path, sink: &Sink, lines: &mut Lines) -> anyhow::Result<Option<Bookmark>> {
+    let Some(bookmark) = Bookmark::load(progress)? else { return Ok(None) };
+    ensure!(bookmark.target == sink.name(), Doubt::OtherTarget(bookmark.target));
+    let is_there = lines.skip_to(bookmark.done).context("cannot read what was imported before")?;
+    ensure!(is_there, Doubt::OtherFile);
+    let is_kept = run_async(sink.has_any(&bookmark.witnesses))?;
+    ensure!(is_kept, Doubt::Forgotten(bookmark.target));
+    Ok(Some(bookmark))
+}
+
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     let file = (args.file != Path::new("-")).then_some(args.file.as_path());
     let sink = match &args.data.data {
         Some(folder) => {
-            Sink::Folder { sink: FolderSink::open(folder, args.url)?, name: folder.display().to_string() }
+            let sink = FolderSink::open(folder, args.url)?;
+            // However it is written next time.
+            let name = folder.canonicalize().unwrap_or_else(|_| folder.clone()).display().to_string();
+            Sink::Folder { sink, name }
         }
         None => {
             let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
@@ -105,11 +162,22 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     {
         bail!("--rejects would overwrite the input");
     }
-    let mut ledger = Ledger::open(file, sink.name(), args.restart, args.rejects.as_deref())?;
-    let lines = Lines::open(&args.file, ledger.done())?;
-    if ledger.done().line > 0 {
-        eprintln!("going on after line {}; --restart begins at the first", ledger.done().line);
+    let mut lines = Lines::open(&args.file)?;
+    // What is no file can not be read again.
+    let progress_file = file.filter(|_| lines.size().is_some()).map(progress_file);
+    let earlier = match &progress_file {
+        Some(path) if !args.restart => resume(path, &sink, &mut lines).or_else(|error| {
+            let doubt: Doubt = error.downcast()?;
+            eprintln!("{} does not count, so this begins at the first line: {doubt}", path.display());
+            lines = Lines::open(&args.file)?;
+            anyhow::Ok(None)
+        })?,
+        _ => None,
+    };
+    if let Some(Bookmark { done, .. }) = &earlier {
+        eprintln!("going on after line {}; --restart begins at the first", done.line);
     }
+    let mut ledger = Ledger::open(sink.name(), progress_file, earlier, args.rejects.as_deref())?;
 
     let mut progress = Progress::new("imported", lines.size());
     let read = lines.read();
@@ -131,15 +199,13 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     eprintln!("{}", ledger.report(progress.elapsed()));
     if outcome.is_err() {
         ledger.save()?;
-        if let Some(file) = file.filter(|_| ledger.done().line > 0) {
-            let (line, kept) = (ledger.done().line, progress_file(file));
-            eprintln!("answered up to line {line}, as {} says", kept.display());
+        if let Some(kept) = ledger.bookmark() {
+            eprintln!("answered up to line {}, as {} says", ledger.done().line, kept.display());
         }
         return outcome;
     }
+    let nothing_accepted = ledger.refused() > 0 && ledger.accepted() + ledger.duplicates() == 0;
     ledger.finish()?;
-    if ledger.refused() > 0 && ledger.accepted() + ledger.duplicates() == 0 {
-        bail!("no event was accepted");
-    }
+    ensure!(!nothing_accepted, "no event was accepted");
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! The lines of a file or of standard input: bounded, decompressed where the first bytes say gzip or
-//! zstd, with their place in the uncompressed stream.
+//! zstd, with their place in the uncompressed stream, which knows what came before it.
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, Read},
     path::Path,
     sync::{
         Arc,
@@ -12,9 +12,12 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use flate2::read::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Longest line taken, in bytes. Relays take less.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
@@ -28,13 +31,32 @@ const BUFFER_BYTES: usize = 128 << 10;
 /// One line, without its end.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Counted from 1.
-    pub number: u64,
-    /// Where the next line begins in the uncompressed stream.
-    pub end: u64,
+    /// The place behind it.
+    pub after: Place,
     pub text: Result<String, BadLine>,
     /// Whether a newline ended it, and not the end of the file.
     pub is_whole: bool,
+}
+
+impl Line {
+    /// Counted from 1.
+    pub fn number(&self) -> u64 {
+        self.after.line
+    }
+}
+
+/// The event on a line: alone, as a client publishes it (`["EVENT",{…}]`), or as a relay sends it
+/// (`["EVENT","subscription",{…}]`). Anything else is left as it is.
+pub fn event_json(line: &str) -> &str {
+    let line = line.trim();
+    let elements = match line.starts_with('[') {
+        true => serde_json::from_str::<Vec<&RawValue>>(line).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    match &elements[..] {
+        [verb, event] | [verb, _, event] if verb.get() == r#""EVENT""# => event.get(),
+        _ => line,
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,14 +67,30 @@ pub enum BadLine {
     NotUtf8,
 }
 
-/// A place between two lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// A place between two lines. Two are equal if all that came before them is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Lines before it.
     pub line: u64,
     /// Bytes before it, of the uncompressed stream.
     pub offset: u64,
+    /// Hash of these bytes, line by line.
+    digest: u64,
 }
+
+impl Place {
+    /// The place behind one more line of so many bytes, of which these are looked at.
+    fn after(self, text: &[u8], length: usize) -> Self {
+        Self {
+            line: self.line + 1,
+            offset: self.offset + length as u64,
+            digest: xxh3_64_with_seed(text, self.digest.wrapping_add(length as u64)),
+        }
+    }
+}
+
+/// What the uncompressed text may begin with, and says nothing.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 pub struct Lines {
     reader: BufReader<Box<dyn Read + Send>>,
@@ -88,12 +126,22 @@ pub enum Format {
 }
 
 impl Format {
-    fn of_first_bytes(head: &[u8]) -> Self {
-        match head {
-            [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            _ => Self::Plain,
-        }
+    /// # Errors
+    /// What it is instead, and what to do.
+    fn of_first_bytes(head: &[u8]) -> anyhow::Result<Self> {
+        let (name, program) = match head {
+            [0x1f, 0x8b, ..] => return Ok(Self::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => return Ok(Self::Zstd),
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => ("xz", "xz -dc"),
+            [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A'] => ("bzip2", "bzip2 -dc"),
+            [0x04, 0x22, 0x4d, 0x18, ..] => ("lz4", "lz4 -dc"),
+            [b'P', b'K', 3, 4, ..] => ("zip", "unzip -p"),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
+            _ => return Ok(Self::Plain),
+        };
+        bail!(
+            "it is {name}, which is not read here: {program} FILE | rookery import -   (gzip and zstd are read as they are)"
+        )
     }
 
     /// By the ending of the name: `.gz`, `.zst`.
@@ -107,43 +155,24 @@ impl Format {
 }
 
 impl Lines {
-    /// Opens a file; `-` is standard input. Begins at `from`, which has to be a place that an earlier
-    /// reading of the same file gave.
-    pub fn open(path: &Path, from: Place) -> anyhow::Result<Self> {
+    /// Opens a file; `-` is standard input.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
         let name = path.display();
         if path.as_os_str() == "-" {
-            return Ok(Self::new(io::stdin(), None)?);
+            return Self::new(io::stdin(), None).context("standard input can not be used");
         }
-        let mut file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
         let metadata = file.metadata()?;
         ensure!(!metadata.is_dir(), "{name} is a folder; name a file of JSON lines");
         let size = metadata.is_file().then_some(metadata.len());
-        let head = first_bytes(&mut file)?;
-        let shorter = || format!("{name} is shorter than it was; begin again with --restart");
-        if from.offset > 0 && size.is_some() && Format::of_first_bytes(&head) == Format::Plain {
-            ensure!(size >= Some(from.offset), shorter());
-            file.seek(SeekFrom::Start(from.offset))?;
-            let mut lines = Self::of_format(Format::Plain, file, size)?;
-            lines.read.store(from.offset, Ordering::Relaxed);
-            lines.place = from;
-            return Ok(lines);
-        }
-        let format = Format::of_first_bytes(&head);
-        let mut lines = Self::of_format(format, io::Cursor::new(head).chain(file), size)?;
-        let skipped = io::copy(&mut (&mut lines.reader).take(from.offset), &mut io::sink())
-            .with_context(|| format!("cannot read {name}"))?;
-        ensure!(skipped == from.offset, shorter());
-        lines.place = from;
-        Ok(lines)
+        Self::new(file, size).with_context(|| format!("{name} can not be used"))
     }
 
-    fn new(mut stream: impl Read + Send + 'static, size: Option<u64>) -> io::Result<Self> {
+    fn new(mut stream: impl Read + Send + 'static, size: Option<u64>) -> anyhow::Result<Self> {
         let head = first_bytes(&mut stream)?;
-        Self::of_format(Format::of_first_bytes(&head), io::Cursor::new(head).chain(stream), size)
-    }
-
-    fn of_format(format: Format, stream: impl Read + Send + 'static, size: Option<u64>) -> io::Result<Self> {
+        let format = Format::of_first_bytes(&head)?;
         let read = Arc::new(AtomicU64::new(0));
+        let stream = io::Cursor::new(head).chain(stream);
         let counted = Counted { inner: stream, read: Arc::clone(&read) };
         let stream: Box<dyn Read + Send> = match format {
             Format::Plain => Box::new(counted),
@@ -152,6 +181,17 @@ impl Lines {
         };
         let reader = BufReader::with_capacity(BUFFER_BYTES, stream);
         Ok(Self { reader, place: Place::default(), size, read, format, failure: None })
+    }
+
+    /// Goes on to a place that an earlier reading gave, and says whether it is there: whether all that comes
+    /// before it is what it was. That is read once more, which takes a fraction of what was done with it.
+    pub fn skip_to(&mut self, place: Place) -> io::Result<bool> {
+        while self.place.line < place.line && self.place.offset < place.offset {
+            if self.next()?.is_none() {
+                break;
+            }
+        }
+        Ok(self.place == place)
     }
 
     pub fn format(&self) -> Format {
@@ -186,9 +226,8 @@ impl Lines {
             };
             let newline = available.iter().position(|&byte| byte == b'\n');
             let taken = newline.map_or(available.len(), |at| at + 1);
-            if text.len() <= MAX_LINE_BYTES {
-                text.extend_from_slice(&available[..newline.unwrap_or(taken)]);
-            }
+            let room = MAX_LINE_BYTES + 1 - text.len();
+            text.extend_from_slice(&available[..newline.unwrap_or(taken).min(room)]);
             is_whole = newline.is_some();
             length += taken;
             self.reader.consume(taken);
@@ -196,13 +235,17 @@ impl Lines {
         if length == 0 {
             return Ok(None);
         }
-        self.place = Place { line: self.place.line + 1, offset: self.place.offset + length as u64 };
+        let is_first = self.place.line == 0;
+        self.place = self.place.after(&text, length);
+        if is_first && text.starts_with(BYTE_ORDER_MARK) {
+            text.drain(..BYTE_ORDER_MARK.len());
+        }
         let text = if text.len() > MAX_LINE_BYTES {
             Err(BadLine::TooLong)
         } else {
             String::from_utf8(text).map_err(|_| BadLine::NotUtf8)
         };
-        Ok(Some(Line { number: self.place.line, end: self.place.offset, text, is_whole }))
+        Ok(Some(Line { after: self.place, text, is_whole }))
     }
 
     /// Reads ahead on a thread of its own, so that a slow disk or pipe holds nobody up. The channel
@@ -255,7 +298,7 @@ impl Lines {
 /// As many as tell the format.
 fn first_bytes(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
-    stream.take(4).read_to_end(&mut head)?;
+    stream.take(6).read_to_end(&mut head)?;
     Ok(head)
 }
 
@@ -269,8 +312,13 @@ mod tests {
         Lines::new(io::Cursor::new(bytes.into()), None).unwrap()
     }
 
-    fn line(number: u64, end: u64, text: &str) -> Line {
-        Line { number, end, text: Ok(text.to_owned()), is_whole: true }
+    /// The number of a line, where the next one begins, and the text.
+    fn told(line: Option<Line>) -> Option<(u64, u64, String)> {
+        line.map(|line| (line.number(), line.after.offset, line.text.unwrap()))
+    }
+
+    fn line(number: u64, end: u64, text: &str) -> Option<(u64, u64, String)> {
+        Some((number, end, text.to_owned()))
     }
 
     const TEXT: &[u8] = b"one\n\ntwo two\nthree";
@@ -293,18 +341,77 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("file");
             fs::write(&path, packed(format)).unwrap();
-            let mut all = Lines::open(&path, Place::default()).unwrap();
-            assert_eq!(all.next().unwrap(), Some(line(1, 4, "one")));
-            assert_eq!(all.next().unwrap(), Some(line(2, 5, "")));
-            assert_eq!(all.next().unwrap(), Some(line(3, 13, "two two")));
-            let last = Line { is_whole: false, ..line(4, 18, "three") };
-            assert_eq!(all.next().unwrap(), Some(last));
+            let mut all = Lines::open(&path).unwrap();
+            assert_eq!(told(all.next().unwrap()), line(1, 4, "one"));
+            let second = all.next().unwrap().unwrap();
+            let place = second.after;
+            assert_eq!(told(Some(second)), line(2, 5, ""));
+            assert_eq!(told(all.next().unwrap()), line(3, 13, "two two"));
+            let last = all.next().unwrap().unwrap();
+            assert!(!last.is_whole);
+            assert_eq!(told(Some(last)), line(4, 18, "three"));
             assert_eq!(all.next().unwrap(), None);
 
-            let mut rest = Lines::open(&path, Place { line: 2, offset: 5 }).unwrap();
-            assert_eq!(rest.next().unwrap(), Some(line(3, 13, "two two")), "{format:?}");
-            let error = Lines::open(&path, Place { line: 9, offset: 99 }).err().unwrap();
-            assert!(error.to_string().contains("--restart"), "{error}");
+            let mut rest = Lines::open(&path).unwrap();
+            assert!(rest.skip_to(place).unwrap());
+            assert_eq!(told(rest.next().unwrap()), line(3, 13, "two two"), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_in_a_stream_that_begins_as_the_one_it_comes_from() {
+        let mut read = lines(TEXT);
+        let place = (0..3).map(|_| read.next().unwrap().unwrap().after).last().unwrap();
+        // Appended to, it still begins so.
+        for (text, is_there) in [
+            (&b"one\n\ntwo two\nthree and more\n"[..], true),
+            (b"one\n\ntwo two\n", true),
+            (b"one\n\ntwo two", false),
+            (b"one\n\ntwo owt\nthree", false),
+            (b"eno\n\ntwo two\nthree", false),
+            (b"one\n\n", false),
+            (b"one and more\ntwo two\nthree", false),
+            (b"", false),
+        ] {
+            assert_eq!(lines(text).skip_to(place).unwrap(), is_there, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn what_is_packed_otherwise_is_named() {
+        for (head, name) in [
+            (&b"\xfd7zXZ\0\0\x04"[..], "it is xz"),
+            (b"BZh91AY&SY", "it is bzip2"),
+            (b"PK\x03\x04\x14\0", "it is zip"),
+            (b"\xff\xfe{\0\"\0", "it is UTF-16"),
+        ] {
+            let error = Lines::new(head, None).err().unwrap().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+        assert_eq!(told(lines("BZh is no name").next().unwrap()), line(1, 14, "BZh is no name"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        for text in ["\u{feff}one\n", "\u{feff}one"] {
+            let mut lines = lines(text);
+            assert_eq!(told(lines.next().unwrap()), line(1, text.len() as u64, "one"));
+        }
+    }
+
+    #[test]
+    fn events_are_found_in_messages() {
+        let event = r#"{"id":"ab","tags":[["e","]"]]}"#;
+        for line in [
+            event.to_owned(),
+            format!(" {event}\r"),
+            format!(r#"["EVENT",{event}]"#),
+            format!(r#"[ "EVENT" , "sub" , {event} ]"#),
+        ] {
+            assert_eq!(event_json(&line), event, "{line}");
+        }
+        for line in ["", "[", r#"["EOSE","sub"]"#, r#"["OK","EVENT",{}]"#, r#"["EVENT"]"#] {
+            assert_eq!(event_json(line), line);
         }
     }
 

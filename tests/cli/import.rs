@@ -7,10 +7,11 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use rookery::protocol::Event;
 use tempfile::TempDir;
 
-use crate::program::{NSEC, dump, err, events, fail, rookery, run, sorted_ids, succeed};
-use crate::relay::{Do, Relay, accept_all, event_id, ok, say};
+use crate::program::{NSEC, dump, err, events, fail, ids, rookery, run, sorted_ids, succeed};
+use crate::relay::{Do, Relay, accept_all, event_id, holds, ok, say};
 
 #[test]
 fn import_counts_and_keeps_what_was_refused() {
@@ -76,35 +77,169 @@ fn import_sends_again_what_a_lost_connection_left_unanswered() {
     assert_eq!(sent, sorted_ids(&all));
 }
 
-#[test]
-fn import_goes_on_where_it_was_cut_short() {
-    let folder = TempDir::new().unwrap();
-    let file = dump(&folder, &events(1..=100));
-    // It answers 30 events, and then nothing until the program is killed.
+/// The bookmark of an import of this file, with another target than it had.
+fn retarget(file: &str, from: &str, to: &str) {
+    let path = format!("{file}.rookery-progress");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(&path, text.replace(from, to)).unwrap();
+}
+
+/// Imports into a relay that answers this many events and then nothing more, until the program is killed.
+/// Gives the URL of that relay.
+fn cut_short(file: &str, after: usize) -> String {
     let answered = AtomicUsize::new(0);
     let relay = Relay::start(move |_, message| match event_id(message) {
-        Some(id) if answered.fetch_add(1, Ordering::Relaxed) < 30 => ok(&id, true, ""),
+        Some(id) if answered.fetch_add(1, Ordering::Relaxed) < after => ok(&id, true, ""),
         _ => Vec::new(),
     });
-    let url = relay.url.clone();
-    let mut child = rookery(&["import", &file, "--window", "8", "--relay", &url]).spawn().unwrap();
-    let progress = format!("{file}.rookery-progress");
-    while !fs::read_to_string(&progress).is_ok_and(|text| text.contains(r#""line":30,"#)) {
+    let mut child = rookery(&["import", file, "--window", "8", "--relay", &relay.url]).spawn().unwrap();
+    let (progress, line) = (format!("{file}.rookery-progress"), format!(r#""line":{after},"#));
+    while !fs::read_to_string(&progress).is_ok_and(|text| text.contains(&line)) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    relay.url
+}
 
-    let other = Relay::start(|_, message| accept_all(message));
-    assert!(fail(&["import", &file, "--relay", &other.url]).contains("--restart"));
-    // The same relay, well again: the file says where it was.
-    let text = fs::read_to_string(&progress).unwrap().replace(&url, &other.url);
-    fs::write(&progress, text).unwrap();
-    let output = run(&["import", &file, "--relay", &other.url]);
+/// A relay that has these events and takes more.
+fn relay_with(events: &[Event]) -> Relay {
+    let holds = holds(events.to_vec(), 500, false);
+    Relay::start(move |_, message| match event_id(message) {
+        Some(_) => accept_all(message),
+        None => holds(message),
+    })
+}
+
+#[test]
+fn import_goes_on_where_it_was_cut_short() {
+    let folder = TempDir::new().unwrap();
+    let all = events(1..=100);
+    let file = dump(&folder, &all);
+    let first = cut_short(&file, 30);
+    // The same relay, well again. That the file has grown since is no harm.
+    let more = events(101..=105);
+    let mut text = fs::read_to_string(&file).unwrap();
+    text.extend(more.iter().map(|event| format!("{}\n", event.json())));
+    fs::write(&file, text).unwrap();
+    let relay = relay_with(&all[..30]);
+    retarget(&file, &first, &relay.url);
+    let output = run(&["import", &file, "--relay", &relay.url]);
+    assert!(output.status.success(), "{}", err(&output));
     assert!(err(&output).contains("going on after line 30"), "{}", err(&output));
-    assert_eq!(other.count("EVENT"), 70);
-    succeed(&["import", &file, "--restart", "--relay", &other.url]);
-    assert_eq!(other.count("EVENT"), 170);
+    assert_eq!(relay.count("EVENT"), 75);
+    succeed(&["import", &file, "--restart", "--relay", &relay.url]);
+    assert_eq!(relay.count("EVENT"), 180);
+}
+
+#[test]
+fn import_begins_anew_where_something_else_was_imported_or_forgotten() {
+    let folder = TempDir::new().unwrap();
+    let all = events(1..=100);
+    let file = dump(&folder, &all);
+    let packed = fs::read(&file).unwrap();
+    // Of the same size, with the same beginning and end, and the same around the place of the bookmark.
+    let (other, changed) = (events(1..=100), 15);
+    let lines =
+        all.iter().enumerate().map(|(n, event)| if n == changed { other[n].json() } else { event.json() });
+    let other: String = lines.map(|line| format!("{line}\n")).collect();
+    assert_eq!(packed.len(), other.len());
+    let refuses = || {
+        Relay::start(|_, message| match event_id(message) {
+            Some(_) => accept_all(message),
+            None if message.starts_with(r#"["REQ""#) => say(r#"["CLOSED","page1","restricted: write only"]"#),
+            None => Vec::new(),
+        })
+    };
+    for (text, relay, is_same, why) in [
+        (&packed[..], relay_with(&all), false, "it is about an import into ws://"),
+        (other.as_bytes(), relay_with(&all), true, "the file is not the one that it was"),
+        (b"", relay_with(&all), true, "the file is not the one that it was"),
+        (&packed, relay_with(&[]), true, "does not have what it took then"),
+        (&packed, relay_with(&all[..10]), true, "does not have what it took then"),
+        (&packed, refuses(), true, "does not have what it took then"),
+    ] {
+        fs::write(&file, &packed).unwrap();
+        let first = cut_short(&file, 30);
+        if is_same {
+            retarget(&file, &first, &relay.url);
+        }
+        fs::write(&file, text).unwrap();
+        let output = run(&["import", &file, "--relay", &relay.url]);
+        assert!(output.status.success(), "{}", err(&output));
+        assert!(
+            err(&output).contains("begins at the first line: ") && err(&output).contains(why),
+            "{}",
+            err(&output)
+        );
+        assert_eq!(relay.count("EVENT"), if text.is_empty() { 0 } else { 100 }, "{why}");
+        assert!(!Path::new(&format!("{file}.rookery-progress")).exists());
+    }
+}
+
+#[test]
+fn import_into_a_folder_goes_on_only_where_it_is_the_one_that_it_was() {
+    let folder = TempDir::new().unwrap();
+    let file = dump(&folder, &events(1..=600));
+    let text = fs::read(&file).unwrap();
+    let whole = zstd::encode_all(&text[..], 0).unwrap();
+    let mut torn = zstd::stream::Encoder::new(Vec::new(), 0).unwrap();
+    torn.write_all(&text[..text.len() / 2]).unwrap();
+    torn.flush().unwrap();
+    let torn = torn.get_ref().clone();
+    let data = folder.path().join("data");
+    let import = || run(&["import", &file, "--data", data.to_str().unwrap()]);
+    let stored = || succeed(&["export", "--data", data.to_str().unwrap()]).lines().count();
+
+    // A download that is not complete; and then it is.
+    fs::write(&file, &torn).unwrap();
+    assert_eq!(import().status.code(), Some(1));
+    assert!(stored() < 600);
+    fs::write(&file, &whole).unwrap();
+    let output = import();
+    assert!(err(&output).contains("going on after line"), "{}", err(&output));
+    assert_eq!(stored(), 600);
+
+    fs::remove_dir_all(&data).unwrap();
+    fs::write(&file, &torn).unwrap();
+    assert_eq!(import().status.code(), Some(1));
+    fs::remove_dir_all(&data).unwrap();
+    fs::write(&file, &whole).unwrap();
+    let output = import();
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(err(&output).contains("does not have what it took then"), "{}", err(&output));
+    assert_eq!(stored(), 600);
+}
+
+#[test]
+fn import_needs_no_place_for_its_bookmark() {
+    let folder = TempDir::new().unwrap();
+    let file = dump(&folder, &events(1..=3));
+    // Nobody can write a file of this name.
+    fs::create_dir(format!("{file}.rookery-progress.new")).unwrap();
+    let relay = relay_with(&[]);
+    let output = run(&["import", &file, "--relay", &relay.url]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(relay.count("EVENT"), 3);
+}
+
+#[test]
+fn import_reads_events_in_messages_and_behind_a_byte_order_mark() {
+    let folder = TempDir::new().unwrap();
+    let all = events(1..=4);
+    let file = dump(&folder, &[]);
+    let [a, b, c, d] = [0, 1, 2, 3].map(|n| all[n].json());
+    fs::write(&file, format!("\u{feff}[\"EVENT\",{a}]\r\n[\"EVENT\",\"x\",{b}]\n {c}\n[\"EVENT\", {d}]"))
+        .unwrap();
+    let relay = relay_with(&[]);
+    succeed(&["import", &file, "--relay", &relay.url]);
+    let data = folder.path().join("data");
+    succeed(&["import", &file, "--data", data.to_str().unwrap()]);
+    let mut sent: Vec<String> = relay.heard().iter().filter_map(|message| event_id(message)).collect();
+    sent.sort_unstable();
+    assert_eq!(sent, sorted_ids(&all));
+    assert_eq!(ids(&succeed(&["export", "--data", data.to_str().unwrap()])), sorted_ids(&all));
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Output {
     /// It is no export, or cannot be read or written.
     pub fn resume(path: &Path) -> anyhow::Result<(Self, Kept)> {
         let name = path.display();
-        let lines = Lines::open(path, Place::default())?;
+        let lines = Lines::open(path)?;
         let format = lines.format();
         let kept = scan(lines).with_context(|| format!("cannot go on with {name}"))?;
         let opened = if kept.until.is_none() {
@@ -132,18 +132,21 @@ fn scan(mut lines: Lines) -> anyhow::Result<Kept> {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
             Err(error) => return Err(error.into()),
         };
-        let event =
-            line.text.ok().and_then(|text| Some(serde_json::from_str::<ParsedEvent>(&text).ok()?.created_at));
+        let event = line
+            .text
+            .as_ref()
+            .ok()
+            .and_then(|text| Some(serde_json::from_str::<ParsedEvent>(text).ok()?.created_at));
         let Some(created_at) = event else {
-            bail!("line {} is no event", line.number);
+            bail!("line {} is no event", line.number());
         };
         if kept.until.is_some_and(|until| created_at > until) {
-            bail!("line {} is newer than the one before; an export is newest first", line.number);
+            bail!("line {} is newer than the one before; an export is newest first", line.number());
         }
         if kept.until != Some(created_at) {
             kept = Kept { place: before, until: Some(created_at) };
         }
-        before = Place { line: line.number, offset: line.end };
+        before = line.after;
     }
     Ok(kept)
 }
@@ -162,7 +165,7 @@ fn repack(path: &Path, format: Format, until: Place) -> anyhow::Result<Output> {
     name.push(".new");
     let draft = PathBuf::from(name);
     let mut output = Output::packed(format, File::create(&draft)?)?;
-    let mut old = Lines::open(path, Place::default())?.into_reader().take(until.offset);
+    let mut old = Lines::open(path)?.into_reader().take(until.offset);
     io::copy(&mut old, &mut output)?;
     output.flush()?;
     fs::rename(&draft, path)?;
@@ -179,7 +182,7 @@ mod tests {
     }
 
     fn read(path: &Path) -> Vec<u64> {
-        let mut lines = Lines::open(path, Place::default()).unwrap();
+        let mut lines = Lines::open(path).unwrap();
         let mut read = Vec::new();
         while let Some(line) = lines.next().unwrap() {
             read.push(serde_json::from_str::<ParsedEvent>(&line.text.unwrap()).unwrap().created_at);

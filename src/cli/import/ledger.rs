@@ -9,16 +9,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
-use serde::{Deserialize, Serialize};
+use anyhow::Context;
 
+use super::bookmark::Bookmark;
 use crate::{
     cli::{
         client::shown,
         lines::{Line, Place},
         progress::duration,
     },
-    protocol::reply,
+    protocol::{EventId, reply},
 };
 
 /// What became of a line.
@@ -42,19 +42,16 @@ struct Entry {
     is_settled: bool,
 }
 
-/// What the progress file holds.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Saved {
-    /// Where the lines went: what one relay has acknowledged says nothing of another.
-    target: String,
-    line: u64,
-    offset: u64,
-}
+/// Events that a bookmark names; of so many, some are there after days, whatever was deleted since.
+const WITNESSES: usize = 16;
 
 #[derive(Debug)]
 pub struct Ledger {
     target: String,
-    progress_file: Option<PathBuf>,
+    /// Where the bookmark is kept; `None` where there is none, or where it can not be written.
+    bookmark: Option<PathBuf>,
+    /// The events that were taken last, and should be found.
+    witnesses: VecDeque<EventId>,
     rejects: Option<BufWriter<File>>,
     /// All lines before this are settled.
     done: Place,
@@ -69,21 +66,18 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// `input`: the file, unless it is standard input. With `restart`, earlier progress is forgotten.
+    /// Goes on where an earlier run was. `bookmark`: where to note how far it is, unless nowhere.
     ///
     /// # Errors
-    /// The progress belongs to another target, or a file cannot be read or written.
+    /// The rejects cannot be written.
     pub fn open(
-        input: Option<&Path>,
         target: &str,
-        restart: bool,
+        bookmark: Option<PathBuf>,
+        earlier: Option<Bookmark>,
         rejects: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let progress_file = input.map(progress_file);
-        let done = match &progress_file {
-            Some(path) if !restart => load(path, target)?,
-            _ => Place::default(),
-        };
+        let (done, witnesses) =
+            earlier.map_or_else(Default::default, |earlier| (earlier.done, earlier.witnesses));
         let rejects = rejects.map(|path| {
             let mut options = OpenOptions::new();
             options.create(true).write(true).append(done.line > 0).truncate(done.line == 0);
@@ -92,7 +86,8 @@ impl Ledger {
         });
         Ok(Self {
             target: target.to_owned(),
-            progress_file,
+            bookmark,
+            witnesses: witnesses.into(),
             rejects: rejects.transpose()?,
             done,
             saved: done,
@@ -128,8 +123,7 @@ impl Ledger {
 
     /// Takes a line in. Lines come in order; verdicts need not.
     pub fn enter(&mut self, line: &Line) -> Ticket {
-        let after = Place { line: line.number, offset: line.end };
-        self.entries.push_back(Entry { after, is_settled: false });
+        self.entries.push_back(Entry { after: line.after, is_settled: false });
         Ticket(self.first + self.entries.len() as u64 - 1)
     }
 
@@ -165,35 +159,49 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes the progress down, if there is any.
+    /// Notes that the target has this event now, and that anybody may ask it for it.
+    pub fn witness(&mut self, id: EventId) {
+        if self.witnesses.len() == WITNESSES {
+            self.witnesses.pop_front();
+        }
+        self.witnesses.push_back(id);
+    }
+
+    /// Writes the bookmark, if there is progress. Where it can not be written, the import goes on without.
     pub fn save(&mut self) -> anyhow::Result<()> {
         // The rejects first: progress must not get ahead of them.
         if let Some(rejects) = &mut self.rejects {
             rejects.flush().context("cannot write the rejects")?;
         }
-        let Some(path) = self.progress_file.as_ref().filter(|_| self.done != self.saved) else {
+        let Some(path) = self.bookmark.as_ref().filter(|_| self.done != self.saved) else {
             return Ok(());
         };
-        let Place { line, offset } = self.done;
-        let saved = serde_json::to_string(&Saved { target: self.target.clone(), line, offset })?;
-        // A rename is all or nothing; a torn progress file would be worse than an old one.
-        let draft = with_ending(path, ".new");
-        fs::write(&draft, saved + "\n")
-            .and_then(|()| fs::rename(&draft, path))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let witnesses = self.witnesses.iter().copied().collect();
+        let bookmark = Bookmark { target: self.target.clone(), done: self.done, witnesses };
+        if let Err(error) = bookmark.save(path) {
+            let name = path.display();
+            eprintln!("cannot write {name}, so this import can only begin anew if it is cut short: {error}");
+            self.bookmark = None;
+        }
         self.saved = self.done;
         Ok(())
     }
 
+    /// Where the bookmark is that tells how far everything is answered, if it tells anything.
+    pub fn bookmark(&self) -> Option<&Path> {
+        self.bookmark.as_deref().filter(|_| self.saved.line > 0)
+    }
+
     /// Everything is answered: nothing is left to go on with.
-    pub fn finish(&mut self) -> anyhow::Result<()> {
-        self.save()?;
-        match self.progress_file.as_ref().map(fs::remove_file) {
-            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).context("cannot remove the progress file")
-            }
-            _ => Ok(()),
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        if let Some(rejects) = &mut self.rejects {
+            rejects.flush().context("cannot write the rejects")?;
         }
+        // One that can not be removed says what is so: the target has what it says, or will not be believed.
+        if let Some(path) = self.bookmark {
+            let _ = fs::remove_file(path);
+        }
+        Ok(())
     }
 
     /// The outcome for people.
@@ -213,55 +221,31 @@ impl Ledger {
     }
 }
 
-/// `FILE.rookery-progress`.
-pub fn progress_file(input: &Path) -> PathBuf {
-    with_ending(input, ".rookery-progress")
-}
-
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-fn load(path: &Path, target: &str) -> anyhow::Result<Place> {
-    let name = path.display();
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Place::default()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),
-    };
-    let saved: Saved = serde_json::from_str(&text)
-        .with_context(|| format!("{name} is damaged; begin again with --restart"))?;
-    if saved.target != target {
-        bail!(
-            "{name} is about an import into {}; finish that one, or begin this with --restart",
-            saved.target
-        );
-    }
-    Ok(Place { line: saved.line, offset: saved.offset })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn line(number: u64) -> Line {
-        Line { number, end: number * 10, text: Ok("x".into()), is_whole: true }
-    }
+    use crate::cli::lines::Lines;
 
     #[test]
     fn progress_never_passes_a_line_without_a_verdict() {
         let folder = tempfile::tempdir().unwrap();
-        let (input, rejects) = (folder.path().join("a.jsonl"), folder.path().join("rejects"));
-        let open = |target: &str, restart| Ledger::open(Some(&input), target, restart, Some(&rejects));
-        let mut ledger = open("ws://a", false).unwrap();
-        let tickets: Vec<_> = (1..=4).map(|number| ledger.enter(&line(number))).collect();
+        let (path, rejects) = (folder.path().join("bookmark"), folder.path().join("rejects"));
+        let input = folder.path().join("input");
+        fs::write(&input, "x\n".repeat(4)).unwrap();
+        let mut input = Lines::open(&input).unwrap();
+        let lines: Vec<Line> = std::iter::from_fn(|| input.next().unwrap()).collect();
+
+        let open = |earlier| Ledger::open("ws://a", Some(path.clone()), earlier, Some(&rejects)).unwrap();
+        let mut ledger = open(None);
+        let tickets: Vec<_> = lines.iter().map(|line| ledger.enter(line)).collect();
         ledger.settle(tickets[1], Verdict::Refused("invalid: \u{7}bad".into()), "the line").unwrap();
         ledger.settle(tickets[2], Verdict::Duplicate, "").unwrap();
         assert_eq!(ledger.done(), Place::default());
         ledger.settle(tickets[0], Verdict::Accepted, "").unwrap();
-        assert_eq!(ledger.done(), Place { line: 3, offset: 30 });
+        assert_eq!(ledger.done(), lines[2].after);
+        for n in 0..20 {
+            ledger.witness(EventId([n; 32]));
+        }
         ledger.save().unwrap();
         assert_eq!(fs::read_to_string(&rejects).unwrap(), "2\tinvalid:  bad\tthe line\n");
         let report = ledger.report(Duration::from_secs(3));
@@ -271,23 +255,25 @@ mod tests {
         );
         drop(ledger);
 
-        let error = open("ws://b", false).unwrap_err().to_string();
-        assert!(error.contains("into ws://a") && error.contains("--restart"), "{error}");
-        assert_eq!(open("ws://b", true).unwrap().done(), Place::default());
-        let mut again = open("ws://a", false).unwrap();
-        assert_eq!(again.done(), Place { line: 3, offset: 30 });
-        let ticket = again.enter(&line(4));
+        let bookmark = Bookmark::load(&path).unwrap().unwrap();
+        assert_eq!(bookmark.done, lines[2].after);
+        assert_eq!(bookmark.witnesses, (4..20).map(|n| EventId([n; 32])).collect::<Vec<_>>());
+        let mut again = open(Some(bookmark));
+        let ticket = again.enter(&lines[3]);
         again.settle(ticket, Verdict::Empty, "").unwrap();
         again.finish().unwrap();
-        assert!(!progress_file(&input).exists());
+        assert!(!path.exists());
     }
 
     #[test]
-    fn a_damaged_progress_file_is_not_believed() {
-        let folder = tempfile::tempdir().unwrap();
-        let input = folder.path().join("a.jsonl");
-        fs::write(progress_file(&input), "{").unwrap();
-        let error = Ledger::open(Some(&input), "x", false, None).unwrap_err().to_string();
-        assert!(error.contains("--restart"), "{error}");
+    fn without_a_place_for_the_bookmark_it_goes_on() {
+        let path = Path::new("/proc/nowhere/bookmark").to_owned();
+        let mut ledger = Ledger::open("ws://a", Some(path), None, None).unwrap();
+        let mut input = Lines::open(Path::new("/proc/self/status")).unwrap();
+        let ticket = ledger.enter(&input.next().unwrap().unwrap());
+        ledger.settle(ticket, Verdict::Accepted, "").unwrap();
+        ledger.save().unwrap();
+        assert_eq!(ledger.bookmark(), None);
+        ledger.finish().unwrap();
     }
 }

@@ -15,12 +15,15 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::ledger::{Ledger, Ticket, Verdict};
+use super::{
+    is_witness,
+    ledger::{Ledger, Ticket, Verdict},
+};
 use crate::{
     cli::{
         backoff::Backoff,
         client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint, Step, shown},
-        lines::Line,
+        lines::{Line, event_json},
     },
     protocol::{EventId, ParsedEvent, Reply, reply},
 };
@@ -49,6 +52,8 @@ struct Pending {
     id: EventId,
     message: Utf8Bytes,
     sent_at: Instant,
+    /// Whether the relay may be asked for it later.
+    is_witness: bool,
     tries: u32,
     losses: u32,
 }
@@ -201,7 +206,7 @@ impl<'a> Upload<'a> {
         {
             let ticket = self.ledger.enter(&line);
             let text = match &line.text {
-                Ok(text) => text.trim(),
+                Ok(text) => event_json(text),
                 Err(bad) => {
                     self.ledger.settle(ticket, Verdict::Refused(format!("unreadable: {bad}")), "")?;
                     continue;
@@ -217,6 +222,7 @@ impl<'a> Upload<'a> {
                     self.queue.push_back(Pending {
                         ticket,
                         id: event.id,
+                        is_witness: is_witness(event.kind, &event.tags),
                         message: format!("{PREFIX}{text}]").into(),
                         sent_at: Instant::now(),
                         tries: 0,
@@ -291,6 +297,9 @@ impl<'a> Upload<'a> {
         self.backoff.reset();
         self.suspects = self.suspects.saturating_sub(1);
         self.window = self.max_window.min(self.window + 1);
+        if pending.is_witness && matches!(verdict, Verdict::Accepted | Verdict::Duplicate) {
+            self.ledger.witness(pending.id);
+        }
         self.finish(&pending, verdict)?;
         for (pending, reason) in std::mem::take(&mut self.set_aside) {
             self.finish(&pending, Verdict::Refused(reason))?;

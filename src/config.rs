@@ -244,7 +244,16 @@ section! {
         count_entries: usize = 1_000_000,
         /// Seconds between removals of expired events.
         sweep_seconds: u64 = 10,
-        /// Events that a removal (of the expired, of the vanished) takes in one commit.
+        /// Seconds that an event stays after it has expired. It is served to nobody; this is for clocks of
+        /// nodes that differ.
+        sweep_margin_seconds: u64 = 60,
+        /// Part of the time that removals take while there is something to remove, above 0 and up to 1. The
+        /// cluster store goes by this too.
+        sweep_share: f64 = 0.25,
+        /// Milliseconds that a removal (of the expired, of the vanished) takes in one commit: events that come
+        /// meanwhile wait for it.
+        sweep_ms: u64 = 5,
+        /// Most events that it takes.
         sweep_batch: usize = 500,
     }
 }
@@ -274,7 +283,7 @@ section! {
         speculative_ms: u64 = 200,
         /// Milliseconds for which a batch or a page is tried; then it reads "error: …".
         deadline_ms: u64 = 2_000,
-        /// Statements in flight.
+        /// Statements in flight of batches; as many again of questions, and of what nodes tell each other.
         concurrency: usize = 256,
         /// Pages and counts that are read at once; beyond, they read "error: overloaded".
         max_queries: usize = 1_000,
@@ -291,7 +300,13 @@ section! {
         /// The same for a COUNT; past it, the answer is approximate.
         count_rows: usize = 200_000,
         /// Events that a removal (of the expired, of the vanished) takes at once.
-        sweep_batch: usize = 100,
+        sweep_batch: usize = 16,
+        /// Rows that it reads at once.
+        sweep_rows: usize = 1_000,
+        /// Milliseconds after which it makes a pause, as long as store.sweep_share says.
+        sweep_ms: u64 = 100,
+        /// Statements of removals in flight.
+        sweep_concurrency: usize = 8,
     }
 }
 
@@ -491,6 +506,7 @@ impl Config {
             ("store.page_bytes", store.page_bytes),
             ("store.page_entries", store.page_entries),
             ("store.sweep_batch", store.sweep_batch),
+            ("store.sweep_ms", store.sweep_ms as usize),
             ("scylla.request_timeout_ms", scylla.request_timeout_ms as usize),
             ("scylla.deadline_ms", scylla.deadline_ms as usize),
             ("scylla.concurrency", scylla.concurrency),
@@ -499,6 +515,9 @@ impl Config {
             ("scylla.page_rows", scylla.page_rows),
             ("scylla.partition_rows", scylla.partition_rows),
             ("scylla.sweep_batch", scylla.sweep_batch),
+            ("scylla.sweep_rows", scylla.sweep_rows),
+            ("scylla.sweep_ms", scylla.sweep_ms as usize),
+            ("scylla.sweep_concurrency", scylla.sweep_concurrency),
             ("bus.timeout_ms", bus.timeout_ms as usize),
             ("bus.fence_ms", bus.fence_ms as usize),
             ("bus.silent_fences", bus.silent_fences as usize),
@@ -518,6 +537,10 @@ impl Config {
             ensure!(value > 0, "{name} must be at least 1");
         }
         ensure!(store.readers <= MAX_READERS, "store.readers must be at most {MAX_READERS}");
+        ensure!(
+            store.sweep_share > 0.0 && store.sweep_share <= 1.0,
+            "store.sweep_share must be above 0 and at most 1"
+        );
         ensure!(store.writer_nice <= 19, "store.writer_nice must be at most 19");
         ensure!(
             limits.max_message_bytes <= MAX_MESSAGE_BYTES,

@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     ingest::{Admission, Policy, Recent},
     net::{Connections, Descriptors, Readiness, serve, serve_ops},
-    persist::{self, Flush, Others, Persister, Queue},
+    persist::{self, Flush, Others, Persister, Queue, Sweeps},
     protocol::PublicKey,
     route::{
         Drain, Routers,
@@ -129,11 +129,11 @@ pub async fn run(
         tracer: tracer.clone(),
     };
     watch(&metrics, &config, &queue, &store, &routers);
-    let sweep_every = Duration::from_secs(config.store.sweep_seconds.max(1));
+    let sweeps = Sweeps::from(&config.store);
     let persister_config = config.persister.clone();
     let arbiter = Arbiter::new();
     let persister = Persister::start_in_arbiter(&arbiter.handle(), move |_| {
-        Persister::new(parts, persister_config, sweep_every)
+        Persister::new(parts, persister_config, sweeps)
     });
     let drain = Duration::from_secs(config.general.drain_seconds);
     let connections =

@@ -7,6 +7,7 @@ mod budget;
 mod dispatch;
 mod pace;
 mod queue;
+mod sweep;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,7 +19,7 @@ use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::timeout,
 };
 use tracing::{Instrument, error, field::display, warn};
@@ -32,6 +33,7 @@ use self::{
 pub use self::{
     dispatch::Others,
     queue::{Full, Queue},
+    sweep::Sweeps,
 };
 use crate::{
     clock, config,
@@ -102,15 +104,14 @@ pub struct Persister {
     parts: Parts,
     pace: Pace,
     config: config::Persister,
-    sweep_every: Duration,
+    sweeps: Sweeps,
+    /// Has removals begin at once.
+    sweep: Arc<Notify>,
     dispatch: Option<mpsc::Sender<Dispatch>>,
     /// The batch that the store is writing.
     writing: Vec<Waiting>,
     /// Whether the store is at work for this actor.
     busy: bool,
-    sweep_due: bool,
-    /// Whether the last sweep left something, which is due after the next batch.
-    sweep_after_batch: bool,
     /// Events whose write failed. Their publishers know, but they may be stored, or be stored yet.
     unsettled: VecDeque<Waiting>,
     /// Whether those are next.
@@ -123,17 +124,16 @@ pub struct Persister {
 struct Answers(HashMap<SessionId, (Addr<Session>, Written)>);
 
 impl Persister {
-    pub fn new(parts: Parts, config: config::Persister, sweep_every: Duration) -> Self {
+    pub fn new(parts: Parts, config: config::Persister, sweeps: Sweeps) -> Self {
         Self {
             parts,
             pace: Pace::new(config.max_batch, Duration::from_millis(config.batch_ms)),
             config,
-            sweep_every,
+            sweeps,
+            sweep: Arc::default(),
             dispatch: None,
             writing: Vec::new(),
             busy: false,
-            sweep_due: true,
-            sweep_after_batch: false,
             unsettled: VecDeque::new(),
             retry_due: false,
             flushes: Vec::new(),
@@ -145,19 +145,13 @@ impl Persister {
         if self.busy {
             return;
         }
-        if self.sweep_due {
-            return self.sweep(ctx);
-        }
         let (max_events, max_bytes) = (self.pace.limit(), self.config.max_batch_bytes);
         self.writing = match std::mem::take(&mut self.retry_due) && !self.unsettled.is_empty() {
             true => queue::take(&mut self.unsettled, max_events, max_bytes),
             false => self.parts.queue.take(max_events, max_bytes),
         };
         if !self.writing.is_empty() {
-            self.sweep_due = std::mem::take(&mut self.sweep_after_batch);
             self.write(ctx);
-        } else if std::mem::take(&mut self.sweep_after_batch) {
-            self.sweep(ctx);
         } else {
             for flush in self.flushes.drain(..) {
                 // Whoever waited may be gone.
@@ -226,8 +220,10 @@ impl Persister {
                 }
                 let stored = Dispatch { events, traced, again, position: Some(head), sequence, done: None };
                 self.parts.admission.recent.update(stored.events.iter().map(|event| event.id()), &removed);
-                // A request to vanish leaves work behind.
-                self.sweep_due |= removed.many;
+                if removed.many {
+                    // A request to vanish leaves work behind.
+                    self.sweep.notify_one();
+                }
                 // In turn with new events.
                 self.retry_due = !self.unsettled.is_empty();
                 answers.send();
@@ -281,26 +277,6 @@ impl Persister {
             let taken = waiting.since.elapsed();
             self.parts.metrics.stages.of(Stage::Answer).observe(taken.as_secs_f64());
         }
-    }
-
-    fn sweep(&mut self, ctx: &mut Context<Self>) {
-        self.busy = true;
-        self.sweep_due = false;
-        let store = Arc::clone(&self.parts.store);
-        let work = async move { store.maintain(clock::now()).await };
-        ctx.spawn(work.into_actor(self).map(|result, this, ctx| {
-            match result {
-                // In turn with the batches, so that neither waits long for the other.
-                Ok(true) => this.sweep_after_batch = true,
-                Ok(false) => {}
-                Err(error) => {
-                    this.parts.metrics.store_errors.inc();
-                    warn!("could not remove what has expired: {}", error.detail());
-                }
-            }
-            this.busy = false;
-            this.next(ctx);
-        }));
     }
 
     /// Routes an ephemeral event: no store, no batch. A copy is not delivered a second time, also
@@ -398,15 +374,12 @@ impl Actor for Persister {
         metrics.watch(BoundedQueue::Dispatch, &dispatch);
         actix::spawn(measure_lag(metrics.lag_of("persister")));
         self.dispatch = Some(dispatch);
+        self.sweep = self.sweeps.start(Arc::clone(&self.parts.store), Arc::clone(&self.parts.metrics));
         let check = Duration::from_millis((self.config.deadline_ms / CHECKS).max(1));
         ctx.run_interval(check, |this, _| this.check_deadline());
         ctx.run_interval(Duration::from_millis(self.config.deadline_ms.max(1)), |this, ctx| {
             this.forget_unsettled();
             this.retry_due = !this.unsettled.is_empty();
-            this.next(ctx);
-        });
-        ctx.run_interval(self.sweep_every, |this, ctx| {
-            this.sweep_due = true;
             this.next(ctx);
         });
         self.next(ctx);

@@ -73,7 +73,7 @@ async fn an_event_is_served_until_its_time_is_over() {
 
 #[tokio::test]
 async fn an_expired_winner_brings_no_older_version_back() {
-    let relay = Relay::start(&["--set", "store.sweep_seconds=1"]);
+    let relay = Relay::start(&["--set", "store.sweep_seconds=1", "--set", "store.sweep_margin_seconds=0"]);
     let mut client = relay.connect().await;
     let keys = Keys::generate();
     let lasting = event(&keys, now() - 2_000, 30_000, &[&["d", "x"]], "lasting");

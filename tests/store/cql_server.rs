@@ -24,6 +24,7 @@ static RUNTIME: LazyLock<Runtime> =
 static POOL: Mutex<Vec<Keyspace>> = Mutex::new(Vec::new());
 
 struct Keyspace {
+    name: String,
     connection: Arc<Connection>,
     session: Session,
 }
@@ -39,17 +40,22 @@ pub fn open(config: config::Scylla) -> Subject {
 
 /// Opens an empty store on several nodes.
 pub fn nodes<const N: usize>(config: config::Scylla) -> [Subject; N] {
+    nodes_and_keyspace(config).0
+}
+
+/// The same, and the name of the keyspace.
+pub fn nodes_and_keyspace<const N: usize>(config: config::Scylla) -> ([Subject; N], String) {
     let free = POOL.lock().unwrap().pop();
     let keyspace = match free {
         Some(keyspace) => keyspace,
         None => RUNTIME.block_on(Keyspace::make()),
     };
     RUNTIME.block_on(keyspace.empty());
-    let connection = Arc::clone(&keyspace.connection);
+    let (connection, name) = (Arc::clone(&keyspace.connection), keyspace.name.clone());
     let lease = Arc::new(Lease(Some(keyspace)));
-    [(); N].map(|()| {
-        Subject::on_server(Scylla::over(Arc::clone(&connection), &config, digests), Arc::clone(&lease))
-    })
+    let node =
+        |()| Subject::on_server(Scylla::over(Arc::clone(&connection), &config, digests), Arc::clone(&lease));
+    ([(); N].map(node), name)
 }
 
 /// The settings for a keyspace of that name on the server of the tests.
@@ -71,6 +77,15 @@ pub fn ask_server(statement: &str) {
     });
 }
 
+/// How many rows the server has of what a statement selects.
+pub fn count_on_server(selection: &str) -> i64 {
+    RUNTIME.block_on(async {
+        let session = SessionBuilder::new().known_node(server()).build().await.unwrap();
+        let result = session.query_unpaged(format!("SELECT count(*) FROM {selection}"), ()).await.unwrap();
+        result.into_rows_result().unwrap().first_row::<(i64,)>().unwrap().0
+    })
+}
+
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
 }
@@ -89,7 +104,7 @@ impl Keyspace {
         let config = settings(&name);
         apply_schema(&config, "{}").await.unwrap();
         let connection = Arc::new(Connection::open(&config).await.unwrap());
-        Self { connection, session }
+        Self { name, connection, session }
     }
 
     async fn empty(&self) {

@@ -36,7 +36,7 @@ use self::{
     hidden::Hidden,
     read::{Bounds, Reader},
     schema::{TABLES, Tables},
-    write::Writer,
+    write::{Slice, Writer},
 };
 use super::{Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Written};
 use crate::{
@@ -45,7 +45,7 @@ use crate::{
     trace::within,
 };
 
-/// Batches and sweeps that may wait for the writing thread. The persister sends one at a time.
+/// Batches and sweeps that may wait for the writing thread. The persister sends one of each at a time.
 const WRITE_QUEUE: usize = 8;
 
 /// Slots for read transactions, those of other processes that read the folder included. Whoever opens
@@ -111,7 +111,7 @@ impl Lmdb {
             writer,
             folder,
             min_free_bytes: config.min_free_bytes,
-            sweep_batch: config.sweep_batch,
+            slice: Slice::from(config),
             nice: config.writer_nice,
             head: Arc::clone(&head),
         };
@@ -208,7 +208,7 @@ struct WriteLoop {
     writer: Writer,
     folder: Folder,
     min_free_bytes: u64,
-    sweep_batch: usize,
+    slice: Slice,
     nice: u8,
     head: Arc<AtomicU64>,
 }
@@ -241,7 +241,7 @@ impl WriteLoop {
 
     fn maintain(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         self.check_space()?;
-        self.writer.maintain(now, self.sweep_batch).map_err(|error| self.write_error(error))
+        self.writer.maintain(now, self.slice).map_err(|error| self.write_error(error))
     }
 
     /// LMDB says EIO where a write was cut short, which is how the end of a disk shows first.

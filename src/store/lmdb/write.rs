@@ -3,7 +3,11 @@
 //! Rows of the large indexes are collected and put in the order of their keys, which is most of
 //! what makes a batch cheaper than its events one by one.
 
-use std::sync::Arc;
+use std::{
+    ops::Bound,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use heed::{Env, PutFlags, RwTxn, WithoutTls};
 
@@ -11,11 +15,12 @@ use super::{
     hidden::Hidden,
     record::{self, Record},
     schema::{
-        AddressKey, Key, NEXT, Rank, Row, Table, Tables, TagHash, Tail, address_key, address_key_of, between,
+        AddressKey, Key, NEXT, Rank, Row, Table, Tables, TagHash, Tail, address_key, address_key_of,
         deleted_id_key, number,
     },
 };
 use crate::{
+    config,
     protocol::{Event, EventId, PublicKey, Timestamp, event::Address, filter::Fields, kind},
     store::{Outcome, Position, Removed, Written},
 };
@@ -26,6 +31,43 @@ pub struct Writer {
     tables: Tables,
     hidden: Hidden,
     next: Position,
+    /// Where the removal of what vanished goes on.
+    walk: Option<Walk>,
+}
+
+/// How much is removed in one transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Slice {
+    events: usize,
+    time: Duration,
+}
+
+/// What is left of a slice.
+struct Budget {
+    events: usize,
+    until: Instant,
+}
+
+/// Events that are removed before the clock is looked at again.
+const GROUP: usize = 32;
+
+/// How far the rows have been looked through that may be of an author who vanishes. Nothing can join them, so
+/// once is enough. A relay that is started again begins anew.
+#[derive(Debug, Clone, Copy)]
+struct Walk {
+    author: PublicKey,
+    until: Timestamp,
+    part: Part,
+    /// The last row of the part that was looked at.
+    after: Option<Tail>,
+}
+
+/// The rows of an author.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Written,
+    /// Gift wraps to the author are among these.
+    Mentions,
 }
 
 /// One transaction, and what it is going to put into the indexes.
@@ -66,7 +108,7 @@ impl Writer {
         let next = tables.meta.get(&txn, NEXT)?.and_then(number).unwrap_or(1);
         drop(txn);
         hidden.reload(&env, &tables)?;
-        Ok(Self { env, tables, hidden, next })
+        Ok(Self { env, tables, hidden, next, walk: None })
     }
 
     /// Position of the last event written.
@@ -90,24 +132,53 @@ impl Writer {
         Ok(Written { outcomes, head: self.head(), removed, sequence: None, again: Vec::new() })
     }
 
-    /// Removes up to `limit` events that have expired or vanished; `true`: there may be more.
-    pub fn maintain(&mut self, now: Timestamp, limit: usize) -> Result<bool> {
+    /// Removes some events that have expired or vanished; `true`: there may be more.
+    pub fn maintain(&mut self, now: Timestamp, slice: Slice) -> Result<bool> {
+        let mut budget = Budget { events: slice.events, until: Instant::now() + slice.time };
+        // Begun anew if the transaction fails.
+        let mut walk = self.walk.take();
         let mut txn = self.env.write_txn()?;
         let mut batch = Batch::new(&mut txn, &self.tables, self.next, now);
-        let mut done = batch.remove_expired(limit)?;
-        done += batch.remove_vanished(limit.saturating_sub(done))?;
-        if done == 0 {
-            let finished = batch.finish_vanishing()?;
+        batch.remove_expired(&mut budget)?;
+        let struck = batch.remove_vanished(&mut walk, &mut budget)?;
+        if budget.events < slice.events || struck {
             batch.finish()?;
-            if finished {
-                txn.commit()?;
-                self.hidden.reload(&self.env, &self.tables)?;
-            }
-            return Ok(finished);
+            txn.commit()?;
         }
-        batch.finish()?;
-        txn.commit()?;
-        Ok(true)
+        if struck {
+            self.hidden.reload(&self.env, &self.tables)?;
+        }
+        self.walk = walk;
+        Ok(struck || walk.is_some() || budget.is_spent())
+    }
+}
+
+impl From<&config::Store> for Slice {
+    fn from(config: &config::Store) -> Self {
+        Self { events: config.sweep_batch, time: Duration::from_millis(config.sweep_ms) }
+    }
+}
+
+impl Budget {
+    fn is_spent(&self) -> bool {
+        self.events == 0 || Instant::now() >= self.until
+    }
+
+    /// Takes as many events as are removed next, at most.
+    fn group(&self) -> usize {
+        self.events.min(GROUP)
+    }
+}
+
+impl Walk {
+    fn begin(author: PublicKey, until: Timestamp) -> Self {
+        Self { author, until, part: Part::Written, after: None }
+    }
+
+    /// What comes after the part; `None`: nothing.
+    fn next_part(self) -> Option<Self> {
+        let next = Self { part: Part::Mentions, after: None, ..self };
+        (self.part == Part::Written).then_some(next)
     }
 }
 
@@ -124,9 +195,14 @@ impl<'w, 't> Batch<'w, 't> {
         }
     }
 
-    fn finish(self) -> Result<Finished> {
+    fn finish(mut self) -> Result<Finished> {
         self.tables.meta.put(self.txn, NEXT, &self.next.to_be_bytes())?;
-        let Rows { author, author_kind, kind, tag, time, expiration } = self.rows;
+        self.apply_rows()?;
+        Ok(Finished { next: self.next, removed: self.removed, vanishing: self.vanishing })
+    }
+
+    fn apply_rows(&mut self) -> Result<()> {
+        let Rows { author, author_kind, kind, tag, time, expiration } = std::mem::take(&mut self.rows);
         for (table, rows) in [
             (self.tables.author, author),
             (self.tables.author_kind, author_kind),
@@ -137,7 +213,7 @@ impl<'w, 't> Batch<'w, 't> {
         ] {
             apply(self.txn, table, rows)?;
         }
-        Ok(Finished { next: self.next, removed: self.removed, vanishing: self.vanishing })
+        Ok(())
     }
 
     /// Decides about one event. The order of the questions is the contract of `Store::write`.
@@ -303,9 +379,27 @@ impl<'w, 't> Batch<'w, 't> {
         Ok(())
     }
 
-    fn remove_expired(&mut self, limit: usize) -> Result<usize> {
-        let mut positions = Vec::new();
-        for row in self.tables.expiration.iter(self.txn)?.take(limit) {
+    fn remove_expired(&mut self, budget: &mut Budget) -> Result<()> {
+        while !budget.is_spent() {
+            let expired = self.expired(budget.group())?;
+            if expired.is_empty() {
+                break;
+            }
+            budget.events -= expired.len();
+            for (at, position) in expired {
+                self.remove(position)?;
+                // Also where the event was gone before, or the row would be met again for ever.
+                self.rows.expiration.push((Key::expiration(at, position), None));
+            }
+            self.apply_rows()?;
+        }
+        Ok(())
+    }
+
+    /// The first that have expired, and when.
+    fn expired(&self, most: usize) -> Result<Vec<(Timestamp, Position)>> {
+        let mut expired = Vec::new();
+        for row in self.tables.expiration.iter(self.txn)?.take(most) {
             let (key, _) = row?;
             let (Some(at), Some(position)) = (key.get(..8).and_then(number), key.get(8..).and_then(number))
             else {
@@ -314,51 +408,81 @@ impl<'w, 't> Batch<'w, 't> {
             if at > self.now {
                 break;
             }
-            positions.push((at, position));
+            expired.push((at, position));
         }
-        for &(at, position) in &positions {
-            self.remove(position)?;
-            // Also where the event was gone before, or the row would be met again for ever.
-            self.rows.expiration.push((Key::expiration(at, position), None));
-        }
-        Ok(positions.len())
+        Ok(expired)
     }
 
-    fn remove_vanished(&mut self, limit: usize) -> Result<usize> {
-        let Some((author, until)) = self.first_vanishing()? else { return Ok(0) };
-        let mut positions = Vec::new();
-        let to_author = self.tables.tag_hash.of(b'p', &author.to_hex());
-        for (table, prefix, only_wraps) in
-            [(self.tables.author, Key::author(&author), false), (self.tables.tag, Key::tag(to_author), true)]
-        {
-            let first = prefix.tail(Tail::first_at(until));
-            let last = prefix.tail(Tail::MAX);
-            for row in table.range(self.txn, &between(&first, &last))? {
-                if positions.len() >= limit {
-                    break;
-                }
-                let Some(row) = Row::from_bytes(row?.1) else { continue };
-                if row.kind == kind::VANISH || only_wraps && row.kind != kind::GIFT_WRAP {
-                    continue;
-                }
-                let bytes = self.tables.event.get(self.txn, &row.position.to_be_bytes())?;
-                if bytes.and_then(Record::decode).is_some_and(|record| record.vanishes_with(&author)) {
-                    positions.push(row.position);
-                }
+    /// Goes on with the first vanishing author. `true`: nothing is left of one, who was struck off the list.
+    fn remove_vanished(&mut self, walk: &mut Option<Walk>, budget: &mut Budget) -> Result<bool> {
+        let Some((author, until)) = self.first_vanishing()? else {
+            *walk = None;
+            return Ok(false);
+        };
+        let is_of_this = |walk: &Walk| (walk.author, walk.until) == (author, until);
+        let from = walk.filter(is_of_this).unwrap_or(Walk::begin(author, until));
+        *walk = self.walk_on(from, budget)?;
+        if walk.is_none() {
+            self.tables.vanishing.delete(self.txn, &author.0)?;
+        }
+        Ok(walk.is_none())
+    }
+
+    /// Removes what is on the way, as far as the budget goes: where it goes on, `None` if nowhere.
+    fn walk_on(&mut self, mut walk: Walk, budget: &mut Budget) -> Result<Option<Walk>> {
+        while !budget.is_spent() {
+            let (found, last) = self.look(&walk, budget)?;
+            budget.events -= found.len();
+            for position in found {
+                self.remove(position)?;
+            }
+            self.apply_rows()?;
+            let next = match last {
+                Some(_) => Some(Walk { after: last, ..walk }),
+                None => walk.next_part(),
+            };
+            match next {
+                Some(next) => walk = next,
+                None => return Ok(None),
             }
         }
-        for &position in &positions {
-            self.remove(position)?;
-        }
-        Ok(positions.len())
+        Ok(Some(walk))
     }
 
-    /// Strikes the first vanishing author off the list, when nothing of them is left.
-    fn finish_vanishing(&mut self) -> Result<bool> {
-        match self.first_vanishing()? {
-            Some((author, _)) => self.tables.vanishing.delete(self.txn, &author.0),
-            None => Ok(false),
+    /// Finds some events that are to be removed. Also the last row looked at, if it is not the last of all.
+    fn look(&self, walk: &Walk, budget: &Budget) -> Result<(Vec<Position>, Option<Tail>)> {
+        let Walk { author, until, part, after } = walk;
+        let (table, prefix) = match part {
+            Part::Written => (self.tables.author, Key::author(author)),
+            Part::Mentions => (self.tables.tag, Key::tag(self.tables.tag_hash.of(b'p', &author.to_hex()))),
+        };
+        let first = prefix.tail(after.unwrap_or(Tail::first_at(*until)));
+        let first = match after {
+            Some(_) => Bound::Excluded(first.as_bytes()),
+            None => Bound::Included(first.as_bytes()),
+        };
+        let last = prefix.tail(Tail::MAX);
+        let mut found = Vec::new();
+        for row in table.range(self.txn, &(first, Bound::Included(last.as_bytes())))? {
+            let (key, row) = row?;
+            if let Some(row) = Row::from_bytes(row)
+                && self.vanishes(row, *part, author)?
+            {
+                found.push(row.position);
+            }
+            if found.len() >= budget.group() || budget.is_spent() {
+                return Ok((found, Tail::of_key(key)));
+            }
         }
+        Ok((found, None))
+    }
+
+    fn vanishes(&self, row: Row, part: Part, author: &PublicKey) -> Result<bool> {
+        if row.kind == kind::VANISH || part == Part::Mentions && row.kind != kind::GIFT_WRAP {
+            return Ok(false);
+        }
+        let bytes = self.tables.event.get(self.txn, &row.position.to_be_bytes())?;
+        Ok(bytes.and_then(Record::decode).is_some_and(|record| record.vanishes_with(author)))
     }
 
     fn first_vanishing(&self) -> Result<Option<(PublicKey, Timestamp)>> {

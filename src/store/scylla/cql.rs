@@ -43,20 +43,26 @@ pub type Values = Vec<CqlValue>;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A connection to the cluster with everything prepared.
+/// A connection to the cluster with everything prepared, and room in it: statements wait for each other only
+/// where they go through the same one.
 pub struct Cql {
-    session: Session,
-    pub statements: Statements,
+    session: Arc<Session>,
+    pub statements: Arc<Statements>,
     /// Statements that may be in flight.
     gate: Semaphore,
     concurrency: usize,
     deadline: Duration,
-    /// Statements sent, of them those that were tried again, and rows that came back.
+    counters: Arc<Counters>,
+    /// Why a statement failed last, for whoever gives up.
+    last: Mutex<Option<Arc<ExecutionError>>>,
+}
+
+/// Statements sent, of them those that were tried again, and rows that came back.
+#[derive(Default)]
+struct Counters {
     sent: AtomicU64,
     retries: AtomicU64,
     rows: AtomicU64,
-    /// Why a statement failed last, for whoever gives up.
-    last: Mutex<Option<Arc<ExecutionError>>>,
 }
 
 /// Why a statement has no answer.
@@ -142,16 +148,27 @@ impl Cql {
         let write = consistency::parse(&config.write_consistency)?;
         let statements = Statements::prepare(&session, &config.keyspace, write).await?;
         Ok(Self {
-            session,
-            statements,
+            session: Arc::new(session),
+            statements: Arc::new(statements),
             gate: Semaphore::new(config.concurrency),
             concurrency: config.concurrency,
             deadline: Duration::from_millis(config.deadline_ms),
-            sent: AtomicU64::new(0),
-            retries: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
+            counters: Arc::default(),
             last: Mutex::new(None),
         })
+    }
+
+    /// The same connection with room of its own, for so many statements in flight.
+    pub fn beside(&self, concurrency: usize, deadline: Duration) -> Self {
+        Self {
+            session: Arc::clone(&self.session),
+            statements: Arc::clone(&self.statements),
+            gate: Semaphore::new(concurrency),
+            concurrency,
+            deadline,
+            counters: Arc::clone(&self.counters),
+            last: Mutex::new(None),
+        }
     }
 
     /// Writes; resolves when enough replicas have it.
@@ -171,7 +188,7 @@ impl Cql {
         R: for<'f> DeserializeRow<'f, 'f>,
     {
         let result = self.run(statement, values).await?.into_rows_result().map_err(Failure::answer)?;
-        self.rows.fetch_add(result.rows_num() as u64, Ordering::Relaxed);
+        self.counters.rows.fetch_add(result.rows_num() as u64, Ordering::Relaxed);
         let rows = result.rows::<R>().map_err(Failure::answer)?;
         rows.map(|row| row.map_err(Failure::answer)).collect()
     }
@@ -191,7 +208,7 @@ impl Cql {
         let mut pause = FIRST_PAUSE;
         loop {
             let permit = self.gate.acquire().await.map_err(|_| Failure::Closed)?;
-            self.sent.fetch_add(1, Ordering::Relaxed);
+            self.counters.sent.fetch_add(1, Ordering::Relaxed);
             let error = match self.session.execute_unpaged(statement, &values).await {
                 Ok(result) => return Ok(result),
                 Err(error) => error,
@@ -200,7 +217,7 @@ impl Cql {
             if is_final(&error) {
                 return Err(Failure::Refused(Box::new(error)));
             }
-            self.retries.fetch_add(1, Ordering::Relaxed);
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
             debug!("trying again in about {} ms: {error}", pause.as_millis());
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
             sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
@@ -219,15 +236,19 @@ impl Cql {
         stream::iter(work).buffer_unordered(self.concurrency).try_collect().await
     }
 
-    /// How busy the connection is; of questions it knows nothing.
-    pub fn load(&self) -> Load {
-        let free = self.gate.available_permits() as f64 / self.concurrency as f64;
+    /// How much of the room is taken, from 0 to 1.
+    fn fill(&self) -> f64 {
+        1.0 - self.gate.available_permits() as f64 / self.concurrency as f64
+    }
+
+    /// How busy the connection is, by this room and another one; of questions it knows nothing.
+    pub fn load(&self, other: &Self) -> Load {
         Load {
             questions: 0.0,
-            statements: 1.0 - free,
-            sent: self.sent.load(Ordering::Relaxed),
-            retries: self.retries.load(Ordering::Relaxed),
-            rows: self.rows.load(Ordering::Relaxed),
+            statements: self.fill().max(other.fill()),
+            sent: self.counters.sent.load(Ordering::Relaxed),
+            retries: self.counters.retries.load(Ordering::Relaxed),
+            rows: self.counters.rows.load(Ordering::Relaxed),
         }
     }
 

@@ -81,18 +81,17 @@ impl Key {
     }
 }
 
-/// The indexes as a writer sees them.
+/// What is known of the indexes, so that it need not be asked for at each write.
 pub struct Indexes {
-    cql: Arc<Cql>,
     sampling: Sampling,
     busy: Mutex<LruCache<Key, Directory>>,
     listed_kinds: Mutex<LruCache<(PublicKey, u16), ()>>,
 }
 
 impl Indexes {
-    pub fn new(cql: Arc<Cql>, sampling: Sampling) -> Self {
+    pub fn new(sampling: Sampling) -> Self {
         let (busy, kinds) = (LruCache::new(REMEMBERED), LruCache::new(REMEMBERED));
-        Self { cql, sampling, busy: Mutex::new(busy), listed_kinds: Mutex::new(kinds) }
+        Self { sampling, busy: Mutex::new(busy), listed_kinds: Mutex::new(kinds) }
     }
 
     /// Writes the row of an event under one of its keys; what leads to the row is listed before.
@@ -100,19 +99,26 @@ impl Indexes {
     ///
     /// # Errors
     /// When the servers refuse.
-    pub async fn put(&self, key: Key, event: Arc<Event>, accepted_at: u64, at: i64) -> Result<(), Failure> {
+    pub async fn put(
+        &self,
+        cql: &Cql,
+        key: Key,
+        event: Arc<Event>,
+        accepted_at: u64,
+        at: i64,
+    ) -> Result<(), Failure> {
         let (id, created_at) = (event.id(), event.created_at());
         if let Key::Author(author, of_kind) = key {
-            self.list_kind(author, of_kind).await?;
+            self.list_kind(cql, author, of_kind).await?;
         }
-        let index = key.index(&self.cql.statements);
+        let index = key.index(&cql.statements);
         let known = lock(&self.busy).get(&key).cloned();
         let directory = known.unwrap_or_default();
         let bucket = directory.place(created_at, &id);
         if !directory.is_listed(bucket) {
             let mut values = vec![CqlValue::Set(vec![text(bucket)])];
             values.extend(key.partition(Bucket::BASE));
-            self.cql.write(&index.list, values).await?;
+            cql.write(&index.list, values).await?;
             if let Some(directory) = lock(&self.busy).get_mut(&key) {
                 directory.list(bucket);
             }
@@ -124,39 +130,21 @@ impl Indexes {
             false => values.extend([kind(event.kind()), blob(event.pubkey().0)]),
         }
         values.push(stamp(at));
-        self.cql.write(&index.put, values).await?;
+        cql.write(&index.put, values).await?;
         if self.sampling.takes(&id) {
-            self.sample(key, bucket, &id).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes the row of an event away, from every bucket where it may stand.
-    ///
-    /// # Errors
-    /// When the servers refuse.
-    pub async fn remove(&self, key: Key, event: Arc<Event>, at: i64) -> Result<(), Failure> {
-        let (id, created_at) = (event.id(), event.created_at());
-        let mut buckets = buckets(&self.cql, &key).await?;
-        buckets.retain(|bucket| bucket.holds(created_at, &id));
-        for bucket in buckets {
-            let mut values = vec![stamp(at)];
-            values.extend(key.partition(bucket));
-            values.extend([time(created_at), blob(id.0)]);
-            self.cql.write(&key.index(&self.cql.statements).remove, values).await?;
+            self.sample(cql, key, bucket, &id).await?;
         }
         Ok(())
     }
 
     /// Counts a row, and learns whether its partition is busy.
-    async fn sample(&self, key: Key, bucket: Bucket, id: &EventId) -> Result<(), Failure> {
-        let index = key.index(&self.cql.statements);
+    async fn sample(&self, cql: &Cql, key: Key, bucket: Bucket, id: &EventId) -> Result<(), Failure> {
+        let index = key.index(&cql.statements);
         let mut values = vec![CqlValue::Set(vec![blob(&id.0[..8])])];
         values.extend(key.partition(bucket));
-        self.cql.write(&index.sample, values).await?;
-        let (samples, finer) = directory(&self.cql, &key, bucket).await?;
-        let finer =
-            if bucket == Bucket::BASE { finer } else { directory(&self.cql, &key, Bucket::BASE).await?.1 };
+        cql.write(&index.sample, values).await?;
+        let (samples, finer) = directory(cql, &key, bucket).await?;
+        let finer = if bucket == Bucket::BASE { finer } else { directory(cql, &key, Bucket::BASE).await?.1 };
         let is_busy = self.sampling.is_busy(samples);
         if is_busy || !finer.is_empty() {
             let mut busy = lock(&self.busy);
@@ -169,14 +157,31 @@ impl Indexes {
         Ok(())
     }
 
-    async fn list_kind(&self, author: PublicKey, of_kind: u16) -> Result<(), Failure> {
+    async fn list_kind(&self, cql: &Cql, author: PublicKey, of_kind: u16) -> Result<(), Failure> {
         if lock(&self.listed_kinds).get(&(author, of_kind)).is_some() {
             return Ok(());
         }
-        self.cql.write(&self.cql.statements.put_kind, vec![blob(author.0), kind(of_kind)]).await?;
+        cql.write(&cql.statements.put_kind, vec![blob(author.0), kind(of_kind)]).await?;
         lock(&self.listed_kinds).put((author, of_kind), ());
         Ok(())
     }
+}
+
+/// Takes the row of an event away, from every bucket where it may stand.
+///
+/// # Errors
+/// When the servers refuse.
+pub async fn remove(cql: &Cql, key: Key, event: Arc<Event>, at: i64) -> Result<(), Failure> {
+    let (id, created_at) = (event.id(), event.created_at());
+    let mut buckets = buckets(cql, &key).await?;
+    buckets.retain(|bucket| bucket.holds(created_at, &id));
+    for bucket in buckets {
+        let mut values = vec![stamp(at)];
+        values.extend(key.partition(bucket));
+        values.extend([time(created_at), blob(id.0)]);
+        cql.write(&key.index(&cql.statements).remove, values).await?;
+    }
+    Ok(())
 }
 
 /// The buckets of a key, the base first.

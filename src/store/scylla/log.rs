@@ -71,6 +71,11 @@ impl Written {
         }
     }
 
+    /// This process.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
     /// Notes a batch before any of it is committed. Its number; `None` for nothing.
     ///
     /// # Errors
@@ -122,15 +127,7 @@ impl Log for CqlLog {
 
     fn beats(&self) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
         let cql = Arc::clone(&self.written.cql);
-        self.run(async move {
-            let rows: Vec<(i64, i64, i64)> = cql.read(&cql.statements.get_beats, Values::new()).await?;
-            let beat = |(origin, head, count): (i64, i64, i64)| Beat {
-                origin: origin as u64,
-                head: head as u64,
-                count: count as u64,
-            };
-            Ok(rows.into_iter().map(beat).collect())
-        })
+        self.run(async move { beats(&cql).await })
     }
 
     fn read(
@@ -170,6 +167,20 @@ impl Log for CqlLog {
     fn kept_for(&self) -> Duration {
         KEPT_FOR
     }
+}
+
+/// What the processes last told of themselves.
+///
+/// # Errors
+/// When the servers refuse.
+pub async fn beats(cql: &Cql) -> Result<Vec<Beat>, Failure> {
+    let rows: Vec<(i64, i64, i64)> = cql.read(&cql.statements.get_beats, Values::new()).await?;
+    let beat = |(origin, head, count): (i64, i64, i64)| Beat {
+        origin: origin as u64,
+        head: head as u64,
+        count: count as u64,
+    };
+    Ok(rows.into_iter().map(beat).collect())
 }
 
 #[derive(Debug, thiserror::Error)]

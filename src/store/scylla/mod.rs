@@ -15,6 +15,7 @@ mod key;
 mod known;
 mod log;
 mod merge;
+mod peers;
 mod plan;
 mod positions;
 mod read;
@@ -116,12 +117,15 @@ pub struct Scylla {
 }
 
 struct Parts {
-    cql: Arc<Cql>,
+    /// The room for statements of batches, and that for those of questions.
+    writes: Arc<Cql>,
+    questions: Arc<Cql>,
     writer: Writer,
     reader: Reader,
     sweeper: Sweeper,
     positions: Arc<Positions>,
-    /// Batches and sweeps take turns: each decides by what it has read.
+    /// Batches take turns: what one writes is what the next decides by. Removals need none: what they take
+    /// away is refused by its mark, its winner or its expiration, whoever writes meanwhile.
     turn: Mutex<()>,
     deadline: Duration,
 }
@@ -198,25 +202,35 @@ impl Scylla {
 
     /// A store over a connection that is there. `digests`: what events are noted by in the log.
     pub fn over(connection: Arc<Connection>, config: &config::Scylla, digests: Digests) -> Self {
-        let cql = Arc::clone(&connection.cql);
-        let tables = Arc::new(Tables::new(Arc::clone(&cql), Sampling::for_rows(config.partition_rows)));
+        let deadline = Duration::from_millis(config.deadline_ms);
+        // None waits for the statements of another, however many those are.
+        let room = |concurrency| Arc::new(connection.cql.beside(concurrency, deadline));
+        let (writes, questions) = (room(config.concurrency), room(config.concurrency));
+        let tables = Tables::new(Arc::clone(&writes), Sampling::for_rows(config.partition_rows));
+        let reading = Arc::new(tables.through(Arc::clone(&questions)));
+        let sweeping = tables.through(room(config.sweep_concurrency));
         let (hidden, leftovers) = (Arc::<Hidden>::default(), Arc::<Leftovers>::default());
         let positions = Arc::new(Positions::new());
-        let deadline = Duration::from_millis(config.deadline_ms);
-        let written = Arc::new(log::Written::new(Arc::clone(&cql), digests));
+        let written = Arc::new(log::Written::new(room(config.concurrency), digests));
         let log =
             Arc::new(CqlLog { connection: Arc::clone(&connection), written: Arc::clone(&written), deadline });
-        let writer =
-            Writer::new(Arc::clone(&tables), Arc::clone(&hidden), Arc::clone(&positions), written, deadline);
+        let sweeper = Sweeper::new(
+            sweeping,
+            Arc::clone(&hidden),
+            Arc::clone(&leftovers),
+            written.origin(),
+            sweep::Bounds::from(config),
+        );
         let reader = Reader::new(
-            Arc::clone(&tables),
+            reading,
             Arc::clone(&hidden),
             Arc::clone(&positions),
-            Arc::clone(&leftovers),
+            leftovers,
             Bounds::from(config),
         );
-        let sweeper = Sweeper::new(tables, hidden, leftovers, deadline, config.sweep_batch);
-        let parts = Parts { cql, writer, reader, sweeper, positions, turn: Mutex::new(()), deadline };
+        let writer = Writer::new(Arc::new(tables), hidden, Arc::clone(&positions), written, deadline);
+        let parts =
+            Parts { writes, questions, writer, reader, sweeper, positions, turn: Mutex::new(()), deadline };
         let questions = Arc::new(Semaphore::new(config.max_queries));
         let max_questions = config.max_queries;
         Self { connection, parts: Arc::new(parts), log, questions, max_questions }
@@ -250,11 +264,11 @@ impl Parts {
         until: Instant,
     ) -> Result<Written, StoreError> {
         let begun = Instant::now();
-        let (mut written, requests) = self.cql.until(until, self.writer.write(batch, now)).await?;
-        self.sweeper.note(requests);
+        let (mut written, requests) = self.writes.until(until, self.writer.write(batch, now)).await?;
+        self.sweeper.note(&requests);
         if begun.elapsed() >= self.deadline {
             // It was held up, and the others may have stopped looking under its number.
-            written.sequence = self.cql.within(self.writer.log_again(batch, &written)).await?;
+            written.sequence = self.writes.within(self.writer.log_again(batch, &written)).await?;
         }
         Ok(written)
     }
@@ -280,20 +294,17 @@ impl Store for Scylla {
 
     fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
         let parts = Arc::clone(&self.parts);
-        self.ask(async move { parts.cql.within(parts.reader.page(&query, cursor)).await })
+        self.ask(async move { parts.questions.within(parts.reader.page(&query, cursor)).await })
     }
 
     fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
         let parts = Arc::clone(&self.parts);
-        self.ask(async move { parts.cql.within(parts.reader.count(&query)).await })
+        self.ask(async move { parts.questions.within(parts.reader.count(&query)).await })
     }
 
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
         let parts = Arc::clone(&self.parts);
-        self.run(async move {
-            let _turn = parts.turn.lock().await;
-            parts.cql.within(parts.sweeper.sweep(now)).await
-        })
+        self.run(async move { parts.sweeper.sweep(now).await })
     }
 
     fn head(&self) -> Position {
@@ -306,6 +317,6 @@ impl Store for Scylla {
 
     fn load(&self) -> Load {
         let free = self.questions.available_permits() as f64 / self.max_questions as f64;
-        Load { questions: 1.0 - free, ..self.parts.cql.load() }
+        Load { questions: 1.0 - free, ..self.parts.writes.load(&self.parts.questions) }
     }
 }

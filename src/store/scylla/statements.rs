@@ -84,16 +84,16 @@ statements! {
 
     /// slot, expiration, id, created_at, timestamp.
     write put_expiration = "INSERT INTO by_expiration (slot, expiration, id, created_at) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
-    /// slot, expiration up to which, most rows → expiration, id, created_at.
-    read get_expirations = "SELECT expiration, id, created_at FROM by_expiration WHERE slot = ? AND expiration <= ? LIMIT ?";
+    /// slot, expiration and id after which, expiration up to which, most rows → expiration, id, created_at.
+    read get_expirations = "SELECT expiration, id, created_at FROM by_expiration WHERE slot = ? AND (expiration, id) > (?, ?) AND (expiration) <= (?) LIMIT ?";
     /// timestamp, slot, expiration, id.
     write remove_expiration = "DELETE FROM by_expiration USING TIMESTAMP ? WHERE slot = ? AND expiration = ? AND id = ?";
-    /// slot.
-    write put_slot = "INSERT INTO expiring (list, slot) VALUES (0, ?) USING TIMESTAMP 1";
-    /// slot up to which, most rows → slot.
-    read get_slots = "SELECT slot FROM expiring WHERE list = 0 AND slot <= ? LIMIT ?";
-    /// slot.
-    write remove_slot = "DELETE FROM expiring USING TIMESTAMP 2 WHERE list = 0 AND slot = ?";
+    /// → the first slot that programs before places have listed.
+    read get_first_slot = "SELECT slot FROM expiring WHERE list = 0 LIMIT 1";
+    /// name, value, timestamp.
+    write note_place = "INSERT INTO meta (name, value) VALUES (?, ?) USING TIMESTAMP ?";
+    /// name → value.
+    read get_place = "SELECT value FROM meta WHERE name = ?";
 
     /// origin, part, seq, written, timestamp.
     write put_log = "INSERT INTO log (origin, part, seq, written) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";

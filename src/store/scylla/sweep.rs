@@ -1,33 +1,46 @@
 //! What is done by and by: removes what has expired, what vanished, what was superseded and is still
-//! there, and looks again at what deletion requests should have taken. Any node may do any of it, at the
-//! same time too.
+//! there, and looks again at what deletion requests should have taken.
+//!
+//! All of it goes on beside the batches of this node as it does beside those of others: what is taken away is
+//! said by timestamps made from events, so nobody need be kept from writing. Each piece of work falls to one
+//! node ([`Peers`]), is done in slices, and goes on where it stopped.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use super::{
-    cql::{Failure, blob, limit, stamp, time},
+    cql::{Failure, blob, limit, stamp, text, time},
     hidden::{Hidden, vanishing},
     index::{self, Key},
-    key::{self, inserted_at, removed_at},
+    key::{self, inserted_at, removed_at, written_at},
     known::{self, Known},
-    merge::{Body, Merge},
+    log,
+    merge::{Body, Merge, Row},
+    peers::Peers,
     tables::{self, SLOT_BITS, Tables},
     write::reachable,
 };
-use crate::protocol::{Event, EventId, PublicKey, Timestamp, kind};
+use crate::{
+    config,
+    protocol::{Event, EventId, PublicKey, Timestamp, kind},
+    store::{StoreError, log::Origin},
+};
 
 /// Superseded versions that readers came across, and no more than so many.
 const LEFTOVERS: usize = 1_000;
 /// Batches of deletion requests that wait for their second look, and no more than so many.
 const REQUESTS: usize = 10_000;
-/// Slots of expirations that are looked at in one sweep.
-const SLOTS: usize = 64;
-/// Seconds after its end for which an empty slot stays listed: clocks of nodes differ.
-const SLOT_KEPT: Timestamp = 24 * 60 * 60;
+/// Expirations are read in spans of so many seconds, as bits, and in longer ones where there are none: of a slot
+/// that had very many, a server refuses to step over all that were removed.
+const SPAN_BITS: u32 = 6;
+/// A node that begins to remove what has expired begins so much before the place that was noted: clocks of
+/// nodes differ.
+const LOOK_BACK: Timestamp = 24 * 60 * 60;
+/// The name in table `meta` of the place up to which what has expired was removed.
+const PLACE: &str = "expired";
 
 /// Events that readers found to be superseded.
 #[derive(Default)]
@@ -35,107 +48,220 @@ pub struct Leftovers(Mutex<VecDeque<Arc<Event>>>);
 
 impl Leftovers {
     pub fn add(&self, event: Arc<Event>) {
-        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events = lock(&self.0);
         if events.len() < LEFTOVERS {
             events.push_back(event);
         }
     }
 
     fn take(&self, most: usize) -> Vec<Arc<Event>> {
-        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events = lock(&self.0);
         let count = most.min(events.len());
         events.drain(..count).collect()
     }
 }
 
 pub struct Sweeper {
-    tables: Arc<Tables>,
+    /// In room of their own.
+    tables: Tables,
     hidden: Arc<Hidden>,
     leftovers: Arc<Leftovers>,
+    peers: Peers,
     /// Deletion requests, and when they are due for a second look.
     requests: Mutex<VecDeque<(Instant, Vec<Arc<Event>>)>>,
-    /// Requests to vanish of which nothing was left, and when they are due for a second look.
-    vanished: Mutex<HashMap<(PublicKey, Timestamp), Instant>>,
+    walks: Mutex<HashMap<Request, Walk>>,
+    /// Where the removal of what has expired goes on; `None`: it is another node's, or has not begun.
+    front: Mutex<Option<Front>>,
+    bounds: Bounds,
+}
+
+/// How much is done at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Events that are removed before the place is noted.
+    events: usize,
+    /// Rows of one answer.
+    rows: usize,
+    /// After so long, others have their turn.
+    slice: Duration,
     /// After this, a writer that had not seen a mark has finished or given up.
     deadline: Duration,
-    /// Events that are removed at once.
-    batch: usize,
+}
+
+impl From<&config::Scylla> for Bounds {
+    fn from(config: &config::Scylla) -> Self {
+        Self {
+            events: config.sweep_batch,
+            rows: config.sweep_rows,
+            slice: Duration::from_millis(config.sweep_ms),
+            deadline: Duration::from_millis(config.deadline_ms),
+        }
+    }
+}
+
+/// Who vanishes, and up to which time.
+type Request = (PublicKey, Timestamp);
+
+/// How far a request to vanish is carried out.
+#[derive(Debug, Clone, Copy)]
+struct Walk {
+    /// From then on nobody writes any more who had not seen the mark.
+    settled_at: Instant,
+    /// When this pass through the rows began; `None`: it is to begin.
+    begun: Option<Instant>,
+    /// The last row of the pass that was looked at.
+    after: Option<(Timestamp, EventId)>,
+    /// When it last had its turn.
+    turn: Option<Instant>,
+}
+
+/// A place among the expirations: all before it are removed.
+#[derive(Debug, Clone, Copy)]
+struct Front {
+    at: Timestamp,
+    /// Of that second, the ids up to here are.
+    after: Option<EventId>,
+    /// How long the next span is.
+    span_bits: u32,
+    /// The second that was last noted in the tables.
+    noted: Timestamp,
 }
 
 impl Sweeper {
     pub fn new(
-        tables: Arc<Tables>,
+        tables: Tables,
         hidden: Arc<Hidden>,
         leftovers: Arc<Leftovers>,
-        deadline: Duration,
-        batch: usize,
+        own: Origin,
+        bounds: Bounds,
     ) -> Self {
-        let (requests, vanished) = (Mutex::default(), Mutex::default());
-        Self { tables, hidden, leftovers, requests, vanished, deadline, batch }
+        let (requests, walks, front) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { tables, hidden, leftovers, peers: Peers::new(own), requests, walks, front, bounds }
     }
 
     /// Notes deletion requests for a second look.
-    pub fn note(&self, requests: Vec<Arc<Event>>) {
-        let mut waiting = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        if !requests.is_empty() && waiting.len() < REQUESTS {
-            waiting.push_back((Instant::now() + 2 * self.deadline, requests));
+    pub fn note(&self, requests: &[Arc<Event>]) {
+        let due = Instant::now() + 2 * self.bounds.deadline;
+        let mut waiting = lock(&self.requests);
+        for requests in requests.chunks(self.bounds.events) {
+            if waiting.len() < REQUESTS {
+                waiting.push_back((due, requests.to_vec()));
+            }
         }
     }
 
-    /// Does a bounded piece of work; `true`: there may be more.
+    /// Does a bounded piece of work; `true`: there may be more. What fails holds up nothing else.
     ///
     /// # Errors
     /// When the servers refuse; nothing is lost by it.
-    pub async fn sweep(&self, now: Timestamp) -> Result<bool, Failure> {
-        self.superseded().await?;
-        self.deleted().await?;
-        let expired = self.expired(now).await?;
-        let vanished = self.vanished().await?;
-        Ok(expired || vanished)
+    pub async fn sweep(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let cql = &self.tables.cql;
+        cql.within(self.look_around()).await?;
+        let done = [
+            cql.within(self.superseded()).await,
+            cql.within(self.deleted()).await,
+            cql.within(self.expired(now)).await,
+            cql.within(self.vanished()).await,
+        ];
+        done.into_iter().try_fold(false, |more, done| Ok(more | done?))
     }
 
-    async fn superseded(&self) -> Result<(), Failure> {
-        let events = self.leftovers.take(self.batch);
-        self.tables.remove(events).await
+    async fn look_around(&self) -> Result<(), Failure> {
+        if self.peers.is_due(Instant::now()) {
+            let beats = log::beats(&self.tables.cql).await?;
+            self.peers.meet(&beats, Instant::now());
+        }
+        Ok(())
+    }
+
+    async fn superseded(&self) -> Result<bool, Failure> {
+        let events = self.leftovers.take(self.bounds.events);
+        let more = events.len() == self.bounds.events;
+        self.tables.remove(events).await?;
+        Ok(more)
     }
 
     /// A writer that died between its commit and its second look may have left what is deleted.
-    async fn deleted(&self) -> Result<(), Failure> {
-        let now = Instant::now();
-        let due = {
-            let mut waiting = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = waiting.iter().take_while(|(at, _)| *at <= now).count().min(self.batch);
-            waiting.drain(..due).flat_map(|(_, requests)| requests).collect::<Vec<_>>()
+    async fn deleted(&self) -> Result<bool, Failure> {
+        let is_due = |(at, _): &&(Instant, _)| *at <= Instant::now();
+        let Some((_, requests)) = lock(&self.requests).front().filter(is_due).cloned() else {
+            return Ok(false);
         };
-        let found = reachable(&self.tables, &due).await?;
+        let found = reachable(&self.tables, &requests).await?;
         let mut known = Known::default();
         known.load(&self.tables, found.iter().flat_map(|event| known::marks(event)).collect()).await?;
-        self.tables.remove(found.into_iter().filter(|event| known.refusal(event).is_some()).collect()).await
+        self.tables
+            .remove(found.into_iter().filter(|event| known.refusal(event).is_some()).collect())
+            .await?;
+        lock(&self.requests).pop_front();
+        Ok(true)
     }
 
+    /// Removes what had expired by then, in the order in which it did.
     async fn expired(&self, now: Timestamp) -> Result<bool, Failure> {
-        let (cql, statements) = (&self.tables.cql, &self.tables.cql.statements);
-        let slots: Vec<(i64,)> =
-            cql.read(&statements.get_slots, vec![time(now >> SLOT_BITS), limit(SLOTS)]).await?;
-        let mut swept = 0;
-        for (slot,) in slots {
-            let slot = key::seconds(slot);
-            type Row = (i64, Vec<u8>, Option<i64>);
-            let values = vec![time(slot), time(now), limit(self.batch - swept)];
-            let rows: Vec<Row> = cql.read(&statements.get_expirations, values).await?;
-            if rows.is_empty() && ((slot + 1) << SLOT_BITS) + SLOT_KEPT < now {
-                cql.write(&statements.remove_slot, vec![time(slot)]).await?;
-            }
-            swept += rows.len();
-            let rows = rows.into_iter().filter_map(|(at, id, created_at)| {
-                Some((key::seconds(at), key::id(&id)?, key::seconds(created_at.unwrap_or_default())))
-            });
-            cql.all(rows.map(|(at, id, created_at)| self.expire(at, id, created_at))).await?;
-            if swept >= self.batch {
-                break;
-            }
+        if !self.peers.is_mine(PLACE.as_bytes(), Instant::now()) {
+            *lock(&self.front) = None;
+            return Ok(false);
         }
-        Ok(swept > 0)
+        let until = Instant::now() + self.bounds.slice;
+        let before = *lock(&self.front);
+        // A clock that was set back: what it now takes may be there again.
+        let mut front = match before.filter(|front| front.at <= now + 1) {
+            Some(front) => front,
+            None => self.begin(now).await?,
+        };
+        while front.at <= now && Instant::now() < until {
+            // If this one fails, shorter ones are next.
+            *lock(&self.front) = Some(Front { span_bits: SPAN_BITS, ..front });
+            front = self.expire_from(front, now).await?;
+            *lock(&self.front) = Some(front);
+        }
+        if front.at >= front.noted + (1 << SPAN_BITS) {
+            let place = vec![text(PLACE), text(front.at), stamp(written_at(front.at))];
+            self.tables.cql.write(&self.tables.cql.statements.note_place, place).await?;
+            *lock(&self.front) = Some(Front { noted: front.at, ..front });
+        }
+        Ok(front.at <= now)
+    }
+
+    /// Where the last one stopped, or who came before there were places.
+    async fn begin(&self, now: Timestamp) -> Result<Front, Failure> {
+        let (cql, statements) = (&self.tables.cql, &self.tables.cql.statements);
+        let place: Option<(Option<String>,)> = cql.first(&statements.get_place, vec![text(PLACE)]).await?;
+        let noted = place.and_then(|(place,)| place?.parse::<Timestamp>().ok());
+        let listed: Option<(i64,)> = cql.first(&statements.get_first_slot, Vec::new()).await?;
+        let listed = listed.map(|(slot,)| key::seconds(slot) << SLOT_BITS);
+        let from = noted.map(|noted| noted.min(now)).or(listed).unwrap_or(now).saturating_sub(LOOK_BACK);
+        Ok(Front { at: from, after: None, span_bits: SPAN_BITS, noted: noted.unwrap_or_default() })
+    }
+
+    /// Removes some of what expired in the span of a place: where it goes on.
+    async fn expire_from(&self, front: Front, now: Timestamp) -> Result<Front, Failure> {
+        type Row = (i64, Vec<u8>, Option<i64>);
+        let cql = &self.tables.cql;
+        let last = now.min(front.at | ((1 << front.span_bits) - 1));
+        let after = front.after.map_or(Vec::new(), |id| id.0.to_vec());
+        let values = vec![
+            time(front.at >> SLOT_BITS),
+            time(front.at),
+            blob(after),
+            time(last),
+            limit(self.bounds.events),
+        ];
+        let rows: Vec<Row> = cql.read(&cql.statements.get_expirations, values).await?;
+        let is_full = rows.len() >= self.bounds.events;
+        let rows = rows.into_iter().filter_map(|(at, id, created_at)| {
+            Some((key::seconds(at), key::id(&id)?, key::seconds(created_at.unwrap_or_default())))
+        });
+        let rows: Vec<_> = rows.collect();
+        let next = Front { at: last + 1, after: None, span_bits: SPAN_BITS, ..front };
+        let next = match rows.last() {
+            Some(&(at, id, _)) if is_full => Front { at, after: Some(id), ..next },
+            Some(_) => next,
+            None => Front { span_bits: (front.span_bits + 1).min(SLOT_BITS), ..next },
+        };
+        cql.all(rows.into_iter().map(|(at, id, created_at)| self.expire(at, id, created_at))).await?;
+        Ok(next)
     }
 
     async fn expire(&self, at: Timestamp, id: EventId, created_at: Timestamp) -> Result<(), Failure> {
@@ -147,47 +273,75 @@ impl Sweeper {
         }
     }
 
-    /// Carries a request to vanish on (NIP-62), and strikes it off the list when nothing is left and no
-    /// writer is left that had not seen its mark.
+    /// Carries requests to vanish out (NIP-62), the one whose turn was the longest ago first.
     async fn vanished(&self) -> Result<bool, Failure> {
         let cql = &self.tables.cql;
-        let listed: HashSet<_> = vanishing(cql).await?.into_iter().collect();
-        let next = {
-            let mut looked_at = self.looked_at();
-            looked_at.retain(|request, _| listed.contains(request));
-            let is_due = |due: Option<&Instant>| due.is_none_or(|due| *due <= Instant::now());
-            listed.into_iter().find(|request| is_due(looked_at.get(request)))
-        };
-        let Some(request @ (author, until)) = next else { return Ok(false) };
+        let listed = vanishing(cql).await?;
+        let Some((request @ (author, until), mut walk)) = self.next_walk(&listed) else { return Ok(false) };
         let mut kinds = index::kinds(cql, &author).await?;
         kinds.retain(|kind| *kind != kind::VANISH);
         let mut keys: Vec<Key> = kinds.into_iter().map(|kind| Key::Author(author, kind)).collect();
         keys.push(Key::tag(b'p', &author.to_hex()));
-        let mut merge = Merge::new(cql, None, self.batch);
-        merge.add(0, keys, (0, until), self.batch).await?;
-        let mut found = Vec::new();
-        while found.len() < self.batch {
-            let rows = merge.take(self.batch).await?;
-            if rows.is_empty() {
-                break;
-            }
-            let events = rows.into_iter().map(|row| self.event(row.id, row.body));
-            let events = cql.all(events).await?.into_iter().flatten();
-            found.extend(events.filter(|event| event.vanishes_with(&author) && event.created_at() <= until));
+        let mut merge = Merge::new(cql, walk.after, self.bounds.rows);
+        merge.add(0, keys, (0, until), self.bounds.rows).await?;
+        let slice_ends = Instant::now() + self.bounds.slice;
+        while Instant::now() < slice_ends {
+            let rows = merge.take(self.bounds.events).await?;
+            let Some(last) = rows.last().map(|row| (row.created_at, row.id)) else {
+                self.end_pass(request, walk).await?;
+                return Ok(true);
+            };
+            self.take_away(request, rows).await?;
+            walk.after = Some(last);
+            lock(&self.walks).insert(request, walk);
         }
-        if found.is_empty() && self.looked_at().remove(&request).is_none() {
-            self.looked_at().insert(request, Instant::now() + 2 * self.deadline);
-        } else if found.is_empty() {
-            let strike = vec![stamp(removed_at(until)), blob(author.0)];
-            cql.write(&cql.statements.remove_vanishing, strike).await?;
-            self.hidden.forget();
-        }
-        self.tables.remove(found).await?;
         Ok(true)
     }
 
-    fn looked_at(&self) -> MutexGuard<'_, HashMap<(PublicKey, Timestamp), Instant>> {
-        self.vanished.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The request that is next of those that fall to this node and are not waiting.
+    fn next_walk(&self, listed: &[Request]) -> Option<(Request, Walk)> {
+        let now = Instant::now();
+        let mut walks = lock(&self.walks);
+        walks.retain(|request, _| listed.contains(request));
+        for &request in listed {
+            walks.entry(request).or_insert(Walk {
+                settled_at: now + 2 * self.bounds.deadline,
+                begun: None,
+                after: None,
+                turn: None,
+            });
+        }
+        let is_next = |(author, _): &Request, walk: &Walk| {
+            let waits = walk.begun.is_none() && walk.turn.is_some() && walk.settled_at > now;
+            !waits && self.peers.is_mine(&author.0, now)
+        };
+        let next = walks.iter_mut().filter(|(request, walk)| is_next(request, walk));
+        let (request, walk) = next.min_by_key(|(_, walk)| walk.turn)?;
+        walk.turn = Some(now);
+        walk.begun.get_or_insert(now);
+        Some((*request, *walk))
+    }
+
+    /// Strikes a request off the list when all was looked through since nobody is left that had not seen its
+    /// mark. Else a writer that dies may have left something behind this pass.
+    async fn end_pass(&self, request: Request, walk: Walk) -> Result<(), Failure> {
+        let (author, until) = request;
+        if walk.begun.is_none_or(|begun| begun < walk.settled_at) {
+            lock(&self.walks).insert(request, Walk { begun: None, after: None, ..walk });
+            return Ok(());
+        }
+        let strike = vec![stamp(removed_at(until)), blob(author.0)];
+        self.tables.cql.write(&self.tables.cql.statements.remove_vanishing, strike).await?;
+        self.hidden.forget();
+        Ok(())
+    }
+
+    /// Removes those of the rows that vanish.
+    async fn take_away(&self, (author, until): Request, rows: Vec<Row>) -> Result<(), Failure> {
+        let events = rows.into_iter().map(|row| self.event(row.id, row.body));
+        let events = self.tables.cql.all(events).await?.into_iter().flatten();
+        let vanishes = |event: &Arc<Event>| event.vanishes_with(&author) && event.created_at() <= until;
+        self.tables.remove(events.filter(vanishes).collect()).await
     }
 
     /// The event of a row, where it may be a gift wrap or has its text.
@@ -198,4 +352,9 @@ impl Sweeper {
             Body::Fields { .. } | Body::Unread => Ok(self.tables.find(id).await?.event),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No step leaves it half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     bucket::Sampling,
     cql::{Cql, Failure, Values, blob, number, stamp, text, time},
-    index::{Indexes, Key},
+    index::{self, Indexes, Key},
     key::{self, inserted_at, removed_at},
 };
 use crate::protocol::{Event, EventId, ParsedEvent, Timestamp};
@@ -15,7 +15,7 @@ pub const SLOT_BITS: u32 = 12;
 
 pub struct Tables {
     pub cql: Arc<Cql>,
-    indexes: Indexes,
+    indexes: Arc<Indexes>,
 }
 
 /// What the table of events says of an id.
@@ -31,7 +31,12 @@ pub struct Found {
 
 impl Tables {
     pub fn new(cql: Arc<Cql>, sampling: Sampling) -> Self {
-        Self { indexes: Indexes::new(Arc::clone(&cql), sampling), cql }
+        Self { cql, indexes: Arc::new(Indexes::new(sampling)) }
+    }
+
+    /// The same tables in other room.
+    pub fn through(&self, cql: Arc<Cql>) -> Self {
+        Self { cql, indexes: Arc::clone(&self.indexes) }
     }
 
     /// Looks an event up by its id.
@@ -59,7 +64,10 @@ impl Tables {
         // Owned, so that the future borrows nothing of the events.
         let rows: Vec<_> = rows.collect();
         self.cql
-            .all(rows.into_iter().map(|(key, event, at)| self.indexes.put(key, event, accepted_at, at)))
+            .all(
+                rows.into_iter()
+                    .map(|(key, event, at)| self.indexes.put(&self.cql, key, event, accepted_at, at)),
+            )
             .await?;
         let expiring: Vec<_> =
             events.iter().filter(|(event, _)| event.expiration().is_some()).cloned().collect();
@@ -120,16 +128,15 @@ impl Tables {
 
     async fn remove_rows(&self, event: &Arc<Event>, at: i64) -> Result<(), Failure> {
         let keys = Key::of(event).into_iter();
-        self.cql.all(keys.map(|key| self.indexes.remove(key, Arc::clone(event), at))).await?;
+        self.cql.all(keys.map(|key| index::remove(&self.cql, key, Arc::clone(event), at))).await?;
         Ok(())
     }
 
     async fn put_expiration(&self, event: Arc<Event>, swept: i32) -> Result<(), Failure> {
         let Some(expiration) = sweepable(&event) else { return Ok(()) };
-        let slot = time(expiration >> SLOT_BITS);
-        self.cql.write(&self.cql.statements.put_slot, vec![slot.clone()]).await?;
         let created_at = event.created_at();
         let at = inserted_at(created_at, swept);
+        let slot = time(expiration >> SLOT_BITS);
         let values = vec![slot, time(expiration), blob(event.id().0), time(created_at), stamp(at)];
         self.cql.write(&self.cql.statements.put_expiration, values).await
     }

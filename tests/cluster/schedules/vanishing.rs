@@ -63,3 +63,21 @@ async fn vanished_while_a_node_writes_that_is_killed() {
     strike.release();
     assert_eq!(b.find_all_ways(&keys, 1, &[&event]).await, [""; 0]);
 }
+
+/// ```text
+/// A  vanishes · true · looks at what mentions its author ‖
+/// A                                                         another one publishes · true · and is found
+/// ```
+/// What is removed is looked for beside the writers.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_what_is_being_removed() {
+    let (_ground, [a]) = nodes::<1>(&[]).await;
+    let keys = Keys::generate();
+    let look = a.hold("SELECT created_at, id, kind, pubkey FROM by_tag");
+    a.store(&vanish(&keys, now())).await;
+    look.caught().await;
+    let event = race_at(&Keys::generate(), now(), 1, "another");
+    a.store(&event).await;
+    assert_eq!(a.find(json!({ "ids": [event.id()] })).await, ids(&[&event]));
+    look.release();
+}

@@ -85,14 +85,14 @@ undo() {
 }
 trap undo EXIT
 
-# start NAME COMMAND…: in the background and without a terminal, its words in NAME.log. Nothing if it runs.
+# start NAME COMMAND…: in the background and without a terminal, its words at the end of NAME.log. Nothing if it runs.
 start() {
   local name=$1
   shift
   if is_running "$(file "$name")"; then
     return
   fi
-  (cd "$folder" && exec setsid "$@") >"$folder/$name.log" 2>&1 </dev/null &
+  (cd "$folder" && exec setsid "$@") >>"$folder/$name.log" 2>&1 </dev/null &
   note "$(file "$name")" $!
   started+=("$name")
 }

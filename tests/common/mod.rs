@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod cassandra;
+pub mod dns;
 pub mod gate;
 pub mod proxy;
 pub mod raw;

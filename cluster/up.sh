@@ -8,6 +8,7 @@
 #   ROOKERY_PORT=7777                where clients connect
 #   ROOKERY_BASE_PORT=17700          ports of the nodes: +1 to +3, of their operations: +11 to +13, of Redis: +20,
 #                                    of CQL: +21, of Cassandra's own traffic: +22, of Prometheus: +23
+#   ROOKERY_URL=ws://127.0.0.1:7777  what clients use, and name in AUTH; with the port above if not said
 #   ROOKERY_BINARY=                  the program; built by cargo if not said
 #
 # Needs redis-server, haproxy and curl (Debian packages), Java 17 and, the first time, Maven. Where Prometheus is
@@ -132,7 +133,7 @@ addresses=()
 for node in 1 2 3; do
   # The variables of this script are no settings of a relay.
   start "node-$node" env -u ROOKERY_PORT -u ROOKERY_BASE_PORT -u ROOKERY_BINARY \
-    "$binary" relay --node-id "node-$node" \
+    "$binary" relay --node-id "node-$node" --url "${ROOKERY_URL:-ws://127.0.0.1:$port}" \
     --listen "127.0.0.1:$((base + node))" --ops-listen "127.0.0.1:$((base + 10 + node))" \
     --redis "redis://127.0.0.1:$redis" --scylla "127.0.0.1:$cql" --trusted-proxy 127.0.0.1/32
   addresses+=("ROOKERY_NODE_$node=127.0.0.1:$((base + node))" "ROOKERY_OPS_$node=$((base + 10 + node))")

@@ -62,7 +62,8 @@ section! {
         /// Folder of the embedded store. Made when it is missing.
         data: PathBuf = PathBuf::from("./rookery-data"),
         /// The URL under which clients reach this relay, such as "wss://relay.example.com". Checked in
-        /// AUTH (NIP-42) and requests to vanish (NIP-62). Empty: AUTH compares with the Host header.
+        /// AUTH (NIP-42) and requests to vanish (NIP-62). Empty: AUTH counts only for clients that connect
+        /// to an address of this machine themselves, and name it.
         url: String = String::new(),
         /// Name of this node in logs and metrics. Empty: the host's name.
         node_id: String = String::new(),

@@ -80,6 +80,12 @@ pub async fn run(
         "" => None,
         url => Some(Url::parse(url).with_context(|| format!("url {url:?} is not valid"))?),
     };
+    if url.is_none() && is_public(&config) {
+        warn!(
+            "no url is set: AUTH is refused to all who do not connect to an address of this machine themselves; \
+             set the URL that clients use, such as --url wss://relay.example.com"
+        );
+    }
     // Where there is a log, other nodes write to the store too.
     let good_for =
         store.log().map_or(Duration::MAX, |_| Duration::from_secs(config.persister.recent_seconds));
@@ -188,6 +194,11 @@ pub async fn run(
     arbiter.stop();
     info!("stopped");
     Ok(())
+}
+
+/// Whether others than this machine may connect.
+fn is_public(config: &Config) -> bool {
+    !config.general.listen.ip().is_loopback() || !config.general.trusted_proxy.is_empty()
 }
 
 /// Has those looked at who do not report by themselves.

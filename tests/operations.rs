@@ -169,13 +169,14 @@ fn settings_that_can_not_be_are_refused_by_name() {
     assert!(text.contains("ROOKERY_LIMITS_MAX_FILTERS"), "{text}");
 }
 
-/// What a start logs before it listens.
-fn log_of_start(data: &Path, limits: &str) -> Vec<Value> {
-    let relay = relay_command(data, &[]);
+/// What a start logs before it listens there, in a shell that has done this before.
+fn log_of_start(data: &Path, limits: &str, listen: &str, arguments: &[&str]) -> Vec<Value> {
+    let relay = relay_command(data, arguments);
     let mut process = Command::new("sh")
         .args(["-c", &format!(r#"{limits}; exec "$0" "$@""#)])
         .arg(relay.get_program())
-        .args(relay.get_args())
+        .args(["relay", "--listen", listen])
+        .args(relay.get_args().skip(3))
         .env_remove("RUST_LOG")
         .stderr(Stdio::piped())
         .spawn()
@@ -196,11 +197,29 @@ fn log_of_start(data: &Path, limits: &str) -> Vec<Value> {
 #[test]
 fn the_limit_of_descriptors_is_raised_and_logged() {
     let data = TempDir::new().unwrap();
-    let log = log_of_start(data.path(), "ulimit -Sn 64; ulimit -Hn 1000");
+    let log = log_of_start(data.path(), "ulimit -Sn 64; ulimit -Hn 1000", "127.0.0.1:0", &[]);
     let start = log.iter().find(|entry| entry["message"] == "starting").unwrap();
     assert_eq!(start["file_descriptors"], 1_000, "{start}");
     // Some are kept back.
     assert_eq!(start["max_connections"], 744, "{start}");
+}
+
+#[test]
+fn the_start_warns_where_authentication_needs_a_url() {
+    let data = TempDir::new().unwrap();
+    let (here, everywhere) = ("127.0.0.1:0", "0.0.0.0:0");
+    for (listen, arguments, expected) in [
+        (everywhere, &[][..], true),
+        (here, &["--trusted-proxy", "127.0.0.1"], true),
+        (everywhere, &["--url", "wss://relay.example.com"], false),
+        (here, &[], false),
+    ] {
+        let log = log_of_start(data.path(), ":", listen, arguments);
+        let warned = log.iter().any(|entry| {
+            entry["level"] == "WARN" && entry["message"].as_str().is_some_and(|text| text.contains("--url"))
+        });
+        assert_eq!(warned, expected, "{listen} {arguments:?}: {log:?}");
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::{
-    client::{client_address, is_trusted},
+    client::{client_address, is_trusted, names},
     connections::{Connections, Refusal},
     info,
     proxy::{Fault, read_header},
@@ -73,7 +73,13 @@ struct NodeWide {
 
 /// What is noted of a socket when it is accepted.
 #[derive(Clone, Copy)]
-struct Descriptor(RawFd);
+struct Accepted {
+    fd: RawFd,
+    /// Where it arrived.
+    local: SocketAddr,
+    /// Who connected: a client, or a proxy.
+    peer: SocketAddr,
+}
 
 /// Serves clients until the handle stops it. Every worker gets a router of its own.
 ///
@@ -184,7 +190,10 @@ async fn accept(
 fn note_connection(stream: &TcpStream, data: &mut Extensions, unacknowledged: Duration) {
     // The kernel ends a connection whose client takes nothing; without it, only the lag bound does.
     let _ = SockRef::from(stream).set_tcp_user_timeout(Some(unacknowledged));
-    data.insert(Descriptor(stream.as_raw_fd()));
+    // A socket that has no addresses any more is closed, and is refused.
+    if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) {
+        data.insert(Accepted { fd: stream.as_raw_fd(), local, peer });
+    }
 }
 
 async fn root(request: HttpRequest, payload: Payload, worker: Data<Worker>) -> Result<HttpResponse, Error> {
@@ -214,7 +223,10 @@ async fn root(request: HttpRequest, payload: Payload, worker: Data<Worker>) -> R
 
 fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<HttpResponse, Error> {
     let node = &worker.node;
-    let (Some(peer), Some(&Descriptor(fd))) = (request.peer_addr(), request.conn_data::<Descriptor>()) else {
+    if !is_handshake(request) {
+        return Ok(HttpResponse::BadRequest().force_close().finish());
+    }
+    let (Some(peer), Some(&accepted)) = (request.peer_addr(), request.conn_data::<Accepted>()) else {
         return Ok(HttpResponse::InternalServerError().finish());
     };
     let config = &node.shared.config;
@@ -233,12 +245,13 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let traceparent = header("traceparent");
     let id: SessionId = node.last_session.fetch_add(1, Ordering::Relaxed) + 1;
-    let host = header("host").unwrap_or_default();
+    let direct = address == accepted.peer.ip();
+    let own_host = header("host").filter(|host| direct && names(host, accepted.local));
     let socket = Socket {
         id,
         address,
-        host: host.to_owned(),
-        link: Arc::new(Link::new(fd)),
+        own_host: own_host.map(str::to_owned),
+        link: Arc::new(Link::new(accepted.fd)),
         outbox: Outbox::default(),
         window: Window::new(config.session.window, &node.shared.metrics),
         permit,

@@ -17,16 +17,18 @@ const MAX_CLOCK_SKEW: u64 = 600;
 /// The state of authentication of one connection.
 pub struct Auth {
     challenge: Box<str>,
-    /// The Host header, against which the `relay` tag is checked where this relay knows no URL.
-    host: Box<str>,
+    /// Where the client reached this relay, as the relay itself knows: what the `relay` tag must name
+    /// where no URL is set. A Host header alone proves nothing. A relay in the middle writes its own
+    /// there, passes our challenge on to its client, and what the client signs fits.
+    own_host: Option<String>,
     /// The keys of which the client has proved possession.
     keys: Arc<[PublicKey]>,
 }
 
 impl Auth {
-    pub fn new(host: &str) -> Self {
+    pub fn new(own_host: Option<String>) -> Self {
         let challenge = hex::encode(rand::random::<[u8; 16]>());
-        Self { challenge: challenge.into(), host: host.into(), keys: Arc::default() }
+        Self { challenge: challenge.into(), own_host, keys: Arc::default() }
     }
 
     pub fn keys(&self) -> &Arc<[PublicKey]> {
@@ -50,11 +52,20 @@ impl Auth {
             return Err(Reason::invalid("the challenge is not the one of this connection"));
         }
         let relay = event.tags().first_value("relay").and_then(|relay| Url::parse(relay).ok());
-        let ours = relay.is_some_and(|relay| match url {
-            Some(url) => same_relay(url, &relay),
-            None => is_at(&relay, &self.host),
-        });
-        if ours { Ok(()) } else { Err(Reason::invalid("the relay tag does not name this relay")) }
+        let (ours, own) = match (url, &self.own_host) {
+            (Some(url), _) => (relay.is_some_and(|relay| same_relay(url, &relay)), url.to_string()),
+            (None, Some(host)) => (relay.is_some_and(|relay| is_at(&relay, host)), format!("ws://{host}")),
+            (None, None) => {
+                return Err(Reason::error(
+                    "this relay does not know its own URL, so it can not check AUTH; its operator must set \
+                     `url` (--url wss://…)",
+                ));
+            }
+        };
+        match ours {
+            true => Ok(()),
+            false => Err(Reason::invalid(format!("the relay tag does not name this relay, {own}"))),
+        }
     }
 }
 
@@ -91,11 +102,11 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Tags, sign::Keys};
+    use crate::protocol::{Prefix, Tags, sign::Keys};
 
     #[test]
     fn each_condition_counts() {
-        let auth = Auth::new("127.0.0.1:7777");
+        let auth = Auth::new(Some("127.0.0.1:7777".to_owned()));
         let keys = Keys::generate();
         let own = Url::parse("wss://relay.example.com").unwrap();
         let event = |at, kind, challenge: &str, relay: &str| {
@@ -120,7 +131,9 @@ mod tests {
         ] {
             assert_eq!(auth.check(&event, url, 1000).is_ok(), expected, "{event:?} {url:?}");
         }
-        assert!(is_at(&own, "relay.example.com"));
-        assert!(!is_at(&own, ""));
+        let lost = Auth::new(None);
+        let event = event(1000, 22_242, &lost.challenge, "wss://relay.example.com");
+        assert_eq!(lost.check(&event, None, 1000).map_err(|reason| reason.prefix), Err(Prefix::Error));
+        assert!(lost.check(&event, Some(&own), 1000).is_ok());
     }
 }

@@ -61,8 +61,8 @@ impl Shared {
 pub struct Socket {
     pub id: SessionId,
     pub address: IpAddr,
-    /// The Host header of the request.
-    pub host: String,
+    /// The Host header of the request, where it names the socket that the client reached, itself.
+    pub own_host: Option<String>,
     pub link: Arc<Link>,
     pub outbox: Outbox,
     pub window: Window,
@@ -108,7 +108,7 @@ pub struct Missed;
 
 impl Session {
     pub fn new(shared: Arc<Shared>, router: RouterAddr, socket: Socket, incoming: Incoming) -> Self {
-        let Socket { id, address, host, link, outbox, window, permit, trace } = socket;
+        let Socket { id, address, own_host, link, outbox, window, permit, trace } = socket;
         Self {
             id,
             rate: shared.rates.connection(address),
@@ -119,7 +119,7 @@ impl Session {
             outbox,
             window,
             incoming,
-            auth: Auth::new(&host),
+            auth: Auth::new(own_host),
             subscriptions: Vec::new(),
             last_generation: 0,
             work: VecDeque::new(),

@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::{client::IntoClientRequest, http::HeaderValu
 
 use crate::{
     ask::{event, id, ids, prefix},
-    common::{Client, Relay, note, now},
+    common::{Client, Relay, note, now, refused},
 };
 
 /// Sends an AUTH of any make: whether it was accepted.
@@ -143,22 +143,58 @@ async fn the_event_is_never_stored_and_never_sent_on() {
     }
 }
 
+/// Connects with another Host header, and with these headers besides.
+async fn connect_to(relay: &Relay, host: &str, headers: &[(&'static str, &str)]) -> Client {
+    let mut request = relay.url().into_client_request().unwrap();
+    for &(name, value) in [("Host", host)].iter().chain(headers) {
+        request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
+    }
+    Client::connect(request).await
+}
+
 #[tokio::test]
-async fn without_a_url_the_host_header_says_who_we_are() {
+async fn without_a_url_the_address_that_was_reached_is_ours() {
     let relay = Relay::start(&[]);
     let keys = Keys::generate();
-    for (host, ours, not_ours) in [
-        ("relay.example.com", "wss://relay.example.com/", "wss://127.0.0.1"),
-        ("Relay.Example.com:8080", "ws://relay.example.com:8080", "ws://relay.example.com"),
-        ("relay.example.com:443", "wss://relay.example.com", "ws://relay.example.com:444"),
-        ("[::1]:7777", "ws://[::1]:7777/", "ws://[::2]:7777/"),
+    let port = relay.clients.port();
+    for name in ["127.0.0.1", "localhost", "LOCALHOST", "[::1]"] {
+        let host = format!("{name}:{port}");
+        let mut client = connect_to(&relay, &host, &[]).await;
+        for stranger in ["ws://relay.example.com", &format!("ws://{name}:{}", port ^ 1)] {
+            refused(client.authenticate(&keys, stranger).await, "invalid: ");
+        }
+        assert!(client.authenticate(&keys, &format!("ws://{host}/")).await.0, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_relay_in_the_middle_does_not_sign_in_as_its_client() {
+    let relay = Relay::start(&["--trusted-proxy", "127.0.0.1"]);
+    let (victim, friend) = (Keys::generate(), Keys::generate());
+    let secret = event(&friend, now(), 4, &[&["p", &victim.public_key().to_hex()]], "for the victim");
+    relay.connect().await.put(&secret).await;
+    let direct = relay.clients.to_string();
+    let (bare, other) = ("127.0.0.1".to_owned(), format!("127.0.0.1:{}", relay.clients.port() ^ 1));
+    let forwarded = ("X-Forwarded-For", "203.0.113.7");
+    for (host, headers) in [
+        // It writes its own name into the Host header, as it passes our challenge on.
+        ("evil.example.com", &[][..]),
+        ("203.0.113.7:7777", &[]),
+        ("", &[]),
+        // The victim's client may have reached it at such an address, on a machine of its own.
+        (&bare, &[]),
+        (&other, &[]),
+        (&direct, &[forwarded]),
     ] {
-        let mut request = relay.url().into_client_request().unwrap();
-        request.headers_mut().insert("Host", HeaderValue::from_static(host));
-        let mut client = Client::connect(request).await;
-        assert!(!client.authenticate(&keys, not_ours).await.0, "{host}");
-        assert!(!client.authenticate(&keys, &relay.url()).await.0, "{host}");
-        assert!(client.authenticate(&keys, ours).await.0, "{host}");
+        let mut middle = connect_to(&relay, host, headers).await;
+        for signed in [format!("wss://{host}"), format!("ws://{host}/")] {
+            let (accepted, text) = middle.authenticate(&victim, &signed).await;
+            assert!(!accepted && prefix(&text) == "error" && text.contains("--url"), "{host}: {text}");
+        }
+        assert_eq!(prefix(&middle.closed("REQ", "s", json!({ "kinds": [4] })).await), "auth-required");
+        let protected = event(&victim, now(), 1, &[&["-"]], "in the victim's name");
+        assert_eq!(middle.refused(&protected).await, "auth-required");
+        assert!(middle.find(json!({ "ids": [secret.id()] })).await.is_empty());
     }
 }
 

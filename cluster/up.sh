@@ -154,5 +154,5 @@ if [[ -n ${ports[prometheus]:-} ]]; then
   printf 'Prometheus: http://127.0.0.1:%s\n' "$watch"
 fi
 
-printf '%s=%q\n' ROOKERY_PORT "$port" ROOKERY_BASE_PORT "$base" ROOKERY_BINARY "$binary" >"$settings"
+printf '%s=%q\n' ROOKERY_PORT "$port" ROOKERY_BASE_PORT "$base" ROOKERY_URL "${ROOKERY_URL:-ws://127.0.0.1:$port}" ROOKERY_BINARY "$binary" >"$settings"
 printf 'The cluster is up: ws://127.0.0.1:%s\nStop it with: %s/down.sh %s\n' "$port" "$here" "$folder"

@@ -211,11 +211,9 @@ section! {
         retry_seconds: u64 = 60,
         /// Events that may wait to be tried again; beyond, the oldest are not.
         retry_events: usize = 8_192,
-        /// Ids of stored events that are remembered, so that copies are cheap.
+        /// Ids of stored events that are remembered, so that copies are cheap. Where several nodes share
+        /// a store, of ephemeral ones only, as another node may delete what this one has stored.
         recent_ids: usize = 65_536,
-        /// Seconds for which such an id counts where several nodes share a store, as another one may
-        /// delete the event.
-        recent_seconds: u64 = 5,
         /// Authors whose decoded keys each worker remembers.
         hot_authors: usize = 16_384,
     }

@@ -86,12 +86,9 @@ pub async fn run(
              set the URL that clients use, such as --url wss://relay.example.com"
         );
     }
-    // Where there is a log, other nodes write to the store too.
-    let good_for =
-        store.log().map_or(Duration::MAX, |_| Duration::from_secs(config.persister.recent_seconds));
     let admission = Arc::new(Admission::new(
         Policy::new(&config.limits, url.clone()),
-        Recent::new(config.persister.recent_ids, good_for),
+        Recent::new(config.persister.recent_ids),
         config.persister.hot_authors,
     ));
     let routers = Routers::default();

@@ -102,7 +102,7 @@ impl FolderSink {
         let store = Lmdb::open(path, &config::Store::default(), Access::Exclusive)?;
         let config::Persister { hot_authors, .. } = config::Persister::default();
         let policy = Policy::new(&config::Limits::default(), url);
-        Ok(Self { store, admission: Admission::new(policy, Recent::new(1, Duration::MAX), hot_authors) })
+        Ok(Self { store, admission: Admission::new(policy, Recent::new(1), hot_authors) })
     }
 
     /// Whether anything that matches is stored.

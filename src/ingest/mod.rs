@@ -9,7 +9,11 @@ pub use self::{
     policy::{Policy, difficulty, same_relay},
     recent::Recent,
 };
-use crate::protocol::{Event, ParsedEvent, PublicKey, Reason, Timestamp, kind::Class, verify::Verifier};
+use crate::protocol::{
+    Event, ParsedEvent, PublicKey, Reason, Timestamp,
+    kind::Class,
+    verify::{Identified, Verifier, VerifyError},
+};
 
 /// Decides about events. One for the node; the verifier's cache is each thread's own.
 pub struct Admission {
@@ -25,7 +29,8 @@ pub enum Admitted {
     Store(Arc<Event>),
     /// To live subscriptions only.
     Ephemeral(Arc<Event>),
-    /// Nowhere: it is stored.
+    /// Nowhere: the same event, by its hash, is stored or on its way. Its signature was not looked at:
+    /// it may be another one than that which is kept, and nothing is done with it.
     Known,
 }
 
@@ -49,10 +54,12 @@ impl Admission {
         now: Timestamp,
     ) -> Result<Admitted, Reason> {
         self.policy.check(&parsed, keys, now)?;
-        if self.recent.contains(&parsed.id) {
+        // Before the id is believed: what is said of an event is said of its content.
+        let identified = parsed.identify().map_err(refusal)?;
+        if self.recent.contains(&identified.id()) {
             return Ok(Admitted::Known);
         }
-        let event = Arc::new(self.verify(parsed)?);
+        let event = Arc::new(self.verify_signature(identified)?);
         Ok(match event.class() {
             Class::Ephemeral => Admitted::Ephemeral(event),
             _ => Admitted::Store(event),
@@ -64,11 +71,19 @@ impl Admission {
     /// # Errors
     /// `invalid: …`.
     pub fn verify(&self, parsed: ParsedEvent<'_>) -> Result<Event, Reason> {
+        self.verify_signature(parsed.identify().map_err(refusal)?)
+    }
+
+    fn verify_signature(&self, identified: Identified<'_>) -> Result<Event, Reason> {
         VERIFIER.with_borrow_mut(|verifier| {
             verifier
                 .get_or_insert_with(|| Verifier::new(self.hot_authors))
-                .verify(parsed)
-                .map_err(|error| Reason::invalid(error.to_string()))
+                .verify_signature(identified)
+                .map_err(refusal)
         })
     }
+}
+
+fn refusal(error: VerifyError) -> Reason {
+    Reason::invalid(error.to_string())
 }

@@ -219,7 +219,11 @@ impl Persister {
                     }
                 }
                 let stored = Dispatch { events, traced, again, position: Some(head), sequence, done: None };
-                self.parts.admission.recent.update(stored.events.iter().map(|event| event.id()), &removed);
+                // Where others write to the store too, they may take away what this node has put there.
+                if self.parts.store.log().is_none() {
+                    let ids = stored.events.iter().map(|event| event.id());
+                    self.parts.admission.recent.update(ids, &removed);
+                }
                 if removed.many {
                     // A request to vanish leaves work behind.
                     self.sweep.notify_one();

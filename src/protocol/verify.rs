@@ -6,7 +6,7 @@ use lru::LruCache;
 use secp256k1::{XOnlyPublicKey, schnorr};
 use sha2::{Digest, Sha256};
 
-use super::{Event, ParsedEvent, PublicKey};
+use super::{Event, EventId, ParsedEvent, PublicKey, event::Serialised};
 
 /// Why an event is not what it claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,30 @@ pub enum VerifyError {
     PublicKey,
     #[error("the signature does not fit the event and its author")]
     Signature,
+}
+
+/// An event whose id is that of its content. Its signature is not checked yet.
+pub struct Identified<'a> {
+    parsed: ParsedEvent<'a>,
+    serialised: Serialised,
+}
+
+impl Identified<'_> {
+    pub fn id(&self) -> EventId {
+        self.parsed.id
+    }
+}
+
+impl<'a> ParsedEvent<'a> {
+    /// Checks the id.
+    pub fn identify(self) -> Result<Identified<'a>, VerifyError> {
+        let serialised = self.serialise();
+        let id = Sha256::digest(&serialised.hashed);
+        match id[..] == self.id.0 || verbatim_controls_match(&serialised.hashed, &self.id.0) {
+            true => Ok(Identified { parsed: self, serialised }),
+            false => Err(VerifyError::Id),
+        }
+    }
 }
 
 /// Verifies events. Keeps the decoded keys of the authors last seen: decoding one is a tenth of the
@@ -33,11 +57,12 @@ impl Verifier {
 
     /// Checks the id, then the signature.
     pub fn verify(&mut self, parsed: ParsedEvent<'_>) -> Result<Event, VerifyError> {
-        let serialised = parsed.serialise();
-        let id = Sha256::digest(&serialised.hashed);
-        if id[..] != parsed.id.0 && !verbatim_controls_match(&serialised.hashed, &parsed.id.0) {
-            return Err(VerifyError::Id);
-        }
+        self.verify_signature(parsed.identify()?)
+    }
+
+    /// Checks the signature.
+    pub fn verify_signature(&mut self, identified: Identified<'_>) -> Result<Event, VerifyError> {
+        let Identified { parsed, serialised } = identified;
         self.check_signature(&parsed)?;
         Ok(parsed.into_event(&serialised))
     }
@@ -86,7 +111,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
-    use crate::protocol::{EventId, sign::Keys};
+    use crate::protocol::sign::Keys;
 
     fn verifier() -> Verifier {
         Verifier::new(NonZeroUsize::MIN)

@@ -192,7 +192,7 @@ async fn large_events_are_fetched_once_by_who_wants_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_node_deleted_stays_deleted() {
     let (redis, keyspace) = (Redis::start(), Keyspace::make());
-    let node = || keyspace.node_with(&redis.url(), &["--set", "persister.recent_seconds=0"]);
+    let node = || keyspace.node_with(&redis.url(), &[]);
     let (one, other) = (node(), node());
     let keys = Keys::generate();
     let event = fresh(&keys, "");

@@ -108,6 +108,39 @@ async fn a_forged_or_malformed_event_is_refused_as_invalid() {
         let expected = (&json!("OK"), &named["id"], &json!(false));
         assert_eq!((&answer[0], &answer[1], &answer[2]), expected, "{bad}: {answer}");
         assert_eq!(prefix(answer[3].as_str().unwrap()), "invalid", "{bad}: {answer}");
+/// The answer to a copy speaks for what was sent, not for what its id says.
+#[tokio::test]
+async fn a_known_id_does_not_vouch_for_other_content() {
+    let relay = Relay::start(&[]);
+    let mut client = relay.connect().await;
+    let keys = Keys::generate();
+    for kind in [1, 20_001] {
+        let good = event(&keys, now(), kind, &[&["t", "x"]], "good");
+        client.put(&good).await;
+        for (field, value) in [
+            ("content", json!("bad")),
+            ("tags", json!([])),
+            ("kind", json!(kind + 1)),
+            ("created_at", json!(good.created_at() - 1)),
+            ("pubkey", json!(Keys::generate().public_key())),
+        ] {
+            client.say_text(format!(r#"["EVENT",{}]"#, with(&good, field, value))).await;
+            let (accepted, text) = client.hear_ok(&id(&good)).await;
+            assert!(!accepted && prefix(&text) == "invalid", "{kind}, other {field}: {text}");
+        }
+        // The id covers all but the signature. The event is known, and that of the copy is dropped.
+        let forged = with(&good, "sig", json!("0".repeat(128)));
+        for copy in [good.json(), &forged] {
+            client.say_text(format!(r#"["EVENT",{copy}]"#)).await;
+            let (accepted, text) = client.hear_ok(&id(&good)).await;
+            assert!(accepted && prefix(&text) == "duplicate", "{kind}: {text}");
+        }
+        if kind == 1 {
+            assert_eq!(stored_text(&mut client, &id(&good)).await, good.json());
+        }
+    }
+}
+
     }
     assert_eq!(client.count(&[json!({})]).await["count"], 0);
     client.put(&good).await;

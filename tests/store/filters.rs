@@ -96,6 +96,54 @@ pub fn by_tag(open: Open) {
     }
 }
 
+/// An event has one address, by its first `d` tag, and is found by the value of any (NIP-01).
+pub fn by_any_tag_of_a_name(open: Open) {
+    let store = open();
+    let tags: [&[&[&str]]; 5] = [
+        &[&["d", "one"], &["d", "two"]],
+        &[&["d"], &["d", "two"]],
+        &[&["d", ""], &["t", "two"], &["d", "two"], &["d", "three"]],
+        &[&["d", "two"], &["d", "two"]],
+        &[&["t", "one"], &["t", "two"], &["d", "four"]],
+    ];
+    let mut events = Vec::new();
+    let alice = hex(&user(0));
+    for kind in [30_023, 10_002, 7] {
+        let own = (0..5_u8).map(|n| event(&user(n % 2), 100 + u64::from(n), kind, tags[usize::from(n)], ""));
+        events.extend(own.inspect(|event| {
+            store.put(event);
+        }));
+        let stored = store.all();
+        events.retain(|event| stored.contains(&event.id()));
+        // First of values that few events have, then of values that are everybody's.
+        for round in 0..2 {
+            for value in ["one", "two", "three", "four", ""] {
+                for letter in ["d", "t"] {
+                    for fields in [
+                        String::new(),
+                        format!(r#","authors":["{alice}"]"#),
+                        format!(r#","kinds":[{kind}]"#),
+                        format!(r#","authors":["{alice}"],"kinds":[{kind}]"#),
+                        format!(r#","authors":["{alice}"],"kinds":[{kind},1]"#),
+                        format!(r#","authors":["{alice}","{}"],"kinds":[{kind}]"#, hex(&user(1))),
+                    ] {
+                        check(&store, &events, &format!(r##"{{"#{letter}":["{value}","nine"]{fields}}}"##));
+                    }
+                }
+            }
+            if round == 0 {
+                let others = (0..40).map(|n| event(&user(50 + n), 50, kind, &[&["d", "two"]], ""));
+                let others: Vec<_> = others.collect();
+                store.write(&others);
+                events.extend(others);
+            }
+        }
+        let found = format!(r##"{{"#d":["two"],"authors":["{alice}"],"kinds":[{kind}]}}"##);
+        // Of a replaceable kind, only the last version is there, without such a tag.
+        assert_eq!(check(&store, &events, &found) > 0, kind != 10_002, "{kind}");
+    }
+}
+
 pub fn by_window(open: Open) {
     let store = open();
     let events = mixed(&store);

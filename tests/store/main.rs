@@ -98,6 +98,7 @@ macro_rules! contract {
                 by_author
                 by_kind
                 by_tag
+                by_any_tag_of_a_name
                 by_window
                 with_all_conditions
                 with_several_tags

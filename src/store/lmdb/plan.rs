@@ -3,10 +3,7 @@
 use heed::RoTxn;
 
 use super::schema::{Key, Table, Tables, Tail, between};
-use crate::protocol::{
-    Filter,
-    kind::{Class, class},
-};
+use crate::protocol::Filter;
 
 /// Where the candidates of a filter are.
 pub enum Plan {
@@ -14,30 +11,24 @@ pub enum Plan {
     Nothing,
     /// At known ids.
     Ids,
-    /// At known addresses: authors, kinds and `d` tags are given, and the kinds are addressable.
-    Addresses,
     /// In these ranges of one index, each newest first.
     Ranges { index: &'static str, table: Table, prefixes: Vec<Key> },
 }
 
 /// Ranges beyond which a coarser index is read instead, where there is one.
 const MAX_RANGES: usize = 2_000;
-/// Addresses that are looked up one by one.
-const MAX_ADDRESSES: usize = 1_000;
 /// Ranges of a candidate that are sampled, and rows looked at in each.
 const SAMPLED_RANGES: usize = 4;
 const SAMPLED_ROWS: usize = 64;
 
-/// Chooses for `filter`.
+/// Chooses for `filter`. The table of addresses is none of the choices: it knows an event by its first `d`
+/// tag, and a filter may name any.
 pub fn plan(filter: &Filter, tables: &Tables, txn: &RoTxn) -> heed::Result<Plan> {
     if filter.is_never() {
         return Ok(Plan::Nothing);
     }
     if filter.ids.is_some() {
         return Ok(Plan::Ids);
-    }
-    if addresses(filter).is_some_and(|count| count <= MAX_ADDRESSES) {
-        return Ok(Plan::Addresses);
     }
     let mut candidates = Vec::new();
     for tag in &filter.tags {
@@ -62,17 +53,6 @@ pub fn plan(filter: &Filter, tables: &Tables, txn: &RoTxn) -> heed::Result<Plan>
         },
     };
     Ok(Plan::Ranges { index, table, prefixes })
-}
-
-/// How many addresses the filter names, if it names addresses only.
-fn addresses(filter: &Filter) -> Option<usize> {
-    let kinds = filter.kinds.as_ref()?;
-    let identifiers = filter.tags.iter().find(|tag| tag.letter() == b'd')?;
-    let addressable = kinds.iter().all(|&kind| class(kind) == Class::Addressable);
-    addressable.then(|| {
-        let authors = filter.authors.as_ref().map_or(usize::MAX, |authors| authors.len());
-        authors.saturating_mul(kinds.len()).saturating_mul(identifiers.values().len())
-    })
 }
 
 /// An index by its name, and ranges of it.

@@ -11,7 +11,7 @@ use heed::{RoRange, RoTxn, types::Bytes};
 use super::{
     plan::{Plan, plan, window},
     record::Record,
-    schema::{Key, Rank, Row, Table, Tables, Tail, address_key, between, number},
+    schema::{Key, Row, Table, Tables, Tail, between, number},
 };
 use crate::protocol::{Filter, filter::Fields};
 
@@ -43,21 +43,6 @@ impl<'t> Scan<'t> {
                 for id in filter.ids.iter().flatten() {
                     let position = tables.id.get(txn, &id.0)?.and_then(number);
                     scan.add_known(position, filter, tables, txn, after)?;
-                }
-            }
-            Plan::Addresses => {
-                scan.source.0 = "address";
-                let identifiers = filter.tags.iter().filter(|tag| tag.letter() == b'd');
-                for identifier in identifiers.flat_map(|tag| tag.values()) {
-                    for author in filter.authors.iter().flatten() {
-                        for &kind in filter.kinds.iter().flatten() {
-                            scan.source.1 += 1;
-                            let key = address_key(author, kind, identifier);
-                            let rank = tables.address.get(txn, &key)?.and_then(Rank::from_bytes);
-                            let position = rank.map(|rank| rank.position);
-                            scan.add_known(position, filter, tables, txn, after)?;
-                        }
-                    }
                 }
             }
             Plan::Ranges { index, table, prefixes } => {

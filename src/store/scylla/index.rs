@@ -11,11 +11,11 @@ use scylla::value::CqlValue;
 
 use super::{
     bucket::{Bucket, Directory, Sampling},
-    cql::{Cql, Failure, Values, blob, kind, stamp, text, time},
+    cql::{Cql, Failure, Values, blob, kind, limit, stamp, text, time},
     key,
     statements::{Index, Statements},
 };
-use crate::protocol::{Event, EventId, PublicKey};
+use crate::protocol::{Event, EventId, PublicKey, Timestamp};
 
 /// Keys that are remembered to be busy, and pairs of author and kind that are known to be listed.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
@@ -182,6 +182,18 @@ pub async fn remove(cql: &Cql, key: Key, event: Arc<Event>, at: i64) -> Result<(
         cql.write(&key.index(&cql.statements).remove, values).await?;
     }
     Ok(())
+}
+
+/// How many rows without a text the first partition of a key has, counted up to `most`.
+///
+/// # Errors
+/// When the servers refuse.
+pub async fn rows_up_to(cql: &Cql, key: Key, most: usize) -> Result<usize, Failure> {
+    type Fields = (i64, Vec<u8>, Option<i32>, Option<Vec<u8>>);
+    let mut values = key.partition(Bucket::BASE);
+    values.extend([time(0), time(Timestamp::MAX), limit(most)]);
+    let rows: Vec<Fields> = cql.read(&key.index(&cql.statements).newest, values).await?;
+    Ok(rows.len())
 }
 
 /// The buckets of a key, the base first.

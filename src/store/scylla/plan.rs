@@ -1,19 +1,14 @@
-//! Chooses, for a filter, the index that is likely to read least. There is no sampling as in the embedded
-//! store: a look at a partition costs as much as reading its first rows.
+//! Chooses, for a filter, the index that is likely to read least. There is little sampling, unlike in the
+//! embedded store: a look at a partition costs as much as reading its first rows.
 
 use std::collections::BTreeSet;
 
 use super::{
     cql::Failure,
     index::{self, Key},
-    key::Address,
-    known,
     tables::Tables,
 };
-use crate::protocol::{
-    EventId, Filter, PublicKey, TagFilter,
-    kind::{Class, class},
-};
+use crate::protocol::{EventId, Filter, PublicKey, TagFilter};
 
 /// Where the candidates of a filter are.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,10 +23,15 @@ pub enum Plan {
 const MAX_PAIRS: usize = 2_000;
 /// Kinds beyond which each author is asked first which of them they have written.
 const FEW_KINDS: usize = 8;
-/// Addresses that are looked up one by one.
-const MAX_ADDRESSES: usize = 1_000;
 /// Letters whose values name one event, address or thing each.
 const SELECTIVE: &[u8] = b"eaiqEAI";
+/// The letter of what tells the addressable events of an author apart. Some values (`""`, the names of
+/// applications) are everybody's, most are one event's. There is no look-up of addresses: those are of the
+/// first tag of that letter, and a filter may name any.
+const IDENTIFIER: u8 = b'd';
+/// Values of that letter that are sampled, and rows from which on one is everybody's.
+const SAMPLED_IDENTIFIERS: usize = 4;
+const FEW_ROWS: usize = 32;
 
 /// Chooses for `filter`.
 ///
@@ -44,13 +44,13 @@ pub async fn plan(tables: &Tables, filter: &Filter) -> Result<Plan, Failure> {
     if let Some(ids) = &filter.ids {
         return Ok(Plan::Ids(ids.to_vec()));
     }
-    if let Some(addresses) = addresses(filter) {
-        let found = tables.cql.all(addresses.into_iter().map(|address| known::best(tables, address))).await?;
-        return Ok(Plan::Ids(found.into_iter().flatten().map(|best| best.id()).collect()));
-    }
     let tag = filter.tags.iter().min_by_key(|tag| (!is_selective(tag), tag.values().len()));
-    Ok(Plan::Keys(match (tag, &filter.authors, &filter.kinds) {
-        (Some(tag), _, _) if is_selective(tag) => under_tag(tag),
+    let rare = match tag.is_some_and(is_selective) {
+        true => None,
+        false => rare_identifier(tables, filter).await?,
+    };
+    Ok(Plan::Keys(match (rare.or(tag), &filter.authors, &filter.kinds) {
+        (Some(tag), _, _) if is_selective(tag) || rare.is_some() => under_tag(tag),
         (_, Some(authors), Some(kinds)) if kinds.len() > FEW_KINDS && authors.len() <= MAX_PAIRS => {
             let mut keys = of_authors(tables, authors).await?;
             keys.retain(|key| matches!(key, Key::Author(_, kind) if kinds.binary_search(kind).is_ok()));
@@ -85,19 +85,17 @@ async fn of_authors(tables: &Tables, authors: &[PublicKey]) -> Result<Vec<Key>, 
     Ok(tables.cql.all(authors.into_iter().map(keys)).await?.concat())
 }
 
-/// The addresses that the filter names, if it names addresses only, and not too many.
-fn addresses(filter: &Filter) -> Option<Vec<Address>> {
-    let (kinds, authors) = (filter.kinds.as_ref()?, filter.authors.as_ref()?);
-    let identifiers = filter.tags.iter().find(|tag| tag.letter() == b'd')?.values();
-    let count = authors.len().saturating_mul(kinds.len()).saturating_mul(identifiers.len());
-    if count > MAX_ADDRESSES || kinds.iter().any(|&kind| class(kind) != Class::Addressable) {
-        return None;
-    }
-    let mut addresses = Vec::with_capacity(count);
-    for author in authors {
-        for &kind in kinds {
-            addresses.extend(identifiers.iter().map(|identifier| Address::new(*author, kind, identifier)));
-        }
-    }
-    Some(addresses)
+/// What tells events of these authors and kinds apart, where few events have one of its values, by a sample of
+/// them.
+async fn rare_identifier<'f>(tables: &Tables, filter: &'f Filter) -> Result<Option<&'f TagFilter>, Failure> {
+    let tag = filter.tags.iter().find(|tag| tag.letter() == IDENTIFIER);
+    let Some(tag) = tag.filter(|_| filter.authors.is_some() && filter.kinds.is_some()) else {
+        return Ok(None);
+    };
+    let step = tag.values().len().div_ceil(SAMPLED_IDENTIFIERS);
+    let sampled: Vec<Key> =
+        tag.values().iter().step_by(step).map(|value| Key::tag(tag.letter(), value)).collect();
+    let counts = sampled.into_iter().map(|key| index::rows_up_to(&tables.cql, key, FEW_ROWS));
+    let is_rare = tables.cql.all(counts).await?.into_iter().all(|rows| rows < FEW_ROWS);
+    Ok(is_rare.then_some(tag))
 }

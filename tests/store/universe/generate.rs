@@ -41,9 +41,22 @@ fn spec() -> impl Strategy<Value = Spec> {
         6 => Just(1_u16), 3 => Just(0), 2 => Just(3), 2 => Just(4),
         7 => Just(5), 1 => Just(62), 3 => Just(1_059), 6 => Just(30_023),
     ];
-    (0..USERS, kinds, times(), vec(tag(), 0..4), 0_u8..3).prop_map(
-        |(author, kind, created_at, tags, content)| Spec { author, kind, created_at, tags, content },
-    )
+    (0..USERS, kinds, times(), tags(), 0_u8..3).prop_map(|(author, kind, created_at, tags, content)| Spec {
+        author,
+        kind,
+        created_at,
+        tags,
+        content,
+    })
+}
+
+/// Often several of a name, the same value or another: the first may say what an event is, and all are found.
+fn tags() -> impl Strategy<Value = Vec<Tag>> {
+    let again = weighted(0.3, prop_oneof![2 => identifier().prop_map(Tag::Identifier), 1 => topic()]);
+    (vec(tag(), 0..4), again).prop_map(|(mut tags, again)| {
+        tags.extend(again);
+        tags
+    })
 }
 
 fn times() -> impl Strategy<Value = Timestamp> {
@@ -55,7 +68,7 @@ fn event() -> impl Strategy<Value = usize> {
 }
 
 fn identifier() -> impl Strategy<Value = &'static str> {
-    select(&["", "x"][..])
+    select(&["", "x", "y"][..])
 }
 
 fn address_tag() -> impl Strategy<Value = Tag> {
@@ -90,8 +103,23 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn question() -> impl Strategy<Value = Question> {
     let viewer = prop_oneof![1 => Just(None), 1 => vec(0..USERS, 0..3).prop_map(Some)];
-    (vec(wanted(), 1..4), select(&[0_usize, 1, 3][..]), viewer)
+    (vec(prop_oneof![6 => wanted(), 1 => addressed()], 1..4), select(&[0_usize, 1, 3][..]), viewer)
         .prop_map(|(filters, boundary, viewer)| Question { filters, boundary, viewer })
+}
+
+/// Events by author, kind and `d`, as clients ask for what an address names.
+fn addressed() -> impl Strategy<Value = Wanted> {
+    (vec(0..USERS, 1..3), vec(identifier().prop_map(Tag::Identifier), 1..3), 1_usize..4).prop_map(
+        |(authors, identifiers, limit)| Wanted {
+            ids: None,
+            authors: Some(authors),
+            kinds: Some(vec![30_023]),
+            tags: vec![(b'd', identifiers)],
+            since: None,
+            until: None,
+            limit,
+        },
+    )
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {

@@ -129,10 +129,14 @@ section! {
         default_limit: usize = 500,
         /// Highest limit of a filter that is honoured; higher ones count as this.
         max_limit: usize = 5_000,
-        /// Most events sent beyond a limit so that the last second is whole (NIP-67).
+        /// Most events sent beyond a limit so that the last second is whole (NIP-67), and at most a tenth
+        /// of the limit.
         max_boundary_events: usize = 500,
         /// How far ahead created_at may be, in seconds.
         max_ahead_seconds: u64 = 15 * 60,
+        /// Bytes of stored events after which the answer to a REQ ends, at the end of a page. EOSE says
+        /// "more" then, and the client pages on.
+        max_answer_bytes: usize = 64 * 1024 * 1024,
         /// Leading zero bits that an event's id must have (NIP-13). 0: none.
         min_pow_difficulty: u32 = 0,
         /// Whether clients must authenticate (NIP-42) before they read or write.
@@ -490,6 +494,7 @@ impl Config {
             ("limits.max_limit", limits.max_limit),
             ("limits.default_limit", limits.default_limit),
             ("limits.max_connections", limits.max_connections),
+            ("limits.max_answer_bytes", limits.max_answer_bytes),
             ("limits.max_connections_per_address", limits.max_connections_per_address),
             ("persister.deadline_ms", persister.deadline_ms as usize),
             ("session.handshake_seconds", session.handshake_seconds as usize),

@@ -17,7 +17,7 @@ use rookery::{
         Event, EventId, Filter, ParsedEvent, PublicKey, Tags, Timestamp, event::Signature, sign::Keys,
     },
     store::{
-        Cursor, Query, Store, Viewer,
+        Cursor, Limit, Query, Store, Viewer,
         lmdb::{Access, Lmdb},
     },
 };
@@ -240,9 +240,10 @@ pub fn questions(population: &Population) -> Vec<(&'static str, Filter)> {
 
 /// A filter as a client asks it that has not authenticated.
 pub fn question(filter: Filter) -> Query {
-    let limit = filter.limit.unwrap_or(500);
+    let events = filter.limit.unwrap_or(500);
+    let limit = Limit { events, boundary: events / 10 };
     let viewer = Viewer::Client(Arc::new([]));
-    Query { filters: vec![(filter, limit)], boundary: 100, viewer, now: NOW }
+    Query { filters: vec![(filter, limit)], viewer, now: NOW }
 }
 
 /// Subscriptions to the notes of so many authors each, the busiest among them more often.

@@ -23,7 +23,7 @@ use crate::{
     protocol::{Event, Filter, ParsedEvent, Reason},
     session::explain,
     store::{
-        Cursor, Query, Store, Viewer,
+        Cursor, Limit, Query, Store, Viewer,
         lmdb::{Access, Lmdb},
     },
 };
@@ -87,7 +87,7 @@ impl FolderPages {
 
 fn as_operator(filter: Filter, limit: usize) -> Arc<Query> {
     let (viewer, now) = (Viewer::Operator, clock::now());
-    Arc::new(Query { filters: vec![(filter, limit)], boundary: 0, viewer, now })
+    Arc::new(Query { filters: vec![(filter, Limit::exactly(limit))], viewer, now })
 }
 
 /// Puts lines into a data folder.

@@ -17,10 +17,13 @@ use crate::{
     config::Config,
     protocol::{Filter, PublicKey, Reason, RelayMessage, message::Hint},
     route::Generation,
-    store::{Cursor, End, Page, Position, Query, StoreError, Viewer},
+    store::{Cursor, End, Limit, Page, Position, Query, StoreError, Viewer},
     telemetry::{BoundedQueue, Stage},
     trace::Trace,
 };
+
+/// The part of a limit that may be sent beyond it, so that the last second is whole: a tenth.
+const BOUNDARY_PART: usize = 10;
 
 /// Something to be read for a connection.
 pub(super) enum Work {
@@ -40,6 +43,7 @@ pub(super) struct Reading {
     pub held: Held,
     recent: Recent,
     sent: usize,
+    bytes: usize,
     pub trace: Trace,
 }
 
@@ -48,14 +52,14 @@ impl Reading {
         let query = Arc::new(query(filters, config, keys));
         let cursor = Cursor::start(&query);
         let (held, recent) = (Held::default(), Recent::default());
-        Self { begun: Instant::now(), query, cursor, routed: 0, held, recent, sent: 0, trace }
+        Self { begun: Instant::now(), query, cursor, routed: 0, held, recent, sent: 0, bytes: 0, trace }
     }
 
     /// Whether everything that the filters can ever match was sent: ids, all of them found.
     fn is_complete(&self) -> bool {
         match &*self.query.filters {
             [(filter, limit)] => {
-                filter.ids.as_ref().is_some_and(|ids| ids.len() == self.sent && self.sent <= *limit)
+                filter.ids.as_ref().is_some_and(|ids| ids.len() == self.sent && self.sent <= limit.events)
             }
             _ => false,
         }
@@ -65,10 +69,12 @@ impl Reading {
 /// The question to the store: limits put in, and how much more completes a second.
 pub(super) fn query(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>) -> Query {
     let limits = &config.limits;
-    let limit = |filter: &Filter| filter.limit.unwrap_or(limits.default_limit).min(limits.max_limit);
+    let limit = |filter: &Filter| {
+        let events = filter.limit.unwrap_or(limits.default_limit).min(limits.max_limit);
+        Limit { events, boundary: (events / BOUNDARY_PART).min(limits.max_boundary_events) }
+    };
     Query {
         filters: filters.iter().map(|filter| (filter.clone(), limit(filter))).collect(),
-        boundary: limits.max_boundary_events,
         viewer: Viewer::Client(Arc::clone(keys)),
         now: clock::now(),
     }
@@ -120,9 +126,13 @@ impl Session {
     fn send_page(&mut self, generation: Generation, page: Page) {
         let outbox = self.outbox.clone();
         let since = self.shared.late_since();
+        let max_bytes = self.shared.config.limits.max_answer_bytes;
         let Some(subscription) = self.subscription(generation) else { return };
         let Phase::Stored(reading) = &mut subscription.phase else { return };
         reading.trace.page(&page);
+        if reading.bytes >= max_bytes && !page.is_empty() {
+            return self.finish_reading(generation, End::More);
+        }
         for entry in page.iter() {
             outbox.event(&subscription.quoted, entry.json);
             if entry.position > reading.routed || entry.accepted_at > since {
@@ -130,6 +140,7 @@ impl Session {
             }
         }
         reading.sent += page.len();
+        reading.bytes += page.bytes();
         self.shared.metrics.sent.inc_by(page.len() as u64);
         match page.next {
             Some(cursor) => {

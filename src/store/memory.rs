@@ -221,7 +221,7 @@ impl State {
             let filters = query.filters.iter().enumerate();
             let matching: Vec<usize> =
                 filters.filter(|(_, (filter, _))| filter.matches(&**event)).map(|(index, _)| index).collect();
-            let wanted = Progress::offer(&mut cursor.progress, &matching, created_at, query.boundary);
+            let wanted = Progress::offer(&mut cursor.progress, &matching, created_at);
             if wanted {
                 page.push(Entry { id, created_at, position: *position, accepted_at: 0, json: event.json() });
             }

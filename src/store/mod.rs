@@ -118,17 +118,35 @@ pub struct Removed {
 }
 
 /// A question: the events that match any of the filters. The `limit` inside a filter has no meaning
-/// here; the number beside it has.
+/// here; the one beside it has.
 #[derive(Debug, Clone)]
 pub struct Query {
-    /// Each filter, and how many of its newest events are wanted.
-    pub filters: Vec<(Filter, usize)>,
-    /// How many events beyond that number complete the last second of a filter (NIP-67).
-    pub boundary: usize,
+    pub filters: Vec<(Filter, Limit)>,
     /// The keys that the asking client has authenticated as; private kinds are for their parties.
     pub viewer: Viewer,
     /// Events that expire at this time or before are not served.
     pub now: Timestamp,
+}
+
+/// How much of a filter is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// How many of its newest events.
+    pub events: usize,
+    /// How many beyond that number complete the last second (NIP-67).
+    pub boundary: usize,
+}
+
+impl Limit {
+    /// So many, whatever the last second has left.
+    pub fn exactly(events: usize) -> Self {
+        Self { events, boundary: 0 }
+    }
+
+    /// How many events there may be.
+    pub fn most(self) -> usize {
+        self.events.saturating_add(self.boundary)
+    }
 }
 
 /// Who is asking.
@@ -163,8 +181,8 @@ pub struct Cursor {
 /// How far a filter has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// So many events are still wanted.
-    Wanted(usize),
+    /// So many events are still wanted, and then so many that complete a second.
+    Wanted { left: usize, boundary: usize },
     /// The number is reached at this second; so many more may complete it.
     Boundary { second: Timestamp, left: usize },
     /// Cut off, and there is at least one more event that matches.
@@ -178,7 +196,10 @@ impl Cursor {
         let progress = query
             .filters
             .iter()
-            .map(|&(_, limit)| if limit == 0 { Progress::Unknown } else { Progress::Wanted(limit) })
+            .map(|&(_, Limit { events, boundary })| match events {
+                0 => Progress::Unknown,
+                left => Progress::Wanted { left, boundary },
+            })
             .collect();
         Self { after: None, progress, scanned: 0 }
     }
@@ -187,10 +208,10 @@ impl Cursor {
 impl Progress {
     /// Steps over an event that the filters numbered in `matching` match: `true` to send it. A filter
     /// that is cut off has more only where nobody else's limit sends the event either.
-    pub fn offer(all: &mut [Self], matching: &[usize], created_at: Timestamp, boundary: usize) -> bool {
+    pub fn offer(all: &mut [Self], matching: &[usize], created_at: Timestamp) -> bool {
         let mut wanted = false;
         for &filter in matching {
-            wanted |= all[filter].take(created_at, boundary);
+            wanted |= all[filter].take(created_at);
         }
         for &filter in matching {
             if !wanted && all[filter].is_open() {
@@ -200,10 +221,12 @@ impl Progress {
         wanted
     }
 
-    fn take(&mut self, created_at: Timestamp, boundary: usize) -> bool {
+    fn take(&mut self, created_at: Timestamp) -> bool {
         match self {
-            Self::Wanted(1) => *self = Self::Boundary { second: created_at, left: boundary },
-            Self::Wanted(left) => *left -= 1,
+            Self::Wanted { left: 1, boundary } => {
+                *self = Self::Boundary { second: created_at, left: *boundary };
+            }
+            Self::Wanted { left, .. } => *left -= 1,
             Self::Boundary { second, left } if *second == created_at && *left > 0 => *left -= 1,
             Self::Boundary { .. } | Self::More | Self::Unknown => return false,
         }
@@ -212,7 +235,7 @@ impl Progress {
 
     /// Whether events are still to be looked at for this filter.
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::Wanted(_) | Self::Boundary { .. })
+        matches!(self, Self::Wanted { .. } | Self::Boundary { .. })
     }
 }
 

@@ -3,11 +3,11 @@
 use std::slice::from_ref;
 
 use rookery::protocol::{Event, sign::Keys};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     ask::{event, ids},
-    common::{Relay, now},
+    common::{Client, Relay, now},
 };
 
 const FINISH: Option<&str> = Some("finish");
@@ -63,23 +63,27 @@ async fn finish_and_more_are_said_truly() {
 }
 
 #[tokio::test]
-async fn the_last_second_of_a_page_is_whole() {
+async fn the_last_second_of_a_page_is_whole_for_a_tenth_of_the_limit() {
     let relay = Relay::start(&["--set", "store.page_bytes=1000"]);
     let mut client = relay.connect().await;
     let keys = Keys::generate();
-    let events = seconds(&keys, now() - 100, &[1, 5, 20, 1]);
+    let events = seconds(&keys, now() - 100, &[20, 5, 30, 1]);
     client.put_all(&events).await;
-    for (limit, count, hint) in [
-        (1, 1, MORE),
-        (2, 6, MORE),
-        (5, 6, MORE),
-        (6, 6, MORE),
-        (7, 26, MORE),
-        (25, 26, MORE),
-        (26, 26, MORE),
-        (27, 27, FINISH),
-        (28, 27, FINISH),
-    ] {
+    let small = (1..10).map(|limit| (limit, limit, MORE));
+    let larger = [
+        (10, 11, MORE),
+        (19, 20, MORE),
+        (20, 20, MORE),
+        (21, 23, MORE),
+        (24, 25, MORE),
+        (25, 25, MORE),
+        (45, 49, MORE),
+        (50, 55, MORE),
+        (55, 55, MORE),
+        (56, 56, FINISH),
+        (57, 56, FINISH),
+    ];
+    for (limit, count, hint) in small.chain(larger) {
         for filter in [
             json!({ "limit": limit }),
             json!({ "authors": [keys.public_key()], "kinds": [1], "limit": limit }),
@@ -89,8 +93,8 @@ async fn the_last_second_of_a_page_is_whole() {
         }
     }
     // The last page ends with the last second: there is no more.
-    let filter = json!({ "since": events[6].created_at(), "limit": 10 });
-    assert_eq!(client.find_any(&[filter]).await, (ids(&events[..26]), FINISH.map(str::to_owned)));
+    let filter = json!({ "since": events[20].created_at(), "limit": 23 });
+    assert_eq!(client.find_any(&[filter]).await, (ids(&events[..25]), FINISH.map(str::to_owned)));
 }
 
 #[tokio::test]
@@ -98,34 +102,72 @@ async fn up_to_a_bound_that_has_a_name() {
     let relay = Relay::start(&["--set", "limits.max_boundary_events=3"]);
     let mut client = relay.connect().await;
     let keys = Keys::generate();
-    let events = seconds(&keys, now() - 100, &[10]);
+    let events = seconds(&keys, now() - 100, &[60]);
     client.put_all(&events).await;
-    for (limit, count, hint) in [(2, 5, MORE), (6, 9, MORE), (7, 10, FINISH), (10, 10, FINISH)] {
+    for (limit, count, hint) in
+        [(9, 9, MORE), (10, 11, MORE), (40, 43, MORE), (56, 59, MORE), (57, 60, FINISH), (60, 60, FINISH)]
+    {
         let (found, said) = client.find_any(&[json!({ "limit": limit })]).await;
         assert_eq!((found, said.as_deref()), (ids(&events[..count]), hint), "limit {limit}");
     }
 }
 
 /// The loop of the protocol's text: until `finish`, with `until` at the oldest second received.
-#[tokio::test]
-async fn a_client_that_pages_meets_every_event() {
-    let relay = Relay::start(&["--set", "limits.max_limit=10", "--set", "limits.max_boundary_events=50"]);
-    let mut client = relay.connect().await;
-    let keys = Keys::generate();
-    let events = seconds(&keys, now() - 100, &[3, 25, 1, 1, 9, 10, 11, 2]);
-    client.put_all(&events).await;
+async fn page_through(client: &mut Client, events: &[Event], filter: Value) -> Vec<String> {
     let (mut met, mut until) = (Vec::new(), u64::MAX);
-    for _ in 0..20 {
-        let (page, hint) = client.find_any(&[json!({ "until": until })]).await;
+    for _ in 0..events.len() {
+        let mut filter = filter.clone();
+        filter["until"] = json!(until);
+        let (page, hint) = client.find_any(&[filter]).await;
         met.extend(page.iter().filter(|id| !met.contains(*id)).cloned().collect::<Vec<_>>());
         if hint.as_deref() == FINISH {
-            break;
+            return met;
         }
         let oldest = events.iter().find(|event| event.id().to_hex() == *page.last().unwrap()).unwrap();
-        // A whole second was sent, so the next page may begin before it.
-        until = oldest.created_at() - 1;
+        until = oldest.created_at();
     }
-    assert_eq!(met, ids(&events));
+    panic!("paging finds no end");
+}
+
+#[tokio::test]
+async fn a_client_that_pages_meets_every_event() {
+    let relay = Relay::start(&["--set", "limits.max_limit=10"]);
+    let mut client = relay.connect().await;
+    let keys = Keys::generate();
+    // No second holds as many as a page.
+    let events = seconds(&keys, now() - 100, &[3, 9, 9, 1, 1, 9, 8, 9, 2]);
+    client.put_all(&events).await;
+    assert_eq!(page_through(&mut client, &events, json!({})).await, ids(&events));
+    let small = seconds(&Keys::generate(), now() - 200, &[2, 1, 2, 2, 1]);
+    client.put_all(&small).await;
+    let filter = json!({ "until": now() - 200, "authors": [small[0].pubkey()], "limit": 3 });
+    assert_eq!(page_through(&mut client, &small, filter).await, ids(&small));
+}
+
+#[tokio::test]
+async fn an_answer_is_bounded_in_bytes() {
+    let bounds = ["--set", "limits.max_answer_bytes=20000", "--set", "store.page_bytes=5000"];
+    let relay = Relay::start(&bounds);
+    let mut client = relay.connect().await;
+    let keys = Keys::generate();
+    let text = "x".repeat(1_000);
+    let mut events: Vec<_> =
+        (0..60).map(|n| event(&keys, now() - 100 - n / 2, 1, &[], &format!("{n}{text}"))).collect();
+    events.sort_by_key(|event| (std::cmp::Reverse(event.created_at()), event.id()));
+    client.put_all(&events).await;
+    let (found, hint) = client.find_any(&[json!({})]).await;
+    assert_eq!((&found[..], hint.as_deref()), (&ids(&events[..found.len()])[..], MORE));
+    // The bound, and a page and an event beyond it.
+    let bytes: usize = events[..found.len()].iter().map(|event| event.json().len()).sum();
+    assert!((20_000..27_000).contains(&bytes), "{bytes}");
+    assert_eq!(page_through(&mut client, &events, json!({})).await, ids(&events));
+    // What ends where the bound is has no more.
+    let oldest = events[found.len() - 1].created_at();
+    let whole = events.iter().filter(|event| event.created_at() >= oldest).count();
+    if whole == found.len() {
+        let (again, hint) = client.find_any(&[json!({ "since": oldest })]).await;
+        assert_eq!((again, hint.as_deref()), (found, FINISH));
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use rookery::{
     config,
     protocol::{Event, Filter, PublicKey, Timestamp, filter::sorted, sign::Keys},
     store::{
-        Counted, Cursor, End, Load, Page, Position, Query, Store, StoreError, Viewer, Written,
+        Counted, Cursor, End, Limit, Load, Page, Position, Query, Store, StoreError, Viewer, Written,
         feeds::{Authors, Feeds, Hearing},
         memory::Memory,
     },
@@ -46,7 +46,7 @@ fn question(authors: impl IntoIterator<Item = PublicKey>, limit: usize, now: Tim
         ..Filter::default()
     };
     let viewer = Viewer::Client([].into());
-    Query { filters: vec![(filter, limit)], boundary: 0, viewer, now }
+    Query { filters: vec![(filter, Limit::exactly(limit))], viewer, now }
 }
 
 /// All texts of an answer, and how it ends.

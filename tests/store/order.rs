@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rookery::{
     protocol::Event,
-    store::{End, Query},
+    store::{End, Limit, Query},
 };
 
 use crate::subject::{Open, Subject, filter, ids, in_order, note, query, user};
@@ -76,13 +76,15 @@ pub fn the_limit_is_that_of_the_query(open: Open) {
     let sorted = in_order(&notes(&store, &[1, 2, 3, 4]));
     for (json, limit) in [(r#"{"limit":1}"#, 3), (r#"{"limit":4}"#, 2), ("{}", 1), (r#"{"limit":0}"#, 2)] {
         let mut query = query([filter(json)]);
-        query.filters[0].1 = limit;
+        query.filters[0].1 = Limit::exactly(limit);
         assert_eq!(store.answer(query).ids, sorted[..limit], "{json}, {limit}");
     }
 }
 
 fn bounded(json: &str, boundary: usize) -> Query {
-    Query { boundary, ..query([filter(json)]) }
+    let mut query = query([filter(json)]);
+    query.filters[0].1.boundary = boundary;
+    query
 }
 
 pub fn the_boundary_second_is_completed(open: Open) {
@@ -170,7 +172,8 @@ pub fn the_hint_says_more_only_of_what_was_not_sent(open: Open) {
     for (limits, sent, end) in
         [(vec![1, 10], 3, End::Finish), (vec![1, 2], 2, End::More), (vec![3], 3, End::Finish)]
     {
-        let filters = limits.iter().map(|&limit| (filter(r#"{"kinds":[1]}"#), limit)).collect();
+        let filters =
+            limits.iter().map(|&limit| (filter(r#"{"kinds":[1]}"#), Limit::exactly(limit))).collect();
         let answer = store.answer(Query { filters, ..query([filter("{}")]) });
         assert_eq!((answer.ids.len(), answer.end), (sent, end), "{limits:?}");
     }

@@ -38,7 +38,7 @@ fn cursor_after(query: &Query, events: &[Arc<Event>], looked_at: usize) -> Curso
     for event in &sorted[..looked_at] {
         let matching: Vec<usize> =
             (0..query.filters.len()).filter(|&index| query.filters[index].0.matches(&**event)).collect();
-        Progress::offer(&mut cursor.progress, &matching, event.created_at(), query.boundary);
+        Progress::offer(&mut cursor.progress, &matching, event.created_at());
         cursor.after = Some((event.created_at(), event.id()));
     }
     cursor
@@ -84,7 +84,8 @@ pub fn continues_filters_at_their_own_pace(open: Open) {
         r#"{"kinds":[1],"until":6,"limit":2}"#.to_owned(),
     ];
     for boundary in [0, 1, 5] {
-        let query = Query { boundary, ..query(filters.iter().map(|json| filter(json))) };
+        let mut query = query(filters.iter().map(|json| filter(json)));
+        query.filters.iter_mut().for_each(|(_, limit)| limit.boundary = boundary);
         let whole = store.answer(query.clone());
         for looked_at in 0..=notes.len() {
             let cursor = cursor_after(&query, &notes, looked_at);

@@ -13,7 +13,7 @@ use std::{
 
 use rookery::{
     protocol::{Event, EventId, Filter, ParsedEvent, PublicKey, Tags, Timestamp, sign::Keys},
-    store::{Counted, Cursor, End, Outcome, Position, Query, Store, Viewer, Written},
+    store::{Counted, Cursor, End, Limit, Outcome, Position, Query, Store, Viewer, Written},
 };
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -201,10 +201,10 @@ pub fn filter(json: &str) -> Filter {
 /// The operator's query for filters that carry their own limits.
 pub fn query(filters: impl IntoIterator<Item = Filter>) -> Query {
     let filters = filters.into_iter().map(|filter| {
-        let limit = filter.limit.unwrap_or(DEFAULT_LIMIT);
+        let limit = Limit::exactly(filter.limit.unwrap_or(DEFAULT_LIMIT));
         (filter, limit)
     });
-    Query { filters: filters.collect(), boundary: 0, viewer: Viewer::Operator, now: NOW }
+    Query { filters: filters.collect(), viewer: Viewer::Operator, now: NOW }
 }
 
 pub fn client<'a>(keys: impl IntoIterator<Item = &'a Keys>) -> Viewer {

@@ -11,7 +11,7 @@ use crate::{
     clock,
     protocol::{Event, EventId, Filter, ParsedEvent, filter::sorted},
     route::{Route, key::keys},
-    store::{Cursor, Query, Viewer},
+    store::{Cursor, Limit, Query, Viewer},
     telemetry::Stage,
     trace::Traced,
 };
@@ -25,8 +25,7 @@ impl Shared {
         for ids in ids.chunks(TOGETHER) {
             let filter = Filter { ids: Some(sorted(ids.to_vec())), ..Filter::default() };
             let query = Arc::new(Query {
-                filters: vec![(filter, ids.len())],
-                boundary: 0,
+                filters: vec![(filter, Limit::exactly(ids.len()))],
                 viewer: Viewer::Operator,
                 now: clock::now(),
             });

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config,
     protocol::{Event, Filter, PublicKey, Timestamp, kind},
-    store::{Cursor, End, Entry, Page, Position, Progress, Query, Viewer},
+    store::{Cursor, End, Entry, Limit, Page, Position, Progress, Query, Viewer},
     telemetry::Metrics,
 };
 
@@ -115,7 +115,7 @@ impl Authors {
             let matching: Vec<usize> =
                 filters.filter(|(_, (filter, _))| filter.matches(&found)).map(|(index, _)| index).collect();
             let (Reverse(created_at), id) = place;
-            if Progress::offer(&mut cursor.progress, &matching, created_at, query.boundary) {
+            if Progress::offer(&mut cursor.progress, &matching, created_at) {
                 let Item { position, accepted_at, json, .. } = item;
                 page.push(Entry { id, created_at, position: *position, accepted_at: *accepted_at, json });
             }
@@ -142,9 +142,9 @@ impl Authors {
     pub fn want(&self, query: &Query, heard: &Heard) -> Vec<Wanted> {
         let mut state = self.state();
         let mut wanted = Vec::new();
-        for (filter, limit) in query.filters.iter().filter(|(_, limit)| *limit > 0) {
+        for (filter, limit) in query.filters.iter().filter(|(_, limit)| limit.events > 0) {
             // One more than may be sent: whether there is more is to be known, too.
-            let limit = limit.saturating_add(query.boundary).saturating_add(1);
+            let limit = limit.most().saturating_add(1);
             let is_newest = filter.until.is_none_or(|until| until >= query.now);
             if limit <= self.config.max_events && is_newest {
                 let filter = Filter { until: None, ..filter.clone() };
@@ -246,7 +246,7 @@ impl State {
             self.change(author, |author| kinds.iter().for_each(|&kind| author.begin(kind, fill)));
         }
         filter.authors = Some(authors.into());
-        let filters = vec![(filter, limit)];
-        Some(Wanted { fill, query: Arc::new(Query { filters, boundary: 0, viewer: Viewer::Operator, now }) })
+        let filters = vec![(filter, Limit::exactly(limit))];
+        Some(Wanted { fill, query: Arc::new(Query { filters, viewer: Viewer::Operator, now }) })
     }
 }

@@ -78,8 +78,7 @@ impl Reader {
             page.effort.rows = merge.scanned;
             if let Some(found) = found {
                 let created_at = found.record.created_at();
-                let wanted =
-                    Progress::offer(&mut cursor.progress, &found.filters, created_at, query.boundary);
+                let wanted = Progress::offer(&mut cursor.progress, &found.filters, created_at);
                 for filter in found.filters {
                     if !cursor.progress[filter].is_open() {
                         merge.scans[filter] = None;

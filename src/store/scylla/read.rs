@@ -81,7 +81,7 @@ impl Reader {
     pub async fn page(&self, query: &Query, mut cursor: Cursor) -> Result<Page, Failure> {
         let hidden = self.hidden.snapshot(&self.tables.cql).await?;
         let wanted = |progress: &Progress| match *progress {
-            Progress::Wanted(left) => left.saturating_add(1),
+            Progress::Wanted { left, .. } => left.saturating_add(1),
             Progress::Boundary { left, .. } => left + 1,
             Progress::More | Progress::Unknown => 0,
         };
@@ -142,7 +142,7 @@ impl Reader {
             filters.filter(|(_, (filter, _))| filter.matches(event)).map(|(index, _)| index).collect();
         let was_open: Vec<bool> = matching.iter().map(|&index| cursor.progress[index].is_open()).collect();
         let created_at = event.created_at();
-        if Progress::offer(&mut cursor.progress, &matching, created_at, query.boundary) {
+        if Progress::offer(&mut cursor.progress, &matching, created_at) {
             let id = event.id();
             let position = self.positions.of(&id);
             // Also of what this node accepted: if its write failed, another node may store and publish it.

@@ -10,7 +10,7 @@ use std::{collections::HashSet, fmt, sync::Arc};
 pub use generate::cases;
 use rookery::{
     protocol::{Event, EventId, Filter, TagFilter, Tags, Timestamp, filter::sorted},
-    store::{Query, Viewer},
+    store::{Limit, Query, Viewer},
 };
 
 use crate::subject::{address, client, hex, user};
@@ -95,12 +95,15 @@ impl Case {
 
 impl Question {
     pub fn at(&self, now: Timestamp, events: &[Arc<Event>]) -> Query {
-        let filters = self.filters.iter().map(|wanted| (wanted.filter(events), wanted.limit)).collect();
+        let filters = self.filters.iter().map(|wanted| {
+            let limit = Limit { events: wanted.limit, boundary: self.boundary };
+            (wanted.filter(events), limit)
+        });
         let viewer = match &self.viewer {
             Some(users) => client(&users.iter().map(|&number| user(number)).collect::<Vec<_>>()),
             None => Viewer::Operator,
         };
-        Query { filters, boundary: self.boundary, viewer, now }
+        Query { filters: filters.collect(), viewer, now }
     }
 }
 

@@ -253,6 +253,21 @@ async fn work_and_expiry_are_looked_at() {
     client.shutdown().await;
 }
 
+/// It waits for an answer for as long as its patience is, unless it understands the first one.
+#[tokio::test]
+async fn is_told_that_there_is_no_negentropy() {
+    let relay = common::Relay::start(&[]);
+    let (client, connection) = connect(&relay, &Keys::generate()).await;
+    let options = SyncOptions::new().initial_timeout(PATIENCE);
+    match connection.sync(Filter::new().kind(Kind::TextNote), &options).await {
+        Err(nostr_sdk::pool::relay::Error::RelayMessage(text)) => {
+            assert_eq!(text, "error: negentropy is not supported");
+        }
+        other => panic!("{other:?}"),
+    }
+    client.shutdown().await;
+}
+
 #[test]
 fn reads_the_information_document() {
     let relay = common::Relay::start(&["--set", "info.name=Test relay"]);

@@ -157,6 +157,7 @@ proptest! {
             let (Malformed::Event(_, reason)
             | Malformed::Subscription(_, reason)
             | Malformed::Count(_, reason)
+            | Malformed::Negentropy(_, reason)
             | Malformed::Unknown(reason)) =
                 malformed;
             let answer = RelayMessage::Notice(&reason.to_string()).to_string();

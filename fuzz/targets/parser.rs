@@ -25,11 +25,16 @@ fuzz_target!(|bytes: &[u8]| {
             assert!((1..=64).contains(&id.chars().count()));
             filters.iter().for_each(read_filter);
         }
-        Ok(ClientMessage::Close { .. }) => {}
+        Ok(
+            ClientMessage::Close { .. } | ClientMessage::Negentropy { .. } | ClientMessage::NegentropyClose,
+        ) => {}
         Err(malformed) => {
             let answer = match malformed {
                 Malformed::Event(id, reason) => RelayMessage::Ok { id: &id, result: Err(reason) }.to_string(),
-                Malformed::Subscription(id, reason) => {
+                Malformed::Negentropy(id, reason) => {
+                    RelayMessage::NegErr { subscription: &id, reason: &reason }.to_string()
+                }
+                Malformed::Subscription(id, reason) | Malformed::Count(id, reason) => {
                     RelayMessage::Closed { subscription: &id, reason: &reason }.to_string()
                 }
                 Malformed::Unknown(reason) => RelayMessage::Notice(&reason.to_string()).to_string(),

@@ -1,11 +1,15 @@
 //! What clients and relays say to each other: arrays whose first element is the verb (NIP-01, 42,
-//! 45, 67).
+//! 45, 67, 77).
 
 use std::{borrow::Cow, fmt, fmt::Write as _};
 
 use serde::{Deserialize, de};
 
-use super::{EventId, Filter, ParsedEvent, Reason, filter::RawFilter};
+use super::{
+    EventId, Filter, ParsedEvent, Reason,
+    addressee::{Addressee, is_echoed},
+    filter::RawFilter,
+};
 
 /// Longest subscription id, in characters (NIP-01).
 pub const MAX_SUBSCRIPTION_ID: usize = 64;
@@ -15,9 +19,23 @@ pub const MAX_SUBSCRIPTION_ID: usize = 64;
 pub enum ClientMessage<'a> {
     Event(ParsedEvent<'a>),
     Auth(ParsedEvent<'a>),
-    Req { id: Cow<'a, str>, filters: Vec<Filter> },
-    Count { id: Cow<'a, str>, filters: Vec<Filter> },
-    Close { id: Cow<'a, str> },
+    Req {
+        id: Cow<'a, str>,
+        filters: Vec<Filter>,
+    },
+    Count {
+        id: Cow<'a, str>,
+        filters: Vec<Filter>,
+    },
+    Close {
+        id: Cow<'a, str>,
+    },
+    /// NEG-OPEN and NEG-MSG (NIP-77), of which nothing but the id is read: it is not served.
+    Negentropy {
+        id: Cow<'a, str>,
+    },
+    /// NEG-CLOSE.
+    NegentropyClose,
 }
 
 /// A message that can not be acted upon, and to what the refusal is to be addressed.
@@ -29,6 +47,8 @@ pub enum Malformed {
     Subscription(String, Reason),
     /// Answer `CLOSED` to the COUNT of this id, as the client wrote it.
     Count(String, Reason),
+    /// Answer `NEG-ERR` to this id, as the client wrote it.
+    Negentropy(String, Reason),
     /// Nothing in it can be named: answer `NOTICE`.
     Unknown(Reason),
 }
@@ -48,6 +68,9 @@ impl<'a> ClientMessage<'a> {
                 Ok(Self::Count { id, filters })
             }
             Ok(Shape::Close(id)) => Ok(Self::Close { id }),
+            Ok(Shape::Negentropy(id)) if is_echoed(&id) => Ok(Self::Negentropy { id }),
+            Ok(Shape::Negentropy(_)) => Err(Malformed::Unknown(Reason::invalid("the id is too long"))),
+            Ok(Shape::NegentropyClose) => Ok(Self::NegentropyClose),
             Ok(Shape::Unknown(verb)) => {
                 let verb: String = verb.chars().take(16).collect();
                 Err(Malformed::Unknown(Reason::invalid(format!("unknown verb {verb:?}"))))
@@ -76,6 +99,8 @@ enum Shape<'a> {
     Req(Cow<'a, str>, Vec<RawFilter>),
     Count(Cow<'a, str>, Vec<RawFilter>),
     Close(Cow<'a, str>),
+    Negentropy(Cow<'a, str>),
+    NegentropyClose,
     Unknown(Cow<'a, str>),
 }
 
@@ -118,6 +143,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shape<'a> {
                         let Text(id) = element(&mut seq, "a subscription id")?;
                         Shape::Close(id)
                     }
+                    "NEG-OPEN" | "NEG-MSG" => {
+                        let Text(id) = element(&mut seq, "a subscription id")?;
+                        Shape::Negentropy(id)
+                    }
+                    "NEG-CLOSE" => Shape::NegentropyClose,
                     _ => Shape::Unknown(verb),
                 };
                 while seq.next_element::<de::IgnoredAny>()?.is_some() {}
@@ -131,35 +161,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shape<'a> {
 
 /// Finds out, on the slow path, whom a malformed message was about.
 fn address(text: &str, error: &serde_json::Error) -> Malformed {
-    /// Longest id echoed in a refusal, in characters.
-    const MAX_ECHO: usize = 64;
     /// Longest explanation, in characters: errors of the parser quote the input.
     const MAX_EXPLANATION: usize = 160;
 
-    let explanation: String = error.to_string().chars().take(MAX_EXPLANATION).collect();
-    let reason = Reason::invalid(explanation);
-    let Ok(serde_json::Value::Array(parts)) = serde_json::from_str(text) else {
-        return Malformed::Unknown(reason);
-    };
-    let echo = |value: Option<&serde_json::Value>| {
-        let id = value?.as_str()?;
-        (id.chars().count() <= MAX_ECHO).then(|| id.to_owned())
-    };
-    match parts.first().and_then(|verb| verb.as_str()) {
-        Some("EVENT" | "AUTH") => match echo(parts.get(1).and_then(|event| event.get("id"))) {
-            Some(id) => Malformed::Event(id, reason),
-            None => Malformed::Unknown(reason),
-        },
-        Some("REQ") => match echo(parts.get(1)) {
-            Some(id) => Malformed::Subscription(id, reason),
-            None => Malformed::Unknown(reason),
-        },
-        Some("COUNT") => match echo(parts.get(1)) {
-            Some(id) => Malformed::Count(id, reason),
-            None => Malformed::Unknown(reason),
-        },
-        _ => Malformed::Unknown(reason),
-    }
+    let mut addressee = Addressee::default();
+    addressee.see(text.as_bytes());
+    addressee.answer(Reason::invalid(error.to_string().chars().take(MAX_EXPLANATION).collect::<String>()))
 }
 
 /// A message of a relay, but for `EVENT`, which is spliced from the stored text without a value in
@@ -176,6 +183,11 @@ pub enum RelayMessage<'a> {
         hint: Option<Hint>,
     },
     Closed {
+        subscription: &'a str,
+        reason: &'a Reason,
+    },
+    /// NIP-77.
+    NegErr {
         subscription: &'a str,
         reason: &'a Reason,
     },
@@ -233,6 +245,9 @@ impl fmt::Display for RelayMessage<'_> {
             Self::Closed { subscription, reason } => {
                 write!(f, r#"["CLOSED",{},{}]"#, Quoted(subscription), Quoted(&reason.to_string()))
             }
+            Self::NegErr { subscription, reason } => {
+                write!(f, r#"["NEG-ERR",{},{}]"#, Quoted(subscription), Quoted(&reason.to_string()))
+            }
             Self::Notice(text) => write!(f, r#"["NOTICE",{}]"#, Quoted(text)),
             Self::Auth { challenge } => write!(f, r#"["AUTH",{}]"#, Quoted(challenge)),
             Self::Count { subscription, count, approximate, hll } => {
@@ -280,6 +295,11 @@ mod tests {
         assert_eq!((&*id, filters.len()), ("a\"b", 2));
         assert!(matches!(ClientMessage::parse(r#"["COUNT","q",{}]"#), Ok(ClientMessage::Count { .. })));
         assert!(matches!(ClientMessage::parse(r#"["CLOSE","q"]"#), Ok(ClientMessage::Close { .. })));
+        for text in [r#"["NEG-OPEN","n",{},"61"]"#, r#"["NEG-MSG","n","61"]"#] {
+            assert!(matches!(ClientMessage::parse(text), Ok(ClientMessage::Negentropy { id }) if id == "n"));
+        }
+        let closed = ClientMessage::parse(r#"["NEG-CLOSE","n"]"#);
+        assert!(matches!(closed, Ok(ClientMessage::NegentropyClose)));
     }
 
     #[test]
@@ -301,13 +321,19 @@ mod tests {
             (r#"["REQ","s",{"search":"a"}]"#, "sub s"),
             (r#"["COUNT","s"]"#, "count s"),
             (r#"["COUNT","s",1]"#, "count s"),
-            (r#"["REQ","s",{},"#, "notice"),
-            (&deep, "notice"),
+            (r#"["REQ","s",{},"#, "sub s"),
+            (&deep, "sub s"),
+            (r#"["REQ","s",{"#, "sub s"),
+            (r#"["EVENT",{"id":"abc","content":"\ud83d"}]"#, "event abc"),
+            (r#"["EVENT",{"id":"abc","created_at":1e999}]"#, "event abc"),
+            (r#"["NEG-OPEN","n""#, "neg n"),
+            (r#"["NEG-OPEN"]"#, "notice"),
         ] {
             let got = match ClientMessage::parse(text).unwrap_err() {
                 Malformed::Event(id, _) => format!("event {id}"),
                 Malformed::Subscription(id, _) => format!("sub {id}"),
                 Malformed::Count(id, _) => format!("count {id}"),
+                Malformed::Negentropy(id, _) => format!("neg {id}"),
                 Malformed::Unknown(_) => "notice".to_owned(),
             };
             assert_eq!(got, to, "{text}");
@@ -326,6 +352,7 @@ mod tests {
             RelayMessage::Ok { id: "x\"", result: Err(reason.clone()) },
             RelayMessage::Eose { subscription: "\\", hint: Some(Hint::Finish) },
             RelayMessage::Closed { subscription: "s", reason: &reason },
+            RelayMessage::NegErr { subscription: "\"", reason: &reason },
             RelayMessage::Notice("\u{1}"),
             RelayMessage::Count { subscription: "s", count: 3, approximate: true, hll: Some("00".into()) },
         ] {

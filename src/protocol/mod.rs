@@ -3,6 +3,7 @@
 //! No I/O, no clock, no actors. Everything that enters from the network passes through here once
 //! and is bounded and typed from then on.
 
+pub mod addressee;
 pub mod event;
 pub mod filter;
 pub mod hex32;

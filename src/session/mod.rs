@@ -157,6 +157,7 @@ impl Session {
             Ok(ClientMessage::Req { .. }) => Verb::Req,
             Ok(ClientMessage::Count { .. }) => Verb::Count,
             Ok(ClientMessage::Close { .. }) => Verb::Close,
+            Ok(ClientMessage::Negentropy { .. } | ClientMessage::NegentropyClose) => Verb::Negentropy,
             Err(_) => Verb::Malformed,
         };
         metrics.messages.of(verb).inc();
@@ -179,13 +180,30 @@ impl Session {
             }
             Ok(ClientMessage::Count { id, filters }) => self.count(&id, filters, text.len(), ctx),
             Ok(ClientMessage::Close { id }) => self.unsubscribe(&id),
-            Err(Malformed::Event(id, reason)) => {
+            Ok(ClientMessage::Negentropy { id }) => {
+                self.refuse_negentropy(&id, &Reason::error("negentropy is not supported"));
+            }
+            Ok(ClientMessage::NegentropyClose) => {}
+            Err(malformed) => self.refuse_malformed(malformed),
+        }
+    }
+
+    /// Answers a message that could not be read, to whom it is about.
+    fn refuse_malformed(&mut self, malformed: Malformed) {
+        match malformed {
+            Malformed::Event(id, reason) => {
                 self.outbox.text(&RelayMessage::Ok { id: &id, result: Err(reason) }.to_string());
             }
-            Err(Malformed::Subscription(id, reason)) => self.close_subscription(&id, &reason),
-            Err(Malformed::Count(id, reason)) => self.refuse_count(&id, &reason),
-            Err(Malformed::Unknown(reason)) => self.notice(&reason),
+            Malformed::Subscription(id, reason) => self.close_subscription(&id, &reason),
+            Malformed::Count(id, reason) => self.refuse_count(&id, &reason),
+            Malformed::Negentropy(id, reason) => self.refuse_negentropy(&id, &reason),
+            Malformed::Unknown(reason) => self.notice(&reason),
         }
+    }
+
+    /// Its ids are not those of subscriptions (NIP-77).
+    fn refuse_negentropy(&self, id: &str, reason: &Reason) {
+        self.outbox.text(&RelayMessage::NegErr { subscription: id, reason }.to_string());
     }
 
     /// What is noted of a message on its way.
@@ -214,6 +232,8 @@ impl Session {
             ClientMessage::Count { id, .. } => self.refuse_count(id, &reason),
             // Costs nothing and makes room.
             ClientMessage::Close { id } => self.unsubscribe(id),
+            ClientMessage::Negentropy { id } => self.refuse_negentropy(id, &reason),
+            ClientMessage::NegentropyClose => {}
         }
     }
 

@@ -53,6 +53,7 @@ labels! {
         Close = "close": "CLOSE",
         Count = "count": "COUNT",
         Auth = "auth": "AUTH",
+        Negentropy = "negentropy": "NEG-OPEN, NEG-MSG, NEG-CLOSE: not supported",
         Malformed = "malformed": "not understood",
     }
 

@@ -112,6 +112,8 @@ section! {
     Limits {
         /// Longest message of a client, in bytes, fragments together.
         max_message_bytes: usize = 512 * 1024,
+        /// Longer messages up to so many bytes are passed over and answered; beyond, the connection ends.
+        max_refused_bytes: usize = 8 * 1024 * 1024,
         /// Most tags of an event.
         max_tags: usize = 5_000,
         /// Most subscriptions of a connection.

@@ -15,6 +15,15 @@ const TOO_BIG: u16 = 1009;
 
 const MIB: u64 = 1024 * 1024;
 
+/// A frame whose length is not written in the shortest way.
+fn long_form(form: u8, len: u64) -> Vec<u8> {
+    let written = len.to_be_bytes();
+    let written = if form == 126 { &written[6..] } else { &written[..] };
+    let mut frame = [&[FIN | TEXT, 0x80 | form], written, &[0; 4]].concat();
+    frame.resize(frame.len() + len as usize, b' ');
+    frame
+}
+
 /// Somebody else is served, before and after.
 async fn works(client: &mut Client) {
     let event = note(&Keys::generate(), now(), "still here");
@@ -48,6 +57,9 @@ async fn broken_frames_end_the_connection_that_sent_them_and_no_other() {
         ("text that is no UTF-8", frame(FIN | TEXT, b"[\"REQ\",\"\xff\",{}]"), INVALID_DATA),
         ("a surrogate in UTF-8", frame(FIN | TEXT, b"[\"\xed\xa0\x80\"]"), INVALID_DATA),
         ("a length of 2^63", header(FIN | TEXT, 1 << 63), TOO_BIG),
+        ("a length in three bytes that fits into one", long_form(126, 5), PROTOCOL),
+        ("a length in nine bytes that fits into one", long_form(127, 5), PROTOCOL),
+        ("a length in nine bytes that fits into three", long_form(127, 1_000), PROTOCOL),
         (
             "fragments that are no UTF-8",
             [frame(TEXT, b"[\"\xf0\x9f"), frame(FIN | CONTINUE, b"\x98\"]")].concat(),
@@ -84,11 +96,22 @@ async fn a_close_is_answered_with_its_code() {
         raw.try_send(&frame(FIN | TEXT, b"[]"));
         assert_eq!(raw.hear_close(), (code, None));
     }
-    // A client that keeps its side open is not waited for for long.
-    let mut raw = Raw::connect(relay.clients);
-    raw.send_frame(FIN | CLOSE, b"");
-    assert_eq!(raw.read_frame().map(|(opcode, _)| opcode), Some(CLOSE));
-    assert_eq!(raw.read_to_end(), b"");
+}
+
+/// A client that breaks the protocol may still be sending; it is given a while to hear why.
+#[tokio::test]
+async fn a_client_that_says_goodbye_is_not_waited_for() {
+    let relay = Relay::start(&["--workers", "1"]);
+    let mut broken = Raw::connect(relay.clients);
+    broken.send_frame(FIN | TEXT, b"\xff");
+    while broken.read_frame().is_some_and(|(opcode, _)| opcode != CLOSE) {}
+    // Both keep their side open. The one that came later is through first.
+    let mut polite = Raw::connect(relay.clients);
+    polite.send_frame(FIN | CLOSE, b"");
+    assert_eq!(polite.read_frame().map(|(opcode, _)| opcode), Some(CLOSE));
+    assert_eq!(polite.read_to_end(), b"");
+    assert!(broken.is_open(), "the relay waited for a client that had closed");
+    assert_eq!(broken.read_to_end(), b"");
 }
 
 #[tokio::test]
@@ -146,9 +169,14 @@ async fn frames_may_come_byte_by_byte_or_many_at_once() {
 }
 
 #[tokio::test]
-async fn binary_messages_are_refused_and_the_connection_goes_on() {
+async fn json_in_binary_frames_is_a_message_too() {
     let relay = Relay::start(&[]);
     let mut raw = Raw::connect(relay.clients);
+    raw.send_frame(FIN | BINARY, br#"["REQ","s",{"limit":0}]"#);
+    assert_eq!(raw.hear(), json!(["EOSE", "s"]));
+    raw.send(&[frame(BINARY, br#"["REQ","t","#), frame(FIN | CONTINUE, br#"{"limit":0}]"#)].concat());
+    assert_eq!(raw.hear(), json!(["EOSE", "t"]));
+    // Other bytes are none. Unlike in a text frame, that is no fault of the protocol.
     raw.send_frame(FIN | BINARY, b"\x00\xff");
     raw.send(&[frame(BINARY, b"\xff"), frame(FIN | CONTINUE, b"\xff")].concat());
     for _ in 0..2 {
@@ -160,10 +188,23 @@ async fn binary_messages_are_refused_and_the_connection_goes_on() {
     assert_eq!(raw.hear(), json!(["EOSE", "s"]));
 }
 
+/// A message in so many frames.
+fn cut(text: &[u8], pieces: usize) -> Vec<u8> {
+    let size = text.len().div_ceil(pieces);
+    let mut bytes = Vec::new();
+    for (nth, piece) in text.chunks(size).enumerate() {
+        let first = if nth == 0 { TEXT } else { CONTINUE };
+        bytes.extend(frame(if (nth + 1) * size >= text.len() { FIN | first } else { first }, piece));
+    }
+    bytes
+}
+
 #[tokio::test]
-async fn the_bound_of_a_message_holds_to_the_byte_however_it_is_cut() {
+async fn the_bounds_of_a_message_hold_to_the_byte_however_it_is_cut() {
     const MAX: usize = 10_000;
-    let relay = Relay::start(&["--set", &format!("limits.max_message_bytes={MAX}")]);
+    const MOST: usize = 50_000;
+    let bounds = [format!("limits.max_message_bytes={MAX}"), format!("limits.max_refused_bytes={MOST}")];
+    let relay = Relay::start(&["--set", &bounds[0], "--set", &bounds[1]]);
     let mut other = relay.connect().await;
     let message = |len: usize| {
         let mut text = br#"["REQ","s",{"limit":0}]"#.to_vec();
@@ -171,24 +212,65 @@ async fn the_bound_of_a_message_holds_to_the_byte_however_it_is_cut() {
         text
     };
     let mut raw = Raw::connect(relay.clients);
-    let cut = |text: &[u8], pieces: usize| {
-        let size = text.len().div_ceil(pieces);
-        let mut bytes = Vec::new();
-        for (nth, piece) in text.chunks(size).enumerate() {
-            let first = if nth == 0 { TEXT } else { CONTINUE };
-            bytes.extend(frame(if (nth + 1) * size >= text.len() { FIN | first } else { first }, piece));
-        }
-        bytes
-    };
     for pieces in [1, 2, 3, 1_000, MAX] {
         raw.send(&cut(&message(MAX), pieces));
         assert_eq!(raw.hear(), json!(["EOSE", "s"]), "{pieces}");
+        for len in [MAX + 1, MOST] {
+            raw.send(&cut(&message(len), pieces));
+            let closed = raw.hear();
+            assert_eq!((&closed[0], &closed[1]), (&json!("CLOSED"), &json!("s")), "{pieces}");
+            assert!(closed[2].as_str().unwrap().starts_with("invalid: "), "{closed}");
+        }
         let mut doomed = Raw::connect(relay.clients);
-        doomed.try_send(&cut(&message(MAX + 1), pieces));
+        doomed.try_send(&cut(&message(MOST + 1), pieces));
         let (code, last) = doomed.hear_close();
         assert_eq!(code, TOO_BIG, "{pieces}: {last:?}");
     }
     works(&mut other).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_long_is_answered_and_not_gathered() {
+    let relay = Relay::start(&["--workers", "1"]);
+    let mut client = relay.connect().await;
+    let keys = Keys::generate();
+    client.request("live", &[json!({ "authors": [keys.public_key()] })]).await;
+    works(&mut client).await;
+    let before = memory(relay.process.id(), "VmHWM");
+    let long = "x".repeat(7 << 20);
+    let event = note(&keys, now(), &long);
+    let with_id_last: serde_json::Value = serde_json::from_str(event.json()).unwrap();
+    let with_id_last = format!(
+        r#"{{"content":{},"kind":1,"created_at":{},"tags":[["id","x"]],"sig":{},"pubkey":{},"id":{}}}"#,
+        with_id_last["content"],
+        with_id_last["created_at"],
+        with_id_last["sig"],
+        with_id_last["pubkey"],
+        with_id_last["id"],
+    );
+    for round in 0..5 {
+        for json in [event.json(), &with_id_last] {
+            let (accepted, text) = {
+                client.say_text(format!(r#"["EVENT",{json}]"#)).await;
+                client.hear_ok(&event.id().to_hex()).await
+            };
+            assert!(!accepted && text.starts_with("invalid: "), "{round}: {text}");
+        }
+        for (verb, answer) in [("REQ", "CLOSED"), ("COUNT", "CLOSED"), ("NEG-OPEN", "NEG-ERR")] {
+            client.say(json!([verb, "too long", { "#t": [long] }])).await;
+            let said = client.hear().await;
+            assert_eq!((&said[0], &said[1]), (&json!(answer), &json!("too long")), "{said}");
+        }
+        client.say(json!(["NOPE", long])).await;
+        assert_eq!(client.hear().await[0], "NOTICE");
+    }
+    let grown = memory(relay.process.id(), "VmHWM") - before;
+    assert!(grown < 16 * MIB, "{grown} bytes for messages that are passed over");
+    // The subscription that was there still is.
+    let event = note(&keys, now(), "short");
+    client.say_text(format!(r#"["EVENT",{}]"#, event.json())).await;
+    let heard = [client.hear().await, client.hear().await];
+    assert!(heard.iter().any(|message| message[0] == "EVENT" && message[1] == "live"), "{heard:?}");
 }
 
 #[tokio::test]

@@ -15,9 +15,9 @@ use actix_web::{
 use actix_web_actors::ws::{self, Message, ProtocolError, WebsocketContext};
 use futures_util::Stream;
 
-use super::guard::{Guard, Oversized};
+use super::guard::{Bounds, Fault, Guard, Stop};
 use crate::{
-    protocol::Reason,
+    protocol::{Reason, addressee::Addressee},
     route::RouterAddr,
     session::{Outbox, Session, Shared, Socket},
     telemetry::CloseReason,
@@ -47,23 +47,40 @@ pub fn upgrade(
 ) -> Result<HttpResponse, Error> {
     let mut response = ws::handshake(request)?;
     let outbox = socket.outbox.clone();
-    let max = shared.config.limits.max_message_bytes;
-    let (payload, oversized) = Guard::new(payload, socket.window.clone(), max);
-    let session = Session::new(shared, router, socket, Incoming { fragments: None, oversized, max });
-    let frames = WebsocketContext::with_codec(session, payload, Codec::new().max_size(max));
+    let limits = &shared.config.limits;
+    let bounds = Bounds { gathered: limits.max_message_bytes, passed_over: limits.max_refused_bytes };
+    let (payload, stop) = Guard::new(payload, socket.window.clone(), bounds);
+    let session = Session::new(shared, router, socket, Incoming { message: None, stop, bounds });
+    let frames = WebsocketContext::with_codec(session, payload, Codec::new().max_size(bounds.gathered));
     Ok(response.streaming(Body { frames: Box::pin(frames), outbox, ended: false }))
 }
 
 /// What has come of a message that is sent in fragments, and why the stream may have ended.
 pub struct Incoming {
-    fragments: Option<Fragments>,
-    oversized: Oversized,
-    max: usize,
+    message: Option<Gathering>,
+    stop: Stop,
+    bounds: Bounds,
 }
 
-struct Fragments {
-    bytes: BytesMut,
-    text: bool,
+/// A message of which not all has come.
+struct Gathering {
+    is_text: bool,
+    /// Bytes that have come.
+    len: usize,
+    content: Content,
+}
+
+enum Content {
+    Kept(BytesMut),
+    /// It is too long: the rest passes, and only whom it is about is found out.
+    PassedOver(Addressee),
+}
+
+/// A message of which all has come.
+enum Whole {
+    Text(Bytes),
+    Binary(Bytes),
+    TooLong(Addressee),
 }
 
 /// Why a connection can not go on.
@@ -74,39 +91,62 @@ enum Broken {
 }
 
 impl Incoming {
-    /// Takes up a fragment; `Some` with the whole message and whether it is text.
-    fn fragment(&mut self, item: Item) -> Result<Option<(Bytes, bool)>, Broken> {
+    /// Takes up a fragment; `Some` with the last one.
+    fn fragment(&mut self, item: Item) -> Result<Option<Whole>, Broken> {
+        let begin = |is_text| Some(Gathering { is_text, len: 0, content: Content::Kept(BytesMut::new()) });
         let (bytes, last) = match item {
             Item::FirstText(bytes) => {
-                self.fragments = Some(Fragments { bytes: BytesMut::new(), text: true });
+                self.message = begin(true);
                 (bytes, false)
             }
             Item::FirstBinary(bytes) => {
-                self.fragments = Some(Fragments { bytes: BytesMut::new(), text: false });
+                self.message = begin(false);
                 (bytes, false)
             }
             Item::Continue(bytes) => (bytes, false),
             Item::Last(bytes) => (bytes, true),
         };
-        let fragments = self.fragments.as_mut().ok_or(Broken::Protocol)?;
-        if fragments.bytes.len() + bytes.len() > self.max {
-            return Err(Broken::TooBig);
-        }
-        fragments.bytes.extend_from_slice(&bytes);
+        let message = self.message.as_mut().ok_or(Broken::Protocol)?;
+        message.take(&bytes, self.bounds)?;
         if !last {
             return Ok(None);
         }
-        Ok(self.fragments.take().map(|Fragments { bytes, text }| (bytes.freeze(), text)))
+        Ok(self.message.take().map(|Gathering { is_text, content, .. }| match content {
+            Content::Kept(bytes) if is_text => Whole::Text(bytes.freeze()),
+            Content::Kept(bytes) => Whole::Binary(bytes.freeze()),
+            Content::PassedOver(addressee) => Whole::TooLong(addressee),
+        }))
     }
 
     /// What an error of the codec means. It tells invalid UTF-8 by the text of its error alone.
     fn explain(&self, error: &ProtocolError) -> Broken {
         match error {
+            _ if self.stop.fault() == Some(Fault::TooLong) => Broken::TooBig,
+            _ if self.stop.fault() == Some(Fault::Malformed) => Broken::Protocol,
             ProtocolError::Overflow => Broken::TooBig,
-            _ if self.oversized.is_set() => Broken::TooBig,
             ProtocolError::Io(error) if error.to_string().contains("utf-8") => Broken::InvalidUtf8,
             _ => Broken::Protocol,
         }
+    }
+}
+
+impl Gathering {
+    fn take(&mut self, bytes: &[u8], bounds: Bounds) -> Result<(), Broken> {
+        self.len += bytes.len();
+        if self.len > bounds.passed_over.max(bounds.gathered) {
+            return Err(Broken::TooBig);
+        }
+        match &mut self.content {
+            Content::PassedOver(addressee) => addressee.see(bytes),
+            Content::Kept(kept) if self.len <= bounds.gathered => kept.extend_from_slice(bytes),
+            Content::Kept(kept) => {
+                let mut addressee = Addressee::default();
+                addressee.see(kept);
+                addressee.see(bytes);
+                self.content = Content::PassedOver(addressee);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -118,17 +158,18 @@ impl StreamHandler<Result<Message, ProtocolError>> for Session {
         self.hear();
         let broken = match message {
             Ok(Message::Text(text)) => return self.receive(&text, ctx),
-            Ok(Message::Binary(_)) => return refuse_binary(self),
+            Ok(Message::Binary(bytes)) => return receive_binary(self, &bytes, ctx),
             Ok(Message::Ping(data)) => return self.outbox().pong(&data),
             Ok(Message::Pong(_) | Message::Nop) => return,
             Ok(Message::Close(reason)) => {
                 let code = reason.map_or(CLOSE_NORMAL, |reason| reason.code.into());
-                return self.close(code, "", CloseReason::Client, ctx);
+                return self.say_goodbye(code, ctx);
             }
             Ok(Message::Continuation(item)) => match self.incoming().fragment(item) {
                 Ok(None) => return,
-                Ok(Some((_, false))) => return refuse_binary(self),
-                Ok(Some((bytes, true))) => match std::str::from_utf8(&bytes) {
+                Ok(Some(Whole::Binary(bytes))) => return receive_binary(self, &bytes, ctx),
+                Ok(Some(Whole::TooLong(addressee))) => return self.refuse_too_long(addressee),
+                Ok(Some(Whole::Text(bytes))) => match std::str::from_utf8(&bytes) {
                     Ok(text) => return self.receive(text, ctx),
                     Err(_) => Broken::InvalidUtf8,
                 },
@@ -150,8 +191,12 @@ impl StreamHandler<Result<Message, ProtocolError>> for Session {
     }
 }
 
-fn refuse_binary(session: &Session) {
-    session.notice(&Reason::invalid("binary messages are not understood; send text"));
+/// Some clients send their text in binary frames.
+fn receive_binary(session: &mut Session, bytes: &[u8], ctx: &mut SocketContext) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => session.receive(text, ctx),
+        Err(_) => session.notice(&Reason::invalid("a binary message must be UTF-8 text, too")),
+    }
 }
 
 /// The body of the upgraded response: runs the session, and hands on what it has to send.

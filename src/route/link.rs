@@ -41,8 +41,18 @@ impl Link {
     }
 
     /// Ends the connection in both directions. The server then finds it closed and stops the session.
-    #[expect(unsafe_code, reason = "a descriptor held by number, so that a socket costs only one")]
     pub fn shut_down(&self) {
+        self.shut(Shutdown::Both);
+    }
+
+    /// Lets the server find the end of what the client says. It ends the connection when all is sent, and
+    /// does not wait for the client to end its side.
+    pub fn stop_reading(&self) {
+        self.shut(Shutdown::Read);
+    }
+
+    #[expect(unsafe_code, reason = "a descriptor held by number, so that a socket costs only one")]
+    fn shut(&self, direction: Shutdown) {
         let fd = self.fd.load(Ordering::Relaxed);
         if fd == CLOSED {
             return;
@@ -51,6 +61,6 @@ impl Link {
         // and on the thread on which this is called; so the descriptor still is that socket.
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };
         // An error means that the other side was faster.
-        let _ = shutdown(socket, Shutdown::Both);
+        let _ = shutdown(socket, direction);
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     ingest::Admission,
     net::{Incoming, Permit, SocketContext as Context},
     persist::Queue,
-    protocol::{ClientMessage, Reason, RelayMessage, message::Malformed},
+    protocol::{ClientMessage, Reason, RelayMessage, addressee::Addressee, message::Malformed},
     route::{Generation, Join, Leave, Link, RouterAddr, SessionId},
     store::Store,
     telemetry::{CloseReason, Label, Metrics, Stage, Verb},
@@ -188,6 +188,19 @@ impl Session {
         }
     }
 
+    /// Answers a message that was not kept, as it is longer than messages may be.
+    pub fn refuse_too_long(&mut self, addressee: Addressee) {
+        self.shared.metrics.messages.of(Verb::Malformed).inc();
+        let reason = match self.shared.rates.allow(&mut self.rate, self.address) {
+            true => {
+                let most = self.shared.config.limits.max_message_bytes;
+                Reason::invalid(format!("the message is too large: it has more than {most} bytes"))
+            }
+            false => Reason::rate_limited("slow down"),
+        };
+        self.refuse_malformed(addressee.answer(reason));
+    }
+
     /// Answers a message that could not be read, to whom it is about.
     fn refuse_malformed(&mut self, malformed: Malformed) {
         match malformed {
@@ -222,6 +235,12 @@ impl Session {
         self.closed = reason;
         self.outbox.close(code, text);
         ctx.stop();
+    }
+
+    /// Answers the close frame of the client, after which it has nothing more to say.
+    pub fn say_goodbye(&mut self, code: u16, ctx: &mut Context) {
+        self.close(code, "", CloseReason::Client, ctx);
+        self.link.stop_reading();
     }
 
     /// Answers a message that is not acted upon.

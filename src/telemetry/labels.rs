@@ -54,7 +54,7 @@ labels! {
         Count = "count": "COUNT",
         Auth = "auth": "AUTH",
         Negentropy = "negentropy": "NEG-OPEN, NEG-MSG, NEG-CLOSE: not supported",
-        Malformed = "malformed": "not understood",
+        Malformed = "malformed": "not understood, or too long",
     }
 
     /// What became of an EVENT: an outcome of the store, or why it was refused.

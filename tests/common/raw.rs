@@ -81,6 +81,17 @@ impl Raw {
         String::from_utf8(head).unwrap()
     }
 
+    /// Whether the other side has not closed yet. What it has said and nobody has read counts as open.
+    pub fn is_open(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let seen = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        match seen {
+            Ok(len) => len > 0,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+
     /// Everything until the other side closes.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -134,7 +145,8 @@ impl Raw {
             match self.read_frame() {
                 Some((TEXT, text)) => last = Some(serde_json::from_slice(&text).unwrap()),
                 Some((CLOSE, payload)) => {
-                    // A client that has heard it ends its side; the relay would wait for that a second.
+                    // A client that has heard it ends its side. Where the relay closed first, it would wait for
+                    // that a second.
                     let _ = self.stream.shutdown(Shutdown::Write);
                     assert_eq!(self.read_frame(), None, "nothing comes after a close frame");
                     let code = payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]));

@@ -18,13 +18,17 @@ use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_confi
 use actix_web::{
     App, Error, HttpRequest, HttpResponse,
     dev::{AppConfig, Extensions},
-    http::{Method, header},
+    http::{
+        Method, Version,
+        header::{self, HeaderMap},
+    },
     rt::net::TcpStream,
     web::{self, Data, Payload},
 };
 use socket2::SockRef;
 use tokio::time::timeout;
 use tracing::debug;
+use url::Url;
 
 use super::{
     client::{client_address, is_trusted, names},
@@ -108,7 +112,7 @@ pub fn serve(
     let unacknowledged = Duration::from_secs(config.session.unacknowledged_seconds);
     let max_connections = config.limits.max_connections.saturating_add(REFUSED);
     let drain_seconds = config.general.drain_seconds;
-    let path = shared.url.as_ref().map(|url| url.path().to_owned()).unwrap_or_default();
+    let paths = shared.url.as_ref().map(paths).unwrap_or_default();
     let node = Arc::new(NodeWide {
         document: info::document(config),
         shared: Arc::clone(&shared),
@@ -136,10 +140,7 @@ pub fn serve(
         routers.add(router.clone());
         let app = App::new().app_data(Data::new(Worker { router, node })).route("/", web::route().to(root));
         // A proxy may hand the path of the public URL on.
-        let app = match path.as_str() {
-            "" | "/" => app,
-            path => app.route(path, web::route().to(root)),
-        };
+        let app = paths.iter().fold(app, |app, path| app.route(path, web::route().to(root)));
         let draining = draining.clone();
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
@@ -158,6 +159,15 @@ pub fn serve(
     let handle = server.handle();
     actix::spawn(server);
     Ok(Server { handle, address, connections })
+}
+
+/// The path of a URL as clients write it, with a slash at its end or without. None for the root, which is
+/// served anyway.
+fn paths(url: &Url) -> Vec<String> {
+    match url.path().trim_end_matches('/') {
+        "" => Vec::new(),
+        path => vec![path.to_owned(), format!("{path}/")],
+    }
 }
 
 /// What HTTP is told of a connection: the peer is whom a trusted proxy says.
@@ -213,12 +223,40 @@ async fn root(request: HttpRequest, payload: Payload, worker: Data<Worker>) -> R
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(response.finish());
     }
-    if header(header::ACCEPT).contains("application/nostr+json") {
+    // A cache must not give browsers the document, nor clients the word for browsers.
+    response.insert_header((header::VARY, "Accept"));
+    if wants_document(request.headers()) {
         response.insert_header((header::CONTENT_TYPE, "application/nostr+json"));
         return Ok(response.body(worker.node.document.clone()));
     }
     response.insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"));
     Ok(response.body("This is a Nostr relay. Point a Nostr client at this address, with ws:// or wss://.\n"))
+}
+
+/// What RFC 6455 (section 4.2.1) asks of a handshake, and the framework does not.
+fn is_handshake(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    let key = headers.get(header::SEC_WEBSOCKET_KEY);
+    // HTTP/1.0 knows no upgrade.
+    request.version() >= Version::HTTP_11
+        && headers.contains_key(header::HOST)
+        && key.is_none_or(|key| is_base64_of_16(key.as_bytes()))
+}
+
+/// Whether this is 16 bytes in base64.
+fn is_base64_of_16(key: &[u8]) -> bool {
+    let Some((digits, b"==")) = key.split_last_chunk::<2>() else { return false };
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    // The last digit stands for two bits of a byte, and four that are 0.
+    digits.len() == 22
+        && digits.iter().all(is_digit)
+        && matches!(digits.last(), Some(b'A' | b'Q' | b'g' | b'w'))
+}
+
+/// Media types are the same in any case.
+fn wants_document(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
+    accepted.any(|value| value.to_ascii_lowercase().contains("application/nostr+json"))
 }
 
 fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<HttpResponse, Error> {

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::{
     ask::{event, ids, prefix},
-    common::{PATIENCE, Relay, note, now},
+    common::{Client, PATIENCE, Relay, note, now},
 };
 
 struct Answer {
@@ -100,7 +100,12 @@ fn browsers_may_ask() {
     let get = ask(relay.clients, "GET", "/", ACCEPT);
     assert_eq!((get.status, get.header("Content-Type")), (200, Some("application/nostr+json")));
     assert_cors(&get);
-    for accept in ["application/nostr+json, */*", "text/html;q=0.5, application/nostr+json;q=1"] {
+    for accept in [
+        "application/nostr+json, */*",
+        "text/html;q=0.5, application/nostr+json;q=1",
+        "Application/Nostr+JSON",
+        "text/html\r\nAccept: application/nostr+json",
+    ] {
         let answer =
             ask(relay.clients, "GET", "/", &format!("Accept: {accept}\r\nOrigin: https://x.example\r\n"));
         assert_eq!(answer.body, get.body, "{accept}");
@@ -120,18 +125,29 @@ fn browsers_may_ask() {
     let word = ask(relay.clients, "GET", "/", "Accept: text/html\r\n");
     assert_eq!(word.status, 200);
     assert!(serde_json::from_str::<Value>(&word.body).is_err());
+    // A cache between must not give one the other's.
+    for answer in [&get, &head, &word] {
+        assert_eq!(answer.header("Vary"), Some("Accept"), "{}", answer.head);
+    }
     assert_eq!(ask(relay.clients, "POST", "/", &format!("{ACCEPT}Content-Length: 0\r\n")).status, 405);
     assert_eq!(ask(relay.clients, "GET", "/elsewhere", ACCEPT).status, 404);
 }
 
 #[tokio::test]
 async fn the_path_of_the_public_url_is_served_too() {
-    let relay = Relay::start(&["--url", "wss://example.com/relay"]);
-    let document = ask(relay.clients, "GET", "/relay", ACCEPT);
-    assert!(document.status == 200 && document.body.contains("supported_nips"));
-    let (mut socket, _) = tokio_tungstenite::connect_async(format!("{}/relay", relay.url())).await.unwrap();
-    let auth = futures_util::StreamExt::next(&mut socket).await.unwrap().unwrap();
-    assert!(auth.into_text().unwrap().starts_with(r#"["AUTH","#));
+    for url in ["wss://example.com/relay", "wss://example.com/relay/"] {
+        let relay = Relay::start(&["--url", url]);
+        for path in ["/relay", "/relay/", "/"] {
+            let document = ask(relay.clients, "GET", path, ACCEPT);
+            assert!(document.status == 200 && document.body.contains("supported_nips"), "{url} {path}");
+            let at = format!("{}{path}", relay.url());
+            let mut client = Client::connect(at.into_client_request().unwrap()).await;
+            assert!(client.authenticate(&Keys::generate(), url).await.0);
+        }
+        for path in ["/relay/x", "/relays", "/relay//"] {
+            assert_eq!(ask(relay.clients, "GET", path, ACCEPT).status, 404, "{url} {path}");
+        }
+    }
 }
 
 #[test]

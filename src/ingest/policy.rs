@@ -49,6 +49,10 @@ impl Policy {
                 self.max_ahead_seconds
             )));
         }
+        if event.tags.iter().filter(|tag| tag.name() == "expiration").any(|tag| !is_time(tag.value())) {
+            // Kept for ever, it would do what its author did not want.
+            return Err(Reason::invalid("expiration must be a whole number of seconds since 1970"));
+        }
         if expiration(&event.tags).is_some_and(|at| at <= now) {
             return Err(Reason::invalid("the event has expired"));
         }
@@ -100,6 +104,12 @@ impl Policy {
             None => format!("this relay knows no URL of its own; only {ALL_RELAYS} is understood"),
         }))
     }
+}
+
+fn is_time(value: Option<&str>) -> bool {
+    value.is_some_and(|text| {
+        text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<Timestamp>().is_ok()
+    })
 }
 
 /// NIP-70.
@@ -178,6 +188,23 @@ mod tests {
             (0, 1, tags(&[]), "", &[], Ok(())),
             (NOW, 1, tags(&[&["expiration", "1000000"]]), "", &[], Err(Prefix::Invalid)),
             (NOW, 1, tags(&[&["expiration", "1000001"]]), "", &[], Ok(())),
+            (NOW, 1, tags(&[&["expiration", "18446744073709551615"]]), "", &[], Ok(())),
+            (NOW, 1, tags(&[&["expiration", "18446744073709551616"]]), "", &[], Err(Prefix::Invalid)),
+            (NOW, 1, tags(&[&["expiration", "-5"]]), "", &[], Err(Prefix::Invalid)),
+            (NOW, 1, tags(&[&["expiration", "+2000000"]]), "", &[], Err(Prefix::Invalid)),
+            (NOW, 1, tags(&[&["expiration", "2000000.5"]]), "", &[], Err(Prefix::Invalid)),
+            (NOW, 1, tags(&[&["expiration", " 2000000"]]), "", &[], Err(Prefix::Invalid)),
+            (NOW, 1, tags(&[&["expiration", "never"]]), "", &[], Err(Prefix::Invalid)),
+            (NOW, 1, tags(&[&["expiration", ""]]), "", &[], Err(Prefix::Invalid)),
+            (NOW, 1, tags(&[&["expiration"]]), "", &[], Err(Prefix::Invalid)),
+            (
+                NOW,
+                1,
+                tags(&[&["expiration", "2000000"], &["expiration", "x"]]),
+                "",
+                &[],
+                Err(Prefix::Invalid),
+            ),
             (NOW, 1, tags(&[&["-"]]), "", &[], Err(Prefix::AuthRequired)),
             (NOW, 1, tags(&[&["-"]]), "", &other, Err(Prefix::Restricted)),
             (NOW, 1, tags(&[&["-"]]), "", &own, Ok(())),

@@ -46,8 +46,19 @@ async fn what_has_expired_is_refused() {
             assert_eq!(refusal, "invalid", "kind {kind}, {expiration}");
         }
     }
+    // What says no time: to keep it for ever is not what its author wanted.
+    let past = now() - 5;
+    for expiration in
+        ["never", "", "-1", "+9999999999", " 9999999999", "9999999999.5", "1e20", "18446744073709551616"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([format!("{past}.5"), format!(" {past}")])
+    {
+        assert_eq!(client.refused(&until(&keys, 1, &expiration)).await, "invalid", "{expiration:?}");
+    }
+    assert_eq!(client.refused(&event(&keys, now(), 1, &[&["expiration"]], "")).await, "invalid");
     assert_eq!(client.count(&[json!({})]).await["count"], 0);
-    for expiration in [(now() + 3_600).to_string().as_str(), "18446744073709551615", "never", "", "-1"] {
+    for expiration in [(now() + 3_600).to_string().as_str(), "18446744073709551615"] {
         client.put(&until(&keys, 1, expiration)).await;
     }
 }

@@ -119,7 +119,7 @@ section! {
         /// Most subscriptions of a connection.
         max_subscriptions: usize = 300,
         /// Most filters of a REQ or COUNT.
-        max_filters: usize = 20,
+        max_filters: usize = 200,
         /// Most values of a filter, its lists together.
         max_filter_values: usize = 5_000,
         /// Most routing keys of a connection, its subscriptions together.
@@ -134,11 +134,11 @@ section! {
         /// Most events sent beyond a limit so that the last second is whole (NIP-67), and at most a tenth
         /// of the limit.
         max_boundary_events: usize = 500,
-        /// How far ahead created_at may be, in seconds.
-        max_ahead_seconds: u64 = 15 * 60,
         /// Bytes of stored events after which the answer to a REQ ends, at the end of a page. EOSE says
         /// "more" then, and the client pages on.
         max_answer_bytes: usize = 64 * 1024 * 1024,
+        /// How far ahead created_at may be, in seconds.
+        max_ahead_seconds: u64 = 15 * 60,
         /// Leading zero bits that an event's id must have (NIP-13). 0: none.
         min_pow_difficulty: u32 = 0,
         /// Whether clients must authenticate (NIP-42) before they read or write.
@@ -494,9 +494,9 @@ impl Config {
             ("limits.max_subscriptions", limits.max_subscriptions),
             ("limits.max_filters", limits.max_filters),
             ("limits.max_limit", limits.max_limit),
+            ("limits.max_answer_bytes", limits.max_answer_bytes),
             ("limits.default_limit", limits.default_limit),
             ("limits.max_connections", limits.max_connections),
-            ("limits.max_answer_bytes", limits.max_answer_bytes),
             ("limits.max_connections_per_address", limits.max_connections_per_address),
             ("persister.deadline_ms", persister.deadline_ms as usize),
             ("session.handshake_seconds", session.handshake_seconds as usize),
@@ -666,6 +666,13 @@ fn merge(table: &mut Table, over: Table) {
             }
         }
     }
+}
+
+/// The environment variables of all settings.
+pub fn variables() -> impl Iterator<Item = String> {
+    SECTIONS
+        .iter()
+        .flat_map(|(section, _, settings)| settings.iter().map(|setting| variable(section, setting.name)))
 }
 
 /// The environment variable of a setting: `ROOKERY_LISTEN`, `ROOKERY_LIMITS_MAX_FILTERS`.

@@ -223,6 +223,37 @@ fn the_start_warns_where_authentication_needs_a_url() {
 }
 
 #[test]
+fn a_misspelt_variable_is_named() {
+    let data = TempDir::new().unwrap();
+    let set = "export ROOKERY_LIMITS_AUTHREQUIRED=true ROOKERY_LISEN=x ROOKERY_LIMITS_MAX_TAGS=9";
+    let log = log_of_start(data.path(), set, "127.0.0.1:0", &[]);
+    let warning = log.iter().find(|entry| entry["level"] == "WARN").expect("a warning").to_string();
+    assert!(warning.contains("ROOKERY_LIMITS_AUTHREQUIRED, ROOKERY_LISEN;"), "{warning}");
+    assert!(!warning.contains("MAX_TAGS"), "{warning}");
+    let log = log_of_start(data.path(), "unset ROOKERY_TEST_BINARY", "127.0.0.1:0", &[]);
+    assert!(log.iter().all(|entry| entry["level"] != "WARN"), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_hangup_is_no_reason_to_go() {
+    let relay = Relay::start(&[]);
+    let mut client = relay.connect().await;
+    let keys = Keys::generate();
+    for round in 0..5 {
+        relay.signal("HUP");
+        assert!(client.publish(&note(&keys, now() - round, "still here")).await.0);
+    }
+}
+
+#[test]
+fn a_data_folder_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let relay = Relay::start(&[]);
+    let folder = relay.data.path().join("relay");
+    assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
 fn a_silent_client_is_closed_and_one_that_answers_pings_is_not() {
     let idle = ["session.ping_seconds=1", "session.idle_seconds=2"];
     let relay = Relay::start(&["--set", idle[0], "--set", idle[1]]);

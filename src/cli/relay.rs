@@ -1,10 +1,13 @@
 //! `rookery relay`: runs a node until it is told to stop.
 
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use std::collections::HashSet;
 
-use super::RelayFlags;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use super::{RelayFlags, secret};
 use crate::{
+    config,
     net::raise_descriptor_limit,
     node::{self, Listeners},
     telemetry,
@@ -19,11 +22,26 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
         let store = if config.scylla.nodes.is_empty() { "lmdb" } else { "cassandra" };
         spans.tracer(&config.traces, store)
     });
+    let unknown = unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
+    if !unknown.is_empty() {
+        warn!(
+            "no settings have these variables: {}; `rookery config --reference` lists them",
+            unknown.join(", ")
+        );
+    }
     let descriptors = raise_descriptor_limit();
     let ended = actix::System::new().block_on(async {
         let listeners = Listeners::bind(&config)?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        // Some send it to have a configuration read again, and a terminal that is closed sends it. Neither
+        // is a reason to leave clients.
+        let mut hangup = signal(SignalKind::hangup())?;
+        actix::spawn(async move {
+            while hangup.recv().await.is_some() {
+                info!("SIGHUP: nothing is read again; a changed configuration needs a restart");
+            }
+        });
         let shutdown = async move {
             tokio::select! {
                 _ = terminate.recv() => info!("SIGTERM"),
@@ -44,4 +62,14 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
         spans.shut_down();
     }
     ended
+}
+
+/// Which of the variables look like ours and are none: a setting that is misspelt has no effect.
+fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    const OTHERS: [&str; 3] = ["ROOKERY_CONFIG", "ROOKERY_RELAY", secret::VARIABLE];
+    let known: HashSet<String> = config::variables().chain(OTHERS.map(str::to_owned)).collect();
+    let mut unknown: Vec<String> =
+        names.filter(|name| name.starts_with("ROOKERY_") && !known.contains(name)).collect();
+    unknown.sort();
+    unknown
 }

@@ -1,6 +1,6 @@
 //! `rookery export`.
 
-use std::{fs, io::Write};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt};
 
 use tempfile::TempDir;
 
@@ -74,6 +74,8 @@ fn export_goes_on_after_a_lost_connection_and_after_being_cut_short() {
     let path = folder.path().join("out.jsonl");
     let name = path.to_str().unwrap();
     succeed(&["export", name, "--limit", "100", "--relay", &relay.url]);
+    // Private events may be in it.
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 100);
     // A torn last line, as a crash leaves it.
     let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();

@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Stdout, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +15,9 @@ use crate::{
     cli::lines::{Format, Lines, Place},
     protocol::{ParsedEvent, Timestamp},
 };
+
+/// Whoever exports reads and writes the file, nobody else.
+const OWNER_ONLY: u32 = 0o600;
 
 /// Level 3: the default of zstd, faster than a relay sends.
 const ZSTD_LEVEL: i32 = 3;
@@ -48,7 +52,8 @@ impl Output {
     /// # Errors
     /// The file exists, or cannot be written.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
-        match OpenOptions::new().write(true).create_new(true).open(path) {
+        // Private events may be among them.
+        match OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path) {
             Ok(file) => Ok(Self::packed(Format::of_name(path), file)?),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let name = path.display();
@@ -164,7 +169,9 @@ fn repack(path: &Path, format: Format, until: Place) -> anyhow::Result<Output> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let draft = PathBuf::from(name);
-    let mut output = Output::packed(format, File::create(&draft)?)?;
+    let create =
+        |path| OpenOptions::new().write(true).create(true).truncate(true).mode(OWNER_ONLY).open(path);
+    let mut output = Output::packed(format, create(&draft)?)?;
     let mut old = Lines::open(path)?.into_reader().take(until.offset);
     io::copy(&mut old, &mut output)?;
     output.flush()?;

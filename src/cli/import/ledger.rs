@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -80,6 +81,8 @@ impl Ledger {
             earlier.map_or_else(Default::default, |earlier| (earlier.done, earlier.witnesses));
         let rejects = rejects.map(|path| {
             let mut options = OpenOptions::new();
+            // Private events may be among them.
+            options.mode(0o600);
             options.create(true).write(true).append(done.line > 0).truncate(done.line == 0);
             let file = options.open(path).with_context(|| format!("cannot write {}", path.display()))?;
             anyhow::Ok(BufWriter::new(file))

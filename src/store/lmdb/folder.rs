@@ -1,8 +1,9 @@
 //! The data folder: what marks it as ours, which version wrote it, and who may open it.
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     io::Write,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -10,6 +11,8 @@ use rustix::fs::{FlockOperation, flock, statvfs};
 
 use super::schema::FORMAT;
 
+/// Whoever runs the relay reads and writes the folder, nobody else.
+const OWNER_ONLY: u32 = 0o700;
 const FORMAT_FILE: &str = "FORMAT";
 const LOCK_FILE: &str = "rookery.lock";
 const TITLE: &str = "Rookery data folder, format ";
@@ -53,7 +56,8 @@ impl Folder {
         let lock = match access {
             Access::Shared => None,
             Access::Exclusive => {
-                fs::create_dir_all(path).map_err(io)?;
+                // Private events are in it. One that is there already is its owner's affair.
+                DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(path).map_err(io)?;
                 check_foreign(path)?;
                 let lock = File::options()
                     .create(true)

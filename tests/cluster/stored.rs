@@ -229,3 +229,32 @@ async fn what_one_machine_has_stored_moves_into_the_cluster() {
     let published: Vec<String> = events.iter().map(|event| event.id().to_hex()).collect();
     assert_eq!(found, published);
 }
+
+/// One server, and a keyspace that was made for three.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyspace_of_too_many_copies_is_mended_by_a_second_try() {
+    let apply = |keyspace: &str, copies: usize| {
+        let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {copies}}}");
+        let applied = Command::new(binary())
+            .args(["schema", "apply", "--scylla", cassandra::server(), "--keyspace", keyspace])
+            .args(["--replication", &replication])
+            .output()
+            .unwrap();
+        (applied.status.success(), String::from_utf8(applied.stderr).unwrap())
+    };
+    let name = cassandra::new_name();
+    let (done, said) = apply(&name, 3);
+    assert!(!done && said.contains("--replication") && said.contains("'replication_factor': 1"), "{said}");
+    let (done, said) = apply(&name, 1);
+    assert!(done, "{said}");
+    let redis = Redis::start();
+    let keyspace = Keyspace { name };
+    let node = keyspace.node(&redis.url());
+    let mut client = node.connect().await;
+    let event = note(&Keys::generate(), now(), "");
+    assert!(client.publish(&event).await.0);
+    // What has been filled is its operator's to change.
+    let (done, said) = apply(&keyspace.name, 3);
+    assert!(done, "{said}");
+    assert_eq!(client.request("s", &[json!({})]).await.0, [event.id().to_hex()]);
+}

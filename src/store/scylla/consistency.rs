@@ -60,9 +60,13 @@ pub async fn check(session: &Session, config: &config::Scylla) -> Result<(), Ope
 }
 
 /// Replicas in each datacentre.
-type Replicas = Vec<(String, usize)>;
+pub type Replicas = Vec<(String, usize)>;
 
-async fn replicas(session: &Session, keyspace: &str) -> Result<Replicas, OpenError> {
+/// How many replicas the keyspace has in each datacentre.
+///
+/// # Errors
+/// When the servers refuse, and when there is no such keyspace.
+pub async fn replicas(session: &Session, keyspace: &str) -> Result<Replicas, OpenError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| OpenError::Schema(error);
     let text = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
     let result = session.query_unpaged(text, (keyspace,)).await.map_err(|error| failed(error.into()))?;

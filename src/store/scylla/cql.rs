@@ -292,6 +292,17 @@ pub fn is_final(error: &ExecutionError) -> bool {
     }
 }
 
+/// How many servers a statement needs, where it failed because they are not there.
+pub fn required(error: &ExecutionError) -> Option<usize> {
+    match error {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+            DbError::Unavailable { required, .. },
+            _,
+        )) => usize::try_from(*required).ok(),
+        _ => None,
+    }
+}
+
 pub fn blob(bytes: impl AsRef<[u8]>) -> CqlValue {
     CqlValue::Blob(bytes.as_ref().to_vec())
 }

@@ -87,6 +87,10 @@ pub enum OpenError {
     Prepare { text: String, error: Box<PrepareError> },
     #[error("cannot read or change the schema: {0}")]
     Schema(Box<dyn std::error::Error + Send + Sync>),
+    #[error(
+        "the keyspace wants {required} servers to agree, and there are {servers}; say how many copies there are to be, such as --replication \"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {servers}}}\", or try again when all servers are there"
+    )]
+    FewServers { required: usize, servers: usize },
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
 }

@@ -2,12 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use scylla::{client::session::Session, errors::ExecutionError, statement::Statement};
+use scylla::{
+    client::session::Session,
+    errors::ExecutionError,
+    statement::{Consistency, Statement},
+};
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 use tracing::info;
 
-use super::{OpenError, consistency, cql};
+use super::{
+    OpenError,
+    consistency::{self, Replicas},
+    cql,
+};
 use crate::config;
 
 /// What `rookery schema apply` carries out.
@@ -21,6 +29,9 @@ pub const DEFAULT_REPLICATION: &str = "{'class': 'NetworkTopologyStrategy', 'rep
 
 /// For how long one change of the schema may take, which all servers have to learn.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For how long servers are waited for that are not even known.
+const JOINING: Duration = Duration::from_secs(5);
 
 /// Until a change is tried again that servers could not carry out.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -36,12 +47,19 @@ pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), Ope
     check_name(keyspace)?;
     let create = format!("CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = {replication}");
     change(&session, create.into()).await?;
+    let replicas = consistency::replicas(&session, keyspace).await?;
+    if is_first_mistake(&session, keyspace, &replicas).await? {
+        info!(keyspace, replication, "there is nothing in the keyspace yet; its replication is changed");
+        let replication = in_datacenters(replication, &replicas);
+        let alter = format!("ALTER KEYSPACE \"{keyspace}\" WITH replication = {replication}");
+        change(&session, alter.into()).await?;
+    }
     session.use_keyspace(keyspace, true).await.map_err(OpenError::keyspace)?;
     for (index, statement) in statements(SCHEMA).iter().enumerate() {
         change(&session, with_id(statement, keyspace).into()).await?;
         // The first table says the version. Another node may be making it, so it is asked only now.
         if index == 0
-            && let Some(found) = patiently(|| version(&session, keyspace)).await?
+            && let Some(found) = patiently(&session, || version(&session, keyspace, None)).await?
             && found > VERSION
         {
             return Err(OpenError::Version { found: found.to_string() });
@@ -63,20 +81,57 @@ async fn change(session: &Session, statement: Statement) -> Result<(), OpenError
         let done = session.query_unpaged(statement.clone(), ()).await;
         done.map(drop).map_err(|error| OpenError::Schema(Box::new(error)))
     };
-    patiently(carry_out).await
+    patiently(session, carry_out).await
+}
+
+/// Whether the keyspace was made with more copies than there are servers, and could not be filled.
+async fn is_first_mistake(session: &Session, keyspace: &str, replicas: &Replicas) -> Result<bool, OpenError> {
+    // One copy is enough to know: what wrote the version wrote it to all who were there.
+    let is_empty = || async { Ok(version(session, keyspace, Some(Consistency::One)).await?.is_none()) };
+    let copies: usize = replicas.iter().map(|(_, count)| count).sum();
+    Ok(copies > servers(session) && patiently(session, is_empty).await?)
+}
+
+/// A number of copies for all datacentres, said of each: a change leaves those as they are that it does not name.
+fn in_datacenters(replication: &str, replicas: &Replicas) -> String {
+    let factor = replication.split_once("'replication_factor'").and_then(|(_, rest)| {
+        let number = rest.trim_start_matches([' ', ':', '\'']);
+        number.split(|digit: char| !digit.is_ascii_digit()).next()?.parse::<usize>().ok()
+    });
+    match factor.filter(|_| replication.contains("NetworkTopologyStrategy")) {
+        None => replication.to_owned(),
+        Some(factor) => {
+            let each = replicas.iter().map(|(datacenter, _)| format!(", '{datacenter}': {factor}"));
+            format!("{{'class': 'NetworkTopologyStrategy'{}}}", each.collect::<String>())
+        }
+    }
+}
+
+fn servers(session: &Session) -> usize {
+    session.get_cluster_state().get_nodes_info().len()
 }
 
 /// Tries again what servers fail to do while one of them is joining.
-async fn patiently<T>(work: impl AsyncFn() -> Result<T, OpenError>) -> Result<T, OpenError> {
+async fn patiently<T>(
+    session: &Session,
+    work: impl AsyncFn() -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
     let begun = Instant::now();
     loop {
         let error = match work().await {
             Err(OpenError::Schema(error)) => error,
             done => return done,
         };
-        let is_final = error.downcast_ref::<ExecutionError>().is_none_or(cql::is_final);
-        if is_final || begun.elapsed() > PATIENCE {
-            return Err(OpenError::Schema(error));
+        let cause = error.downcast_ref::<ExecutionError>();
+        let servers = servers(session);
+        match cause.and_then(cql::required).filter(|required| *required > servers) {
+            Some(required) if begun.elapsed() > JOINING => {
+                return Err(OpenError::FewServers { required, servers });
+            }
+            _ if cause.is_none_or(cql::is_final) || begun.elapsed() > PATIENCE => {
+                return Err(OpenError::Schema(error));
+            }
+            _ => {}
         }
         info!("trying again in {} ms: {error}", PAUSE.as_millis());
         sleep(PAUSE).await;
@@ -89,15 +144,20 @@ async fn patiently<T>(work: impl AsyncFn() -> Result<T, OpenError>) -> Result<T,
 /// Says what to do.
 pub async fn check(session: &Session, keyspace: &str) -> Result<(), OpenError> {
     check_name(keyspace)?;
-    match version(session, keyspace).await? {
+    match version(session, keyspace, None).await? {
         Some(VERSION) => Ok(()),
         Some(found) => Err(OpenError::Version { found: found.to_string() }),
         None => Err(OpenError::NoKeyspace(keyspace.to_owned())),
     }
 }
 
-/// The version of the tables; `None` where there are none.
-async fn version(session: &Session, keyspace: &str) -> Result<Option<u32>, OpenError> {
+/// The version of the tables; `None` where there are none. As many copies are asked as the configuration says,
+/// unless told otherwise.
+async fn version(
+    session: &Session,
+    keyspace: &str,
+    consistency: Option<Consistency>,
+) -> Result<Option<u32>, OpenError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| OpenError::Schema(error);
     let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'meta'";
     let found = session.query_unpaged(text, (keyspace,)).await.map_err(|error| failed(error.into()))?;
@@ -105,8 +165,11 @@ async fn version(session: &Session, keyspace: &str) -> Result<Option<u32>, OpenE
     if found.rows_num() == 0 {
         return Ok(None);
     }
-    let text = format!("SELECT value FROM \"{keyspace}\".meta WHERE name = 'schema'");
-    let result = session.query_unpaged(text, ()).await.map_err(|error| failed(error.into()))?;
+    let mut ask = Statement::new(format!("SELECT value FROM \"{keyspace}\".meta WHERE name = 'schema'"));
+    if let Some(consistency) = consistency {
+        ask.set_consistency(consistency);
+    }
+    let result = session.query_unpaged(ask, ()).await.map_err(|error| failed(error.into()))?;
     let rows = result.into_rows_result().map_err(|error| failed(error.into()))?;
     let row = rows.maybe_first_row::<(Option<String>,)>().map_err(|error| failed(error.into()))?;
     match row.and_then(|(value,)| value) {
@@ -170,6 +233,32 @@ mod tests {
         ids.dedup();
         assert_eq!(ids.len(), all.len());
         assert_ne!(with_id(&all[0], "rookery"), with_id(&all[0], "other"));
+    }
+
+    #[test]
+    fn a_number_of_copies_is_said_of_each_datacentre() {
+        let replicas: Replicas = vec![("dc1".into(), 3), ("dc2".into(), 3)];
+        for (given, expected) in [
+            (
+                "{'class': 'NetworkTopologyStrategy', 'replication_factor': 2}",
+                "{'class': 'NetworkTopologyStrategy', 'dc1': 2, 'dc2': 2}",
+            ),
+            (
+                "{'class':'NetworkTopologyStrategy','replication_factor':'10'}",
+                "{'class': 'NetworkTopologyStrategy', 'dc1': 10, 'dc2': 10}",
+            ),
+            (
+                "{'class': 'NetworkTopologyStrategy', 'dc1': 1}",
+                "{'class': 'NetworkTopologyStrategy', 'dc1': 1}",
+            ),
+            (
+                "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+                "{'class': 'SimpleStrategy', 'replication_factor': 1}",
+            ),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(in_datacenters(given, &replicas), expected);
+        }
     }
 
     #[test]

@@ -202,21 +202,26 @@ section! {
         queue: usize = 32_768,
         /// Bytes of events that may wait to be stored.
         queue_bytes: usize = 256 * 1024 * 1024,
-        /// Most events of one batch, which is one commit.
-        max_batch: usize = 8_192,
-        /// Milliseconds that a batch should take: as many events are written at once.
+        /// Most rows of one batch, which is one commit. An event is some, and one more for each indexed tag; one
+        /// of more rows is a batch of its own.
+        max_batch_rows: usize = 65_536,
+        /// Milliseconds that a batch should take: as many rows are written at once.
         batch_ms: u64 = 250,
         /// Most bytes of one batch. A single larger event is a batch of its own.
         max_batch_bytes: usize = 16 * 1024 * 1024,
         /// Most events that are routed to sessions at once, so that no worker is held up for long.
         route_batch: usize = 256,
-        /// Milliseconds after which an event that is not stored yet reads "error: …".
+        /// Milliseconds after which an event that is not stored yet reads "error: …". An event that would wait
+        /// longer than half of it for the store is refused at once, as "error: overloaded"; of a client with
+        /// little waiting, three quarters.
         deadline_ms: u64 = 2_000,
         /// Seconds for which events are tried again whose write failed, where several nodes share a store:
         /// what failed may be stored all the same, and whoever waits for it must hear of it.
         retry_seconds: u64 = 60,
         /// Events that may wait to be tried again; beyond, the oldest are not.
         retry_events: usize = 8_192,
+        /// Bytes of events that may wait to be tried again.
+        retry_bytes: usize = 64 * 1024 * 1024,
         /// Ids of stored events that are remembered, so that copies are cheap. Where several nodes share
         /// a store, of ephemeral ones only, as another node may delete what this one has stored.
         recent_ids: usize = 65_536,
@@ -503,7 +508,7 @@ impl Config {
             ("session.window", session.window),
             ("session.mailbox", session.mailbox),
             ("persister.queue", persister.queue),
-            ("persister.max_batch", persister.max_batch),
+            ("persister.max_batch_rows", persister.max_batch_rows),
             ("persister.batch_ms", persister.batch_ms as usize),
             ("persister.max_batch_bytes", persister.max_batch_bytes),
             ("persister.route_batch", persister.route_batch),

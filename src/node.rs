@@ -60,6 +60,22 @@ impl Listeners {
 /// # Errors
 /// When the node can not start.
 pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    descriptors: Descriptors,
+    tracer: Tracer,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let store = open_store(&config).await?;
+    run_on(store, config, listeners, descriptors, tracer, shutdown).await
+}
+
+/// As [`run`], on a store that is open.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(
+    mut store: Arc<dyn Store>,
     mut config: Config,
     listeners: Listeners,
     descriptors: Descriptors,
@@ -75,7 +91,6 @@ pub async fn run(
         max_connections = config.limits.max_connections,
         "starting"
     );
-    let mut store = open_store(&config).await?;
     let url = match config.general.url.as_str() {
         "" => None,
         url => Some(Url::parse(url).with_context(|| format!("url {url:?} is not valid"))?),

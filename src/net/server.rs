@@ -288,6 +288,7 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
     let socket = Socket {
         id,
         address,
+        told: accepted.peer.ip() != address,
         own_host: own_host.map(str::to_owned),
         link: Arc::new(Link::new(accepted.fd)),
         outbox: Outbox::default(),

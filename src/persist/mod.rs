@@ -5,12 +5,14 @@
 
 mod budget;
 mod dispatch;
+mod outlook;
 mod pace;
 mod queue;
 mod sweep;
+mod unsettled;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,16 +26,17 @@ use tokio::{
 };
 use tracing::{Instrument, error, field::display, warn};
 
-use self::{
-    budget::{Budget, Permit},
-    dispatch::Dispatch,
-    pace::Pace,
-    queue::Waiting,
-};
 pub use self::{
+    budget::{Place, Share},
     dispatch::Others,
     queue::{Full, Queue},
     sweep::Sweeps,
+};
+use self::{
+    dispatch::Dispatch,
+    pace::{Lap, Pace},
+    queue::{Bounds, Refused, Waiting},
+    unsettled::Unsettled,
 };
 use crate::{
     clock, config,
@@ -57,7 +60,7 @@ struct Wake;
 struct Ephemeral {
     event: Arc<Event>,
     from: Publisher,
-    permit: Permit,
+    place: Place,
     trace: Trace,
 }
 
@@ -81,6 +84,8 @@ pub enum Answer {
     Routed,
     /// It is not known to be stored.
     Failed(Reason),
+    /// It would be stored too late, so it is not.
+    Overloaded,
 }
 
 /// Resolves when everything that waited is stored and routed.
@@ -110,12 +115,15 @@ pub struct Persister {
     dispatch: Option<mpsc::Sender<Dispatch>>,
     /// The batch that the store is writing.
     writing: Vec<Waiting>,
+    /// Whether that is tried again though its publishers were told.
+    retrying: bool,
+    /// Parts of a batch that failed as a whole; the last is next.
+    parts_of_failed: Vec<Vec<Waiting>>,
+    /// Whether the last batch was one event that is more than a batch.
+    was_large: bool,
     /// Whether the store is at work for this actor.
     busy: bool,
-    /// Events whose write failed. Their publishers know, but they may be stored, or be stored yet.
-    unsettled: VecDeque<Waiting>,
-    /// Whether those are next.
-    retry_due: bool,
+    unsettled: Unsettled,
     flushes: Vec<oneshot::Sender<()>>,
 }
 
@@ -127,15 +135,17 @@ impl Persister {
     pub fn new(parts: Parts, config: config::Persister, sweeps: Sweeps) -> Self {
         Self {
             parts,
-            pace: Pace::new(config.max_batch, Duration::from_millis(config.batch_ms)),
+            pace: Pace::new(config.max_batch_rows, Duration::from_millis(config.batch_ms)),
+            unsettled: Unsettled::new(&config),
             config,
             sweeps,
             sweep: Arc::default(),
             dispatch: None,
             writing: Vec::new(),
+            retrying: false,
+            parts_of_failed: Vec::new(),
+            was_large: false,
             busy: false,
-            unsettled: VecDeque::new(),
-            retry_due: false,
             flushes: Vec::new(),
         }
     }
@@ -145,11 +155,7 @@ impl Persister {
         if self.busy {
             return;
         }
-        let (max_events, max_bytes) = (self.pace.limit(), self.config.max_batch_bytes);
-        self.writing = match std::mem::take(&mut self.retry_due) && !self.unsettled.is_empty() {
-            true => queue::take(&mut self.unsettled, max_events, max_bytes),
-            false => self.parts.queue.take(max_events, max_bytes),
-        };
+        self.writing = self.next_batch();
         if !self.writing.is_empty() {
             self.write(ctx);
         } else {
@@ -160,10 +166,36 @@ impl Persister {
         }
     }
 
+    /// What is left of a batch that failed, then what is tried again, then what waits.
+    fn next_batch(&mut self) -> Vec<Waiting> {
+        self.retrying = false;
+        while let Some(part) = self.parts_of_failed.pop() {
+            let (awaited, answered): (Vec<_>, Vec<_>) = part.into_iter().partition(|w| w.from.is_some());
+            self.settle_later(answered);
+            if !awaited.is_empty() {
+                return awaited;
+            }
+        }
+        let rows = self.pace.limit();
+        let bounds = Bounds { rows, bytes: self.config.max_batch_bytes, spare_large: self.was_large };
+        let retried = self.unsettled.take(bounds, Instant::now());
+        if !retried.is_empty() {
+            self.retrying = true;
+            return retried;
+        }
+        self.refuse_late();
+        let batch = self.parts.queue.take(bounds);
+        self.was_large = batch.first().is_some_and(|first| first.rows > rows);
+        batch
+    }
+
     fn write(&mut self, ctx: &mut Context<Self>) {
         self.busy = true;
         let (metrics, now) = (&self.parts.metrics, Instant::now());
+        let rows = self.writing.iter().map(|waiting| waiting.rows).sum();
+        self.parts.queue.budget().outlook.begin(rows, self.pace.should_take(rows), now);
         metrics.batch.observe(self.writing.len() as f64);
+        metrics.batch_rows.observe(rows as f64);
         let wait = metrics.stages.of(Stage::Wait);
         for waiting in self.writing.iter().filter(|waiting| waiting.from.is_some()) {
             wait.observe(now.duration_since(waiting.since).as_secs_f64());
@@ -171,7 +203,7 @@ impl Persister {
         let events: Arc<[Arc<Event>]> = self.writing.iter().map(|w| Arc::clone(&w.event)).collect();
         let store = Arc::clone(&self.parts.store);
         let metrics = Arc::clone(&self.parts.metrics);
-        let (dispatch, deadline) = (self.dispatch.clone(), Duration::from_millis(self.config.deadline_ms));
+        let (dispatch, until) = (self.dispatch.clone(), self.until(now));
         let span = self.parts.tracer.batch(self.writing.iter_mut().map(|w| &mut w.trace), events.len());
         let work = async move {
             // A place in the queue to the routers first, so that this actor never has more than one
@@ -186,18 +218,36 @@ impl Persister {
                 None => None,
             };
             let (begun, count) = (Instant::now(), events.len());
-            let result = store.write(events, clock::now(), begun + deadline).instrument(span).await;
+            let result = store.write(events, clock::now(), until).instrument(span).await;
             let write = Write { begun, ended: Instant::now(), events: count };
             metrics.stages.of(Stage::Store).observe((write.ended - begun).as_secs_f64());
             (place, write, result)
         };
-        ctx.spawn(work.into_actor(self).map(|(place, write, result), this, ctx| {
-            this.pace.learn(write.events, write.ended - write.begun, result.is_err());
+        ctx.spawn(work.into_actor(self).map(move |(place, write, result), this, ctx| {
+            let took = write.ended - write.begun;
+            let lap = Lap { rows, took, whole: write.ended - now, failed: result.is_err() };
+            this.pace.learn(lap);
+            this.parts.queue.budget().outlook.end(this.pace.rate());
+            if this.retrying {
+                let contended = !this.parts.queue.is_empty();
+                this.unsettled.tried(write.events, took, lap.failed, contended, write.ended);
+            }
             this.writing.iter_mut().for_each(|waiting| waiting.trace.written(write));
             this.written(place, result);
+            this.refuse_excess();
             this.busy = false;
             this.next(ctx);
         }));
+    }
+
+    /// How long the store may try to write the batch. One of several events has half of what its publishers wait,
+    /// so that its parts are tried in the other half.
+    fn until(&self, now: Instant) -> Instant {
+        let deadline = Duration::from_millis(self.config.deadline_ms);
+        let awaited = self.writing.iter().filter(|waiting| waiting.from.is_some());
+        let oldest = awaited.map(|waiting| waiting.since).min().unwrap_or(now);
+        let left = (oldest + deadline).saturating_duration_since(now).min(self.parts.queue.budget().utmost());
+        now + if self.writing.len() > 1 { left / 2 } else { left }
     }
 
     fn written(&mut self, place: Option<mpsc::OwnedPermit<Dispatch>>, result: Result<Batch, StoreError>) {
@@ -228,8 +278,6 @@ impl Persister {
                     // A request to vanish leaves work behind.
                     self.sweep.notify_one();
                 }
-                // In turn with new events.
-                self.retry_due = !self.unsettled.is_empty();
                 answers.send();
                 if let (Some(place), false) = (place, stored.is_empty()) {
                     place.send(stored);
@@ -244,35 +292,67 @@ impl Persister {
                 // Of all, as each is to have spans.
                 let trace_id = traces.fold(None, Option::or).map(display);
                 error!(trace_id, events = batch.len(), "could not write: {}", error.detail());
-                for waiting in &mut batch {
-                    self.observe_answer(waiting);
-                    let reason = Reason::error(error.to_string());
-                    let (from, trace) = (waiting.from.take(), waiting.trace.take());
-                    answers.add(from, waiting.event.id(), Answer::Failed(reason), trace);
-                }
-                answers.send();
-                if self.parts.store.log().is_some() {
-                    self.unsettled.extend(batch);
-                    self.forget_unsettled();
-                }
+                self.failed(batch, &error);
             }
+        }
+    }
+
+    /// A batch of several that are still waited for goes on in parts; what is left is answered.
+    fn failed(&mut self, mut batch: Vec<Waiting>, error: &StoreError) {
+        if batch.len() > 1 && matches!(error, StoreError::Engine(_)) {
+            let deadline = Duration::from_millis(self.config.deadline_ms);
+            let is_awaited = |waiting: &Waiting| waiting.from.is_some() && waiting.since.elapsed() < deadline;
+            let awaited = batch.extract_if(.., |waiting| is_awaited(waiting)).collect();
+            self.parts_of_failed.extend(parts(awaited));
+        }
+        let mut answers = Answers::default();
+        for waiting in &mut batch {
+            self.observe_answer(waiting);
+            let (from, trace) = (waiting.from.take(), waiting.trace.take());
+            let reason = Reason::error(error.to_string());
+            answers.add(from, waiting.event.id(), Answer::Failed(reason), trace);
+        }
+        answers.send();
+        self.settle_later(batch);
+    }
+
+    /// Their publishers were told. Where other nodes write too, they may be stored all the same.
+    fn settle_later(&mut self, batch: Vec<Waiting>) {
+        if self.parts.store.log().is_some() && !batch.is_empty() {
+            self.unsettled.add(batch);
+            self.forget_unsettled();
         }
     }
 
     /// Those that were tried for long enough, and what is too many.
     fn forget_unsettled(&mut self) {
-        let retry = Duration::from_secs(self.config.retry_seconds);
-        let before = self.unsettled.len();
-        self.unsettled.retain(|waiting| waiting.since.elapsed() < retry);
-        let over = self.unsettled.len().saturating_sub(self.config.retry_events);
-        self.unsettled.drain(..over);
-        if self.unsettled.len() < before {
-            warn!(
-                events = before - self.unsettled.len(),
-                "not tried again: whether they are stored is unknown"
-            );
+        let forgotten = self.unsettled.forget(Instant::now());
+        if forgotten > 0 {
+            warn!(events = forgotten, "not tried again: whether they are stored is unknown");
         }
         self.parts.metrics.unsettled.set(self.unsettled.len() as i64);
+    }
+
+    /// What will not be stored in time is told so now, and taken out.
+    fn refuse_excess(&self) {
+        self.refuse(self.parts.queue.shed(Instant::now()));
+    }
+
+    /// What nobody waits for any more is not stored.
+    fn refuse_late(&self) {
+        let deadline = Duration::from_millis(self.config.deadline_ms);
+        self.refuse(self.parts.queue.take_late(deadline, Instant::now()));
+    }
+
+    fn refuse(&self, refused: Vec<Refused>) {
+        let mut answers = Answers::default();
+        for Refused { id, from, since, mut trace } in refused {
+            self.parts.metrics.stages.of(Stage::Answer).observe(since.elapsed().as_secs_f64());
+            self.parts.metrics.queue_full.of(BoundedQueue::Persister).inc();
+            trace.fail("overloaded");
+            answers.add(from, id, Answer::Overloaded, trace);
+        }
+        answers.send();
     }
 
     /// Its publisher is about to be answered, unless it was at the deadline.
@@ -285,7 +365,7 @@ impl Persister {
 
     /// Routes an ephemeral event: no store, no batch. A copy is not delivered a second time, also
     /// while the first is on its way.
-    fn route(&mut self, Ephemeral { event, from, permit, trace }: Ephemeral, ctx: &mut Context<Self>) {
+    fn route(&mut self, Ephemeral { event, from, place, trace }: Ephemeral, ctx: &mut Context<Self>) {
         let id = event.id();
         let recent = &self.parts.admission.recent;
         if recent.contains(&id) {
@@ -306,7 +386,7 @@ impl Persister {
                 let _ = dispatch.send(events).await;
             }
             let routed = timeout(deadline, routed).await.is_ok_and(|routed| routed.is_ok());
-            drop(permit);
+            drop(place);
             (routed, trace)
         };
         ctx.spawn(work.into_actor(self).map(move |(routed, trace), _, _| {
@@ -320,25 +400,35 @@ impl Persister {
         }));
     }
 
-    /// Answers what has waited for too long. It may be stored all the same, and is routed then.
+    /// Answers what is being written for too long: it may be stored all the same, and is routed then. What
+    /// still waits is taken out.
     fn check_deadline(&mut self) {
         let deadline = Duration::from_millis(self.config.deadline_ms);
         let mut answers = Answers::default();
-        let metrics = &self.parts.metrics;
-        let mut check = |waiting: &mut Waiting| {
+        let parts = self.parts_of_failed.iter_mut().flatten();
+        for waiting in self.writing.iter_mut().chain(parts) {
             let since = waiting.since.elapsed();
             if since >= deadline && waiting.from.is_some() {
-                metrics.stages.of(Stage::Answer).observe(since.as_secs_f64());
+                self.parts.metrics.stages.of(Stage::Answer).observe(since.as_secs_f64());
                 let reason = Reason::error("the store did not answer in time; try again");
                 let mut trace = waiting.trace.take();
                 trace.lap("persist");
                 answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason), trace);
             }
-        };
-        self.writing.iter_mut().for_each(&mut check);
-        self.parts.queue.for_each(check);
+        }
         answers.send();
+        self.refuse_late();
+        self.refuse_excess();
     }
+}
+
+/// The largest event apart, and the others in halves.
+fn parts(mut batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    let largest = batch.iter().enumerate().max_by_key(|(_, waiting)| waiting.rows).map(|(place, _)| place);
+    let largest: Vec<Waiting> = largest.map(|place| batch.remove(place)).into_iter().collect();
+    let second = batch.split_off(batch.len() / 2);
+    let parts = [largest, second, batch];
+    parts.into_iter().filter(|part| !part.is_empty()).collect()
 }
 
 impl Answers {
@@ -368,8 +458,8 @@ impl Actor for Persister {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         /// How often in a deadline the waiting are looked at.
-        const CHECKS: u64 = 4;
-        // Every ephemeral event in the mailbox holds a permit.
+        const CHECKS: u64 = 16;
+        // Every ephemeral event in the mailbox holds a place.
         ctx.set_mailbox_capacity(self.config.queue);
         self.parts.queue.wakes(ctx.address());
         let (routers, others) = (self.parts.routers.clone(), self.parts.others.clone());
@@ -383,7 +473,6 @@ impl Actor for Persister {
         ctx.run_interval(check, |this, _| this.check_deadline());
         ctx.run_interval(Duration::from_millis(self.config.deadline_ms.max(1)), |this, ctx| {
             this.forget_unsettled();
-            this.retry_due = !this.unsettled.is_empty();
             this.next(ctx);
         });
         self.next(ctx);

@@ -1,38 +1,88 @@
-//! How many events a batch may have, so that each takes about as long: a disk takes thousands at once, a
-//! cluster of servers some hundreds, and either may become slower.
+//! How fast the store is: how many rows a batch may have, so that each takes about as long, and how long others
+//! wait. A disk takes ten thousands at once, a cluster of servers some thousands, and either may become slower.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 /// Where it begins, before anything is known of the store.
-const FIRST: usize = 256;
+const FIRST: usize = 2_048;
 
-/// Even a slow store is given so many, or it would never be found to be fast again.
-const LEAST: usize = 16;
+/// Even a slow store is given so many rows, or it would never be found to be fast again.
+pub const LEAST: usize = 128;
 
-/// Learns from each batch how many the next may have. A plain struct.
+/// Batches by which the pace is known.
+const RECENT: usize = 8;
+
+/// Learns from each batch. A plain struct.
 pub struct Pace {
     limit: usize,
     most: usize,
     target: Duration,
+    /// Rows a second of the last batches, the newest first; `None` of one that says nothing.
+    recent: VecDeque<Option<f64>>,
+}
+
+/// How a batch went.
+#[derive(Debug, Clone, Copy)]
+pub struct Lap {
+    pub rows: usize,
+    /// How long the store had it.
+    pub took: Duration,
+    /// From when it was taken out of the queue, the wait for a place to the routers included.
+    pub whole: Duration,
+    pub failed: bool,
 }
 
 impl Pace {
     pub fn new(most: usize, target: Duration) -> Self {
-        Self { limit: FIRST.min(most), most, target }
+        Self { limit: FIRST.min(most), most, target, recent: VecDeque::with_capacity(RECENT + 1) }
     }
 
-    /// Most events of the next batch.
+    /// Most rows of the next batch.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// A batch of so many took so long, or failed after that. Twice as many at most are next.
-    pub fn learn(&mut self, events: usize, took: Duration, failed: bool) {
-        let took = if failed { took.max(2 * self.target) } else { took };
-        let fitting = events as f64 * self.target.as_secs_f64() / took.as_secs_f64().max(1e-6);
+    /// Rows a second: what the last eight batches have in the middle, or what the last one had if that is less. A
+    /// store that becomes slower is believed at once, one that becomes faster has to show it. `None`: nothing is
+    /// known, because all of them were small and quick.
+    pub fn rate(&self) -> Option<f64> {
+        let mut known: Vec<f64> = self.recent.iter().flatten().copied().collect();
+        let last = *known.first()?;
+        known.sort_by(f64::total_cmp);
+        Some(last.min(known[known.len() / 2]))
+    }
+
+    /// How long a batch should take.
+    pub fn should_take(&self, rows: usize) -> Duration {
+        let by_rate = self.rate().map(|rate| Duration::try_from_secs_f64(rows as f64 / rate));
+        by_rate.and_then(Result::ok).unwrap_or(self.target)
+    }
+
+    pub fn learn(&mut self, lap: Lap) {
+        let said = self.rate_of(lap);
+        self.recent.push_front(said);
+        self.recent.truncate(RECENT);
+        let quick = lap.took <= self.target;
+        if lap.failed && quick {
+            // Its events were at fault, not the pace.
+            return;
+        }
+        let took = if lap.failed { lap.took.max(2 * self.target) } else { lap.took };
+        let fitting = lap.rows as f64 * self.target.as_secs_f64() / took.as_secs_f64().max(1e-6);
         // A small batch says little of what a large one would take.
-        let least = if took <= self.target { self.limit } else { LEAST };
+        let least = if quick { self.limit } else { LEAST };
         self.limit = (fitting as usize).clamp(least, 2 * self.limit).clamp(LEAST.min(self.most), self.most);
+    }
+
+    fn rate_of(&self, Lap { rows, took, whole, failed }: Lap) -> Option<f64> {
+        if failed {
+            // Nothing is known to be written, and it took its time.
+            return (took > self.target).then_some(0.0);
+        }
+        let rate = rows as f64 / whole.as_secs_f64().max(1e-6);
+        // What every batch takes, however small, weighs most in a small one: it says only "at least".
+        let is_small = 2 * rows < self.limit;
+        (!is_small || self.rate().is_some_and(|known| rate > known)).then_some(rate)
     }
 }
 
@@ -40,29 +90,69 @@ impl Pace {
 mod tests {
     use super::*;
 
+    fn lap(rows: usize, took: Duration) -> Lap {
+        Lap { rows, took, whole: took, failed: false }
+    }
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
     #[test]
     fn batches_come_to_take_the_time_they_should() {
-        let mut pace = Pace::new(8_192, Duration::from_millis(250));
-        // 2 ms an event, then 20 µs, however many there are.
-        for (each, expected) in [(2_000, 125), (20, 8_192), (2_000, 125)] {
+        let mut pace = Pace::new(65_536, ms(250));
+        // 200 µs a row, then 2 µs, however many there are.
+        for (each, expected) in [(200, 1_250), (2, 65_536), (200, 1_250)] {
             for _ in 0..20 {
-                pace.learn(pace.limit(), Duration::from_micros(each) * pace.limit() as u32, false);
+                pace.learn(lap(pace.limit(), Duration::from_micros(each) * pace.limit() as u32));
             }
             assert_eq!(pace.limit(), expected);
+            assert_eq!(pace.rate().unwrap().round(), 1e6 / each as f64);
         }
     }
 
     #[test]
-    fn quick_small_batches_do_not_shrink_it_and_failures_do() {
-        let mut pace = Pace::new(1_000, Duration::from_millis(250));
-        pace.learn(1, Duration::from_millis(5), false);
-        assert_eq!(pace.limit(), 256);
-        pace.learn(256, Duration::from_millis(1), true);
-        assert_eq!(pace.limit(), 128);
+    fn quick_small_batches_do_not_shrink_it_and_slow_failures_do() {
+        let mut pace = Pace::new(10_000, ms(250));
+        pace.learn(lap(10, ms(5)));
+        assert_eq!((pace.limit(), pace.rate()), (FIRST, None));
+        pace.learn(Lap { failed: true, ..lap(10, ms(1)) });
+        assert_eq!((pace.limit(), pace.rate()), (FIRST, None));
+        pace.learn(Lap { failed: true, ..lap(2_048, ms(300)) });
+        assert_eq!((pace.limit(), pace.rate()), (FIRST / 2, Some(0.0)));
         for _ in 0..20 {
-            pace.learn(1, Duration::from_secs(9), true);
+            pace.learn(Lap { failed: true, ..lap(10, ms(9_000)) });
         }
         assert_eq!(pace.limit(), LEAST);
-        assert_eq!(Pace::new(4, Duration::from_millis(250)).limit(), 4);
+        assert_eq!(Pace::new(4, ms(250)).limit(), 4);
+    }
+
+    #[test]
+    fn slower_is_believed_at_once_and_faster_within_two_batches_of_the_least_size() {
+        let mut pace = Pace::new(65_536, ms(250));
+        for _ in 0..8 {
+            pace.learn(lap(10_000, ms(250)));
+        }
+        assert_eq!(pace.rate(), Some(40_000.0));
+        pace.learn(lap(10_000, ms(5_000)));
+        assert_eq!(pace.rate(), Some(2_000.0));
+        pace.learn(lap(LEAST, ms(4)));
+        pace.learn(lap(LEAST, ms(4)));
+        assert!(pace.rate().unwrap() > 30_000.0, "{:?}", pace.rate());
+    }
+
+    #[test]
+    fn what_a_slow_time_taught_is_forgotten_when_little_is_to_be_done() {
+        let mut pace = Pace::new(65_536, ms(250));
+        for _ in 0..8 {
+            pace.learn(lap(2_000, ms(2_000)));
+        }
+        // A note now and then: it says that the store is no slower than that, and then nothing.
+        pace.learn(lap(10, ms(5)));
+        assert_eq!(pace.rate(), Some(1_000.0));
+        for _ in 0..24 {
+            pace.learn(lap(10, ms(6)));
+        }
+        assert_eq!(pace.rate(), None);
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     config::Config,
     ingest::Admission,
     net::{Incoming, Permit, SocketContext as Context},
-    persist::Queue,
+    persist::{Queue, Share},
     protocol::{ClientMessage, Reason, RelayMessage, addressee::Addressee, message::Malformed},
     route::{Generation, Join, Leave, Link, RouterAddr, SessionId},
     store::Store,
@@ -61,6 +61,8 @@ impl Shared {
 pub struct Socket {
     pub id: SessionId,
     pub address: IpAddr,
+    /// Whether a trusted proxy said so: then it is one client's.
+    pub told: bool,
     /// The Host header of the request, where it names the socket that the client reached, itself.
     pub own_host: Option<String>,
     pub link: Arc<Link>,
@@ -80,6 +82,8 @@ pub struct Session {
     outbox: Outbox,
     window: Window,
     incoming: Incoming,
+    /// What it has waiting for the store.
+    share: Arc<Share>,
     auth: Auth,
     rate: Option<Bucket>,
     subscriptions: Vec<Subscription>,
@@ -108,7 +112,8 @@ pub struct Missed;
 
 impl Session {
     pub fn new(shared: Arc<Shared>, router: RouterAddr, socket: Socket, incoming: Incoming) -> Self {
-        let Socket { id, address, own_host, link, outbox, window, permit, trace } = socket;
+        let Socket { id, address, told, own_host, link, outbox, window, permit, trace } = socket;
+        let share = shared.queue.share(told.then_some(address));
         Self {
             id,
             rate: shared.rates.connection(address),
@@ -119,6 +124,7 @@ impl Session {
             outbox,
             window,
             incoming,
+            share,
             auth: Auth::new(own_host),
             subscriptions: Vec::new(),
             last_generation: 0,
@@ -170,7 +176,7 @@ impl Session {
             Ok(ClientMessage::Event(event)) => {
                 let subject = Subject::Event { id: event.id, kind: event.kind, bytes: text.len() };
                 let trace = self.trace(begun, subject);
-                self.publish(event, trace, ctx);
+                self.publish(event, text.len(), trace, ctx);
             }
             Ok(ClientMessage::Auth(event)) => self.authenticate(event),
             Ok(ClientMessage::Req { id, filters }) => {

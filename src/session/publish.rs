@@ -16,13 +16,24 @@ use crate::{
 };
 
 impl Session {
-    pub(super) fn publish(&mut self, parsed: ParsedEvent<'_>, mut trace: Trace, ctx: &mut Context) {
+    pub(super) fn publish(
+        &mut self,
+        parsed: ParsedEvent<'_>,
+        bytes: usize,
+        mut trace: Trace,
+        ctx: &mut Context,
+    ) {
         let id = parsed.id;
         if let Err(reason) = self.may_use() {
             trace.refuse(&reason);
             return self.refuse_event(&id, reason);
         }
         let begun = Instant::now();
+        // First, so that nothing is done for what is too much. Dropped, and so given back, where it is not wanted.
+        let Ok(place) = self.shared.queue.place(&self.share, &parsed, bytes, begun) else {
+            trace.fail("overloaded");
+            return self.overloaded(&id);
+        };
         let admitted = self.shared.admission.admit(parsed, self.auth.keys(), clock::now());
         trace.lap("admit");
         let metrics = &self.shared.metrics;
@@ -36,12 +47,14 @@ impl Session {
         match admitted {
             Ok(Admitted::Known) => self.answer(&id, Answer::Outcome(Outcome::Duplicate), trace),
             Ok(Admitted::Store(event)) => {
-                let handed_on = self.shared.queue.store(event, self.publisher(ctx), trace);
-                self.handed_on(&id, handed_on);
+                self.shared.queue.store(event, place, self.publisher(ctx), trace);
+                self.window.take();
             }
             Ok(Admitted::Ephemeral(event)) => {
-                let handed_on = self.shared.queue.route(event, self.publisher(ctx), trace);
-                self.handed_on(&id, handed_on);
+                match self.shared.queue.route(event, place, self.publisher(ctx), trace) {
+                    Ok(()) => self.window.take(),
+                    Err(Full) => self.overloaded(&id),
+                }
             }
             Err(reason) => {
                 trace.refuse(&reason);
@@ -54,16 +67,12 @@ impl Session {
         Publisher { id: self.id, session: ctx.address() }
     }
 
-    fn handed_on(&mut self, id: &EventId, result: Result<(), Full>) {
-        match result {
-            Ok(()) => self.window.take(),
-            Err(Full) => {
-                let metrics = &self.shared.metrics;
-                metrics.queue_full.of(BoundedQueue::Persister).inc();
-                metrics.events.of(EventResult::Overloaded).inc();
-                self.outbox.text(&ok(id, Err(Reason::error("overloaded, try again later"))));
-            }
-        }
+    /// Answers an event for which there is no place.
+    fn overloaded(&mut self, id: &EventId) {
+        let metrics = &self.shared.metrics;
+        metrics.queue_full.of(BoundedQueue::Persister).inc();
+        metrics.events.of(EventResult::Overloaded).inc();
+        self.outbox.text(&ok(id, Err(too_much())));
     }
 
     /// Answers an event that was not handed on.
@@ -78,6 +87,7 @@ impl Session {
             Answer::Outcome(outcome) => (explain(outcome), EventResult::from(outcome)),
             Answer::Routed => (Ok(None), EventResult::Ephemeral),
             Answer::Failed(reason) => (Err(reason), EventResult::Error),
+            Answer::Overloaded => (Err(too_much()), EventResult::Overloaded),
         };
         if let Err(reason) = &result {
             trace.refuse(reason);
@@ -85,6 +95,11 @@ impl Session {
         self.shared.metrics.events.of(label).inc();
         self.outbox.text(&ok(id, result));
     }
+}
+
+/// More comes than the store takes. Nothing was stored, so trying again later may help.
+fn too_much() -> Reason {
+    Reason::error("overloaded, try again later")
 }
 
 /// What the outcome means to the publisher.

@@ -18,7 +18,7 @@ pub use page::{Effort, Entry, Page};
 
 use self::log::{Log, Sequence};
 
-use crate::protocol::{Event, EventId, Filter, PublicKey, Timestamp, hll::HyperLogLog};
+use crate::protocol::{Event, EventId, Filter, PublicKey, Tags, Timestamp, hll::HyperLogLog, kind};
 
 /// Where an event stands in the order in which a store accepted events. A subscription that knows
 /// the position up to which events had been routed when it began knows which stored events may
@@ -62,6 +62,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// How busy the store is, for operators.
     fn load(&self) -> Load;
+}
+
+/// Rows that an event takes in a store, about: itself and its indexes, one for each indexed tag. What a deletion
+/// request names is read and taken away with its own rows.
+pub fn rows(of_kind: u16, tags: &Tags) -> usize {
+    const INDEXES: usize = 6;
+    const TARGET: usize = 10;
+    let tags = tags.indexed().count();
+    INDEXES + if of_kind == kind::DELETION { TARGET * tags } else { tags }
 }
 
 /// How busy a store is.

@@ -69,7 +69,7 @@ labels! {
         RateLimited = "rate_limited": "refused: over the rate",
         AuthRequired = "auth_required": "refused: the client must authenticate",
         Refused = "refused": "refused for another reason: it is protected, or not for this client to publish",
-        Overloaded = "overloaded": "failed: too many events wait to be stored",
+        Overloaded = "overloaded": "failed: it would not be stored in time",
         Error = "error": "failed: the store failed or was late, or the relay shuts down",
     }
 
@@ -108,7 +108,7 @@ labels! {
 
     /// A bounded queue, window or budget.
     BoundedQueue = "queue" {
-        Persister = "persister": "events on their way into the store, by number or bytes: persister.queue, persister.queue_bytes",
+        Persister = "persister": "events on their way into the store, by number or bytes: persister.queue, persister.queue_bytes; full also where they would wait for too long",
         Dispatch = "dispatch": "stored batches that wait to be routed",
         Router = "router": "messages for the routers of the workers; the ratio is of all workers together",
         SessionWindow = "session_window": "events and subscriptions that wait for an answer, of all connections: session.window",

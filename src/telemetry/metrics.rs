@@ -123,6 +123,8 @@ metrics! {
     "thread_lag", "How late a timer of the thread was: what else is to be done there waits as long", Some(Unit::Seconds),
         lag: Lag = Family::new_with_constructor(lateness);
     "persister_batch_events", "Events in a batch", NO_UNIT, batch: Histogram = sizes();
+    "persister_batch_rows", "Rows of a batch: an event is some, and one more for each indexed tag", NO_UNIT,
+        batch_rows: Histogram = Histogram::new(exponential_buckets(8.0, 2.0, 14));
     "store_errors", "Failed operations of the store", NO_UNIT, store_errors: Counter = Counter::default();
     "events_unsettled", "Events whose write failed, and that are tried again because they may be stored",
         NO_UNIT, unsettled: Gauge = Gauge::default();

@@ -1,0 +1,136 @@
+//! More comes than the store takes, or the store takes its time: what is accepted is answered in time, what is
+//! refused was never stored, and who asks for little gets it. The store is the test's own.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod flood;
+mod stage;
+
+use std::{collections::HashSet, time::Duration};
+
+use common::{Client, eventually, fresh, now};
+use rookery::{
+    protocol::{Event, EventId, Tags, sign::Keys},
+    store::memory::Memory,
+};
+use serde_json::json;
+use stage::{Node, Staged};
+
+const OVERLOADED: &str = "error: overloaded, try again later";
+
+async fn send(client: &mut Client, event: &Event) {
+    client.say_text(format!(r#"["EVENT",{}]"#, event.json())).await;
+}
+
+/// The answers to so many events: by whom they are accepted, and what the others are told.
+async fn answers(client: &mut Client, count: usize) -> (HashSet<String>, Vec<String>) {
+    let (mut accepted, mut refused) = (HashSet::new(), Vec::new());
+    for _ in 0..count {
+        let ok = client.hear().await;
+        assert_eq!(ok[0], "OK", "{ok}");
+        match ok[2].as_bool() {
+            Some(true) => drop(accepted.insert(ok[1].as_str().unwrap().to_owned())),
+            _ => refused.push(ok[3].as_str().unwrap().to_owned()),
+        }
+    }
+    (accepted, refused)
+}
+
+fn hex(ids: &[EventId]) -> HashSet<String> {
+    ids.iter().map(|id| id.to_hex()).collect()
+}
+
+fn notes(count: usize) -> Vec<Event> {
+    let keys = Keys::generate();
+    (0..count).map(|_| fresh(&keys, "note")).collect()
+}
+
+fn contact_list(keys: &Keys) -> Event {
+    let follows = (0..5_000).map(|n| ["p".to_owned(), format!("{n:064x}")]);
+    keys.sign(now(), 3, Tags::from_iter(follows), "")
+}
+
+#[tokio::test]
+async fn what_was_refused_while_the_store_hung_is_never_stored() {
+    let store = Staged::held(Memory::new());
+    let node = Node::start(&store, |config| config.persister.deadline_ms = 1_000);
+    let (mut client, notes) = (node.connect().await, notes(20));
+    send(&mut client, &notes[0]).await;
+    eventually("the store hangs", || store.begun() == 1).await;
+    for note in &notes[1..] {
+        send(&mut client, note).await;
+    }
+    let (accepted, refused) = answers(&mut client, notes.len()).await;
+    assert_eq!(accepted.len(), 0, "nothing is known to be stored");
+    let late = refused.iter().filter(|text| *text != OVERLOADED).collect::<Vec<_>>();
+    assert_eq!(late, ["error: the store did not answer in time; try again"]);
+    // As long as it hangs, nobody waits in vain.
+    assert_eq!(client.publish(&fresh(&Keys::generate(), "in vain")).await, (false, OVERLOADED.into()));
+    store.release();
+    eventually("the store is heard of again", || store.written().len() == 1).await;
+    let after = fresh(&Keys::generate(), "after");
+    assert_eq!(client.publish(&after).await, (true, String::new()));
+    assert_eq!(store.written(), [notes[0].id(), after.id()]);
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_goes_on_without_the_event_that_fails() {
+    let store = Staged::held(Memory::new());
+    let node = Node::start(&store, |config| config.persister.deadline_ms = 60_000);
+    let (mut client, notes) = (node.connect().await, notes(101));
+    send(&mut client, &notes[0]).await;
+    eventually("the store hangs", || store.begun() == 1).await;
+    *store.poison.lock().unwrap() = Some(notes[77].id());
+    for note in &notes[1..] {
+        send(&mut client, note).await;
+    }
+    // Of the same connection: what came before it waits.
+    client.request("all are there", &[json!({ "kinds": [30_000] })]).await;
+    store.release();
+    let (accepted, refused) = answers(&mut client, notes.len()).await;
+    assert_eq!(refused, ["error: the store failed"]);
+    let others: Vec<EventId> = notes.iter().map(Event::id).filter(|id| *id != notes[77].id()).collect();
+    assert_eq!(accepted, hex(&others));
+    let batches = store.batches.lock().unwrap().len();
+    // The first note, a hundred, and of each batch that failed its parts.
+    assert!(batches <= 2 + 3 * 8, "{batches} batches");
+}
+
+#[tokio::test]
+async fn contact_lists_are_written_one_by_one_and_notes_between_them() {
+    let store = Staged::held(Memory::new());
+    let node = Node::start(&store, |config| config.persister.deadline_ms = 60_000);
+    let (mut greedy, mut modest) = (node.connect().await, node.connect().await);
+    let first = fresh(&Keys::generate(), "first");
+    send(&mut greedy, &first).await;
+    eventually("the store hangs", || store.begun() == 1).await;
+    let lists: Vec<Event> = (0..6).map(|_| contact_list(&Keys::generate())).collect();
+    for list in &lists {
+        send(&mut greedy, list).await;
+    }
+    greedy.request("all are there", &[json!({ "kinds": [30_000] })]).await;
+    let notes = notes(3);
+    for note in &notes {
+        send(&mut modest, note).await;
+    }
+    modest.request("all are there", &[json!({ "kinds": [30_000] })]).await;
+    store.release();
+    assert_eq!(answers(&mut modest, 3).await.0.len(), 3);
+    assert_eq!(answers(&mut greedy, 7).await.0.len(), 7);
+    let batches = store.batches.lock().unwrap().clone();
+    let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 1, 3, 1, 1, 1, 1, 1], "the first note, a list, the notes, the other lists");
+    assert_eq!(batches[2], notes.iter().map(Event::id).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_asks_for_little_is_served_beside_those_who_ask_for_too_much() {
+    flood::run(flood::Flood {
+        per_second: 200,
+        times: 5,
+        duration: Duration::from_secs(5),
+        connections: 8,
+        deadline: Duration::from_secs(4),
+    })
+    .await;
+}

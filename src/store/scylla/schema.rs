@@ -1,6 +1,9 @@
 //! The tables: made from `cluster/schema.cql`, and checked before they are used.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use scylla::{
     client::session::Session,
@@ -65,6 +68,9 @@ pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), Ope
             return Err(OpenError::Version { found: found.to_string() });
         }
     }
+    for statement in statements(SCHEMA) {
+        add_columns(&session, keyspace, &statement).await?;
+    }
     // The highest version wins, whoever is late.
     let mut note = Statement::new(format!(
         "INSERT INTO meta (name, value) VALUES ('schema', '{VERSION}') USING TIMESTAMP {VERSION}"
@@ -73,6 +79,43 @@ pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), Ope
     change(&session, note).await?;
     info!(keyspace, version = VERSION, "the tables are there");
     Ok(())
+}
+
+/// Adds the columns that a table lacks which was made before there were those.
+async fn add_columns(session: &Session, keyspace: &str, statement: &str) -> Result<(), OpenError> {
+    let Some((table, columns)) = columns(statement) else { return Ok(()) };
+    let there = patiently(session, || columns_there(session, keyspace, table)).await?;
+    for (name, kind) in columns.into_iter().filter(|(name, _)| !there.contains(*name)) {
+        let added = change(session, format!("ALTER TABLE {table} ADD {name} {kind}").into()).await;
+        // Another node may have been faster, and then it is refused.
+        if let Err(error) = added
+            && !patiently(session, || columns_there(session, keyspace, table)).await?.contains(name)
+        {
+            return Err(error);
+        }
+        info!(keyspace, table, name, "a column is added");
+    }
+    Ok(())
+}
+
+async fn columns_there(session: &Session, keyspace: &str, table: &str) -> Result<HashSet<String>, OpenError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| OpenError::Schema(error);
+    let text = "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?";
+    let result = session.query_unpaged(text, (keyspace, table)).await;
+    let result = result.map_err(|error| OpenError::Schema(Box::new(error)))?;
+    let result = result.into_rows_result().map_err(|error| failed(error.into()))?;
+    let rows = result.rows::<(String,)>().map_err(|error| failed(error.into()))?;
+    rows.map(|row| row.map(|(name,)| name).map_err(|error| failed(error.into()))).collect()
+}
+
+/// The name of the table that a statement makes, and of each column the name and what it is.
+fn columns(statement: &str) -> Option<(&str, Vec<(&str, &str)>)> {
+    let (name, rest) = statement.strip_prefix("CREATE TABLE IF NOT EXISTS ")?.split_once(" (")?;
+    let (body, _) = rest.split_once("\n)")?;
+    let lines = body.lines().map(|line| line.trim().trim_end_matches(','));
+    let columns =
+        lines.filter(|line| !line.starts_with("PRIMARY KEY")).filter_map(|line| line.split_once(' '));
+    Some((name, columns.collect()))
 }
 
 /// Carries out what may be carried out twice.
@@ -259,6 +302,15 @@ mod tests {
         ] {
             assert_eq!(in_datacenters(given, &replicas), expected);
         }
+    }
+
+    #[test]
+    fn the_columns_of_tables_are_read_from_their_statements() {
+        let all = statements(SCHEMA);
+        let tables: Vec<_> = all.iter().map(|statement| columns(statement).unwrap()).collect();
+        let of = |name: &str| &tables.iter().find(|(table, _)| *table == name).unwrap().1;
+        assert_eq!(of("vanishing"), &[("list", "int"), ("pubkey", "blob"), ("until", "bigint")]);
+        assert!(of("by_author").contains(&("buckets", "set<text> static")));
     }
 
     #[test]

@@ -124,6 +124,8 @@ pub struct Persister {
     /// Whether the store is at work for this actor.
     busy: bool,
     unsettled: Unsettled,
+    /// Whether the store looks for what others left half written.
+    is_looking: bool,
     flushes: Vec<oneshot::Sender<()>>,
 }
 
@@ -146,6 +148,7 @@ impl Persister {
             parts_of_failed: Vec::new(),
             was_large: false,
             busy: false,
+            is_looking: false,
             flushes: Vec::new(),
         }
     }
@@ -333,6 +336,12 @@ impl Persister {
         self.parts.metrics.unsettled.set(self.unsettled.len() as i64);
     }
 
+    /// What somebody else began to write is tried like what failed here.
+    fn adopt(&mut self, events: Vec<Arc<Event>>) {
+        self.unsettled.add(events.into_iter().map(Waiting::adopted));
+        self.parts.metrics.unsettled.set(self.unsettled.len() as i64);
+    }
+
     /// What will not be stored in time is told so now, and taken out.
     fn refuse_excess(&self) {
         self.refuse(self.parts.queue.shed(Instant::now()));
@@ -361,6 +370,23 @@ impl Persister {
             let taken = waiting.since.elapsed();
             self.parts.metrics.stages.of(Stage::Answer).observe(taken.as_secs_f64());
         }
+    }
+
+    /// Looks for what somebody else began to write and left.
+    fn look_for_abandoned(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.is_looking, true) {
+            return;
+        }
+        let store = Arc::clone(&self.parts.store);
+        let work = async move { store.abandoned().await };
+        ctx.spawn(work.into_actor(self).map(|abandoned, this, ctx| {
+            this.is_looking = false;
+            match abandoned {
+                Ok(events) => this.adopt(events),
+                Err(error) => warn!("could not look for what is half written: {}", error.detail()),
+            }
+            this.next(ctx);
+        }));
     }
 
     /// Routes an ephemeral event: no store, no batch. A copy is not delivered a second time, also
@@ -475,6 +501,7 @@ impl Actor for Persister {
             this.forget_unsettled();
             this.next(ctx);
         });
+        ctx.run_interval(self.sweeps.every, Self::look_for_abandoned);
         self.next(ctx);
     }
 }

@@ -54,6 +54,14 @@ pub(super) struct Waiting {
     pub place: Option<Place>,
 }
 
+impl Waiting {
+    /// An event that somebody else began to write.
+    pub fn adopted(event: Arc<Event>) -> Self {
+        let (rows, since) = (store::rows(event.kind(), event.tags()), Instant::now());
+        Self { event, rows, from: None, since, trace: Trace::default(), place: None }
+    }
+}
+
 /// An event that will not be stored, and who is to hear of it.
 pub(super) struct Refused {
     pub id: EventId,

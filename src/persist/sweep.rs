@@ -17,7 +17,7 @@ use crate::{clock, config, protocol::Timestamp, store::Store, telemetry::Metrics
 /// When is removed, and how much of the time.
 #[derive(Debug, Clone, Copy)]
 pub struct Sweeps {
-    every: Duration,
+    pub every: Duration,
     share: f64,
     margin: Duration,
 }

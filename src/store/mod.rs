@@ -12,7 +12,7 @@ pub mod scylla;
 
 use std::{sync::Arc, time::Instant};
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 
 pub use page::{Effort, Entry, Page};
 
@@ -51,6 +51,12 @@ pub trait Store: Send + Sync + 'static {
     /// Removes what has expired, and carries on with what a request to vanish left to do: a bounded
     /// piece of work. `true`: there is more.
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Events that somebody has begun to write and will not finish, a bounded count of them: to be written again,
+    /// like copies.
+    fn abandoned(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
 
     /// The position of the event written last.
     fn head(&self) -> Position;

@@ -49,6 +49,28 @@ fn several_nodes_may_apply_the_schema_at_once_and_again() {
     ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }
 
+/// Tables of earlier versions of the program get what they lack, and nothing is lost.
+#[test]
+fn what_tables_lack_is_added() {
+    let config = settings(&new_name());
+    block_on(apply_schema(&config, ONE_REPLICA)).unwrap();
+    let keyspace = &config.keyspace;
+    for lacking in
+        ["ALTER TABLE by_author DROP written_by", "ALTER TABLE node DROP settled", "DROP TABLE draft"]
+    {
+        ask_server(&lacking.replace("TABLE ", &format!("TABLE {keyspace}.")));
+    }
+    let refused = block_on(Connection::open(&config)).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("rookery schema apply"), "{refused}");
+    block_on(async {
+        let (a, b) = join!(apply_schema(&config, ONE_REPLICA), apply_schema(&config, ONE_REPLICA));
+        a.unwrap();
+        b.unwrap();
+        Connection::open(&config).await.unwrap();
+    });
+    ask_server(&format!("DROP KEYSPACE {keyspace}"));
+}
+
 #[test]
 fn newer_tables_are_refused() {
     let config = settings(&new_name());
@@ -264,7 +286,8 @@ fn the_log_tells_what_was_written() {
     a.block_on(log.beat()).unwrap();
     let beats = b.block_on(other.beats()).unwrap();
     let beat = beats.iter().find(|beat| beat.origin == log.origin()).unwrap();
-    assert_eq!((beat.head, beat.count), (BATCHES, 2));
+    assert_eq!(beat.head, BATCHES);
+    assert!(beat.count >= 2);
     // A process is listed when it first writes.
     assert!(beats.iter().all(|beat| beat.origin != other.origin()));
 
@@ -305,4 +328,67 @@ fn a_young_duplicate_is_logged_once_more() {
     let fresh = note(&user(0), 11, "");
     let written = b.write_at(NOW, [&fresh, &fresh]);
     assert_eq!((written.outcomes, written.again), (vec![Outcome::Stored, Outcome::Duplicate], vec![]));
+}
+
+/// Whoever was told that a batch is settled believes its rows, and takes its copies for old ones. Both are the
+/// same for as long as nobody has told.
+#[test]
+fn what_is_settled_needs_no_second_look() {
+    let [a, b] = nodes(patient());
+    let event = note(&user(0), 10, "");
+    assert_eq!(a.put(&event), Outcome::Stored);
+    assert_eq!(b.all(), ids([&event]));
+    a.block_on(a.store().log().unwrap().beat()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !b.write_at(NOW, [&event]).again.is_empty() {
+        assert!(Instant::now() < deadline, "it is never settled");
+    }
+    assert_eq!(b.all(), ids([&event]));
+}
+
+/// What documents say of the cost: a change of these numbers is one of theirs.
+#[test]
+fn what_is_written_and_read_takes_so_many_statements() {
+    let [a, b] = nodes(patient());
+    let alice = user(0);
+    // Some are sent once a second, or once for 512 rows: what is sent each time is the least of several times.
+    let least = |work: &mut dyn FnMut()| {
+        let count = |_| {
+            let before = a.store().load().sent;
+            work();
+            a.store().load().sent - before
+        };
+        (0..5).map(count).min().unwrap()
+    };
+    let mut at = 0;
+    let mut writes = |kind: u16, tags: &[&[&str]]| {
+        least(&mut || {
+            at += 1;
+            // A contact list is the first of its author, or the one before would have to go.
+            let author = if kind == 3 { user(at as u8) } else { alice.clone() };
+            let event = event(&author, at, kind, tags, "");
+            let until = Instant::now() + Duration::from_secs(60);
+            let written = a.block_on(a.store().write([event].into(), NOW, until)).unwrap();
+            assert_eq!(written.outcomes, [Outcome::Stored]);
+        })
+    };
+    assert_eq!(writes(1, &[]), 11);
+    assert_eq!(writes(1, &[&["t", "x"]]), 12);
+    let follows: Vec<String> = (0..500).map(|n| format!("{n:064x}")).collect();
+    let follows: Vec<[&str; 2]> = follows.iter().map(|follow| ["p", follow.as_str()]).collect();
+    let follows: Vec<&[&str]> = follows.iter().map(|follow| &follow[..]).collect();
+    assert_eq!(writes(3, &follows), 518);
+    a.block_on(a.store().log().unwrap().beat()).unwrap();
+    let author = alice.public_key();
+    for (asked, statements) in [
+        (format!(r#"{{"authors":["{author}"],"kinds":[1],"limit":1}}"#), 2),
+        (format!(r#"{{"authors":["{author}"],"limit":1}}"#), 3),
+        (r#"{"kinds":[1],"limit":1}"#.into(), 2),
+        (r##"{"#t":["x"],"limit":1}"##.into(), 4),
+    ] {
+        let reads = least(&mut || {
+            assert_eq!(b.find(&asked).len(), 1, "{asked}");
+        });
+        assert_eq!(reads, statements, "{asked}");
+    }
 }

@@ -142,6 +142,10 @@ impl Store for Feeds {
         self.store.maintain(now)
     }
 
+    fn abandoned(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
+        self.store.abandoned()
+    }
+
     fn head(&self) -> Position {
         self.head.load(Ordering::Acquire)
     }

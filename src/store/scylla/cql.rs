@@ -77,6 +77,9 @@ pub enum Failure {
     /// It was tried until the deadline.
     #[error("no answer within {} ms; the last error: {}", .waited.as_millis(), or_none(.last))]
     Away { waited: Duration, last: Option<Arc<ExecutionError>> },
+    /// This process was stopped for so long that others may have taken the batch over.
+    #[error("held up for so long that other nodes may have finished it")]
+    Held,
     #[error("the store is closed")]
     Closed,
 }

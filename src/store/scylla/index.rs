@@ -10,6 +10,7 @@ use lru::LruCache;
 use scylla::value::CqlValue;
 
 use super::{
+    batch::BatchId,
     bucket::{Bucket, Directory, Sampling},
     cql::{Cql, Failure, Values, blob, kind, limit, stamp, text, time},
     key,
@@ -81,6 +82,14 @@ impl Key {
     }
 }
 
+/// How events were taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    /// In milliseconds since 1970.
+    pub at: u64,
+    pub batch: BatchId,
+}
+
 /// What is known of the indexes, so that it need not be asked for at each write.
 pub struct Indexes {
     sampling: Sampling,
@@ -95,7 +104,7 @@ impl Indexes {
     }
 
     /// Writes the row of an event under one of its keys; what leads to the row is listed before.
-    /// `accepted_at` is in milliseconds, `at` is the timestamp of the row.
+    /// `at` is the timestamp of the row.
     ///
     /// # Errors
     /// When the servers refuse.
@@ -104,7 +113,7 @@ impl Indexes {
         cql: &Cql,
         key: Key,
         event: Arc<Event>,
-        accepted_at: u64,
+        accepted: Accepted,
         at: i64,
     ) -> Result<(), Failure> {
         let (id, created_at) = (event.id(), event.created_at());
@@ -126,7 +135,7 @@ impl Indexes {
         let mut values = key.partition(bucket);
         values.extend([time(created_at), blob(id.0)]);
         match key.has_text() {
-            true => values.extend([text(event.json()), time(accepted_at)]),
+            true => values.extend([text(event.json()), time(accepted.at), blob(accepted.batch.to_bytes())]),
             false => values.extend([kind(event.kind()), blob(event.pubkey().0)]),
         }
         values.push(stamp(at));

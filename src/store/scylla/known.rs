@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    batch::BatchId,
     cql::{Failure, blob, kind as kind_column},
     key::{Address, Rank, seconds},
     tables::{Found, Tables},
@@ -42,6 +43,8 @@ pub struct Known {
     pub stored: HashMap<EventId, Arc<Event>>,
     /// When they were accepted, in milliseconds since 1970.
     pub accepted_at: HashMap<EventId, u64>,
+    /// Who committed them.
+    pub batches: HashMap<EventId, BatchId>,
     /// How often events were swept that were.
     pub swept: HashMap<EventId, i32>,
     /// The best version ever seen of each address.
@@ -116,8 +119,9 @@ impl Known {
 
     fn add(&mut self, answer: Answer) {
         match answer {
-            Answer::Event(id, Found { event, accepted_at, swept }) => {
+            Answer::Event(id, Found { event, accepted_at, swept, batch }) => {
                 self.accepted_at.insert(id, accepted_at);
+                self.batches.extend(batch.map(|batch| (id, batch)));
                 self.stored.extend(event.map(|event| (id, event)));
                 self.swept.insert(id, swept);
             }

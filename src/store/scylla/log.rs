@@ -2,18 +2,18 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::sync::OnceCell;
 
 use super::{
     Connection,
-    cql::{Cql, Failure, Values, blob},
+    cql::{Cql, Failure, Values, blob, stamp},
+    drafts::Drafts,
 };
 use crate::{
     clock,
@@ -37,8 +37,8 @@ const KEPT_FOR: Duration = Duration::from_secs(3_600 - 60);
 /// Where this node's batches are noted.
 pub struct Written {
     cql: Arc<Cql>,
-    origin: Origin,
     digests: Digests,
+    drafts: Arc<Drafts>,
     /// Given out last.
     last: AtomicU64,
     /// Known to be in the log.
@@ -46,7 +46,41 @@ pub struct Written {
     beats: AtomicU64,
     /// Timestamp of the last beat, in microseconds: they never go back.
     beaten_at: AtomicI64,
-    registered: OnceCell<()>,
+    state: Mutex<State>,
+    telling: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// When this process began to list itself, the last time that it did.
+    listed: Option<Moment>,
+    beaten: Option<Instant>,
+}
+
+/// A moment by both clocks: the one stands still while the machine sleeps, the other may be set.
+#[derive(Clone, Copy)]
+struct Moment {
+    at: Instant,
+    millis: u64,
+}
+
+/// For so long a process counts as listed, which is a part of the time for which the others remember its beats.
+const LISTED_FOR: Duration = Duration::from_secs(30 * 60);
+
+/// Until the others are told what is settled, they look at each row: they are told within so long while something is
+/// written, and sooner where that is much.
+const LATEST: Duration = Duration::from_secs(1);
+const MUCH: usize = 64;
+const SOONEST: Duration = Duration::from_millis(100);
+
+impl Moment {
+    fn now() -> Self {
+        Self { at: Instant::now(), millis: clock::millis() }
+    }
+
+    fn elapsed(self) -> Duration {
+        self.at.elapsed().max(Duration::from_millis(clock::millis().saturating_sub(self.millis)))
+    }
 }
 
 /// The log as the bus sees it.
@@ -58,22 +92,23 @@ pub struct CqlLog {
 }
 
 impl Written {
-    pub fn new(cql: Arc<Cql>, digests: Digests) -> Self {
+    pub fn new(cql: Arc<Cql>, digests: Digests, drafts: Arc<Drafts>) -> Self {
         Self {
             cql,
-            origin: rand::random(),
             digests,
+            drafts,
             last: AtomicU64::new(0),
             head: AtomicU64::new(0),
             beats: AtomicU64::new(0),
             beaten_at: AtomicI64::new(0),
-            registered: OnceCell::new(),
+            state: Mutex::default(),
+            telling: AtomicBool::new(false),
         }
     }
 
     /// This process.
     pub fn origin(&self) -> Origin {
-        self.origin
+        self.drafts.origin
     }
 
     /// Notes a batch before any of it is committed. Its number; `None` for nothing.
@@ -84,24 +119,78 @@ impl Written {
         if events.is_empty() {
             return Ok(None);
         }
-        self.registered.get_or_try_init(|| self.beat()).await?;
+        self.be_listed().await?;
         let sequence = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let entries = encode(events, self.digests);
-        let values = vec![big(self.origin), part(sequence), big(sequence), blob(entries), micros_now()];
+        let values =
+            vec![big(self.drafts.origin), part(sequence), big(sequence), blob(entries), micros_now()];
         self.cql.write(&self.cql.statements.put_log, values).await?;
         self.head.fetch_max(sequence, Ordering::Relaxed);
         Ok(Some(sequence))
     }
 
-    async fn beat(&self) -> Result<(), Failure> {
+    /// Sees to it that this process is listed among those that may have left something half written. To be asked
+    /// before rows are written: whoever has been silent for hours is struck off the list. `false`: it had to list
+    /// itself anew, and what it began before that may have been finished by others.
+    ///
+    /// # Errors
+    /// When the servers refuse.
+    pub async fn be_listed(&self) -> Result<bool, Failure> {
+        let listed = self.state().listed;
+        if listed.is_some_and(|listed| listed.elapsed() < LISTED_FOR) {
+            return Ok(true);
+        }
+        let begun = Moment::now();
+        // In this order: who finds it listed finds its beat.
+        self.beat().await?;
+        let floor = self.drafts.told().floor();
+        let row = vec![big(self.drafts.origin), big(floor), stamp(self.next_stamp())];
+        self.cql.write(&self.cql.statements.put_writer, row).await?;
+        self.state().listed = Some(begun);
+        Ok(false)
+    }
+
+    /// Tells the others what is settled, if they have not been told lately.
+    pub fn tell(self: &Arc<Self>) {
+        let pause = if self.drafts.news() < MUCH { LATEST } else { SOONEST };
+        let lately = self.state().beaten.is_some_and(|at| at.elapsed() < pause);
+        if lately || self.telling.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let written = Arc::clone(self);
+        tokio::spawn(async move {
+            // The next one says as much.
+            let _ = written.cql.within(written.beat()).await;
+            written.telling.store(false, Ordering::Relaxed);
+        });
+    }
+
+    /// Tells the others that this process lives, and what of its batches is settled.
+    ///
+    /// # Errors
+    /// When the servers refuse.
+    pub async fn beat(&self) -> Result<(), Failure> {
         let count = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
+        let at = self.next_stamp();
+        let (head, settled) = (self.head.load(Ordering::Relaxed), self.drafts.tell());
+        let values =
+            vec![big(self.drafts.origin), big(head), big(count), blob(settled.to_bytes()), stamp(at)];
+        self.cql.write(&self.cql.statements.put_beat, values).await?;
+        self.state().beaten = Some(Instant::now());
+        Ok(())
+    }
+
+    /// A timestamp for what this process alone writes: they never go back.
+    fn next_stamp(&self) -> i64 {
         let now = clock::millis() as i64 * 1_000;
         let later = |before: i64| Some(now.max(before + 1));
         let before = self.beaten_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
-        let at = now.max(before.unwrap_or_default() + 1);
-        let head = self.head.load(Ordering::Relaxed);
-        let values = vec![big(self.origin), big(head), big(count), super::cql::stamp(at)];
-        self.cql.write(&self.cql.statements.put_beat, values).await
+        now.max(before.unwrap_or_default() + 1)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No step leaves it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,7 +206,7 @@ impl CqlLog {
 
 impl Log for CqlLog {
     fn origin(&self) -> Origin {
-        self.written.origin
+        self.written.drafts.origin
     }
 
     fn beat(&self) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -231,7 +320,7 @@ fn part(sequence: Sequence) -> scylla::value::CqlValue {
 }
 
 fn micros_now() -> scylla::value::CqlValue {
-    super::cql::stamp(clock::millis() as i64 * 1_000)
+    stamp(clock::millis() as i64 * 1_000)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use futures_util::future::try_join;
 use smallvec::SmallVec;
 
 use super::{
+    batch::BatchId,
     bucket::Bucket,
     cql::{Cql, Failure, blob, limit, time},
     index::{Key, buckets},
@@ -31,6 +32,10 @@ pub enum Body {
     Text {
         text: String,
         accepted_at: u64,
+        /// Of whoever wrote the row.
+        batch: Option<BatchId>,
+        /// Whether its event is known to be committed.
+        committed: bool,
     },
     Fields {
         kind: u16,
@@ -347,13 +352,16 @@ async fn rows(
         Some(Row { created_at: key::seconds(created_at), id: key::id(id)?, body })
     };
     if has_text {
-        type Texts = (i64, Vec<u8>, Option<String>, Option<i64>);
-        let body = |text: Option<String>, accepted_at: Option<i64>| {
-            Some(Body::Text { text: text?, accepted_at: key::seconds(accepted_at.unwrap_or_default()) })
+        type Texts = (i64, Vec<u8>, Option<String>, Option<i64>, Option<Vec<u8>>);
+        let body = |text: Option<String>, accepted_at: Option<i64>, batch: Option<Vec<u8>>| {
+            let accepted_at = key::seconds(accepted_at.unwrap_or_default());
+            let batch = batch.as_deref().and_then(BatchId::parse);
+            Some(Body::Text { text: text?, accepted_at, batch, committed: false })
         };
         let rows: Vec<Texts> = cql.read(statement, values).await?;
-        let rows =
-            rows.into_iter().filter_map(|(at, id, text, accepted_at)| row(at, &id, body(text, accepted_at)));
+        let rows = rows
+            .into_iter()
+            .filter_map(|(at, id, text, accepted_at, batch)| row(at, &id, body(text, accepted_at, batch)));
         return Ok(rows.collect());
     }
     type Fields = (i64, Vec<u8>, Option<i32>, Option<Vec<u8>>);

@@ -5,10 +5,13 @@
 //! often, the tables end in the same state. What needs servers runs on threads of this store, so no thread
 //! that serves clients reads rows.
 
+mod batch;
 mod bucket;
 mod consistency;
 mod cql;
 mod decide;
+mod drafts;
+mod finish;
 mod hidden;
 mod index;
 mod key;
@@ -20,6 +23,7 @@ mod plan;
 mod positions;
 mod read;
 mod schema;
+mod settled;
 mod statements;
 mod sweep;
 mod tables;
@@ -43,10 +47,13 @@ pub use schema::{DEFAULT_REPLICATION, SCHEMA};
 use self::{
     bucket::Sampling,
     cql::Cql,
+    drafts::Drafts,
+    finish::Finisher,
     hidden::Hidden,
     log::CqlLog,
     positions::Positions,
     read::{Bounds, Reader},
+    settled::Settled,
     sweep::{Leftovers, Sweeper},
     tables::Tables,
     write::Writer,
@@ -83,7 +90,7 @@ pub enum OpenError {
         "keyspace {0} has replicas in several datacentres, and the consistency is of one: say which with scylla.datacenter"
     )]
     WhichDatacenter(String),
-    #[error("cannot prepare {text:?}: {error}")]
+    #[error("cannot prepare {text:?}: {error} (`rookery schema apply` adds what tables lack)")]
     Prepare { text: String, error: Box<PrepareError> },
     #[error("cannot read or change the schema: {0}")]
     Schema(Box<dyn std::error::Error + Send + Sync>),
@@ -127,6 +134,7 @@ struct Parts {
     writer: Writer,
     reader: Reader,
     sweeper: Sweeper,
+    finisher: Finisher,
     positions: Arc<Positions>,
     /// Batches take turns: what one writes is what the next decides by. Removals need none: what they take
     /// away is refused by its mark, its winner or its expiration, whoever writes meanwhile.
@@ -215,7 +223,11 @@ impl Scylla {
         let sweeping = tables.through(room(config.sweep_concurrency));
         let (hidden, leftovers) = (Arc::<Hidden>::default(), Arc::<Leftovers>::default());
         let positions = Arc::new(Positions::new());
-        let written = Arc::new(log::Written::new(room(config.concurrency), digests));
+        let drafts = Arc::new(Drafts::new(Arc::clone(&writes)));
+        let settled = Arc::new(Settled::new(Arc::clone(&questions), Arc::clone(&drafts)));
+        let logging = room(config.concurrency);
+        let written = Arc::new(log::Written::new(Arc::clone(&logging), digests, Arc::clone(&drafts)));
+        let finisher = Finisher::new(logging, Arc::clone(&drafts), Arc::clone(&written));
         let log =
             Arc::new(CqlLog { connection: Arc::clone(&connection), written: Arc::clone(&written), deadline });
         let sweeper = Sweeper::new(
@@ -230,11 +242,22 @@ impl Scylla {
             Arc::clone(&hidden),
             Arc::clone(&positions),
             leftovers,
+            Arc::clone(&settled),
             Bounds::from(config),
         );
-        let writer = Writer::new(Arc::new(tables), hidden, Arc::clone(&positions), written, deadline);
-        let parts =
-            Parts { writes, questions, writer, reader, sweeper, positions, turn: Mutex::new(()), deadline };
+        let writer =
+            Writer::new(Arc::new(tables), hidden, Arc::clone(&positions), written, drafts, settled, deadline);
+        let parts = Parts {
+            writes,
+            questions,
+            writer,
+            reader,
+            sweeper,
+            finisher,
+            positions,
+            turn: Mutex::new(()),
+            deadline,
+        };
         let questions = Arc::new(Semaphore::new(config.max_queries));
         let max_questions = config.max_queries;
         Self { connection, parts: Arc::new(parts), log, questions, max_questions }
@@ -268,12 +291,12 @@ impl Parts {
         until: Instant,
     ) -> Result<Written, StoreError> {
         let begun = Instant::now();
-        let (mut written, requests) = self.writes.until(until, self.writer.write(batch, now)).await?;
-        self.sweeper.note(&requests);
+        let mut written = self.writes.until(until, self.writer.write(batch, now)).await?;
         if begun.elapsed() >= self.deadline {
             // It was held up, and the others may have stopped looking under its number.
             written.sequence = self.writes.within(self.writer.log_again(batch, &written)).await?;
         }
+        self.writer.settled(batch);
         Ok(written)
     }
 }
@@ -290,7 +313,7 @@ impl Store for Scylla {
             let _turn = parts.turn.lock().await;
             let written = parts.write(&batch, now, until).await;
             if written.is_err() {
-                parts.writer.failed(&batch);
+                parts.writer.failed();
             }
             written
         })
@@ -309,6 +332,11 @@ impl Store for Scylla {
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
         let parts = Arc::clone(&self.parts);
         self.run(async move { parts.sweeper.sweep(now).await })
+    }
+
+    fn abandoned(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
+        let parts = Arc::clone(&self.parts);
+        self.run(async move { parts.writes.within(parts.finisher.abandoned()).await })
     }
 
     fn head(&self) -> Position {

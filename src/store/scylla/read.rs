@@ -7,14 +7,16 @@ use std::{
 };
 
 use super::{
+    batch::BatchId,
     cql::Failure,
     hidden::{Hidden, Snapshot},
     index::Key,
     key::{Address, Rank},
-    known,
+    known::{self, Known},
     merge::{Body, Merge, Row},
     plan::{Plan, plan},
     positions::Positions,
+    settled::Settled,
     sweep::Leftovers,
     tables::{self, Found, Tables},
 };
@@ -34,6 +36,7 @@ pub struct Reader {
     hidden: Arc<Hidden>,
     positions: Arc<Positions>,
     leftovers: Arc<Leftovers>,
+    settled: Arc<Settled>,
     bounds: Bounds,
 }
 
@@ -45,6 +48,10 @@ struct Candidate {
     event: Arc<Event>,
     /// When a node accepted it, in milliseconds since 1970 by its clock.
     accepted_at: u64,
+    /// Of whoever wrote the row.
+    batch: Option<BatchId>,
+    /// Whether it is known to be committed.
+    committed: bool,
 }
 
 /// How much work one question may make.
@@ -69,9 +76,10 @@ impl Reader {
         hidden: Arc<Hidden>,
         positions: Arc<Positions>,
         leftovers: Arc<Leftovers>,
+        settled: Arc<Settled>,
         bounds: Bounds,
     ) -> Self {
-        Self { tables, hidden, positions, leftovers, bounds }
+        Self { tables, hidden, positions, leftovers, settled, bounds }
     }
 
     /// Reads one page.
@@ -230,9 +238,10 @@ impl Reader {
             return Ok(tables.cql.all(rows).await?.into_iter().flatten().collect());
         }
         let rows = ids.into_iter().map(|id| async move {
-            let Found { event, accepted_at, .. } = tables.find(id).await?;
+            let Found { event, accepted_at, batch, .. } = tables.find(id).await?;
             Ok::<_, Failure>(event.map(|event| {
-                let body = Body::Text { text: event.json().to_owned(), accepted_at };
+                let text = event.json().to_owned();
+                let body = Body::Text { text, accepted_at, batch, committed: true };
                 Row { created_at: event.created_at(), id, body }
             }))
         });
@@ -253,8 +262,9 @@ impl Reader {
         let mut read = Vec::new();
         for (index, row) in rows.into_iter().enumerate() {
             match row.body {
-                Body::Text { text, accepted_at } => {
-                    places[index].1 = Some(Candidate { event: tables::parse(&text)?, accepted_at });
+                Body::Text { text, accepted_at, batch, committed } => {
+                    let event = tables::parse(&text)?;
+                    places[index].1 = Some(Candidate { event, accepted_at, batch, committed });
                 }
                 Body::Fields { kind, pubkey } => {
                     if query.filters.iter().any(|(filter, _)| may_match(filter, kind, &pubkey)) {
@@ -267,12 +277,13 @@ impl Reader {
         let texts = read
             .into_iter()
             .map(|(index, id)| async move { Ok::<_, Failure>((index, tables.find(id).await?)) });
-        for (index, Found { event, accepted_at, .. }) in tables.cql.all(texts).await? {
-            places[index].1 = event.map(|event| Candidate { event, accepted_at });
+        for (index, Found { event, accepted_at, batch, .. }) in tables.cql.all(texts).await? {
+            places[index].1 = event.map(|event| Candidate { event, accepted_at, batch, committed: true });
         }
         for (_, found) in &mut places {
             *found = found.take().filter(|found| may_show(&found.event, query, hidden));
         }
+        self.pass_over_unsettled(&mut places).await?;
         let addresses: BTreeSet<Address> =
             places.iter().filter_map(|(_, found)| Address::of(&found.as_ref()?.event)).collect();
         let winners = addresses
@@ -292,6 +303,49 @@ impl Reader {
             }
         }
         Ok(places)
+    }
+
+    /// Passes over what is not committed, or is deleted and not taken back yet. Of rows that may be of a batch whose
+    /// writer has not come to the end, or never will, the row alone says nothing.
+    async fn pass_over_unsettled(&self, places: &mut [(Place, Option<Candidate>)]) -> Result<(), Failure> {
+        let is_doubtful =
+            |found: &Candidate| !self.settled.covers(found.batch) && !self.settled.stands(&found.event.id());
+        let mut doubtful: Vec<&mut Option<Candidate>> = places
+            .iter_mut()
+            .map(|(_, found)| found)
+            .filter(|found| found.as_ref().is_some_and(is_doubtful))
+            .collect();
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        let batches: Vec<BatchId> = doubtful.iter().filter_map(|found| found.as_ref()?.batch).collect();
+        self.settled.learn(&batches).await?;
+        doubtful.retain(|found| found.as_ref().is_some_and(is_doubtful));
+        let looks = doubtful.into_iter().map(|found| async move {
+            if let Some(candidate) = found
+                && !self.stands(candidate).await?
+            {
+                *found = None;
+            }
+            Ok::<_, Failure>(())
+        });
+        self.tables.cql.all(looks.collect::<Vec<_>>()).await?;
+        Ok(())
+    }
+
+    /// Whether an event is committed, and then no mark is against it: what its writer looks at before it answers.
+    async fn stands(&self, Candidate { event, committed, .. }: &Candidate) -> Result<bool, Failure> {
+        let id = event.id();
+        if !committed && self.tables.find(id).await?.event.is_none() {
+            return Ok(false);
+        }
+        let mut known = Known::default();
+        known.load(&self.tables, known::marks(event)).await?;
+        let stands = known.refusal(event).is_none();
+        if stands {
+            self.settled.note_standing(id);
+        }
+        Ok(stands)
     }
 }
 

@@ -27,8 +27,8 @@ macro_rules! statements {
             ) -> Result<Self, OpenError> {
                 let prepare = Prepare { session, keyspace, write };
                 Ok(Self {
-                    by_author: prepare.index("by_author", &["pubkey", "kind"], &["event", "accepted_at"]).await?,
-                    by_kind: prepare.index("by_kind", &["kind"], &["event", "accepted_at"]).await?,
+                    by_author: prepare.index("by_author", &["pubkey", "kind"], &["event", "accepted_at", "written_by"]).await?,
+                    by_kind: prepare.index("by_kind", &["kind"], &["event", "accepted_at", "written_by"]).await?,
                     by_tag: prepare.index("by_tag", &["letter", "value"], &["kind", "pubkey"]).await?,
                     by_time: prepare.index("by_time", &[], &["kind", "pubkey"]).await?,
                     $($name: prepare.$kind($text).await?),*
@@ -39,16 +39,16 @@ macro_rules! statements {
 }
 
 statements! {
-    /// event, created_at, accepted_at, id.
-    write put_event = "UPDATE event USING TIMESTAMP ? SET event = ?, created_at = ?, accepted_at = ? WHERE id = ?";
-    /// id → event, accepted_at, swept.
-    read get_event = "SELECT event, accepted_at, swept FROM event WHERE id = ?";
+    /// timestamp, event, created_at, accepted_at, written_by, id.
+    write put_event = "UPDATE event USING TIMESTAMP ? SET event = ?, created_at = ?, accepted_at = ?, written_by = ? WHERE id = ?";
+    /// id → event, accepted_at, swept, written_by.
+    read get_event = "SELECT event, accepted_at, swept, written_by FROM event WHERE id = ?";
     /// id → created_at, whether there is an event.
     read get_time = "SELECT created_at FROM event WHERE id = ?";
     /// timestamp, id: for good.
     write remove_event = "DELETE FROM event USING TIMESTAMP ? WHERE id = ?";
     /// timestamp, id: until it comes again.
-    write sweep_event = "DELETE event, created_at, accepted_at FROM event USING TIMESTAMP ? WHERE id = ?";
+    write sweep_event = "DELETE event, created_at, accepted_at, written_by FROM event USING TIMESTAMP ? WHERE id = ?";
     /// timestamp, swept, id.
     write note_swept = "UPDATE event USING TIMESTAMP ? SET swept = ? WHERE id = ?";
 
@@ -99,10 +99,25 @@ statements! {
     write put_log = "INSERT INTO log (origin, part, seq, written) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
     /// origin, part, seq from which on → seq, written; a partition at most.
     read get_log = "SELECT seq, written FROM log WHERE origin = ? AND part = ? AND seq >= ?";
-    /// origin, head, beats, timestamp.
-    write put_beat = "INSERT INTO node (list, origin, head, beats) VALUES (0, ?, ?, ?) USING TIMESTAMP ?";
+    /// origin, head, beats, settled, timestamp.
+    write put_beat = "INSERT INTO node (list, origin, head, beats, settled) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?";
     /// → origin, head, beats.
     read get_beats = "SELECT origin, head, beats FROM node WHERE list = 0";
+    /// → origin, beats, settled.
+    read get_told = "SELECT origin, beats, settled FROM node WHERE list = 0";
+
+    /// origin, part, number, nth, events.
+    write put_draft = "INSERT INTO draft (origin, part, number, nth, events) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 1";
+    /// origin, part, number → events; a row for each piece.
+    read get_draft = "SELECT events FROM draft WHERE origin = ? AND part = ? AND number = ?";
+    /// origin, part.
+    write remove_drafts = "DELETE FROM draft USING TIMESTAMP 2 WHERE origin = ? AND part = ?";
+    /// origin, settled, timestamp.
+    write put_writer = "INSERT INTO writer (list, origin, settled) VALUES (0, ?, ?) USING TIMESTAMP ?";
+    /// → origin, settled, its timestamp.
+    read get_writers = "SELECT origin, settled, WRITETIME(settled) FROM writer WHERE list = 0";
+    /// timestamp, origin.
+    write remove_writer = "DELETE FROM writer USING TIMESTAMP ? WHERE list = 0 AND origin = ?";
 }
 
 /// The statements of an index. A key is its columns and the bucket.

@@ -1,5 +1,4 @@
-//! What is done by and by: removes what has expired, what vanished, what was superseded and is still
-//! there, and looks again at what deletion requests should have taken.
+//! What is done by and by: removes what has expired, what vanished, what was superseded and is still there.
 //!
 //! All of it goes on beside the batches of this node as it does beside those of others: what is taken away is
 //! said by timestamps made from events, so nobody need be kept from writing. Each piece of work falls to one
@@ -16,12 +15,10 @@ use super::{
     hidden::{Hidden, vanishing},
     index::{self, Key},
     key::{self, inserted_at, removed_at, written_at},
-    known::{self, Known},
     log,
     merge::{Body, Merge, Row},
     peers::Peers,
     tables::{self, SLOT_BITS, Tables},
-    write::reachable,
 };
 use crate::{
     config,
@@ -31,8 +28,6 @@ use crate::{
 
 /// Superseded versions that readers came across, and no more than so many.
 const LEFTOVERS: usize = 1_000;
-/// Batches of deletion requests that wait for their second look, and no more than so many.
-const REQUESTS: usize = 10_000;
 /// Expirations are read in spans of so many seconds, as bits, and in longer ones where there are none: of a slot
 /// that had very many, a server refuses to step over all that were removed.
 const SPAN_BITS: u32 = 6;
@@ -67,8 +62,6 @@ pub struct Sweeper {
     hidden: Arc<Hidden>,
     leftovers: Arc<Leftovers>,
     peers: Peers,
-    /// Deletion requests, and when they are due for a second look.
-    requests: Mutex<VecDeque<(Instant, Vec<Arc<Event>>)>>,
     walks: Mutex<HashMap<Request, Walk>>,
     /// Where the removal of what has expired goes on; `None`: it is another node's, or has not begun.
     front: Mutex<Option<Front>>,
@@ -135,19 +128,8 @@ impl Sweeper {
         own: Origin,
         bounds: Bounds,
     ) -> Self {
-        let (requests, walks, front) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { tables, hidden, leftovers, peers: Peers::new(own), requests, walks, front, bounds }
-    }
-
-    /// Notes deletion requests for a second look.
-    pub fn note(&self, requests: &[Arc<Event>]) {
-        let due = Instant::now() + 2 * self.bounds.deadline;
-        let mut waiting = lock(&self.requests);
-        for requests in requests.chunks(self.bounds.events) {
-            if waiting.len() < REQUESTS {
-                waiting.push_back((due, requests.to_vec()));
-            }
-        }
+        let (walks, front) = (Mutex::default(), Mutex::default());
+        Self { tables, hidden, leftovers, peers: Peers::new(own), walks, front, bounds }
     }
 
     /// Does a bounded piece of work; `true`: there may be more. What fails holds up nothing else.
@@ -159,7 +141,6 @@ impl Sweeper {
         cql.within(self.look_around()).await?;
         let done = [
             cql.within(self.superseded()).await,
-            cql.within(self.deleted()).await,
             cql.within(self.expired(now)).await,
             cql.within(self.vanished()).await,
         ];
@@ -179,22 +160,6 @@ impl Sweeper {
         let more = events.len() == self.bounds.events;
         self.tables.remove(events).await?;
         Ok(more)
-    }
-
-    /// A writer that died between its commit and its second look may have left what is deleted.
-    async fn deleted(&self) -> Result<bool, Failure> {
-        let is_due = |(at, _): &&(Instant, _)| *at <= Instant::now();
-        let Some((_, requests)) = lock(&self.requests).front().filter(is_due).cloned() else {
-            return Ok(false);
-        };
-        let found = reachable(&self.tables, &requests).await?;
-        let mut known = Known::default();
-        known.load(&self.tables, found.iter().flat_map(|event| known::marks(event)).collect()).await?;
-        self.tables
-            .remove(found.into_iter().filter(|event| known.refusal(event).is_some()).collect())
-            .await?;
-        lock(&self.requests).pop_front();
-        Ok(true)
     }
 
     /// Removes what had expired by then, in the order in which it did.

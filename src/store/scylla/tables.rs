@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
+    batch::BatchId,
     bucket::Sampling,
     cql::{Cql, Failure, Values, blob, number, stamp, text, time},
-    index::{self, Indexes, Key},
+    index::{self, Accepted, Indexes, Key},
     key::{self, inserted_at, removed_at},
 };
 use crate::protocol::{Event, EventId, ParsedEvent, Timestamp};
@@ -27,6 +28,8 @@ pub struct Found {
     pub accepted_at: u64,
     /// How often it was swept.
     pub swept: i32,
+    /// Of whoever committed it.
+    pub batch: Option<BatchId>,
 }
 
 impl Tables {
@@ -44,19 +47,21 @@ impl Tables {
     /// # Errors
     /// When the servers refuse.
     pub async fn find(&self, id: EventId) -> Result<Found, Failure> {
-        type Row = (Option<String>, Option<i64>, Option<i32>);
+        type Row = (Option<String>, Option<i64>, Option<i32>, Option<Vec<u8>>);
         let row: Option<Row> = self.cql.first(&self.cql.statements.get_event, vec![blob(id.0)]).await?;
-        let (text, accepted_at, swept) = row.unwrap_or_default();
+        let (text, accepted_at, swept, batch) = row.unwrap_or_default();
         let event = text.as_deref().map(parse).transpose()?;
         let accepted_at = key::seconds(accepted_at.unwrap_or_default());
-        Ok(Found { event, accepted_at, swept: swept.unwrap_or_default() })
+        let batch = batch.as_deref().and_then(BatchId::parse);
+        Ok(Found { event, accepted_at, swept: swept.unwrap_or_default(), batch })
     }
 
-    /// Writes all rows but the commit mark. Whoever reads an index may find the event from here on.
+    /// Writes all rows but the commit mark. Readers of indexes come across the event from here on, and pass
+    /// over it until it is committed.
     ///
     /// # Errors
     /// When the servers refuse; some rows may be there then.
-    pub async fn insert(&self, events: &[(Arc<Event>, i32)], accepted_at: u64) -> Result<(), Failure> {
+    pub async fn insert(&self, events: &[(Arc<Event>, i32)], accepted: Accepted) -> Result<(), Failure> {
         let rows = events.iter().flat_map(|(event, swept)| {
             let at = inserted_at(event.created_at(), *swept);
             Key::of(event).into_iter().map(move |key| (key, Arc::clone(event), at))
@@ -66,7 +71,7 @@ impl Tables {
         self.cql
             .all(
                 rows.into_iter()
-                    .map(|(key, event, at)| self.indexes.put(&self.cql, key, event, accepted_at, at)),
+                    .map(|(key, event, at)| self.indexes.put(&self.cql, key, event, accepted, at)),
             )
             .await?;
         let expiring: Vec<_> =
@@ -79,12 +84,14 @@ impl Tables {
     ///
     /// # Errors
     /// When the servers refuse; some may be there then.
-    pub async fn commit(&self, events: &[(Arc<Event>, i32)], accepted_at: u64) -> Result<(), Failure> {
+    pub async fn commit(&self, events: &[(Arc<Event>, i32)], accepted: Accepted) -> Result<(), Failure> {
         let values: Vec<Values> = events
             .iter()
             .map(|(event, swept)| {
                 let at = stamp(inserted_at(event.created_at(), *swept));
-                vec![at, text(event.json()), time(event.created_at()), time(accepted_at), blob(event.id().0)]
+                let batch = blob(accepted.batch.to_bytes());
+                let (created_at, accepted_at) = (time(event.created_at()), time(accepted.at));
+                vec![at, text(event.json()), created_at, accepted_at, batch, blob(event.id().0)]
             })
             .collect();
         let put = &self.cql.statements.put_event;

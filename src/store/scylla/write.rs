@@ -7,24 +7,26 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use futures_util::future::try_join;
-use lru::LruCache;
 use scylla::statement::prepared::PreparedStatement;
 use tracing::{Instrument, Span};
 
 use super::{
+    batch::BatchId,
     cql::{Failure, Values, blob, kind as kind_column, stamp, time},
     decide::{Decided, decide},
+    drafts::Drafts,
     hidden::Hidden,
+    index::Accepted,
     key::{Address, Rank, written_at},
     known::{self, Known},
     log,
     positions::Positions,
+    settled::Settled,
     tables::Tables,
 };
 use crate::{
@@ -39,14 +41,14 @@ pub struct Writer {
     hidden: Arc<Hidden>,
     positions: Arc<Positions>,
     log: Arc<log::Written>,
-    /// Events that are not known to be written: a part of them may be, or all, or may come to be.
-    unsettled: Mutex<LruCache<EventId, ()>>,
+    drafts: Arc<Drafts>,
+    settled: Arc<Settled>,
     /// How long a batch may take.
     deadline: Duration,
 }
 
-/// Events whose writes failed that are remembered.
-const UNSETTLED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
+/// Seconds. What has expired for less is not removed: it may not have by another node's clock.
+const CLOCKS_DIFFER: Timestamp = 15 * 60;
 
 impl Writer {
     pub fn new(
@@ -54,38 +56,38 @@ impl Writer {
         hidden: Arc<Hidden>,
         positions: Arc<Positions>,
         log: Arc<log::Written>,
+        drafts: Arc<Drafts>,
+        settled: Arc<Settled>,
         deadline: Duration,
     ) -> Self {
-        let unsettled = Mutex::new(LruCache::new(UNSETTLED));
-        Self { tables, hidden, positions, log, unsettled, deadline }
+        Self { tables, hidden, positions, log, drafts, settled, deadline }
+    }
+
+    /// The batch is written, and in the log under a number that the others still look under.
+    pub fn settled(&self, batch: &[Arc<Event>]) {
+        self.drafts.settle(batch);
+        self.log.tell();
     }
 
     /// The batch failed, or was given up.
-    pub fn failed(&self, batch: &[Arc<Event>]) {
-        let mut unsettled = self.unsettled();
-        for event in batch {
-            unsettled.put(event.id(), ());
-        }
+    pub fn failed(&self) {
+        self.drafts.fail();
     }
 
-    fn unsettled(&self) -> MutexGuard<'_, LruCache<EventId, ()>> {
-        // No step leaves it half done.
-        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes a batch. Also says which deletion requests were in it: a writer that died before it looked
-    /// again may have left something of theirs.
+    /// Writes a batch.
     ///
     /// # Errors
     /// When the servers refuse; parts may be written then, and writing again completes them.
-    pub async fn write(
-        &self,
-        batch: &[Arc<Event>],
-        now: Timestamp,
-    ) -> Result<(Written, Vec<Arc<Event>>), Failure> {
+    pub async fn write(&self, batch: &[Arc<Event>], now: Timestamp) -> Result<Written, Failure> {
+        self.log.be_listed().await?;
+        let of = self.drafts.begin(batch);
         let mut known = Known::default();
         let lookups = batch.iter().flat_map(|event| known::lookups(event)).collect();
-        known.load(&self.tables, lookups).instrument(span("read")).await?;
+        let read = try_join(self.drafts.put(of, batch), known.load(&self.tables, lookups));
+        read.instrument(span("read")).await?;
+        if !self.log.be_listed().await? {
+            return Err(Failure::Held);
+        }
         let mut decided = decide(batch, now, &mut known);
 
         let stored = batch.iter().zip(&decided.outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
@@ -97,23 +99,29 @@ impl Writer {
         let insert: Vec<(Arc<Event>, i32)> =
             std::mem::take(&mut decided.insert).into_iter().map(with_swept).collect();
 
-        decided.remove.extend(self.half_written(batch, &decided.outcomes));
-        let accepted_at = clock::millis();
-        let again = self.unpublished(batch, &decided, &known, accepted_at);
+        let half_written = self.half_written(batch, &decided.outcomes, now);
+        let accepted = Accepted { at: clock::millis(), batch: of };
+        let again = self.unpublished(batch, &decided, &known, accepted.at).await?;
         let logged: Vec<Arc<Event>> = insert
             .iter()
             .map(|(event, _)| event)
             .chain(again.iter().map(|&place| &batch[place]))
             .cloned()
             .collect();
-        let rows = try_join(self.log.append(&logged), self.tables.insert(&insert, accepted_at));
+        let rows = try_join(self.log.append(&logged), self.tables.insert(&insert, accepted));
         let (sequence, ()) = rows.instrument(span("rows")).await?;
         self.mark(&decided).instrument(span("marks")).await?;
         let requests: Vec<Arc<Event>> =
             decided.requests.iter().filter(|request| request.kind() == kind::DELETION).cloned().collect();
         self.take(&mut decided, reachable(&self.tables, &requests).await?);
-        self.tables.remove(std::mem::take(&mut decided.remove)).instrument(span("removal")).await?;
-        self.tables.commit(&insert, accepted_at).instrument(span("commit")).await?;
+        let remove = std::mem::take(&mut decided.remove).into_iter().chain(half_written.refused);
+        let expired = half_written.expired.into_iter().map(|event| {
+            let swept = known.swept.get(&event.id()).copied().unwrap_or_default();
+            self.tables.sweep(event, swept)
+        });
+        let expired = self.tables.cql.all(expired.collect::<Vec<_>>());
+        try_join(self.tables.remove(remove.collect()), expired).instrument(span("removal")).await?;
+        self.tables.commit(&insert, accepted).instrument(span("commit")).await?;
         self.rank(&decided, &known).instrument(span("ranks")).await?;
         let superseded = self.tables.remove(std::mem::take(&mut decided.superseded));
         let check = self.look_again(batch, insert, &mut decided);
@@ -123,42 +131,57 @@ impl Writer {
             self.positions.reach(head);
         }
         let Decided { outcomes, removed, .. } = decided;
-        let mut unsettled = self.unsettled();
-        for event in batch {
-            unsettled.pop(&event.id());
+        Ok(Written { outcomes, head: self.positions.head(), removed, sequence, again })
+    }
+
+    /// Of those that are refused, what an earlier try of this node may have left, or a process that is gone:
+    /// whoever deleted them found nothing that was committed.
+    fn half_written(&self, batch: &[Arc<Event>], outcomes: &[Outcome], now: Timestamp) -> HalfWritten {
+        let has_long_expired = |event: &Event| event.expiration().is_some_and(|at| at + CLOCKS_DIFFER <= now);
+        let mut found = HalfWritten::default();
+        for (event, outcome) in batch.iter().zip(outcomes) {
+            let list = match outcome {
+                Outcome::Deleted | Outcome::Vanished | Outcome::Superseded => &mut found.refused,
+                Outcome::Expired if has_long_expired(event) => &mut found.expired,
+                Outcome::Expired | Outcome::Stored | Outcome::Duplicate => continue,
+            };
+            if self.drafts.is_unsettled(&event.id()) {
+                list.push(Arc::clone(event));
+            }
         }
-        Ok((Written { outcomes, head: self.positions.head(), removed, sequence, again }, requests))
+        found
     }
 
-    /// Of those that are refused, what an earlier try of this node may have left: whoever deleted them
-    /// found nothing that was committed.
-    fn half_written(&self, batch: &[Arc<Event>], outcomes: &[Outcome]) -> Vec<Arc<Event>> {
-        let unsettled = self.unsettled();
-        let is_left = |(event, outcome): &(&Arc<Event>, &Outcome)| {
-            matches!(outcome, Outcome::Deleted | Outcome::Vanished) && unsettled.contains(&event.id())
-        };
-        batch.iter().zip(outcomes).filter(is_left).map(|(event, _)| Arc::clone(event)).collect()
-    }
-
-    /// Duplicates of which another node may have died before it had published them, or may not know
-    /// itself that they are written; and those of which this node did not know.
-    fn unpublished(
+    /// Duplicates that may not have been published: their writers have not come to the end, as far as this node
+    /// knows, and may never, or may not know that they are written. What is settled, its writer has published, or
+    /// whoever finished it.
+    async fn unpublished(
         &self,
         batch: &[Arc<Event>],
         decided: &Decided,
         known: &Known,
         now_millis: u64,
-    ) -> Vec<usize> {
+    ) -> Result<Vec<usize>, Failure> {
+        let duplicates: Vec<(usize, EventId)> = batch
+            .iter()
+            .zip(&decided.outcomes)
+            .enumerate()
+            .filter(|(_, (_, outcome))| **outcome == Outcome::Duplicate)
+            .map(|(place, (event, _))| (place, event.id()))
+            .collect();
+        let batches = duplicates.iter().filter_map(|(_, id)| known.batches.get(id).copied());
+        let doubtful: Vec<BatchId> = batches.filter(|batch| !self.settled.covers(Some(*batch))).collect();
+        self.settled.learn(&doubtful).await?;
+        // Of those that name no batch, from before there were such names, the time has to do.
         let since = now_millis.saturating_sub(2 * self.deadline.as_millis() as u64);
-        let is_young = |id: EventId| known.accepted_at.get(&id).is_some_and(|accepted| *accepted >= since);
-        let unsettled = self.unsettled();
-        let duplicates = batch.iter().zip(&decided.outcomes).enumerate();
-        duplicates
-            .filter(|(_, (event, outcome))| {
-                **outcome == Outcome::Duplicate && (is_young(event.id()) || unsettled.contains(&event.id()))
-            })
-            .map(|(place, _)| place)
-            .collect()
+        let is_young = |id: &EventId| known.accepted_at.get(id).is_some_and(|accepted| *accepted >= since);
+        let is_doubtful = |id: &EventId| match known.batches.get(id) {
+            Some(batch) => !self.settled.covers(Some(*batch)),
+            None => is_young(id),
+        };
+        let unpublished =
+            duplicates.into_iter().filter(|(_, id)| is_doubtful(id) || self.drafts.is_unsettled(id));
+        Ok(unpublished.map(|(place, _)| place).collect())
     }
 
     /// Notes a batch that is written once more in the log.
@@ -269,6 +292,13 @@ impl Writer {
     }
 }
 
+/// Refused events of which something may be in the tables.
+#[derive(Default)]
+struct HalfWritten {
+    refused: Vec<Arc<Event>>,
+    expired: Vec<Arc<Event>>,
+}
+
 /// Of a group of statements.
 fn span(operation: &'static str) -> Span {
     within("cassandra", operation)
@@ -282,7 +312,7 @@ fn columns(address: &Address) -> Values {
 ///
 /// # Errors
 /// When the servers refuse.
-pub async fn reachable(tables: &Tables, requests: &[Arc<Event>]) -> Result<Vec<Arc<Event>>, Failure> {
+async fn reachable(tables: &Tables, requests: &[Arc<Event>]) -> Result<Vec<Arc<Event>>, Failure> {
     let mut known = Known::default();
     known.load(tables, requests.iter().flat_map(|request| known::targets(request)).collect()).await?;
     let mut found: Vec<Arc<Event>> = Vec::new();

@@ -5,6 +5,7 @@
 //! In the drawings time goes to the right, and `‖` is where a node is held back.
 
 mod deletions;
+mod half_written;
 mod reads;
 mod vanishing;
 mod versions;
@@ -37,12 +38,12 @@ use crate::{
 /// The commit mark of an event.
 const COMMIT: &str = "UPDATE event USING TIMESTAMP ? SET event";
 /// What is asked of an event by its id.
-const EVENT: &str = "SELECT event, accepted_at, swept FROM event";
+const EVENT: &str = "SELECT event, accepted_at, swept, written_by FROM event";
 /// The first row of a batch that readers may find.
 const ROW: &str = "INSERT INTO by_author";
 
 /// What is read of the rows of an author.
-const PAGE: &str = "SELECT created_at, id, event, accepted_at FROM by_author";
+const PAGE: &str = "SELECT created_at, id, event, accepted_at, written_by FROM by_author";
 
 /// Settings of nodes that give up soon.
 const HASTY: [&str; 3] =

@@ -1,0 +1,146 @@
+//! Which batches are settled, as far as this node knows. What a row of another one says is not believed
+//! without a look at whether its event is committed and stands.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use lru::LruCache;
+
+use super::{
+    batch::{BatchId, Told},
+    cql::{Cql, Failure, Values},
+    drafts::Drafts,
+};
+use crate::{protocol::EventId, store::log::Origin};
+
+/// At most so often the writers are asked how far they are; meanwhile rows are looked at one by one.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Processes that are not listed any more whose batches are remembered to be settled.
+const PAST: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4_095);
+/// Events that are remembered to stand.
+const STANDING: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
+
+pub struct Settled {
+    cql: Arc<Cql>,
+    own: Arc<Drafts>,
+    state: Mutex<State>,
+    /// Events that were found committed, and then no mark against them: whoever deletes them since finds
+    /// them committed too.
+    standing: Mutex<LruCache<EventId, ()>>,
+}
+
+struct State {
+    writers: HashMap<Origin, Writer>,
+    /// Of those not listed: everything up to there was settled when it was looked.
+    past: LruCache<Origin, u64>,
+    read_at: Option<Instant>,
+}
+
+/// A process that may have batches which are not settled.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    pub origin: Origin,
+    /// Everything up to there is settled.
+    pub floor: u64,
+    /// The timestamp of that row.
+    pub at: i64,
+    /// What it told lately, and how often it did; `None` when it has been silent for hours.
+    pub told: Option<(u64, Told)>,
+}
+
+impl Writer {
+    pub fn covers(&self, number: u64) -> bool {
+        number <= self.floor || self.told.as_ref().is_some_and(|(_, told)| told.covers(number))
+    }
+}
+
+impl Settled {
+    pub fn new(cql: Arc<Cql>, own: Arc<Drafts>) -> Self {
+        let state = State { writers: HashMap::new(), past: LruCache::new(PAST), read_at: None };
+        Self { cql, own, state: Mutex::new(state), standing: Mutex::new(LruCache::new(STANDING)) }
+    }
+
+    /// Whether everything of a batch is known to be stored, or never to be. Rows that name no batch are from
+    /// before there were such names.
+    pub fn covers(&self, batch: Option<BatchId>) -> bool {
+        let Some(BatchId { origin, number }) = batch else { return true };
+        if origin == self.own.origin {
+            return self.own.covers(number);
+        }
+        let state = self.state();
+        match state.writers.get(&origin) {
+            Some(writer) => writer.covers(number),
+            None => state.past.peek(&origin).is_some_and(|up_to| number <= *up_to),
+        }
+    }
+
+    /// Asks the writers how far they are, unless that was a moment ago. `doubtful` was read before: each
+    /// process is listed before its first row is there, and until all of its batches are settled.
+    ///
+    /// # Errors
+    /// When the servers refuse.
+    pub async fn learn(&self, doubtful: &[BatchId]) -> Result<(), Failure> {
+        let others = |batch: &&BatchId| batch.origin != self.own.origin;
+        if doubtful.iter().filter(others).count() == 0
+            || self.state().read_at.is_some_and(|at| at.elapsed() < PAUSE)
+        {
+            return Ok(());
+        }
+        let found = writers(&self.cql).await?;
+        let mut state = self.state();
+        state.writers = found.into_iter().map(|writer| (writer.origin, writer)).collect();
+        state.read_at = Some(Instant::now());
+        for &BatchId { origin, number } in doubtful.iter().filter(others) {
+            if !state.writers.contains_key(&origin) {
+                let up_to = state.past.get(&origin).copied().unwrap_or_default().max(number);
+                state.past.put(origin, up_to);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the event was found to stand.
+    pub fn stands(&self, id: &EventId) -> bool {
+        self.standing().get(id).is_some()
+    }
+
+    pub fn note_standing(&self, id: EventId) {
+        self.standing().put(id, ());
+    }
+
+    fn standing(&self) -> MutexGuard<'_, LruCache<EventId, ()>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No step leaves it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The processes that may have batches which are not settled.
+///
+/// # Errors
+/// When the servers refuse.
+pub async fn writers(cql: &Cql) -> Result<Vec<Writer>, Failure> {
+    type Listed = (i64, Option<i64>, Option<i64>);
+    type Beat = (i64, Option<i64>, Option<Vec<u8>>);
+    // In this order: a process tells of itself before it lists itself.
+    let listed: Vec<Listed> = cql.read(&cql.statements.get_writers, Values::new()).await?;
+    let beats: Vec<Beat> = cql.read(&cql.statements.get_told, Values::new()).await?;
+    let told = |(origin, beats, told): (i64, Option<i64>, Option<Vec<u8>>)| {
+        Some((origin, (beats? as u64, Told::parse(&told?)?)))
+    };
+    let mut told: HashMap<i64, (u64, Told)> = beats.into_iter().filter_map(told).collect();
+    let writers = listed.into_iter().map(|(origin, floor, at)| Writer {
+        origin: origin as u64,
+        floor: floor.unwrap_or_default() as u64,
+        at: at.unwrap_or_default(),
+        told: told.remove(&origin),
+    });
+    Ok(writers.collect())
+}

@@ -1,9 +1,10 @@
 //! A node: wires the parts together, runs them, and shuts them down in order.
 
-use std::{future::Future, net::TcpListener, sync::Arc, time::Duration};
+use std::{future::Future, net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
 
 use actix::{Actor, Arbiter};
 use anyhow::Context;
+use rustix::fs::statvfs;
 use tokio::time::timeout;
 use tracing::{info, warn};
 use url::Url;
@@ -147,6 +148,9 @@ pub async fn run_on(
         tracer: tracer.clone(),
     };
     watch(&metrics, &config, &queue, &store, &routers);
+    if config.scylla.nodes.is_empty() {
+        watch_disk(&metrics, config.general.data.clone());
+    }
     let sweeps = Sweeps::from(&config.store);
     let persister_config = config.persister.clone();
     let arbiter = Arbiter::new();
@@ -180,6 +184,7 @@ pub async fn run_on(
 
     info!(connections = connections.open(), "shutting down");
     readiness.set(false);
+    shared.metrics.draining.set(1);
     server.refuse();
     // Half of the time for what is in flight, the other half for the sockets; each ends early.
     if timeout(drain / 2, persister.send(Flush)).await.is_err() {
@@ -238,6 +243,16 @@ fn watch(metrics: &Metrics, config: &Config, queue: &Arc<Queue>, store: &Arc<dyn
         ] {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
+    });
+}
+
+/// Has the disk of the data folder looked at.
+fn watch_disk(metrics: &Metrics, folder: PathBuf) {
+    metrics.before_scrapes(move |metrics| {
+        let Ok(disk) = statvfs(&folder) else { return };
+        let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(disk.f_frsize)).unwrap_or(i64::MAX);
+        metrics.disk_free.set(bytes(disk.f_bavail));
+        metrics.disk_size.set(bytes(disk.f_blocks));
     });
 }
 

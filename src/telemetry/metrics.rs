@@ -97,6 +97,8 @@ metrics! {
         refused: Counter = Counter::default();
     "proxy_headers_refused", "Connections of trusted proxies closed because no PROXY header came, or none that is understood", NO_UNIT,
         proxy_headers_refused: Counter = Counter::default();
+    "draining", "Whether the node shuts down: it takes no more connections, and closes those it has", NO_UNIT,
+        draining: Gauge = Gauge::default();
     "connections_closed", "WebSocket connections closed", NO_UNIT,
         closed: By<CloseReason, Counter> = By::default();
     "evictions", "Sessions ended because their client did not read; they also count as closed", NO_UNIT,
@@ -126,6 +128,10 @@ metrics! {
     "persister_batch_rows", "Rows of a batch: an event is some, and one more for each indexed tag", NO_UNIT,
         batch_rows: Histogram = Histogram::new(exponential_buckets(8.0, 2.0, 14));
     "store_errors", "Failed operations of the store", NO_UNIT, store_errors: Counter = Counter::default();
+    "disk_free", "Room on the disk of the data folder; 0 where the store is a cluster's", Some(Unit::Bytes),
+        disk_free: Gauge = Gauge::default();
+    "disk_size", "Size of that disk; 0 where the store is a cluster's", Some(Unit::Bytes),
+        disk_size: Gauge = Gauge::default();
     "events_unsettled", "Events whose write failed, and that are tried again because they may be stored",
         NO_UNIT, unsettled: Gauge = Gauge::default();
     "store_statements", "CQL statements sent, those tried again included", NO_UNIT,

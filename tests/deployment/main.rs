@@ -47,7 +47,8 @@ fn compose_takes_its_file() {
 
 #[test]
 fn kubernetes_takes_the_manifests() {
-    check("kubernetes.mjs", &[file("cluster/kubernetes/rookery.yaml")]);
+    let names = ["rookery.yaml", "ingress.yaml"];
+    check("kubernetes.mjs", &names.map(|name| file("cluster/kubernetes").join(name)));
 }
 
 #[test]

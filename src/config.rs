@@ -244,6 +244,11 @@ section! {
         readers: usize = 0,
         /// Queries that may wait for a reading thread; beyond, they read "error: overloaded".
         max_waiting_queries: usize = 10_000,
+        /// Ranges of rows (a filter has one for each id, tag value, or author and kind) of the questions that are
+        /// given to each reading thread at once; further questions wait. A quarter is kept for those of few ranges.
+        question_ranges: usize = 1_024,
+        /// Milliseconds for which a question waits for its turn; then it reads "error: overloaded".
+        question_wait_ms: u64 = 5_000,
         /// Bytes of events read at once for a subscription; the next page is read when they are sent.
         page_bytes: usize = 128 * 1024,
         /// Index entries looked at in one page.
@@ -295,8 +300,13 @@ section! {
         deadline_ms: u64 = 2_000,
         /// Statements in flight of batches; as many again of questions, and of what nodes tell each other.
         concurrency: usize = 256,
-        /// Pages and counts that are read at once; beyond, they read "error: overloaded".
+        /// Pages and counts that are read or wait for their turn; beyond, they read "error: overloaded".
         max_queries: usize = 1_000,
+        /// Statements that the questions under way make, about; further questions wait. A quarter is kept for those
+        /// of few ranges of rows (a filter has one for each id, tag value, or author and kind).
+        question_statements: usize = 4_096,
+        /// Milliseconds for which a question waits for its turn; then it reads "error: overloaded".
+        question_wait_ms: u64 = 5_000,
         /// Threads that talk to the servers. 0: one a core.
         threads: usize = 0,
         /// Bytes of events read at once for a subscription; the next page is read when they are sent.
@@ -518,6 +528,7 @@ impl Config {
             ("store.page_entries", store.page_entries),
             ("store.sweep_batch", store.sweep_batch),
             ("store.sweep_ms", store.sweep_ms as usize),
+            ("store.question_ranges", store.question_ranges),
             ("scylla.request_timeout_ms", scylla.request_timeout_ms as usize),
             ("scylla.deadline_ms", scylla.deadline_ms as usize),
             ("scylla.concurrency", scylla.concurrency),
@@ -526,6 +537,7 @@ impl Config {
             ("scylla.page_rows", scylla.page_rows),
             ("scylla.partition_rows", scylla.partition_rows),
             ("scylla.sweep_batch", scylla.sweep_batch),
+            ("scylla.question_statements", scylla.question_statements),
             ("scylla.sweep_rows", scylla.sweep_rows),
             ("scylla.sweep_ms", scylla.sweep_ms as usize),
             ("scylla.sweep_concurrency", scylla.sweep_concurrency),

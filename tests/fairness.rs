@@ -198,3 +198,52 @@ async fn live_events_flow_while_others_flood() {
         run(flooders).await;
     }
 }
+
+/// Large questions of many clients at once: what can not be read in time is refused in words of its own, and who
+/// asks for little or publishes meanwhile is refused nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_questions_cost_others_nothing() {
+    const CLIENTS: usize = 100;
+    // As little at once, and as little patience, as can be.
+    let settings = ["store.readers=1", "store.question_ranges=40", "store.question_wait_ms=1"];
+    let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+    let relay = Relay::start(&settings.collect::<Vec<_>>());
+    let keys = Keys::generate();
+    let mut bystander = relay.connect().await;
+    let first = note(&keys, now(), "first");
+    for n in 0..500 {
+        assert!(bystander.publish(&note(&keys, now(), &n.to_string())).await.0);
+    }
+    assert!(bystander.publish(&first).await.0);
+    let filters: Vec<Value> =
+        (1_000..1_020).map(|kind| json!({ "kinds": [1, kind], "limit": 500 })).collect();
+    let question = json!([vec![json!("REQ"), json!("s")], filters].concat());
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(relay.connect().await);
+    }
+    for client in &mut clients {
+        client.say(question.clone()).await;
+    }
+    for n in 0..50 {
+        assert!(bystander.publish(&note(&keys, now(), &format!("beside {n}"))).await.0);
+        let (found, _) = bystander.request("one", &[json!({ "ids": [first.id()] })]).await;
+        assert_eq!(found, [first.id().to_hex()]);
+    }
+    let mut refused = 0;
+    for client in &mut clients {
+        loop {
+            let heard = hear(client).await;
+            match heard[0].as_str() {
+                Some("EVENT") => {}
+                Some("EOSE") => break,
+                _ => {
+                    assert_eq!(heard, json!(["CLOSED", "s", "error: overloaded, try again later"]));
+                    refused += 1;
+                    break;
+                }
+            }
+        }
+    }
+    assert!((1..CLIENTS).contains(&refused), "{refused} were refused");
+}

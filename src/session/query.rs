@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
-use tracing::error;
+use tracing::{debug, error, field::display};
 
 use super::{
     Context, Session,
@@ -188,7 +188,12 @@ impl Session {
             Phase::Stored(reading) => reading.trace.fail(error.to_string()),
             Phase::Live(_) => None,
         });
-        error!(trace_id = trace_id.map(display), "could not read: {}", error.detail());
+        let trace_id = trace_id.map(display);
+        match error {
+            // The metrics count them, and there are many together.
+            StoreError::Overloaded => debug!(trace_id, "could not read: {error}"),
+            _ => error!(trace_id, "could not read: {}", error.detail()),
+        }
         self.fail(generation, &Reason::error(error.to_string()));
     }
     pub(super) fn count_store_error(&self, error: &StoreError) {

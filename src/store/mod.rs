@@ -3,6 +3,7 @@
 //! A store decides what is current: it replaces, deletes, vanishes and expires. It never routes,
 //! and it never asks who may write.
 
+mod door;
 pub mod feeds;
 pub mod lmdb;
 pub mod log;
@@ -295,9 +296,12 @@ pub enum StoreError {
     /// Too little free space; reads go on, and writes when there is room again.
     #[error("the disk is full")]
     NoSpace,
-    /// More questions wait than the configuration allows.
+    /// More is asked than can be answered in time.
     #[error("overloaded, try again later")]
     Overloaded,
+    /// The store works, but not fast enough. What was to be written may be.
+    #[error("overloaded: the store did not answer in time, try again later")]
+    Late(Arc<dyn std::error::Error + Send + Sync>),
     /// The store is shutting down or its thread is gone.
     #[error("the store is closed")]
     Closed,
@@ -310,7 +314,7 @@ impl StoreError {
     /// The whole story, for the log.
     pub fn detail(&self) -> String {
         match self {
-            Self::Engine(error) => format!("{self}: {error}"),
+            Self::Engine(error) | Self::Late(error) => format!("{self}: {error}"),
             other => other.to_string(),
         }
     }

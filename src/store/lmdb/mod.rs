@@ -19,7 +19,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -38,7 +38,10 @@ use self::{
     schema::{TABLES, Tables},
     write::{Slice, Writer},
 };
-use super::{Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Written};
+use super::{
+    Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Written,
+    door::{Door, Work},
+};
 use crate::{
     config,
     protocol::{Event, Timestamp},
@@ -56,6 +59,7 @@ const MAX_READERS: u32 = 1_024;
 pub struct Lmdb {
     writes: Sender<Write>,
     reads: Sender<Read>,
+    door: Arc<Door>,
     head: Arc<AtomicU64>,
     threads: Vec<thread::JoinHandle<()>>,
 }
@@ -124,7 +128,11 @@ impl Lmdb {
             let (reader, receive) = (reader.clone(), receive.clone());
             threads.push(spawn("lmdb-read", move || read_loop(&reader, &receive))?);
         }
-        Ok(Self { writes, reads, head, threads })
+        let room = readers.saturating_mul(config.question_ranges);
+        let patience = Duration::from_millis(config.question_wait_ms);
+        // One for each thread, and one that waits for it.
+        let door = Arc::new(Door::new(config.max_waiting_queries, room, 2 * readers, patience));
+        Ok(Self { writes, reads, door, head, threads })
     }
 
     fn ask<T: Send + 'static, R>(
@@ -142,6 +150,19 @@ impl Lmdb {
         }
         .boxed()
     }
+
+    /// Has a question answered, when its turn has come.
+    fn read<T: Send + 'static>(
+        &self,
+        work: Work,
+        question: impl FnOnce(Reply<T>) -> Read + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        async move {
+            let _admitted = self.door.enter(work, work.ranges).await?;
+            Self::ask(&self.reads, question).await
+        }
+        .boxed()
+    }
 }
 
 impl Store for Lmdb {
@@ -156,11 +177,13 @@ impl Store for Lmdb {
     }
 
     fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
-        Self::ask(&self.reads, |reply| Read::Page(query, cursor, reply))
+        let work = Work::of(&query, Some(&cursor));
+        self.read(work, |reply| Read::Page(query, cursor, reply))
     }
 
     fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
-        Self::ask(&self.reads, |reply| Read::Count(query, reply))
+        let work = Work::of(&query, None);
+        self.read(work, |reply| Read::Count(query, reply))
     }
 
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
@@ -172,8 +195,7 @@ impl Store for Lmdb {
     }
 
     fn load(&self) -> Load {
-        let room = self.reads.capacity().unwrap_or_default().max(1);
-        Load { questions: self.reads.len() as f64 / room as f64, ..Load::default() }
+        Load { questions: self.door.fill(), ..Load::default() }
     }
 }
 

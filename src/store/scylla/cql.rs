@@ -53,6 +53,8 @@ pub struct Cql {
     concurrency: usize,
     deadline: Duration,
     counters: Arc<Counters>,
+    /// Statements of this room that were answered.
+    answered: AtomicU64,
     /// Why a statement failed last, for whoever gives up.
     last: Mutex<Option<Arc<ExecutionError>>>,
 }
@@ -74,6 +76,9 @@ pub enum Failure {
     /// The answer is not what the tables should give.
     #[error("an answer makes no sense: {0}")]
     Answer(Box<dyn std::error::Error + Send + Sync>),
+    /// Servers answer, but there was more to be done than fits into the time.
+    #[error("not done within {} ms, though servers answer; the last error: {}", .waited.as_millis(), or_none(.last))]
+    Late { waited: Duration, last: Option<Arc<ExecutionError>> },
     /// It was tried until the deadline.
     #[error("no answer within {} ms; the last error: {}", .waited.as_millis(), or_none(.last))]
     Away { waited: Duration, last: Option<Arc<ExecutionError>> },
@@ -98,6 +103,7 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Closed => Self::Closed,
+            late @ Failure::Late { .. } => Self::Late(Arc::new(late)),
             other => Self::Engine(Arc::new(other)),
         }
     }
@@ -157,6 +163,7 @@ impl Cql {
             concurrency: config.concurrency,
             deadline: Duration::from_millis(config.deadline_ms),
             counters: Arc::default(),
+            answered: AtomicU64::new(0),
             last: Mutex::new(None),
         })
     }
@@ -170,6 +177,7 @@ impl Cql {
             concurrency,
             deadline,
             counters: Arc::clone(&self.counters),
+            answered: AtomicU64::new(0),
             last: Mutex::new(None),
         }
     }
@@ -213,7 +221,10 @@ impl Cql {
             let permit = self.gate.acquire().await.map_err(|_| Failure::Closed)?;
             self.counters.sent.fetch_add(1, Ordering::Relaxed);
             let error = match self.session.execute_unpaged(statement, &values).await {
-                Ok(result) => return Ok(result),
+                Ok(result) => {
+                    self.answered.fetch_add(1, Ordering::Relaxed);
+                    return Ok(result);
+                }
                 Err(error) => error,
             };
             drop(permit);
@@ -258,7 +269,7 @@ impl Cql {
     /// Gives up when the deadline is over.
     ///
     /// # Errors
-    /// Those of the work, and [`Failure::Away`].
+    /// Those of the work, [`Failure::Late`] and [`Failure::Away`].
     pub async fn within<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, StoreError> {
         self.until(Instant::now() + self.deadline, work).await
     }
@@ -273,11 +284,18 @@ impl Cql {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, StoreError> {
         let waited = self.deadline.min(until.saturating_duration_since(Instant::now()));
+        let answered = || self.answered.load(Ordering::Relaxed);
+        let before = answered();
         match timeout(waited, work).await {
             Ok(done) => Ok(done?),
             Err(_) => {
                 let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                Err(Failure::Away { waited, last }.into())
+                // Where many wait for each other, servers are not away but have too much to do.
+                Err(match answered() - before > self.concurrency as u64 {
+                    true => Failure::Late { waited, last },
+                    false => Failure::Away { waited, last },
+                }
+                .into())
             }
         }
     }

@@ -38,7 +38,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use scylla::errors::{NewSessionError, PrepareError, UseKeyspaceError};
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::{Mutex, Semaphore},
+    sync::Mutex,
 };
 use tracing::Instrument;
 
@@ -60,6 +60,7 @@ use self::{
 };
 use super::{
     Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Written,
+    door::{Door, Work},
     log::{Digests, Log},
 };
 use crate::{
@@ -122,9 +123,7 @@ pub struct Scylla {
     connection: Arc<Connection>,
     parts: Arc<Parts>,
     log: Arc<CqlLog>,
-    /// Questions that may be under way.
-    questions: Arc<Semaphore>,
-    max_questions: usize,
+    door: Arc<Door>,
 }
 
 struct Parts {
@@ -258,9 +257,9 @@ impl Scylla {
             turn: Mutex::new(()),
             deadline,
         };
-        let questions = Arc::new(Semaphore::new(config.max_queries));
-        let max_questions = config.max_queries;
-        Self { connection, parts: Arc::new(parts), log, questions, max_questions }
+        let patience = Duration::from_millis(config.question_wait_ms);
+        let door = Door::new(config.max_queries, config.question_statements, BESIDE, patience);
+        Self { connection, parts: Arc::new(parts), log, door: Arc::new(door) }
     }
 
     fn run<T: Send + 'static>(
@@ -270,17 +269,28 @@ impl Scylla {
         self.connection.threads.run(work, || StoreError::Closed).boxed()
     }
 
-    /// Answers a question, unless too many are being answered.
+    /// Answers a question, when its turn has come.
     fn ask<T: Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        work: Work,
+        answer: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
-        let place = Arc::clone(&self.questions).try_acquire_owned();
+        let door = Arc::clone(&self.door);
         self.run(async move {
-            let _place = place.map_err(|_| StoreError::Overloaded)?;
-            work.await
+            let _admitted = door.enter(work, statements(work)).await?;
+            answer.await
         })
     }
+}
+
+/// Questions of any size that are under way together at least.
+const BESIDE: usize = 2;
+
+/// How many statements a question takes, about.
+fn statements(work: Work) -> usize {
+    /// Rows of a page that name events to be read one by one, about: it ends by its bytes.
+    const ROWS: usize = 300;
+    work.ranges.saturating_mul(2) + work.rows.min(ROWS)
 }
 
 impl Parts {
@@ -321,12 +331,14 @@ impl Store for Scylla {
 
     fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
         let parts = Arc::clone(&self.parts);
-        self.ask(async move { parts.questions.within(parts.reader.page(&query, cursor)).await })
+        let work = Work::of(&query, Some(&cursor));
+        self.ask(work, async move { parts.questions.within(parts.reader.page(&query, cursor)).await })
     }
 
     fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
         let parts = Arc::clone(&self.parts);
-        self.ask(async move { parts.questions.within(parts.reader.count(&query)).await })
+        let work = Work::of(&query, None);
+        self.ask(work, async move { parts.questions.within(parts.reader.count(&query)).await })
     }
 
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
@@ -348,7 +360,6 @@ impl Store for Scylla {
     }
 
     fn load(&self) -> Load {
-        let free = self.questions.available_permits() as f64 / self.max_questions as f64;
-        Load { questions: 1.0 - free, ..self.parts.writes.load(&self.parts.questions) }
+        Load { questions: self.door.fill(), ..self.parts.writes.load(&self.parts.questions) }
     }
 }

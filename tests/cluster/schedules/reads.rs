@@ -117,3 +117,43 @@ async fn it_is_replayed_before_it_is_read() {
     assert_eq!(client.hear_stored("s").await.0, ids(&[&event]));
     all_have_heard_it_all(&mut [client], &keys, &a).await;
 }
+
+/// ```text
+/// A  many large questions: some read ‖, some wait, and are refused when they have for long
+///                                        another client publishes · true, asks for little · is answered
+/// ```
+/// Too much asked at once is in the way of nobody else, and has words of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_questions_are_in_the_way_of_each_other_alone() {
+    const CLIENTS: usize = 40;
+    let (_ground, [a]) = nodes::<1>(&["scylla.question_statements=64", "scylla.question_wait_ms=100"]).await;
+    let keys = Keys::generate();
+    let event = race(&keys, 1, "");
+    a.store(&event).await;
+    let page = a.hold("SELECT created_at, id, event, accepted_at FROM by_kind");
+    let filters: Vec<Value> = (1_000..1_020).map(|kind| json!({ "kinds": [kind] })).collect();
+    let question = [vec![json!("REQ"), json!("s")], filters].concat();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = a.relay.connect().await;
+        client.say(json!(question)).await;
+        clients.push(client);
+    }
+    page.caught().await;
+    eventually("the others to be refused", || {
+        a.relay.metric(r#"rookery_queue_full_total{queue="query"}"#) == CLIENTS as f64 - 2.0
+    })
+    .await;
+    a.store(&race(&keys, 1, "beside them")).await;
+    assert_eq!(a.find(json!({ "ids": [event.id()] })).await, ids(&[&event]));
+    assert_eq!(a.find(json!({ "authors": [keys.public_key()], "kinds": [1] })).await.len(), 2);
+    page.release();
+    let mut answered = 0;
+    for client in &mut clients {
+        match client.hear().await {
+            answer if answer[0] == "EOSE" => answered += 1,
+            answer => assert_eq!(answer, json!(["CLOSED", "s", "error: overloaded, try again later"])),
+        }
+    }
+    assert_eq!(answered, 2);
+}

@@ -392,3 +392,46 @@ fn what_is_written_and_read_takes_so_many_statements() {
         assert_eq!(reads, statements, "{asked}");
     }
 }
+
+/// What nobody needs any more goes: drafts when their batches are settled, and a process that is gone for good when
+/// nothing of it is left. Its rows are believed then.
+#[test]
+fn who_is_gone_is_forgotten_when_nothing_is_left_of_it() {
+    // More than a partition of drafts has.
+    const BATCHES: u64 = 70;
+    let config = settings(&new_name());
+    block_on(apply_schema(&config, ONE_REPLICA)).unwrap();
+    let open = || {
+        let connection = Arc::new(block_on(Connection::open(&config)).unwrap());
+        Subject::new(Scylla::over(connection, &config, digests))
+    };
+    let count = |table: &str| count_on_server(&format!("{}.{table}", config.keyspace)) as u64;
+    let (gone, left) = (open(), open());
+    let notes: Vec<_> = (1..=BATCHES).map(|at| note(&user(0), at, "")).collect();
+    for note in &notes {
+        let until = Instant::now() + Duration::from_secs(60);
+        gone.block_on(gone.store().write([note.clone()].into(), NOW, until)).unwrap();
+    }
+    assert_eq!((count("draft"), count("writer")), (BATCHES, 1));
+    assert!(gone.block_on(gone.store().abandoned()).unwrap().is_empty());
+    // Numbers begin with 1.
+    assert_eq!(count("draft"), BATCHES - 63);
+    drop(gone);
+    // As if hours had passed.
+    ask_server(&format!("DELETE FROM {}.node WHERE list = 0", config.keyspace));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut found = 0;
+    while count("writer") > found {
+        assert!(Instant::now() < deadline, "it stays on the list");
+        let abandoned = left.block_on(left.store().abandoned()).unwrap();
+        if !abandoned.is_empty() {
+            // What is not known to be settled is written again, and is there.
+            assert!(left.write(&abandoned).iter().all(|outcome| *outcome == Outcome::Duplicate));
+            // Now it is listed itself.
+            found = 1;
+        }
+    }
+    assert_eq!(left.all().len(), notes.len());
+    drop(left);
+    ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
+}

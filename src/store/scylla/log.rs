@@ -32,7 +32,7 @@ const MOST_DIGESTS: usize = 64;
 const NOT_LISTED: u8 = u8::MAX;
 
 /// How long rows of the table `log` live, less what clocks and pauses may take.
-const KEPT_FOR: Duration = Duration::from_secs(3_600 - 60);
+pub const KEPT_FOR: Duration = Duration::from_secs(3_600 - 60);
 
 /// Where this node's batches are noted.
 pub struct Written {

@@ -172,15 +172,20 @@ impl Writer {
         let batches = duplicates.iter().filter_map(|(_, id)| known.batches.get(id).copied());
         let doubtful: Vec<BatchId> = batches.filter(|batch| !self.settled.covers(Some(*batch))).collect();
         self.settled.learn(&doubtful).await?;
-        // Of those that name no batch, from before there were such names, the time has to do.
-        let since = now_millis.saturating_sub(2 * self.deadline.as_millis() as u64);
-        let is_young = |id: &EventId| known.accepted_at.get(id).is_some_and(|accepted| *accepted >= since);
+        let was_accepted_within = |id: &EventId, time: Duration| {
+            let since = now_millis.saturating_sub(time.as_millis() as u64);
+            known.accepted_at.get(id).is_some_and(|accepted| *accepted >= since)
+        };
         let is_doubtful = |id: &EventId| match known.batches.get(id) {
             Some(batch) => !self.settled.covers(Some(*batch)),
-            None => is_young(id),
+            // From before batches had names: the time has to do.
+            None => was_accepted_within(id, 2 * self.deadline),
         };
-        let unpublished =
-            duplicates.into_iter().filter(|(_, id)| is_doubtful(id) || self.drafts.is_unsettled(id));
+        // What is older was sent as a stored event by then to whoever asked, and sessions do not remember it.
+        let may_be_unheard = |id: &EventId| {
+            was_accepted_within(id, log::KEPT_FOR) && (is_doubtful(id) || self.drafts.is_unsettled(id))
+        };
+        let unpublished = duplicates.into_iter().filter(|(_, id)| may_be_unheard(id));
         Ok(unpublished.map(|(place, _)| place).collect())
     }
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Runs all tests of Rookery. Installs what they need and is missing, where apt is the way to do so.
 #
-#   cluster/test.sh [ARGUMENT…]    arguments go to `cargo test`, such as --test nip01
+#   cluster/test.sh [ARGUMENT…]    arguments go to `cargo test`, such as --test nips
+#   cluster/test.sh --quick        those that need no services and little time. Installs nothing
+#   cluster/test.sh --long         those that take too long for every day, and only those: half an hour or more
 #
 # Needs Rust (https://rustup.rs). Made for Debian 12 or later and Ubuntu 24.04 or later.
 set -euo pipefail
@@ -24,6 +26,10 @@ tools=(
   'java|openjdk-17-jre-headless|tests of the cluster store (unless ROOKERY_TEST_CQL names a server)'
   'mvn|maven|tests of the cluster store (unless ROOKERY_TEST_CQL names a server)'
 )
+
+# Tests that need something of `tools`, or minutes. A file that is new is quick until it stands here.
+not_quick=(cluster crash deployment durability fairness full_disk nostr_tools observability overload proxy_protocol
+  slow_reader traces)
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -77,6 +83,33 @@ if ! type -P cargo >/dev/null; then
   exit 1
 fi
 
+# Tests open many sockets. Where the limit may not be raised, it stays.
+ulimit -Sn "$(ulimit -Hn)" || true
+
+if [[ ${1:-} == --quick ]]; then
+  shift
+  type -P cc >/dev/null || {
+    say 'A C compiler is missing (Debian and Ubuntu: build-essential), without which nothing can be built.'
+    exit 1
+  }
+  type -P kill >/dev/null || say 'MISSING: kill (package procps): tests that stop a relay will fail'
+  quick=()
+  for file in tests/*.rs tests/*/main.rs; do
+    name=${file#tests/}
+    name=${name%/main.rs}
+    name=${name%.rs}
+    if [[ " ${not_quick[*]} store " != *" $name "* ]]; then
+      quick+=(--test "$name")
+    fi
+  done
+  status=0
+  cargo test --locked --no-fail-fast --lib --bins "${quick[@]}" "$@" || status=$?
+  # Without those that start a CQL server.
+  cargo test --locked --no-fail-fast --test store -- --skip cql --skip cluster:: || status=$?
+  say "Not run: ${not_quick[*]}, and the cluster store in the tests of stores. cluster/test.sh runs them too."
+  exit "$status"
+fi
+
 lacking=$(missing)
 if [[ -n $lacking ]]; then
   install "$lacking"
@@ -108,15 +141,23 @@ if type -P node >/dev/null && type -P npm >/dev/null; then
   done
 fi
 
-# Tests open many sockets. Where the limit may not be raised, it stays.
-ulimit -Sn "$(ulimit -Hn)" || true
-
-# Benchmarks are no tests, and the code has no examples to be tested.
-if (($# == 0)); then
-  set -- --lib --bins --tests
-fi
 status=0
-cargo test --locked --no-fail-fast "$@" || status=$?
+if [[ ${1:-} == --long ]]; then
+  shift
+  # Nodes, Redis and CQL servers that fail at any moment: ten minutes with one server of each, ten with three.
+  ROOKERY_STRESS_SECONDS=${ROOKERY_STRESS_SECONDS:-600} \
+    cargo test --locked --no-fail-fast --test cluster "$@" -- stress:: --nocapture || status=$?
+  # Random histories in every store.
+  PROPTEST_CASES=${PROPTEST_CASES:-500} cargo test --locked --no-fail-fast --test store "$@" -- property || status=$?
+  # Whatever else says of itself that it is not for every day.
+  cargo test --locked --no-fail-fast --lib --bins --tests "$@" -- --ignored || status=$?
+else
+  # Benchmarks are no tests, and the code has no examples to be tested.
+  if (($# == 0)); then
+    set -- --lib --bins --tests
+  fi
+  cargo test --locked --no-fail-fast "$@" || status=$?
+fi
 if [[ -n $lacking ]]; then
   report "$lacking"
 fi

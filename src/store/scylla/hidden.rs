@@ -3,14 +3,17 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
     cql::{Cql, Failure},
     key,
 };
-use crate::protocol::{Event, PublicKey, Timestamp};
+use crate::{
+    clock::Moment,
+    protocol::{Event, PublicKey, Timestamp},
+};
 
 /// For how long the list is believed. Requests that this node wrote count at once, those of other nodes
 /// after this time.
@@ -23,7 +26,8 @@ pub struct Hidden(Mutex<State>);
 #[derive(Default)]
 struct State {
     authors: Snapshot,
-    read_at: Option<Instant>,
+    /// When the servers were asked for it.
+    asked_at: Option<Moment>,
     /// Changes with every addition, so that what was read before it is not taken for newer.
     changes: u64,
 }
@@ -40,16 +44,17 @@ impl Hidden {
     pub async fn snapshot(&self, cql: &Cql) -> Result<Snapshot, Failure> {
         let changes = {
             let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.read_at.is_some_and(|at| at.elapsed() < BELIEVED) {
+            if state.asked_at.is_some_and(|at| at.elapsed() < BELIEVED) {
                 return Ok(state.authors.clone());
             }
             state.changes
         };
+        let asked = Moment::now();
         let authors = Snapshot(vanishing(cql).await?.into());
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.changes == changes {
             state.authors = authors;
-            state.read_at = Some(Instant::now());
+            state.asked_at = Some(asked);
         }
         Ok(state.authors.clone())
     }
@@ -64,7 +69,7 @@ impl Hidden {
     /// Believes nothing until the list is read again.
     pub fn forget(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.read_at = None;
+        state.asked_at = None;
         state.changes += 1;
     }
 }

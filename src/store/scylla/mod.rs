@@ -64,6 +64,7 @@ use super::{
     log::{Digests, Log},
 };
 use crate::{
+    clock::Moment,
     config,
     protocol::{Event, Timestamp},
 };
@@ -300,7 +301,7 @@ impl Parts {
         now: Timestamp,
         until: Instant,
     ) -> Result<Written, StoreError> {
-        let begun = Instant::now();
+        let begun = Moment::now();
         let mut written = self.writes.until(until, self.writer.write(batch, now)).await?;
         if begun.elapsed() >= self.deadline {
             // It was held up, and the others may have stopped looking under its number.

@@ -13,14 +13,15 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use super::{
-    Counted, Cursor, End, Entry, Load, Outcome, Page, Position, Progress, Query, Removed, Store, StoreError,
-    Written,
+    Counted, Cursor, End, Entry, Identity, Load, Outcome, Page, Position, Progress, Query, Removed, Store,
+    StoreError, Written,
 };
 use crate::protocol::{Event, EventId, PublicKey, Timestamp, event, hll::HyperLogLog, kind};
 
 /// A store in memory. Nothing in it is durable.
 pub struct Memory {
     page: usize,
+    identity: Identity,
     state: Mutex<State>,
 }
 
@@ -54,7 +55,7 @@ impl Memory {
 
     /// `page`: how many events a page holds at most; at least one.
     pub fn with_page(page: usize) -> Self {
-        Self { page: page.max(1), state: Mutex::default() }
+        Self { page: page.max(1), identity: Identity::Own(rand::random()), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -106,6 +107,10 @@ impl Store for Memory {
 
     fn head(&self) -> Position {
         self.state().head
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity
     }
 
     fn load(&self) -> Load {

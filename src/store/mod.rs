@@ -5,6 +5,7 @@
 
 mod door;
 pub mod feeds;
+mod identity;
 pub mod lmdb;
 pub mod log;
 pub mod memory;
@@ -15,6 +16,7 @@ use std::{sync::Arc, time::Instant};
 
 use futures_util::{FutureExt, future::BoxFuture};
 
+pub use identity::Identity;
 pub use page::{Effort, Entry, Page};
 
 use self::log::{Log, Sequence};
@@ -66,6 +68,9 @@ pub trait Store: Send + Sync + 'static {
     fn log(&self) -> Option<Arc<dyn Log>> {
         None
     }
+
+    /// Which store it is.
+    fn identity(&self) -> Identity;
 
     /// How busy the store is, for operators.
     fn load(&self) -> Load;

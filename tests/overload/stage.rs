@@ -16,7 +16,7 @@ use rookery::{
     net::raise_descriptor_limit,
     node::{self, Listeners},
     protocol::{Event, EventId, Timestamp},
-    store::{Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Written},
+    store::{Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, Written},
     trace::Tracer,
 };
 use tokio::sync::{Semaphore, oneshot};
@@ -111,6 +111,10 @@ impl Store for Staged {
 
     fn head(&self) -> Position {
         self.inner.head()
+    }
+
+    fn identity(&self) -> Identity {
+        self.inner.identity()
     }
 
     fn load(&self) -> Load {

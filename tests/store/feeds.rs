@@ -14,7 +14,8 @@ use rookery::{
     config,
     protocol::{Event, Filter, PublicKey, Timestamp, filter::sorted, sign::Keys},
     store::{
-        Counted, Cursor, End, Limit, Load, Page, Position, Query, Store, StoreError, Viewer, Written,
+        Counted, Cursor, End, Identity, Limit, Load, Page, Position, Query, Store, StoreError, Viewer,
+        Written,
         feeds::{Authors, Feeds, Hearing},
         memory::Memory,
     },
@@ -138,6 +139,10 @@ impl Store for Warm {
         self.feeds.head()
     }
 
+    fn identity(&self) -> Identity {
+        self.feeds.identity()
+    }
+
     fn load(&self) -> Load {
         self.feeds.load()
     }
@@ -185,6 +190,10 @@ impl Store for Scripted {
 
     fn head(&self) -> Position {
         self.memory.head()
+    }
+
+    fn identity(&self) -> Identity {
+        self.memory.identity()
     }
 
     fn load(&self) -> Load {

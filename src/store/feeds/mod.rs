@@ -29,7 +29,8 @@ use self::{
     authors::{Heard, Wanted},
 };
 use super::{
-    Counted, Cursor, End, Load, Outcome, Page, Position, Query, Store, StoreError, Written, log::Log,
+    Counted, Cursor, End, Identity, Load, Outcome, Page, Position, Query, Store, StoreError, Written,
+    log::Log,
 };
 use crate::{
     clock, config,
@@ -152,6 +153,10 @@ impl Store for Feeds {
 
     fn log(&self) -> Option<Arc<dyn Log>> {
         self.store.log()
+    }
+
+    fn identity(&self) -> Identity {
+        self.store.identity()
     }
 
     fn load(&self) -> Load {

@@ -39,7 +39,7 @@ use self::{
     write::{Slice, Writer},
 };
 use super::{
-    Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Written,
+    Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, Written,
     door::{Door, Work},
 };
 use crate::{
@@ -61,6 +61,7 @@ pub struct Lmdb {
     reads: Sender<Read>,
     door: Arc<Door>,
     head: Arc<AtomicU64>,
+    identity: Identity,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
@@ -132,7 +133,8 @@ impl Lmdb {
         let patience = Duration::from_millis(config.question_wait_ms);
         // One for each thread, and one that waits for it.
         let door = Arc::new(Door::new(config.max_waiting_queries, room, 2 * readers, patience));
-        Ok(Self { writes, reads, door, head, threads })
+        let identity = tables.tag_hash.identity();
+        Ok(Self { writes, reads, door, head, identity, threads })
     }
 
     fn ask<T: Send + 'static, R>(
@@ -192,6 +194,10 @@ impl Store for Lmdb {
 
     fn head(&self) -> Position {
         self.head.load(Ordering::Acquire)
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity
     }
 
     fn load(&self) -> Load {

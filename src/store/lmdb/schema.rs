@@ -6,10 +6,14 @@
 use std::{hash::Hasher, ops::Bound};
 
 use heed::{CommitOrAbort, Database, Env, WithoutTls, types::Bytes};
+use sha2::{Digest, Sha256};
 use siphasher::sip::SipHasher13;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::protocol::{Event, EventId, PublicKey, Timestamp};
+use crate::{
+    protocol::{Event, EventId, PublicKey, Timestamp},
+    store::Identity,
+};
 
 pub type Table = Database<'static, Bytes, Bytes>;
 
@@ -129,6 +133,13 @@ impl TagHash {
         hasher.write_u8(letter);
         hasher.write(value.as_bytes());
         hasher.finish()
+    }
+
+    /// The identity of the folder follows from the key, which was drawn with it, and does not tell it.
+    pub fn identity(self) -> Identity {
+        let mut number = [0; 8];
+        number.copy_from_slice(&Sha256::new_with_prefix("identity").chain_update(self.0).finalize()[..8]);
+        Identity::Own(u64::from_be_bytes(number))
     }
 }
 

@@ -33,7 +33,7 @@ use super::{OpenError, consistency, schema, statements::Statements};
 use crate::{
     config,
     protocol::Timestamp,
-    store::{Load, StoreError},
+    store::{Identity, Load, StoreError},
 };
 
 /// What a statement is given, in the order of its question marks.
@@ -47,6 +47,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// where they go through the same one.
 pub struct Cql {
     session: Arc<Session>,
+    /// That of the tables.
+    pub identity: Identity,
     pub statements: Arc<Statements>,
     /// Statements that may be in flight.
     gate: Semaphore,
@@ -155,9 +157,11 @@ impl Cql {
         schema::check(&session, &config.keyspace).await?;
         consistency::check(&session, config).await?;
         let write = consistency::parse(&config.write_consistency)?;
+        let identity = schema::identity(&session, &config.keyspace, write).await?;
         let statements = Statements::prepare(&session, &config.keyspace, write).await?;
         Ok(Self {
             session: Arc::new(session),
+            identity,
             statements: Arc::new(statements),
             gate: Semaphore::new(config.concurrency),
             concurrency: config.concurrency,
@@ -172,6 +176,7 @@ impl Cql {
     pub fn beside(&self, concurrency: usize, deadline: Duration) -> Self {
         Self {
             session: Arc::clone(&self.session),
+            identity: self.identity,
             statements: Arc::clone(&self.statements),
             gate: Semaphore::new(concurrency),
             concurrency,

@@ -59,7 +59,7 @@ use self::{
     write::Writer,
 };
 use super::{
-    Counted, Cursor, Load, Page, Position, Query, Store, StoreError, Written,
+    Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, Written,
     door::{Door, Work},
     log::{Digests, Log},
 };
@@ -358,6 +358,10 @@ impl Store for Scylla {
 
     fn log(&self) -> Option<Arc<dyn Log>> {
         Some(Arc::clone(&self.log) as Arc<dyn Log>)
+    }
+
+    fn identity(&self) -> Identity {
+        self.parts.writes.identity
     }
 
     fn load(&self) -> Load {

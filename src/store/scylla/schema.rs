@@ -19,7 +19,7 @@ use super::{
     consistency::{self, Replicas},
     cql,
 };
-use crate::config;
+use crate::{clock, config, store::Identity};
 
 /// What `rookery schema apply` carries out.
 pub const SCHEMA: &str = include_str!("../../../cluster/schema.cql");
@@ -35,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// For how long servers are waited for that are not even known.
 const JOINING: Duration = Duration::from_secs(5);
+
+/// The row of table `meta` with the identity of the tables.
+const IDENTITY: &str = "store";
 
 /// Until a change is tried again that servers could not carry out.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -77,6 +80,9 @@ pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), Ope
     ));
     note.set_consistency(write);
     change(&session, note).await?;
+    if patiently(&session, || value(&session, keyspace, IDENTITY, None)).await?.is_none() {
+        draw_identity(&session, keyspace, write).await?;
+    }
     info!(keyspace, version = VERSION, "the tables are there");
     Ok(())
 }
@@ -208,17 +214,57 @@ async fn version(
     if found.rows_num() == 0 {
         return Ok(None);
     }
-    let mut ask = Statement::new(format!("SELECT value FROM \"{keyspace}\".meta WHERE name = 'schema'"));
-    if let Some(consistency) = consistency {
-        ask.set_consistency(consistency);
-    }
-    let result = session.query_unpaged(ask, ()).await.map_err(|error| failed(error.into()))?;
-    let rows = result.into_rows_result().map_err(|error| failed(error.into()))?;
-    let row = rows.maybe_first_row::<(Option<String>,)>().map_err(|error| failed(error.into()))?;
-    match row.and_then(|(value,)| value) {
+    match value(session, keyspace, "schema", consistency).await? {
         None => Ok(None),
         Some(value) => value.parse().map(Some).map_err(|_| OpenError::Version { found: value }),
     }
+}
+
+/// What table `meta` says.
+async fn value(
+    session: &Session,
+    keyspace: &str,
+    name: &str,
+    consistency: Option<Consistency>,
+) -> Result<Option<String>, OpenError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| OpenError::Schema(error);
+    let mut ask = Statement::new(format!("SELECT value FROM \"{keyspace}\".meta WHERE name = ?"));
+    if let Some(consistency) = consistency {
+        ask.set_consistency(consistency);
+    }
+    let result = session.query_unpaged(ask, (name,)).await.map_err(|error| failed(error.into()))?;
+    let rows = result.into_rows_result().map_err(|error| failed(error.into()))?;
+    let row = rows.maybe_first_row::<(Option<String>,)>().map_err(|error| failed(error.into()))?;
+    Ok(row.and_then(|(value,)| value))
+}
+
+/// The identity of the tables. Those that an older program made have none yet.
+///
+/// # Errors
+/// When the servers do not answer.
+pub async fn identity(session: &Session, keyspace: &str, write: Consistency) -> Result<Identity, OpenError> {
+    /// Until another node that draws at the same time has drawn.
+    const SETTLES: Duration = Duration::from_secs(2);
+    if value(session, keyspace, IDENTITY, None).await?.is_none() {
+        draw_identity(session, keyspace, write).await?;
+        sleep(SETTLES).await;
+    }
+    let found = value(session, keyspace, IDENTITY, None).await?;
+    let number = found.as_deref().and_then(|text| u64::from_str_radix(text, 16).ok());
+    number.map(Identity::Shared).ok_or_else(|| OpenError::Version { found: format!("identity {found:?}") })
+}
+
+/// Draws one. The one that is drawn first stays, and of two in the same second the larger one.
+async fn draw_identity(session: &Session, keyspace: &str, write: Consistency) -> Result<(), OpenError> {
+    /// The later, the smaller is the timestamp. Small ones no server refuses.
+    const LAST: u64 = 1 << 40;
+    let text = format!("INSERT INTO \"{keyspace}\".meta (name, value) VALUES (?, ?) USING TIMESTAMP ?");
+    let mut draw = Statement::new(text);
+    draw.set_consistency(write);
+    let drawn = format!("{:016x}", rand::random::<u64>());
+    let at = LAST.saturating_sub(clock::now()).max(1) as i64;
+    let drawn = session.query_unpaged(draw, (IDENTITY, drawn, at)).await;
+    drawn.map(drop).map_err(|error| OpenError::Schema(Box::new(error)))
 }
 
 /// Keyspaces are named in statements, where nothing can be bound.

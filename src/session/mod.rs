@@ -284,6 +284,7 @@ impl Session {
             self.close(GOING_AWAY, "silent for too long", CloseReason::Idle, ctx);
         } else {
             self.outbox.ping();
+            self.forget_recent(None);
         }
     }
 }

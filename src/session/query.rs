@@ -136,7 +136,7 @@ impl Session {
         for entry in page.iter() {
             outbox.event(&subscription.quoted, entry.json);
             if entry.position > reading.routed || entry.accepted_at > since {
-                reading.recent.note(&entry);
+                reading.recent.note(&entry, reading.routed);
             }
         }
         reading.sent += page.len();
@@ -167,7 +167,8 @@ impl Session {
         };
         outbox.text(&RelayMessage::Eose { subscription: &subscription.id, hint }.to_string());
         let (complete, begun) = (reading.is_complete(), reading.begun);
-        let recent = std::mem::take(&mut reading.recent);
+        let mut recent = std::mem::take(&mut reading.recent);
+        recent.settle();
         for event in std::mem::take(&mut reading.held.events) {
             if !recent.contains(&event.id()) {
                 outbox.event(&subscription.quoted, event.json());

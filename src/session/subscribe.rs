@@ -1,6 +1,6 @@
 //! REQ and CLOSE: which subscriptions a connection has, and what of live events they get when.
 
-use std::{sync::Arc, time::Instant};
+use std::{hash::BuildHasher, sync::Arc, time::Instant};
 
 use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
 
@@ -40,11 +40,14 @@ pub(super) enum Phase {
 }
 
 /// Ids of stored events that were sent and may yet come live: they were committed while the
-/// subscription began, or accepted by another node not long ago.
+/// subscription began, or accepted by another node not long ago. Of each a hash of 8 bytes is kept, keyed so
+/// that nobody can make an id that is mistaken for another: there may be thousands for an hour.
 #[derive(Default)]
 pub(super) struct Recent {
-    ids: Vec<EventId>,
-    /// Once everything of this node up to here is routed, none of its own comes any more.
+    /// In order once all are noted.
+    ids: Vec<u64>,
+    hasher: foldhash::quality::RandomState,
+    /// Once everything of this node up to here is routed, none of its own comes any more; 0 then.
     position: Position,
     /// When the last of them was accepted, in milliseconds since 1970; 0 where there are no other nodes.
     accepted_at: u64,
@@ -146,6 +149,17 @@ impl Session {
         self.subscriptions.iter_mut().find(|subscription| subscription.generation == generation)
     }
 
+    /// Lets go of ids that can not come any more. Everything of this node up to that position is routed, if
+    /// one is told.
+    pub(super) fn forget_recent(&mut self, position: Option<Position>) {
+        let since = self.shared.late_since();
+        for subscription in &mut self.subscriptions {
+            if let Phase::Live(recent) = &mut subscription.phase {
+                recent.forget(position, since);
+            }
+        }
+    }
+
     /// Takes a subscription out of the router.
     pub(super) fn forget(&self, generation: Generation) {
         let message = Unsubscribe { session: self.id, generation };
@@ -210,19 +224,31 @@ impl Session {
 impl Recent {
     /// Whether the event was sent as a stored one.
     pub fn contains(&self, id: &EventId) -> bool {
-        self.ids.contains(id)
+        !self.ids.is_empty() && self.ids.binary_search(&self.hasher.hash_one(id.0)).is_ok()
     }
 
-    pub fn note(&mut self, entry: &Entry<'_>) {
-        self.ids.push(entry.id);
-        self.position = self.position.max(entry.position);
+    /// Everything of this node up to `routed` had been routed when the subscription began.
+    pub fn note(&mut self, entry: &Entry<'_>, routed: Position) {
+        self.ids.push(self.hasher.hash_one(entry.id.0));
+        if entry.position > routed {
+            self.position = self.position.max(entry.position);
+        }
         self.accepted_at = self.accepted_at.max(entry.accepted_at);
     }
 
-    /// Everything of this node up to that position is routed, and everything that any node accepted
-    /// up to that time has come.
-    fn forget(&mut self, position: Position, accepted_at: u64) {
-        if position >= self.position && accepted_at >= self.accepted_at {
+    /// All are noted.
+    pub fn settle(&mut self) {
+        self.ids.sort_unstable();
+        self.ids.shrink_to_fit();
+    }
+
+    /// Everything of this node up to that position is routed, if one is told, and everything that any node
+    /// accepted up to that time has come.
+    pub fn forget(&mut self, position: Option<Position>, accepted_at: u64) {
+        if position.is_some_and(|position| position >= self.position) {
+            self.position = 0;
+        }
+        if self.position == 0 && accepted_at >= self.accepted_at {
             self.ids = Vec::new();
         }
     }
@@ -270,12 +296,35 @@ impl Handler<Deliver> for Session {
             }
         }
         self.shared.metrics.stages.of(Stage::Deliver).observe(sent.elapsed().as_secs_f64());
-        let Some(position) = position.filter(|_| last) else { return };
-        let since = self.shared.late_since();
-        for subscription in &mut self.subscriptions {
-            if let Phase::Live(recent) = &mut subscription.phase {
-                recent.forget(position, since);
-            }
-        }
+        self.forget_recent(position.filter(|_| last));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(nth: u16, position: Position, accepted_at: u64) -> Entry<'static> {
+        let mut id = EventId([7; 32]);
+        id.0[..2].copy_from_slice(&nth.to_be_bytes());
+        Entry { id, created_at: 0, position, accepted_at, json: "" }
+    }
+
+    #[test]
+    fn ids_are_known_while_they_may_come_and_take_eight_bytes() {
+        let mut recent = Recent::default();
+        // Most were written elsewhere; one by this node while the subscription began.
+        (0..5_000).for_each(|nth| recent.note(&entry(nth, 0, 1_000), 10));
+        recent.note(&entry(5_000, 11, 900), 10);
+        recent.settle();
+        assert!((0..=5_000).all(|nth| recent.contains(&entry(nth, 0, 0).id)));
+        assert!((5_001..9_000).all(|nth| !recent.contains(&entry(nth, 0, 0).id)));
+        assert_eq!(recent.ids.capacity() * size_of::<u64>(), 40_008);
+        recent.forget(Some(10), 2_000);
+        recent.forget(Some(11), 999);
+        assert!(recent.contains(&entry(5_000, 0, 0).id));
+        // Nothing of this node is awaited any more, so nobody need deliver anything of it.
+        recent.forget(None, 1_000);
+        assert_eq!(recent.ids.capacity(), 0);
     }
 }

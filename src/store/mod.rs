@@ -324,3 +324,64 @@ impl StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is sent of a query, and whether that is all, said at once of the whole answer and not step by step: no
+    /// store works like that. An event is its second and the filters that match it, newest first.
+    fn twin(events: &[(Timestamp, Vec<usize>)], limits: &[Limit]) -> (Vec<bool>, End) {
+        let matches = |filter: usize| -> Vec<usize> {
+            (0..events.len()).filter(|&event| events[event].1.contains(&filter)).collect()
+        };
+        let taken_by = |filter: usize| -> Vec<usize> {
+            let (matching, Limit { events: limit, boundary }) = (matches(filter), limits[filter]);
+            let Some(&last) = limit.checked_sub(1).and_then(|last| matching.get(last)) else {
+                return if limit == 0 { Vec::new() } else { matching };
+            };
+            let completes = matching[limit..].iter().take_while(|&&event| events[event].0 == events[last].0);
+            let count = limit + completes.count().min(boundary);
+            matching[..count].to_vec()
+        };
+        let taken: Vec<Vec<usize>> = (0..limits.len()).map(taken_by).collect();
+        let sent: Vec<bool> =
+            (0..events.len()).map(|event| taken.iter().any(|taken| taken.contains(&event))).collect();
+        let misses =
+            |filter: usize| limits[filter].events > 0 && matches(filter).iter().any(|&event| !sent[event]);
+        let end = if (0..limits.len()).any(misses) {
+            End::More
+        } else if limits.iter().any(|limit| limit.events == 0) {
+            End::Unknown
+        } else {
+            End::Finish
+        };
+        (sent, end)
+    }
+
+    proptest! {
+        #[test]
+        fn progress_is_what_its_twin_says(
+            limits in prop::collection::vec((0..5_usize, 0..4_usize), 1..4),
+            mut events in prop::collection::vec((0..6_u64, prop::collection::btree_set(0..3_usize, 0..=3)), 0..20),
+        ) {
+            let limits: Vec<Limit> = limits.into_iter().map(|(events, boundary)| Limit { events, boundary }).collect();
+            events.sort_by_key(|(second, _)| std::cmp::Reverse(*second));
+            let count = limits.len();
+            let of_these = |matching: std::collections::BTreeSet<usize>| matching.into_iter().filter(|f| *f < count).collect();
+            let events: Vec<(Timestamp, Vec<usize>)> =
+                events.into_iter().map(|(second, matching)| (second, of_these(matching))).collect();
+            let query = Query {
+                filters: limits.iter().map(|&limit| (Filter::default(), limit)).collect(),
+                viewer: Viewer::Operator,
+                now: 0,
+            };
+            let mut progress = Cursor::start(&query).progress;
+            let offer = |(second, matching): &(Timestamp, Vec<usize>)| Progress::offer(&mut progress, matching, *second);
+            let sent: Vec<bool> = events.iter().map(offer).collect();
+            prop_assert_eq!((sent, End::of(&progress)), twin(&events, &limits));
+        }
+    }
+}

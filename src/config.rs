@@ -372,6 +372,13 @@ section! {
         /// Seconds within which Redis must be reached at the start, or the node ends. 0: it starts without,
         /// and goes on trying.
         start_seconds: u64 = 0,
+        /// What `/health/ready` asks of the bus. "once": the node is ready from when the bus has carried something
+        /// for the first time; what it misses later comes from the log of the store, or clients are told. "while":
+        /// only while the bus carries something, so without Redis no node is ready. "always": nothing.
+        ready: BusReady = BusReady::Once,
+        /// Whether ids and signatures of events that come from other nodes are verified again. Whoever may publish
+        /// in Redis can say anything to the clients otherwise.
+        verify: bool = false,
         /// Milliseconds for which a subscription waits until Redis has acknowledged its keys.
         acknowledge_ms: u64 = 500,
         /// Milliseconds for which a key stays subscribed when no client wants it any more.
@@ -392,9 +399,12 @@ section! {
         receive_queue: usize = 65_536,
         /// Bytes of messages that may wait to be handled.
         receive_queue_bytes: usize = 64 * 1024 * 1024,
-        /// Events with more routing keys are published by their id alone.
+        /// Bytes of messages that are given to Redis in one round trip.
+        publish_bytes: usize = 4 * 1024 * 1024,
+        /// Events with more routing keys are published by their id alone; whole and to all nodes where they
+        /// can not be read from a shared store.
         inline_keys: usize = 16,
-        /// Longer events, in bytes, are published by their id alone.
+        /// The same for longer events, in bytes.
         inline_bytes: usize = 8_192,
         /// Seconds after which no event comes any more that another node accepted: as long as nodes can be
         /// cut off and their clocks differ. What was sent as a stored event is remembered for so long.
@@ -419,6 +429,15 @@ section! {
         /// Bytes of events of a page; the next page is looked for when they are sent.
         page_bytes: usize = 128 * 1024,
     }
+}
+
+/// What makes a node with a bus ready: see [`Bus::ready`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BusReady {
+    Always,
+    Once,
+    While,
 }
 
 impl Bus {
@@ -548,6 +567,7 @@ impl Config {
             ("bus.subscribe_queue", bus.subscribe_queue),
             ("bus.publish_queue", bus.publish_queue),
             ("bus.receive_queue", bus.receive_queue),
+            ("bus.publish_bytes", bus.publish_bytes),
             ("bus.seen_ids", bus.seen_ids),
             ("traces.queue", traces.queue),
             ("traces.export_batch", traces.export_batch),

@@ -1,6 +1,6 @@
 //! A node: wires the parts together, runs them, and shuts them down in order.
 
-use std::{future::Future, net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, net::TcpListener, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use actix::{Actor, Arbiter};
 use anyhow::Context;
@@ -108,6 +108,7 @@ pub async fn run_on(
         config.persister.hot_authors,
     ));
     let routers = Routers::default();
+    let mut needs = Vec::new();
     let others = match &config.general.redis[..] {
         [] => None,
         urls => {
@@ -122,10 +123,13 @@ pub async fn run_on(
                 store: Arc::clone(&store),
                 log: store.log(),
                 authors: authors.clone(),
+                hot_authors: NonZeroUsize::new(config.persister.hot_authors).unwrap_or(NonZeroUsize::MIN),
                 metrics: Arc::clone(&metrics),
                 tracer: tracer.clone(),
             };
             let bus = Arc::new(RedisBus::start(urls, &config.bus, parts).await?);
+            let (on, carries) = ("Redis carries nothing (bus.ready)", Arc::clone(&bus));
+            needs.push((on, Box::new(move || carries.is_ready()) as Box<_>));
             if let Some(authors) = authors {
                 let listener = {
                     let bus = Arc::clone(&bus);
@@ -170,7 +174,7 @@ pub async fn run_on(
         metrics: Arc::clone(&metrics),
         tracer,
     });
-    let readiness = Readiness::default();
+    let readiness = Readiness::new(needs);
     let operators = listeners.operators.local_addr().context("the operators' listener")?;
     let ops =
         serve_ops(listeners.operators, readiness.clone(), metrics).context("the operators' listener")?;

@@ -14,15 +14,36 @@ use crate::telemetry::Metrics;
 
 /// Whether the node wants new connections.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<Wanted>);
+
+#[derive(Default)]
+struct Wanted {
+    wanted: AtomicBool,
+    /// What else must hold, by name.
+    needs: Vec<Need>,
+}
+
+type Need = (&'static str, Box<dyn Fn() -> bool + Send + Sync>);
 
 impl Readiness {
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+    /// What must hold besides, by name.
+    pub fn new(needs: Vec<Need>) -> Self {
+        Self(Arc::new(Wanted { wanted: AtomicBool::new(false), needs }))
     }
 
-    fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    pub fn set(&self, ready: bool) {
+        self.0.wanted.store(ready, Ordering::Release);
+    }
+
+    /// What is missing.
+    fn check(&self) -> Result<(), &'static str> {
+        if !self.0.wanted.load(Ordering::Acquire) {
+            return Err("it starts or ends");
+        }
+        match self.0.needs.iter().find(|(_, holds)| !holds()) {
+            Some((name, _)) => Err(name),
+            None => Ok(()),
+        }
     }
 }
 
@@ -43,11 +64,13 @@ pub fn serve(
             .route(
                 "/health/ready",
                 web::get().to(move || {
-                    let ready = readiness.get();
+                    let ready = readiness.check();
                     async move {
                         match ready {
-                            true => HttpResponse::Ok().body("ready\n"),
-                            false => HttpResponse::ServiceUnavailable().body("not ready\n"),
+                            Ok(()) => HttpResponse::Ok().body("ready\n"),
+                            Err(why) => {
+                                HttpResponse::ServiceUnavailable().body(format!("not ready: {why}\n"))
+                            }
                         }
                     }
                 }),

@@ -155,6 +155,10 @@ metrics! {
     "bus_events_unmatched", "Of those received, events under keys that no client wants any more", NO_UNIT,
         bus_unmatched: Counter = Counter::default();
     "bus_malformed", "Messages of other nodes that are not understood", NO_UNIT, bus_malformed: Counter = Counter::default();
+    "bus_unfetched", "Events of other nodes that came by their id and were not found in the store: deleted since, or missed", NO_UNIT,
+        bus_unfetched: Counter = Counter::default();
+    "bus_forged", "Events of other nodes whose id or signature is wrong (bus.verify), which are dropped", NO_UNIT, bus_forged: Counter = Counter::default();
+    "bus_strangers", "Messages of nodes that have another store, which are dropped", NO_UNIT, bus_strangers: Counter = Counter::default();
     "bus_transit", "Time from publication to arrival, by the clocks of both nodes", Some(Unit::Seconds),
         bus_transit: Histogram = seconds();
     "bus_gaps", "Times at which events of other nodes may have been missed", NO_UNIT, bus_gaps: Counter = Counter::default();

@@ -1,14 +1,17 @@
 //! Several nodes: what is published at one reaches the clients of all, once; and where that can not be
 //! known, the clients are told.
 
+mod before;
 #[path = "../common/mod.rs"]
 mod common;
 mod feeds;
 mod gaps;
 mod redis;
+mod rights;
 mod schedules;
 mod scripts;
 mod stored;
+mod strangers;
 mod stress;
 
 use std::collections::HashSet;
@@ -201,9 +204,33 @@ async fn ephemeral_events_and_large_ones_travel_too() {
     let keys = Keys::generate();
     let mut client = follow(&cluster.nodes[1], &keys).await;
     let mut publisher = cluster.nodes[0].connect().await;
-    let ephemeral = keys.sign(now(), 20_001, Tags::default(), &"x".repeat(100_000));
-    assert!(publisher.publish(&ephemeral).await.0);
-    hears(&mut client, &ephemeral).await;
+    let mentions = |count: usize| {
+        let mut tags = Tags::default();
+        (0..count).for_each(|nth| tags.push(["p", &format!("{nth:064x}")]));
+        tags
+    };
+    // Around and far beyond what is published under each key, in keys and in bytes. The stores have nothing in common.
+    for (kind, people, bytes) in [
+        (20_001, 0, 100_000),
+        (20_001, 2_000, 100_000),
+        (1, 11, 0),
+        (1, 12, 0),
+        (1, 13, 0),
+        (30_023, 0, 7_000),
+        (30_023, 0, 9_000),
+        (3, 2_000, 0),
+        (1, 2_000, 100_000),
+    ] {
+        let mut tags = mentions(people);
+        // An address of its own.
+        tags.push(["d", &format!("{people} {bytes}")]);
+        let event = keys.sign(now(), kind, tags, &"x".repeat(bytes));
+        assert_eq!(publisher.publish(&event).await, (true, String::new()), "{people} {bytes}");
+        hears(&mut client, &event).await;
+    }
+    assert_eq!(client.request("last", &[json!({ "ids": ["00".repeat(32)] })]).await.0, [""; 0]);
+    // Not once under each of two thousand keys.
+    assert!(cluster.nodes[0].metric("rookery_bus_messages_published_total") < 100.0);
 }
 
 #[tokio::test]

@@ -96,8 +96,16 @@ impl Redis {
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
+    /// With a user, who may do only this.
+    pub fn url_as(&self, user: &str, rights: &[&str]) -> String {
+        let password = ">user-password";
+        let set = [&["acl", "setuser", user, "on", password, "resetchannels"], rights].concat();
+        assert_eq!(self.ask(&set).trim(), "OK");
+        format!("redis://{user}:user-password@127.0.0.1:{}", self.port)
+    }
+
     /// What it answers to a command.
-    fn ask(&self, command: &[&str]) -> String {
+    pub fn ask(&self, command: &[&str]) -> String {
         let port = self.port.to_string();
         let answer = Command::new("redis-cli").args(["-p", &port]).args(command).output().unwrap();
         String::from_utf8(answer.stdout).unwrap()
@@ -167,6 +175,10 @@ impl RedisCluster {
                 node.start_again();
             }
         }
+    }
+
+    pub fn nodes(&self) -> &[Redis] {
+        &self.nodes
     }
 
     pub fn node(&mut self, number: usize) -> &mut Redis {

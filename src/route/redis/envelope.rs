@@ -1,12 +1,17 @@
-//! What travels in a channel: an event, or a fence.
+//! What travels in a channel: an event, a fence, or what a process says of itself.
 //!
-//! All numbers are big-endian. An envelope of another version is not understood, and counted.
+//! All numbers are big-endian. Neighbouring versions read each other: what is added goes where older programs
+//! look past it, into the notes of an event and the fields of a card. Only what they must not look past gets
+//! another version; that is not understood, which is a doubt, so that the log brings what it was.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use crate::{
     protocol::EventId,
-    store::log::{Origin, Sequence},
+    store::{
+        Identity,
+        log::{Origin, Sequence},
+    },
 };
 
 /// Version of everything below.
@@ -14,6 +19,9 @@ const VERSION: u8 = 1;
 
 const WITH_BODY: u8 = 1;
 const EPHEMERAL: u8 = 2;
+
+/// The note that names the store of the origin.
+const STORE: &str = "store";
 
 /// An event on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +35,14 @@ pub struct Envelope<'a> {
     pub ephemeral: bool,
     /// W3C `traceparent` of the message that brought it, or empty.
     pub trace: Cow<'a, str>,
+    /// Where the origin stores events. Programs before this one do not say.
+    pub store: Option<Identity>,
     /// The event as it was admitted; `None` where it is to be fetched, as it is large or has many keys.
     pub body: Option<&'a str>,
 }
 
 /// Says that all of an origin up to a batch was published on this connection. One goes through every
-/// primary every second.
+/// primary every second. It has no room for more: see [`Card`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fence {
     pub origin: Origin,
@@ -42,6 +52,18 @@ pub struct Fence {
     /// The origin shuts down in order, and no fence follows.
     pub leaving: bool,
 }
+
+/// What a process says of itself, before each of its fences, through one primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Card {
+    pub origin: Origin,
+    pub store: Option<Identity>,
+}
+
+/// A field of a card: its number, the length of what it says in two bytes, and that.
+type Field = u8;
+
+const CARD_STORE: Field = 1;
 
 /// Why bytes are no envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,20 +76,33 @@ pub enum EnvelopeError {
 
 impl<'a> Envelope<'a> {
     pub fn encode(&self) -> Vec<u8> {
+        let notes = self.notes();
         let body = self.body.unwrap_or_default();
-        let mut bytes = Vec::with_capacity(59 + self.trace.len() + body.len());
+        let mut bytes = Vec::with_capacity(59 + notes.len() + body.len());
         bytes.push(VERSION);
         bytes.push(u8::from(self.body.is_some()) * WITH_BODY + u8::from(self.ephemeral) * EPHEMERAL);
         bytes.extend_from_slice(&self.origin.to_be_bytes());
         bytes.extend_from_slice(&self.sequence.to_be_bytes());
         bytes.extend_from_slice(&self.published_at.to_be_bytes());
         bytes.extend_from_slice(&self.id.0);
-        // A traceparent has 55 bytes; what is longer is none.
-        let trace = if self.trace.len() <= usize::from(u8::MAX) { &*self.trace } else { "" };
-        bytes.push(trace.len() as u8);
-        bytes.extend_from_slice(trace.as_bytes());
+        bytes.push(notes.len() as u8);
+        bytes.extend_from_slice(notes.as_bytes());
         bytes.extend_from_slice(body.as_bytes());
         bytes
+    }
+
+    /// `<traceparent>;<name>=<value>;…`. Programs that know no notes take it all for a trace that they can
+    /// not read, and go on without.
+    fn notes(&self) -> String {
+        /// A traceparent has 55 bytes; what is longer is none.
+        const TRACE: usize = 64;
+        let mut notes = String::from(if self.trace.len() <= TRACE { &*self.trace } else { "" });
+        if let Some(store) = self.store {
+            // Writing to a string has no way to fail.
+            let _ = write!(notes, ";{STORE}={store}");
+        }
+        debug_assert!(notes.len() <= usize::from(u8::MAX));
+        notes
     }
 
     /// # Errors
@@ -87,14 +122,19 @@ impl<'a> Envelope<'a> {
         let (published_at, rest) = number(rest)?;
         let (id, rest) = rest.split_first_chunk::<32>()?;
         let (&length, rest) = rest.split_first()?;
-        let (trace, body) = rest.split_at_checked(usize::from(length))?;
+        let (notes, body) = rest.split_at_checked(usize::from(length))?;
+        let mut notes = std::str::from_utf8(notes).ok()?.split(';');
+        let trace = notes.next().unwrap_or_default();
+        // Those of other names are for later programs.
+        let store = notes.filter_map(|note| note.split_once('=')).find(|(name, _)| *name == STORE);
         Some(Self {
             origin,
             sequence,
             published_at,
             id: EventId(*id),
             ephemeral: flags & EPHEMERAL != 0,
-            trace: Cow::Borrowed(std::str::from_utf8(trace).ok()?),
+            trace: Cow::Borrowed(trace),
+            store: store.and_then(|(_, text)| text.parse().ok()),
             body: match flags & WITH_BODY {
                 0 => None,
                 _ => Some(std::str::from_utf8(body).ok()?),
@@ -122,6 +162,39 @@ impl Fence {
     }
 }
 
+impl Card {
+    pub fn encode(self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        bytes.extend_from_slice(&self.origin.to_be_bytes());
+        if let Some(store) = self.store {
+            field(&mut bytes, CARD_STORE, store.to_string().as_bytes());
+        }
+        bytes
+    }
+
+    /// `None` where the bytes are no card of this version. Fields of other numbers are for later programs.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let [VERSION, rest @ ..] = bytes else { return None };
+        let (origin, mut rest) = number(rest)?;
+        let mut card = Self { origin, store: None };
+        while let Some((&field, after)) = rest.split_first() {
+            let (length, after) = after.split_first_chunk::<2>()?;
+            let (says, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+            if field == CARD_STORE {
+                card.store = std::str::from_utf8(says).ok()?.parse().ok();
+            }
+            rest = after;
+        }
+        Some(card)
+    }
+}
+
+fn field(bytes: &mut Vec<u8>, field: Field, says: &[u8]) {
+    bytes.push(field);
+    bytes.extend_from_slice(&(says.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(says);
+}
+
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (number, rest) = bytes.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*number), rest))
@@ -131,24 +204,34 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
 mod tests {
     use super::*;
 
+    const EVENT: Envelope<'static> = Envelope {
+        origin: 1 << 60,
+        sequence: 7,
+        published_at: 1_700_000_000_123,
+        id: EventId([9; 32]),
+        ephemeral: false,
+        trace: Cow::Borrowed("00-ab-cd-01"),
+        store: Some(Identity::Shared(5)),
+        body: Some("{\"é\":1}"),
+    };
+
     #[test]
     fn envelopes_come_back_whole_or_not_at_all() {
-        for (body, ephemeral, trace) in [(Some("{\"é\":1}"), false, "00-ab-cd-01"), (None, true, "")] {
-            let envelope = Envelope {
-                origin: 1 << 60,
-                sequence: 7,
-                published_at: 1_700_000_000_123,
-                id: EventId([9; 32]),
-                ephemeral,
-                trace: trace.into(),
-                body,
-            };
+        let own = Some(Identity::Own(u64::MAX));
+        for envelope in [
+            EVENT,
+            Envelope { body: None, ephemeral: true, trace: "".into(), store: None, ..EVENT },
+            Envelope { trace: "".into(), store: own, ..EVENT },
+        ] {
             let bytes = envelope.encode();
             assert_eq!(Envelope::decode(&bytes), Ok(envelope));
             for end in 0..59 {
                 assert!(Envelope::decode(&bytes[..end]).is_err(), "{end}");
             }
         }
+        let long = "x".repeat(1_000);
+        let bytes = Envelope { trace: long.into(), ..EVENT }.encode();
+        assert_eq!(Envelope::decode(&bytes), Ok(Envelope { trace: "".into(), ..EVENT }));
         assert_eq!(Envelope::decode(&[2; 100]), Err(EnvelopeError::Version(2)));
     }
 
@@ -157,5 +240,59 @@ mod tests {
         let fence = Fence { origin: 5, sequence: u64::MAX, lost: 3, leaving: true };
         assert_eq!(Fence::decode(&fence.encode()), Some(fence));
         assert_eq!(Fence::decode(&fence.encode()[..25]), None);
+    }
+
+    #[test]
+    fn cards_come_back_and_may_say_more() {
+        for store in [None, Some(Identity::Shared(3)), Some(Identity::Own(0))] {
+            let card = Card { origin: 5, store };
+            let mut bytes = card.encode();
+            assert_eq!(Card::decode(&bytes), Some(card));
+            field(&mut bytes, 200, b"of a later version");
+            assert_eq!(Card::decode(&bytes), Some(card));
+            assert_eq!(Card::decode(&bytes[..bytes.len() - 1]), None);
+        }
+    }
+
+    /// The version before notes and cards: what it sent is read, and it reads what is sent now.
+    mod before {
+        use super::*;
+
+        fn hex(text: &str) -> Vec<u8> {
+            hex::decode(text.replace([' ', '\n'], "")).unwrap()
+        }
+
+        /// As it read an envelope: flags, origin, sequence, time, id, trace, body.
+        fn read(bytes: &[u8]) -> (u8, u64, u64, u64, &[u8], &str, &str) {
+            assert_eq!(bytes[0], 1);
+            let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+            let (trace, body) = bytes[59..].split_at(bytes[58].into());
+            let text = |bytes| std::str::from_utf8(bytes).unwrap();
+            (bytes[1], number(2), number(10), number(18), &bytes[26..58], text(trace), text(body))
+        }
+
+        #[test]
+        fn what_it_sent_is_read() {
+            let whole = hex("01 01 1000000000000000 0000000000000007 0000018bcfe5687b
+                 0909090909090909090909090909090909090909090909090909090909090909
+                 0b 30302d61622d63642d3031 7b22c3a9223a317d");
+            assert_eq!(Envelope::decode(&whole), Ok(Envelope { store: None, ..EVENT }));
+            let fence = hex("01 00 0000000000000005 0000000000000009 0000000000000001");
+            let expected = Fence { origin: 5, sequence: 9, lost: 1, leaving: false };
+            assert_eq!(Fence::decode(&fence), Some(expected));
+            // It wants it so, to the byte.
+            assert_eq!(expected.encode(), fence);
+        }
+
+        #[test]
+        fn it_reads_what_is_sent() {
+            let bytes = EVENT.encode();
+            let (flags, origin, sequence, published_at, id, trace, body) = read(&bytes);
+            assert_eq!((flags, origin, sequence, published_at), (1, 1 << 60, 7, 1_700_000_000_123));
+            assert_eq!((id, body), (&[9; 32][..], EVENT.body.unwrap()));
+            // To it that is no traceparent, as none is.
+            assert_eq!(crate::trace::Context::parse(trace), None);
+            assert_eq!(read(&Envelope { body: None, ..EVENT }.encode()).0, 0);
+        }
     }
 }

@@ -2,16 +2,17 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::channel::Channel;
+use crate::clock::Moment;
 
 /// What is wanted. A plain struct.
 pub struct Interest {
     channels: HashMap<Channel, Wanted, foldhash::fast::RandomState>,
     /// Channels that nobody wants any more, since when, oldest first.
-    leaving: VecDeque<(Instant, Channel)>,
+    leaving: VecDeque<(Moment, Channel)>,
     /// Not acknowledged, and nobody waits for it any more: to be subscribed to when it can be.
     given_up: HashSet<Channel, foldhash::fast::RandomState>,
     linger: Duration,
@@ -25,7 +26,7 @@ struct Wanted {
     /// The number of the acknowledgement that has held since.
     acknowledged: Option<u64>,
     /// When the count fell to zero.
-    left: Option<Instant>,
+    left: Option<Moment>,
 }
 
 impl Interest {
@@ -49,7 +50,7 @@ impl Interest {
     }
 
     /// Wants a channel once less. The last time, it stays for a while.
-    pub fn remove(&mut self, channel: Channel, now: Instant) {
+    pub fn remove(&mut self, channel: Channel, now: Moment) {
         if let Some(wanted) = self.channels.get_mut(&channel) {
             wanted.count = wanted.count.saturating_sub(1);
             if wanted.count == 0 {
@@ -60,10 +61,10 @@ impl Interest {
     }
 
     /// Takes out what nobody has wanted for long enough; to be unsubscribed from.
-    pub fn take_left(&mut self, now: Instant) -> Vec<Channel> {
+    pub fn take_left(&mut self, now: Moment) -> Vec<Channel> {
         let mut left = Vec::new();
         while let Some(&(since, channel)) = self.leaving.front()
-            && now.duration_since(since) >= self.linger
+            && now.since(since) >= self.linger
         {
             self.leaving.pop_front();
             if self.channels.get(&channel).is_some_and(|wanted| wanted.left == Some(since)) {
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn counts_and_lingers() {
         let channel = channels(RoutingKey::Id(EventId([1; 32])))[0];
-        let (start, linger) = (Instant::now(), Duration::from_secs(1));
+        let (start, linger) = (Moment::new(Duration::from_secs(9)), Duration::from_secs(1));
         let mut interest = Interest::new(linger);
         assert!(interest.add(channel) && interest.add(channel));
         assert_eq!(interest.missing(), [channel]);

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,8 +18,10 @@ use tokio::sync::mpsc;
 
 use super::{
     channel::{PARTITIONS, Partition, control, partition_of},
+    echoes::Echoes,
     topology::Topology,
 };
+use crate::clock::Moment;
 
 /// Commands that go out together.
 const CHUNK: usize = 1_000;
@@ -27,11 +29,28 @@ const CHUNK: usize = 1_000;
 /// The name of the channel of fences, after the prefix and the partition.
 const FENCE: &str = "fence";
 
+/// That of the channel of cards. There is one, so it has a partition of its own choice.
+const CARD: &str = "card";
+const CARD_PARTITION: Partition = 0;
+
+/// That of the channel of events that go to all nodes.
+const EVERYBODY: &str = "everybody";
+const EVERYBODY_PARTITION: Partition = 1;
+
+/// The name of the channel for events that can not be read from a store and would be too much under each key.
+pub fn everybody(prefix: &str) -> String {
+    control(prefix, EVERYBODY_PARTITION, EVERYBODY)
+}
+
 /// Connections to every primary.
 pub struct Link {
     shards: Vec<Shard>,
     /// Place in `shards`, by partition.
     shard_of: Vec<usize>,
+    /// The channel of cards.
+    cards: String,
+    /// This node's own fences.
+    echoes: Mutex<Echoes>,
     overflown: Arc<AtomicBool>,
 }
 
@@ -55,6 +74,7 @@ pub enum Incoming {
         shard: usize,
         payload: Vec<u8>,
     },
+    Card(Vec<u8>),
     /// Nothing more will come on this link.
     Lost(&'static str),
 }
@@ -76,6 +96,7 @@ impl Drop for Permit {
 struct Receiver {
     shard: usize,
     fences: String,
+    cards: String,
     leaving: Arc<AtomicUsize>,
     incoming: mpsc::Sender<Incoming>,
     taken: Arc<AtomicUsize>,
@@ -94,6 +115,7 @@ impl Link {
     ) -> anyhow::Result<Self> {
         let taken = Arc::new(AtomicUsize::new(0));
         let overflown = Arc::new(AtomicBool::new(false));
+        let cards = control(prefix, CARD_PARTITION, CARD);
         let mut shard_of = vec![0; usize::from(PARTITIONS)];
         let mut shards = Vec::with_capacity(topology.primaries.len());
         for (place, primary) in topology.primaries.iter().enumerate() {
@@ -106,6 +128,7 @@ impl Link {
             let receiver = Receiver {
                 shard: place,
                 fences: fences.clone(),
+                cards: cards.clone(),
                 leaving: Arc::clone(&leaving),
                 incoming: incoming.clone(),
                 taken: Arc::clone(&taken),
@@ -121,7 +144,10 @@ impl Link {
             shard.subscribe(&[&shard.fences]).await?;
             shards.push(shard);
         }
-        Ok(Self { shards, shard_of, overflown })
+        let echoes = Mutex::new(Echoes::new(shards.len(), Moment::now()));
+        let link = Self { shards, shard_of, cards, echoes, overflown };
+        link.subscribe(&[link.cards.clone(), everybody(prefix)]).await?;
+        Ok(link)
     }
 
     /// Whether something came that could not be taken: what came after it proves nothing.
@@ -129,13 +155,34 @@ impl Link {
         self.overflown.load(Ordering::Acquire)
     }
 
+    /// This node's own fences on this link.
+    pub fn echoes(&self) -> MutexGuard<'_, Echoes> {
+        // No step leaves it half done.
+        self.echoes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many primaries there are.
     pub fn len(&self) -> usize {
         self.shards.len()
     }
 
-    /// Publishes in order, in one round trip to each primary.
-    pub async fn publish(&self, messages: &[(String, Arc<[u8]>)]) -> anyhow::Result<()> {
+    /// Publishes in order, in round trips to each primary of so many bytes.
+    pub async fn publish(&self, messages: &[(String, Arc<[u8]>)], most_bytes: usize) -> anyhow::Result<()> {
+        let size = |(channel, payload): &(String, Arc<[u8]>)| channel.len() + payload.len();
+        let mut bytes = messages.first().map_or(0, size);
+        let fits = |_: &_, next: &_| {
+            let size = size(next);
+            let fits = bytes + size <= most_bytes;
+            bytes = if fits { bytes + size } else { size };
+            fits
+        };
+        for messages in messages.chunk_by(fits) {
+            self.publish_together(messages).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish_together(&self, messages: &[(String, Arc<[u8]>)]) -> anyhow::Result<()> {
         let mut pipes: Vec<redis::Pipeline> = self.shards.iter().map(|_| redis::pipe()).collect();
         for (channel, payload) in messages {
             let shard = self.shard(channel)?;
@@ -152,12 +199,18 @@ impl Link {
         Ok(())
     }
 
-    /// Publishes a fence through every primary, behind everything that was published before.
-    pub async fn fence(&self, payload: &[u8]) -> anyhow::Result<()> {
-        try_join_all(self.shards.iter().map(async |shard| {
-            let mut connection = shard.publisher.clone();
-            let mut fence = redis::cmd("SPUBLISH");
-            fence.arg(&shard.fences).arg(payload).query_async::<()>(&mut connection).await
+    /// Publishes a fence through every primary, behind everything that was published before, and before it a
+    /// card.
+    pub async fn fence(&self, fence: &[u8], card: &[u8]) -> anyhow::Result<()> {
+        self.echoes().send(Moment::now());
+        let with_card = self.shard_of[usize::from(CARD_PARTITION)];
+        try_join_all(self.shards.iter().enumerate().map(async |(place, shard)| {
+            let mut pipe = redis::pipe();
+            if place == with_card {
+                pipe.cmd("SPUBLISH").arg(&self.cards).arg(card).ignore();
+            }
+            pipe.cmd("SPUBLISH").arg(&shard.fences).arg(fence).ignore();
+            pipe.query_async::<()>(&mut shard.publisher.clone()).await
         }))
         .await?;
         Ok(())
@@ -233,6 +286,8 @@ impl Receiver {
                 };
                 if channel == self.fences.as_bytes() {
                     Incoming::Fence { shard: self.shard, payload }
+                } else if channel == self.cards.as_bytes() {
+                    Incoming::Card(payload)
                 } else {
                     let bytes = Permit { taken: Arc::clone(&self.taken), bytes: payload.len() };
                     if self.taken.fetch_add(bytes.bytes, Ordering::Relaxed) + bytes.bytes > self.max_bytes {

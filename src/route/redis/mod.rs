@@ -7,6 +7,7 @@
 
 pub mod channel;
 mod deliver;
+mod echoes;
 pub mod envelope;
 mod interest;
 mod link;
@@ -14,12 +15,16 @@ pub mod origins;
 mod receive;
 mod recover;
 mod topology;
+#[cfg(test)]
+mod world;
 
 use std::{
     collections::HashSet,
+    fmt::Display,
+    num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -33,11 +38,11 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::{Interval, MissedTickBehavior, interval, sleep, timeout},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::{
     channel::{Channel, channels},
-    envelope::{Envelope, Fence},
+    envelope::{Card, Envelope, Fence},
     interest::Interest,
     link::Link,
     origins::{Origins, Times},
@@ -50,10 +55,11 @@ use super::{
     seen::Seen,
 };
 use crate::{
-    clock, config,
-    protocol::{EventId, PublicKey},
+    clock::{self, Moment},
+    config::{self, BusReady},
+    protocol::{EventId, PublicKey, verify::Verifier},
     store::{
-        Store,
+        Identity, Store,
         feeds::{Authors, Hearing},
         log::{Log, Origin, Sequence},
     },
@@ -70,6 +76,8 @@ pub struct Parts {
     pub log: Option<Arc<dyn Log>>,
     /// To be told what other nodes stored.
     pub authors: Option<Arc<Authors>>,
+    /// Whose keys a verifier keeps at hand.
+    pub hot_authors: NonZeroUsize,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
 }
@@ -88,6 +96,10 @@ struct Shared {
     seeds: Vec<ConnectionInfo>,
     /// This process.
     origin: Origin,
+    /// Where it stores events.
+    store: Identity,
+    /// Other stores that were told of.
+    strangers: Mutex<HashSet<Identity>>,
     interest: Mutex<Interest>,
     origins: Mutex<Origins>,
     /// Something may have been missed just now.
@@ -96,6 +108,11 @@ struct Shared {
     suspicion: Notify,
     /// Batches that were never published: nobody may rest on a fence.
     lost: AtomicU64,
+    /// Whether the link carries something, and whether one ever did.
+    carries: AtomicBool,
+    has_carried: AtomicBool,
+    /// Whether a message that is not understood was told of.
+    puzzled: AtomicBool,
     parts: Parts,
 }
 
@@ -122,6 +139,7 @@ impl RedisBus {
         let (outgoing, receive_outgoing) = mpsc::channel(config.publish_queue);
         let origin = parts.log.as_ref().map_or_else(rand::random, |log| log.origin());
         // Before anybody subscribes: what was written until then is stored.
+        let asked = Moment::now();
         let beats = match &parts.log {
             Some(log) => Some(log.beats().await.context("cannot read the log of the store")?),
             None => None,
@@ -134,11 +152,16 @@ impl RedisBus {
         let shared = Arc::new(Shared {
             seeds: topology::parse(urls)?,
             origin,
+            store: parts.store.identity(),
+            strangers: Mutex::default(),
             interest: Mutex::new(Interest::new(Duration::from_millis(config.linger_ms))),
-            origins: Mutex::new(Origins::new(origin, times, beats.as_deref(), Instant::now())),
+            origins: Mutex::new(Origins::new(origin, times, beats.as_deref(), asked)),
             in_doubt: Notify::new(),
             suspicion: Notify::new(),
             lost: AtomicU64::new(0),
+            carries: AtomicBool::new(false),
+            has_carried: AtomicBool::new(false),
+            puzzled: AtomicBool::new(false),
             config: config.clone(),
             parts,
         });
@@ -166,7 +189,7 @@ impl RedisBus {
             return Ok(());
         }
         let linked = async {
-            while !self.shared.origins().is_linked() {
+            while !self.shared.has_carried.load(Ordering::Acquire) {
                 sleep(PAUSE).await;
             }
         };
@@ -175,9 +198,18 @@ impl RedisBus {
         timeout(patience, linked).await.with_context(why)
     }
 
+    /// Whether the node may be given clients, as far as `bus.ready` makes that depend on the bus.
+    pub fn is_ready(&self) -> bool {
+        match self.shared.config.ready {
+            BusReady::Always => true,
+            BusReady::Once => self.shared.has_carried.load(Ordering::Acquire),
+            BusReady::While => self.shared.carries.load(Ordering::Acquire),
+        }
+    }
+
     /// How each author is heard: everything that other nodes write of them comes here.
     pub fn hears(&self, authors: &[PublicKey]) -> Vec<Option<Hearing>> {
-        let Some(certainty) = self.shared.origins().certainty(Instant::now()) else {
+        let Some(certainty) = self.shared.origins().certainty() else {
             return vec![None; authors.len()];
         };
         let interest = self.shared.interest();
@@ -250,7 +282,7 @@ impl Bus for RedisBus {
     }
 
     fn unsubscribe(&self, keys: Vec<RoutingKey>) {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut interest = self.shared.interest();
         for channel in keys.into_iter().flat_map(channels) {
             interest.remove(channel, now);
@@ -303,10 +335,72 @@ impl Shared {
         self.in_doubt.notify_one();
     }
 
+    /// A process says of itself who it is. One that has another store is not listened to, or clients would hear
+    /// of events that nobody finds.
+    fn meet(&self, card: &Card) {
+        /// Other stores that are named.
+        const MOST: usize = 100;
+        let Some(store) = card.store.filter(|store| !self.store.meets(*store)) else { return };
+        self.parts.metrics.bus_strangers.inc();
+        self.origins().estrange(card.origin, Moment::now());
+        let mut named = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.len() < MOST && named.insert(store) {
+            let own = self.store;
+            match (own, store) {
+                (Identity::Own(_), Identity::Shared(_)) => warn!(
+                    "this node has a store of its own ({own}), and others on this Redis share one ({store}): it \
+                     hears nothing of them, nor they of it. Name the shared store with --scylla and --keyspace, or \
+                     choose another bus.prefix"
+                ),
+                _ => warn!(
+                    "a node on this Redis has another store ({store}) than this one ({own}): neither hears of the \
+                     other. Nodes that do not belong together need a bus.prefix each"
+                ),
+            }
+        }
+    }
+
     /// Something may have been missed.
     fn doubt(&self, why: &str) {
         warn!("events of other nodes may have been missed: {why}");
         self.parts.metrics.bus_gaps.inc();
+        self.origins().doubt();
+        self.in_doubt.notify_one();
+    }
+
+    /// A message of another node is not understood, nor what it was.
+    fn miss_what_is_not_understood(&self, why: &dyn Display) {
+        self.parts.metrics.bus_malformed.inc();
+        self.puzzle(why);
+        // The log is read when the next fence is due: others may follow.
+        self.origins().doubt();
+    }
+
+    /// Something is wrong with the messages of another node: said once, as there may be many.
+    fn puzzle(&self, why: &dyn Display) {
+        if !self.puzzled.swap(true, Ordering::Relaxed) {
+            warn!("a message of another node is not understood, and others may follow (said once): {why}");
+        }
+    }
+
+    /// A link has brought something back, through every primary.
+    fn carries(&self, link: &Link) {
+        if link.echoes().have_come() && !self.carries.swap(true, Ordering::AcqRel) {
+            self.has_carried.store(true, Ordering::Release);
+            self.parts.metrics.bus_connected.set(1);
+        }
+    }
+
+    /// Verifies what comes, where that is wanted.
+    fn verifier(&self) -> Option<Verifier> {
+        self.config.verify.then(|| Verifier::new(self.parts.hot_authors))
+    }
+
+    /// Events that other nodes have published are not in the store. They may have been deleted or replaced since;
+    /// or this node reads what is older, or another store.
+    fn miss(&self, events: usize) {
+        debug!(events, "not found in the store");
+        self.parts.metrics.bus_unfetched.inc_by(events as u64);
         self.origins().doubt();
         self.in_doubt.notify_one();
     }
@@ -330,10 +424,8 @@ async fn run(shared: Arc<Shared>, mut subscriptions: mpsc::Receiver<Subscription
         let (incoming, received) = mpsc::channel(shared.config.receive_queue);
         match establish(&shared, &incoming).await {
             Ok(link) => {
-                attempt = 0;
-                shared.parts.metrics.bus_connected.set(1);
                 info!(primaries = link.len(), "connected to Redis");
-                shared.origins().link_up(link.len(), Instant::now());
+                shared.origins().link_up(link.len(), Moment::now());
                 shared.in_doubt.notify_one();
                 let ended = tokio::select! {
                     ended = sender.run(&shared, &link) => ended,
@@ -342,6 +434,10 @@ async fn run(shared: Arc<Shared>, mut subscriptions: mpsc::Receiver<Subscription
                     () = shared.suspicion.notified() => Err(anyhow!("a node that lives is not heard")),
                 };
                 shared.parts.metrics.bus_connected.set(0);
+                // One that only begins is no better than none: Redis takes the connection and nothing else.
+                if shared.carries.swap(false, Ordering::AcqRel) {
+                    attempt = 0;
+                }
                 shared.origins().link_down();
                 match ended {
                     Ok(()) => return,
@@ -421,7 +517,7 @@ async fn keep_subscribed(
                     subscribe(shared, link, &given_up).await?;
                     shared.in_doubt.notify_one();
                 }
-                let left = shared.interest().take_left(Instant::now());
+                let left = shared.interest().take_left(Moment::now());
                 if !left.is_empty() {
                     let names: Vec<String> = left.iter().map(|channel| shared.name(channel)).collect();
                     link.unsubscribe(&names).await?;
@@ -454,7 +550,7 @@ impl Sender {
         loop {
             let leaving = self.publish(shared, link).await?;
             if let Some(left) = leaving {
-                link.fence(&self.fence(shared, true)).await?;
+                self.fence(shared, link, true).await?;
                 // Who waited may have given up.
                 let _ = left.send(());
                 return Ok(());
@@ -465,7 +561,7 @@ impl Sender {
                         return Ok(());
                     }
                 }
-                _ = fences.tick() => link.fence(&self.fence(shared, false)).await?,
+                _ = fences.tick() => self.fence(shared, link, false).await?,
             }
         }
     }
@@ -486,7 +582,7 @@ impl Sender {
             }
         }
         let begun = Instant::now();
-        link.publish(&messages).await?;
+        link.publish(&messages, shared.config.publish_bytes).await?;
         self.sequence = sequence;
         let metrics = &shared.parts.metrics;
         metrics.stages.of(Stage::Publish).observe(begun.elapsed().as_secs_f64());
@@ -502,13 +598,15 @@ impl Sender {
         }))
     }
 
-    fn fence(&self, shared: &Shared, leaving: bool) -> Vec<u8> {
-        let lost = shared.lost.load(Ordering::Acquire);
-        Fence { origin: shared.origin, sequence: self.sequence, lost, leaving }.encode()
+    async fn fence(&self, shared: &Shared, link: &Link, leaving: bool) -> anyhow::Result<()> {
+        let (origin, lost) = (shared.origin, shared.lost.load(Ordering::Acquire));
+        let fence = Fence { origin, sequence: self.sequence, lost, leaving };
+        let card = Card { origin, store: Some(shared.store) };
+        link.fence(&fence.encode(), &card.encode()).await
     }
 }
 
-/// One message for each channel of each event.
+/// One message for each channel of each event, or one for all nodes.
 fn write_messages(shared: &Shared, publication: &Publication, messages: &mut Vec<(String, Arc<[u8]>)>) {
     let config = &shared.config;
     let published_at = clock::millis();
@@ -518,9 +616,10 @@ fn write_messages(shared: &Shared, publication: &Publication, messages: &mut Vec
         known.clear();
         let channels = keys(event).map(|key| Channel::of(key, &id));
         let channels: SmallVec<[Channel; 8]> = channels.filter(|channel| known.insert(*channel)).collect();
-        // An ephemeral event can not be fetched.
-        let whole = publication.ephemeral
-            || channels.len() <= config.inline_keys && event.json().len() <= config.inline_bytes;
+        let few_keys = channels.len() <= config.inline_keys;
+        let fits = few_keys && event.json().len() <= config.inline_bytes;
+        let can_be_fetched = !publication.ephemeral && shared.parts.log.is_some();
+        let whole = fits || !can_be_fetched;
         let envelope = Envelope {
             origin: shared.origin,
             sequence: publication.sequence.unwrap_or_default(),
@@ -528,9 +627,16 @@ fn write_messages(shared: &Shared, publication: &Publication, messages: &mut Vec
             id,
             ephemeral: publication.ephemeral,
             trace: publication.traced.traceparent(&id).into(),
+            store: Some(shared.store),
             body: whole.then_some(event.json()),
         };
         let payload: Arc<[u8]> = envelope.encode().into();
-        messages.extend(channels.iter().map(|channel| (shared.name(channel), Arc::clone(&payload))));
+        // Ephemeral events under few keys go as ever: neighbouring versions listen to nothing else.
+        match fits || can_be_fetched || publication.ephemeral && few_keys {
+            true => {
+                messages.extend(channels.iter().map(|channel| (shared.name(channel), Arc::clone(&payload))));
+            }
+            false => messages.push((link::everybody(&config.prefix), payload)),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What comes from other nodes: events, routed once each, and fences, which prove that they have come.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc};
 
 use anyhow::bail;
 use tokio::sync::mpsc;
@@ -8,12 +8,12 @@ use tracing::warn;
 
 use super::{
     Shared,
-    envelope::{Envelope, Fence},
+    envelope::{Card, Envelope, Fence},
     link::{Incoming, Link},
 };
 use crate::{
-    clock,
-    protocol::{Event, EventId, ParsedEvent},
+    clock::{self, Moment},
+    protocol::{Event, EventId, ParsedEvent, verify::Verifier},
     telemetry::BoundedQueue,
     trace::{Context, Traced},
 };
@@ -28,8 +28,7 @@ pub(super) async fn run(
     mut incoming: mpsc::Receiver<Incoming>,
 ) -> anyhow::Result<()> {
     let patience = shared.config.patience();
-    // When this node's own fence came back, by primary. One that stays away: the link is broken.
-    let mut own = vec![Instant::now(); link.len()];
+    let mut verifier = shared.verifier();
     let mut ticks = shared.fence_interval();
     let mut gathered = Vec::new();
     loop {
@@ -44,11 +43,11 @@ pub(super) async fn run(
                     shared.parts.metrics.queue_full.of(BoundedQueue::BusReceive).inc();
                     bail!("more came than could be handled (bus.receive_queue, bus.receive_queue_bytes)");
                 }
-                handle(shared, &mut own, gathered.drain(..)).await?;
+                handle(shared, link, &mut verifier, gathered.drain(..)).await?;
             }
             _ = ticks.tick() => {
-                let now = Instant::now();
-                if own.iter().any(|last| now.duration_since(*last) > patience) {
+                // One that stays away: the link is broken.
+                if link.echoes().last().is_some_and(|last| last.elapsed() > patience) {
                     bail!("this node's own fences do not come back");
                 }
             }
@@ -58,35 +57,50 @@ pub(super) async fn run(
 
 async fn handle(
     shared: &Shared,
-    own: &mut [Instant],
+    link: &Link,
+    verifier: &mut Option<Verifier>,
     gathered: impl Iterator<Item = Incoming>,
 ) -> anyhow::Result<()> {
     let mut taken = Taken::default();
     let mut fences = Vec::new();
     for incoming in gathered {
         match incoming {
-            Incoming::Event { payload, bytes: _bytes } => taken.event(shared, &payload),
+            Incoming::Event { payload, bytes: _bytes } => taken.event(shared, verifier, &payload),
             Incoming::Fence { shard, payload } => match Fence::decode(&payload) {
-                Some(fence) if fence.origin == shared.origin => own[shard] = Instant::now(),
-                Some(fence) => fences.push((shard, fence)),
-                None => {
-                    shared.parts.metrics.bus_malformed.inc();
+                Some(fence) if fence.origin == shared.origin => {
+                    link.echoes().come(shard, Moment::now());
+                    shared.carries(link);
                 }
+                Some(fence) => fences.push((shard, fence)),
+                // Its origin is silent, then.
+                None => shared.puzzle(&"a fence of another version"),
+            },
+            Incoming::Card(payload) => match Card::decode(&payload) {
+                Some(card) => shared.meet(&card),
+                None => shared.puzzle(&"a card of another version"),
             },
             Incoming::Lost(why) => bail!("{why}"),
         }
     }
     let Taken { mut events, to_fetch, traced, .. } = taken;
     if !to_fetch.is_empty() {
+        let wanted = to_fetch.len();
         match shared.fetch(to_fetch).await {
-            Ok(fetched) => events.extend(fetched),
+            Ok(fetched) => {
+                let missing = wanted.saturating_sub(fetched.len());
+                if missing > 0 {
+                    shared.miss(missing);
+                }
+                events.extend(fetched);
+            }
             Err(error) => shared.doubt(&format!("an event can not be fetched: {error:#}")),
         }
     }
     shared.route(events, Traced::from_others(traced.into_iter())).await;
     // Only now is what they prove routed.
     for (shard, fence) in fences {
-        if shared.origins().fence(shard, &fence, Instant::now()) {
+        let Some(proves) = link.echoes().prove(shard) else { continue };
+        if shared.origins().fence(shard, &fence, proves, Moment::now()) {
             warn!("events of another node may have been missed: it did not publish them");
             shared.parts.metrics.bus_gaps.inc();
             shared.in_doubt.notify_one();
@@ -107,21 +121,22 @@ struct Taken {
 
 impl Taken {
     /// Takes an event up, or its id if the body is to be fetched; unless it is a copy.
-    fn event(&mut self, shared: &Shared, payload: &[u8]) {
+    fn event(&mut self, shared: &Shared, verifier: &mut Option<Verifier>, payload: &[u8]) {
         let metrics = &shared.parts.metrics;
         let envelope = match Envelope::decode(payload) {
             Ok(envelope) => envelope,
-            Err(error) => {
-                metrics.bus_malformed.inc();
-                return warn!("a message of another node is not understood: {error}");
-            }
+            Err(error) => return shared.miss_what_is_not_understood(&error),
         };
         if envelope.origin == shared.origin {
             return;
         }
+        if envelope.store.is_some_and(|store| !shared.store.meets(store)) {
+            metrics.bus_strangers.inc();
+            return;
+        }
         metrics.bus_received.inc();
-        let routed = envelope.sequence > 0 && shared.origins().is_routed(envelope.origin, envelope.sequence);
-        if routed || shared.parts.seen.contains(&envelope.id) || !self.ids.insert(envelope.id) {
+        // Not by the number of its batch: what is published late need not have been committed when that was read.
+        if shared.parts.seen.contains(&envelope.id) || !self.ids.insert(envelope.id) {
             metrics.bus_copies.inc();
             return;
         }
@@ -129,13 +144,21 @@ impl Taken {
         metrics.bus_transit.observe(late as f64 / 1_000.0);
         self.traced.extend(Context::parse(&envelope.trace).map(|context| (envelope.id, context)));
         let Some(body) = envelope.body else { return self.to_fetch.push(envelope.id) };
-        match serde_json::from_str::<ParsedEvent>(body) {
+        let parsed = match serde_json::from_str::<ParsedEvent>(body) {
+            Ok(parsed) => parsed,
+            Err(error) => return shared.miss_what_is_not_understood(&error),
+        };
+        let event = match verifier {
             // It was verified by the node that admitted it.
-            Ok(parsed) => self.events.push(Arc::new(parsed.trust())),
-            Err(error) => {
-                metrics.bus_malformed.inc();
-                warn!("an event of another node is not understood: {error}");
-            }
-        }
+            None => parsed.trust(),
+            Some(verifier) => match verifier.verify(parsed) {
+                Ok(event) => event,
+                Err(error) => {
+                    metrics.bus_forged.inc();
+                    return shared.puzzle(&error);
+                }
+            },
+        };
+        self.events.push(Arc::new(event));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Without a log nothing can be made good, and the clients are told.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc};
 
 use anyhow::anyhow;
 use futures_util::{TryStreamExt, stream};
@@ -14,6 +14,7 @@ use super::{
     origins::{Begun, Due},
 };
 use crate::{
+    clock::Moment,
     protocol::EventId,
     store::{
         StoreError,
@@ -34,8 +35,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             _ = ticks.tick() => {}
             () = shared.in_doubt.notified() => {}
         }
-        let now = Instant::now();
-        let silent = shared.origins().notice_silence(now);
+        let silent = {
+            let (mut origins, now) = (shared.origins(), Moment::now());
+            origins.forget(now);
+            origins.notice_silence(now)
+        };
         if silent > 0 {
             shared.parts.metrics.bus_gaps.inc_by(silent as u64);
             warn!(silent, "other nodes have fallen silent");
@@ -56,10 +60,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 warn!("what other nodes wrote can not be read: {error:#}");
             }
         }
-        if shared.origins().is_beyond_help(Instant::now()) {
+        if shared.origins().is_beyond_help(Moment::now()) {
             shared.tell_of_gap("for longer than the log of the store goes back").await;
         }
-        if shared.origins().suspects_the_link(Instant::now()) {
+        if shared.origins().suspects_the_link(Moment::now()) {
             shared.suspicion.notify_one();
         }
     }
@@ -82,7 +86,7 @@ async fn without_log(shared: &Shared) {
     };
     // Whoever is told asks again, and should find a link then.
     if linked && in_doubt && !shared.interest().was_given_up() {
-        shared.origins().forgive(Instant::now());
+        shared.origins().forgive(Moment::now());
         shared.tell_of_gap("and the store has no log of what other nodes wrote").await;
     }
 }
@@ -90,12 +94,13 @@ async fn without_log(shared: &Shared) {
 /// Reads what is due of all logs.
 async fn pass(shared: &Shared, log: &dyn Log) -> anyhow::Result<()> {
     let settled = !shared.interest().was_given_up();
-    let begun = shared.origins().begin(settled, Instant::now());
+    let asked = Moment::now();
+    let begun = shared.origins().begin(settled, asked);
     let beats = log.beats().await.map_err(detail)?;
     let due = {
         let mut origins = shared.origins();
-        origins.meet(&beats, Instant::now());
-        origins.due(Instant::now())
+        origins.list(&beats, asked, Moment::now());
+        origins.due()
     };
     let reads = stream::iter(due.into_iter().map(Ok))
         .try_for_each_concurrent(TOGETHER, |due| read(shared, log, due, begun));
@@ -114,7 +119,7 @@ async fn read(shared: &Shared, log: &dyn Log, due: Due, begun: Begun) -> anyhow:
         let recovered = shared.route(shared.fetch(wanted).await?, Traced::default()).await;
         shared.parts.metrics.bus_recovered.inc_by(recovered as u64);
     }
-    shared.origins().read(due.origin, end, begun, Instant::now());
+    shared.origins().read(due.origin, end, begun, Moment::now());
     Ok(())
 }
 

@@ -34,7 +34,9 @@ pub fn parse(urls: &[String]) -> anyhow::Result<Vec<ConnectionInfo>> {
     let parse = |(nth, url): (usize, &String)| {
         let info = url.as_str().into_connection_info();
         let info = info.with_context(|| format!("redis URL number {} is not valid", nth + 1))?;
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        // Without a name, which takes a right of its own.
+        let settings =
+            info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
         // A small message does not wait for the acknowledgement of the one before.
         let tcp = TcpSettings::default().set_nodelay(true);
         Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))

@@ -233,9 +233,13 @@ section! {
 section! {
     /// The embedded store (LMDB).
     Store {
-        /// Address space of the store, in bytes. Not disk space: the file grows as it is filled.
+        /// Address space of the store, in bytes: as large as its file may become. Not disk space, the file grows
+        /// as it is filled. Where the machine has less, the store takes what there is, and says so.
         map_bytes: usize = 1 << 40,
-        /// Free bytes on the disk below which nothing is written.
+        /// Bytes of that which are kept free, but at most an eighth of it: below, only deletions and requests
+        /// to vanish are stored, below half of it only removals go on.
+        reserve_bytes: u64 = 64 * 1024 * 1024,
+        /// The same for the disk: bytes that are to be free on it or within the file.
         min_free_bytes: u64 = 256 * 1024 * 1024,
         /// How far the writing thread stands back while the processors are busy, as a nice value of 0 to
         /// 19: batches grow then, and an event costs less.
@@ -620,6 +624,17 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    /// The URL of the relay, where it is known.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn relay_url(&self) -> anyhow::Result<Option<Url>> {
+        match self.general.url.as_str() {
+            "" => Ok(None),
+            url => Ok(Some(Url::parse(url).with_context(|| format!("url {url:?} is not valid"))?)),
+        }
     }
 
     /// The same without passwords, to be shown.

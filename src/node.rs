@@ -7,7 +7,6 @@ use anyhow::Context;
 use rustix::fs::statvfs;
 use tokio::time::timeout;
 use tracing::{info, warn};
-use url::Url;
 
 use crate::{
     config::Config,
@@ -92,10 +91,7 @@ pub async fn run_on(
         max_connections = config.limits.max_connections,
         "starting"
     );
-    let url = match config.general.url.as_str() {
-        "" => None,
-        url => Some(Url::parse(url).with_context(|| format!("url {url:?} is not valid"))?),
-    };
+    let url = config.relay_url()?;
     if url.is_none() && is_public(&config) {
         warn!(
             "no url is set: AUTH is refused to all who do not connect to an address of this machine themselves; \

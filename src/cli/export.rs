@@ -84,7 +84,7 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
     }
     let limit = args.limit.unwrap_or(u64::MAX).saturating_sub(kept.events());
     let source = match &args.data.data {
-        Some(folder) => Source::Folder(FolderPages::open(folder, filter)?),
+        Some(folder) => Source::Folder(FolderPages::open(folder, args.data.load()?, filter)?),
         None => {
             let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
             Source::Relay(Box::new(RelayPages::new(endpoint, filter, PAGE, args.verify)))

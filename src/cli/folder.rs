@@ -11,14 +11,16 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use tokio::sync::mpsc;
-use url::Url;
+use toml::Table;
 
 use super::{
+    environment,
     import::{Ledger, Ticket, Verdict, is_witness},
     lines::{Line, event_json},
 };
 use crate::{
-    clock, config,
+    clock,
+    config::{self, Config},
     ingest::{Admission, Admitted, Policy, Recent},
     protocol::{Event, Filter, ParsedEvent, Reason},
     session::explain,
@@ -33,6 +35,23 @@ pub struct DataFlag {
     /// Data folder to work on, instead of a relay
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
+    /// With --data: the configuration file of its relay
+    #[arg(long, value_name = "FILE", env = "ROOKERY_CONFIG", hide_env = true)]
+    config: Option<PathBuf>,
+    /// With --data: any setting of its relay (repeat for several)
+    #[arg(long = "set", value_name = "SETTING=VALUE", requires = "data")]
+    settings: Vec<String>,
+}
+
+impl DataFlag {
+    /// The configuration, as the relay of the folder would have it.
+    pub fn load(&self) -> anyhow::Result<Config> {
+        let mut flags = Table::new();
+        for setting in &self.settings {
+            config::set(&mut flags, setting)?;
+        }
+        Config::load(self.config.as_deref(), environment, flags)
+    }
 }
 
 /// Events written in one commit.
@@ -49,14 +68,14 @@ pub struct FolderPages {
 }
 
 impl FolderPages {
-    pub fn open(path: &Path, filter: Filter) -> anyhow::Result<Self> {
+    pub fn open(path: &Path, config: Config, filter: Filter) -> anyhow::Result<Self> {
         // No client waits: a query may look at everything.
         let settings = config::Store {
             readers: 1,
             page_entries: usize::MAX,
             query_entries: usize::MAX,
             count_entries: usize::MAX,
-            ..config::Store::default()
+            ..config.store
         };
         let store = Lmdb::open(path, &settings, Access::Shared)?;
         let limit = filter.limit.unwrap_or(usize::MAX);
@@ -97,11 +116,17 @@ pub struct FolderSink {
 }
 
 impl FolderSink {
-    /// `url`: that of the relay whose folder it is, which requests to vanish may name.
-    pub fn open(path: &Path, url: Option<Url>) -> anyhow::Result<Self> {
-        let store = Lmdb::open(path, &config::Store::default(), Access::Exclusive)?;
-        let config::Persister { hot_authors, .. } = config::Persister::default();
-        let policy = Policy::new(&config::Limits::default(), url);
+    /// As the relay whose folder it is would open it.
+    pub fn open(path: &Path, config: &Config) -> anyhow::Result<Self> {
+        let store = Lmdb::open(path, &config.store, Access::Exclusive)?;
+        if store.map_bytes() < config.store.map_bytes {
+            let (wanted, taken) = (config.store.map_bytes, store.map_bytes());
+            eprintln!(
+                "no room in the address space for store.map_bytes = {wanted}: the folder may grow to {taken} bytes"
+            );
+        }
+        let hot_authors = config.persister.hot_authors;
+        let policy = Policy::new(&config.limits, config.relay_url()?);
         Ok(Self { store, admission: Admission::new(policy, Recent::new(1), hot_authors) })
     }
 

@@ -13,7 +13,6 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use tokio::select;
-use url::Url;
 
 pub use self::ledger::{Ledger, Ticket, Verdict};
 use self::{
@@ -53,7 +52,7 @@ pub struct ImportArgs {
     restart: bool,
     /// With --data: the URL of the relay whose folder it is, for requests to vanish that name it
     #[arg(long, requires = "data")]
-    url: Option<Url>,
+    url: Option<String>,
     /// Write what is refused to this file: line number, reason and line, separated by tabs
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
@@ -147,7 +146,12 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     let file = (args.file != Path::new("-")).then_some(args.file.as_path());
     let sink = match &args.data.data {
         Some(folder) => {
-            let sink = FolderSink::open(folder, args.url)?;
+            let mut config = args.data.load()?;
+            if let Some(url) = args.url {
+                config.general.url = url;
+            }
+            config.validate()?;
+            let sink = FolderSink::open(folder, &config)?;
             // However it is written next time.
             let name = folder.canonicalize().unwrap_or_else(|_| folder.clone()).display().to_string();
             Sink::Folder { sink, name }

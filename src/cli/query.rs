@@ -69,7 +69,7 @@ pub fn run(args: QueryArgs) -> anyhow::Result<()> {
         bail!("--order-by asc holds all events in memory: ask for {MAX_ASCENDING} at most");
     }
     let source = match &args.data.data {
-        Some(folder) => Source::Folder(FolderPages::open(folder, args.filter.filter())?),
+        Some(folder) => Source::Folder(FolderPages::open(folder, args.data.load()?, args.filter.filter())?),
         None => {
             let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
             // A search has to look at more than it shows.

@@ -263,6 +263,9 @@ impl Persister {
                 let traced = Traced::of(
                     stays.filter_map(|(waiting, _)| Some((waiting.event.id(), waiting.trace.context()?))),
                 );
+                if outcomes.iter().any(|outcome| matches!(outcome, Outcome::NoSpace(_))) {
+                    self.parts.metrics.store_errors.inc();
+                }
                 let mut events = Vec::new();
                 for (waiting, outcome) in batch.into_iter().zip(outcomes) {
                     self.observe_answer(&waiting);

@@ -111,6 +111,7 @@ pub fn explain(outcome: Outcome) -> Result<Option<Reason>, Reason> {
         Outcome::Deleted => Err(Reason::blocked("its author has deleted it")),
         Outcome::Vanished => Err(Reason::blocked("its author has asked to vanish")),
         Outcome::Expired => Err(Reason::invalid("the event has expired")),
+        Outcome::NoSpace(shortage) => Err(Reason::error(shortage.to_string())),
     }
 }
 

@@ -113,6 +113,18 @@ pub enum Outcome {
     Vanished,
     /// Its time is over (NIP-40).
     Expired,
+    /// There is too little room for it, though there may be for others.
+    NoSpace(Shortage),
+}
+
+/// What a store has run out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Shortage {
+    #[error("the disk is full")]
+    Disk,
+    /// The part of the address space that the embedded store may use.
+    #[error("the store is full")]
+    Map,
 }
 
 /// The answer to a batch.
@@ -299,8 +311,8 @@ pub struct Counted {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Too little free space; reads go on, and writes when there is room again.
-    #[error("the disk is full")]
-    NoSpace,
+    #[error(transparent)]
+    NoSpace(Shortage),
     /// More is asked than can be answered in time.
     #[error("overloaded, try again later")]
     Overloaded,

@@ -148,6 +148,7 @@ impl From<Outcome> for EventResult {
             Outcome::Superseded => Self::Superseded,
             Outcome::Deleted | Outcome::Vanished => Self::Deleted,
             Outcome::Expired => Self::Invalid,
+            Outcome::NoSpace(_) => Self::Error,
         }
     }
 }

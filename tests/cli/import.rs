@@ -295,3 +295,28 @@ fn import_fails_where_nothing_is_accepted() {
     });
     assert!(fail(&["import", &file, "--relay", &relay.url]).contains("3 refused as restricted"));
 }
+
+#[test]
+fn a_folder_is_worked_on_with_the_settings_of_its_relay() {
+    let folder = TempDir::new().unwrap();
+    let file = dump(&folder, &events([1]));
+    let config = folder.path().join("rookery.toml");
+    fs::write(&config, "[limits]\nmin_pow_difficulty = 60\n").unwrap();
+    let import = |more: &[&str], variable: Option<&str>| {
+        let data = folder.path().join("data");
+        let arguments = [&["import", &file, "--data", data.to_str().unwrap()], more].concat();
+        let mut command = rookery(&arguments);
+        command.envs(variable.map(|value| ("ROOKERY_LIMITS_MIN_POW_DIFFICULTY", value)));
+        err(&command.output().unwrap()).to_owned()
+    };
+    let config = config.to_str().unwrap();
+    let refused = "1 refused as pow";
+    assert!(import(&["--config", config], None).contains(refused));
+    assert!(import(&["--set", "limits.min_pow_difficulty=60"], None).contains(refused));
+    assert!(import(&[], Some("60")).contains(refused));
+    assert!(
+        import(&["--config", config, "--set", "limits.min_pow_difficulty=0"], Some("60"))
+            .contains("accepted 1")
+    );
+    assert!(import(&["--set", "limits.min_pow=1"], None).contains("unknown setting"));
+}

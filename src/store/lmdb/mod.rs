@@ -8,6 +8,7 @@ mod hidden;
 mod plan;
 mod read;
 mod record;
+mod room;
 mod scan;
 mod schema;
 mod write;
@@ -27,7 +28,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
 use rustix::{io::Errno, process::setpriority_process};
 use tokio::sync::oneshot;
-use tracing::{Instrument, warn};
+use tracing::{Instrument, error, warn};
 
 pub use folder::{Access, FolderError};
 
@@ -35,11 +36,12 @@ use self::{
     folder::Folder,
     hidden::Hidden,
     read::{Bounds, Reader},
+    room::Reserve,
     schema::{TABLES, Tables},
     write::{Slice, Writer},
 };
 use super::{
-    Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, Written,
+    Counted, Cursor, Identity, Load, Page, Position, Query, Shortage, Store, StoreError, Written,
     door::{Door, Work},
 };
 use crate::{
@@ -62,6 +64,7 @@ pub struct Lmdb {
     door: Arc<Door>,
     head: Arc<AtomicU64>,
     identity: Identity,
+    map_bytes: usize,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
@@ -109,13 +112,16 @@ impl Lmdb {
         let hidden = Hidden::default();
         let writer = Writer::new(env.clone(), tables, hidden.clone())?;
         let head = Arc::new(AtomicU64::new(writer.head()));
+        let map_bytes = env.info().map_size;
         let reader = Reader::new(env, tables, hidden, Bounds::from(config));
 
         let (writes, receive) = bounded(WRITE_QUEUE);
         let work = WriteLoop {
             writer,
             folder,
-            min_free_bytes: config.min_free_bytes,
+            reserve: Reserve::from(config),
+            map_bytes,
+            told: None,
             slice: Slice::from(config),
             nice: config.writer_nice,
             head: Arc::clone(&head),
@@ -134,7 +140,12 @@ impl Lmdb {
         // One for each thread, and one that waits for it.
         let door = Arc::new(Door::new(config.max_waiting_queries, room, 2 * readers, patience));
         let identity = tables.tag_hash.identity();
-        Ok(Self { writes, reads, door, head, identity, threads })
+        Ok(Self { writes, reads, door, head, identity, map_bytes, threads })
+    }
+
+    /// How large the file may become, which may be less than the configuration asks for.
+    pub fn map_bytes(&self) -> usize {
+        self.map_bytes
     }
 
     fn ask<T: Send + 'static, R>(
@@ -217,15 +228,43 @@ impl Drop for Lmdb {
     }
 }
 
-#[expect(unsafe_code, reason = "LMDB maps the file: sound as long as nothing else writes to it")]
+/// The smallest map that is worth a try.
+const MIN_MAP_BYTES: usize = 1 << 24;
+
+/// With the map that is configured, or as large a one as the address space has room for: it may have 39 bits, or
+/// be limited (`ulimit -v`). Half of what is there is left to everything else.
 fn open_env(path: &Path, config: &config::Store) -> heed::Result<Env<WithoutTls>> {
-    let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(config.map_bytes).max_dbs(TABLES).max_readers(MAX_READERS);
-    // SAFETY: the folder's lock keeps other relays away, and tools open it for reading only. No
-    // flag is set that gives up durability or locking.
-    let env = unsafe { options.flags(EnvFlags::empty()).open(path)? };
+    let mut size = config.map_bytes;
+    let mut env = map(path, size);
+    while env.as_ref().is_err_and(is_out_of_memory) && size > MIN_MAP_BYTES {
+        size /= 2;
+        env = map(path, size);
+    }
+    let mut env = env?;
+    if size < config.map_bytes {
+        env.prepare_for_closing().wait();
+        env = map(path, size / 2)?;
+        let (wanted, taken) = (config.map_bytes, env.info().map_size);
+        warn!(
+            "no room in the address space for store.map_bytes = {wanted}: the store may grow to {taken} bytes"
+        );
+    }
     env.clear_stale_readers()?;
     Ok(env)
+}
+
+#[expect(unsafe_code, reason = "LMDB maps the file: sound as long as nothing else writes to it")]
+fn map(path: &Path, size: usize) -> heed::Result<Env<WithoutTls>> {
+    let page = rustix::param::page_size();
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(size / page * page).max_dbs(TABLES).max_readers(MAX_READERS);
+    // SAFETY: the folder's lock keeps other relays away, and tools open it for reading only. No
+    // flag is set that gives up durability or locking.
+    unsafe { options.flags(EnvFlags::empty()).open(path) }
+}
+
+fn is_out_of_memory(error: &heed::Error) -> bool {
+    matches!(error, heed::Error::Io(io) if io.kind() == std::io::ErrorKind::OutOfMemory)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>, OpenError> {
@@ -235,11 +274,17 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<thread::Joi
 struct WriteLoop {
     writer: Writer,
     folder: Folder,
-    min_free_bytes: u64,
+    reserve: Reserve,
+    map_bytes: usize,
+    /// When it was last said that there is no room.
+    told: Option<Instant>,
     slice: Slice,
     nice: u8,
     head: Arc<AtomicU64>,
 }
+
+/// How often it is said that there is no room, while it lasts.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 impl WriteLoop {
     fn run(mut self, receive: &Receiver<Write>) {
@@ -260,33 +305,78 @@ impl WriteLoop {
         }
     }
 
+    /// Writes what there is room for; if that turns out to be less than was thought, what makes room.
     fn batch(&mut self, events: &[Arc<Event>], now: Timestamp) -> Result<Written, StoreError> {
-        self.check_space()?;
-        let written = self.writer.write(events, now).map_err(|error| self.write_error(error))?;
-        self.head.store(written.head, Ordering::Release);
-        Ok(written)
-    }
-
-    fn maintain(&mut self, now: Timestamp) -> Result<bool, StoreError> {
-        self.check_space()?;
-        self.writer.maintain(now, self.slice).map_err(|error| self.write_error(error))
-    }
-
-    /// LMDB says EIO where a write was cut short, which is how the end of a disk shows first.
-    fn write_error(&self, error: heed::Error) -> StoreError {
-        /// Less than what a batch may write.
-        const NO_ROOM: u64 = 16 * 1024 * 1024;
-        let cut_short =
-            matches!(&error, heed::Error::Io(io) if io.raw_os_error() == Some(Errno::IO.raw_os_error()));
-        match cut_short && self.folder.free_bytes().is_ok_and(|free| free < NO_ROOM) {
-            true => StoreError::NoSpace,
-            false => store_error(error),
+        let mut room = self.writer.room(&self.reserve, &self.folder).map_err(engine_error)?;
+        let mut is_turned = false;
+        loop {
+            let error = match self.writer.write(events, now, room) {
+                Ok(written) => {
+                    self.head.store(written.head, Ordering::Release);
+                    if let Some(shortage) = room.shortage_for(false) {
+                        self.tell(shortage);
+                    }
+                    return Ok(written);
+                }
+                Err(error) => error,
+            };
+            let Some(shortage) = self.shortage(&error) else { return Err(engine_error(error)) };
+            // Pages that the last commit freed are of use after another one, which may never come.
+            if !std::mem::replace(&mut is_turned, true) && self.writer.turn().is_ok() {
+                continue;
+            }
+            match room.after(shortage) {
+                Some(less) => room = less,
+                None => return Err(StoreError::NoSpace(shortage)),
+            }
         }
     }
 
-    fn check_space(&self) -> Result<(), StoreError> {
-        let free = self.folder.free_bytes().map_err(|error| StoreError::Engine(Arc::new(error)))?;
-        if free < self.min_free_bytes { Err(StoreError::NoSpace) } else { Ok(()) }
+    /// Where there is hardly any room, in steps as small as it takes.
+    fn maintain(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        let mut slice = self.slice;
+        loop {
+            let error = match self.writer.maintain(now, slice) {
+                Ok(more) => return Ok(more),
+                Err(error) => error,
+            };
+            match (self.shortage(&error), slice.half()) {
+                (Some(_), Some(half)) => slice = half,
+                (Some(shortage), None) => return Err(StoreError::NoSpace(shortage)),
+                (None, _) => return Err(engine_error(error)),
+            }
+        }
+    }
+
+    /// What has run out. LMDB says EIO where a write was cut short, which is how the end of a disk shows first.
+    fn shortage(&self, error: &heed::Error) -> Option<Shortage> {
+        /// Less than what a batch may write.
+        const NO_ROOM: u64 = 16 * 1024 * 1024;
+        match error {
+            heed::Error::Mdb(heed::MdbError::MapFull) => Some(Shortage::Map),
+            heed::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => Some(Shortage::Disk),
+            heed::Error::Io(io) if io.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                self.folder.free_bytes().is_ok_and(|free| free < NO_ROOM).then_some(Shortage::Disk)
+            }
+            _ => None,
+        }
+    }
+
+    /// Says what to do about it, now and then.
+    fn tell(&mut self, shortage: Shortage) {
+        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        match shortage {
+            Shortage::Disk => error!(
+                "the disk is full: hardly anything but deletions is stored until store.min_free_bytes are free on it"
+            ),
+            Shortage::Map => error!(
+                map_bytes = self.map_bytes,
+                "the store is full: hardly anything but deletions is stored; raise store.map_bytes and restart"
+            ),
+        }
     }
 }
 
@@ -296,22 +386,18 @@ fn read_loop(reader: &Reader, receive: &Receiver<Read>) {
             Read::Page(query, cursor, reply) => {
                 // Who asked may be gone by now.
                 if !reply.is_closed() {
-                    let _ = reply.send(reader.page(&query, cursor).map_err(store_error));
+                    let _ = reply.send(reader.page(&query, cursor).map_err(engine_error));
                 }
             }
             Read::Count(query, reply) => {
                 if !reply.is_closed() {
-                    let _ = reply.send(reader.count(&query).map_err(store_error));
+                    let _ = reply.send(reader.count(&query).map_err(engine_error));
                 }
             }
         }
     }
 }
 
-fn store_error(error: heed::Error) -> StoreError {
-    match &error {
-        heed::Error::Mdb(heed::MdbError::MapFull) => StoreError::NoSpace,
-        heed::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => StoreError::NoSpace,
-        _ => StoreError::Engine(Arc::new(error)),
-    }
+fn engine_error(error: heed::Error) -> StoreError {
+    StoreError::Engine(Arc::new(error))
 }

@@ -36,6 +36,10 @@ macro_rules! tables {
                 let [$($name),*] = tables;
                 Self { $($name,)* tag_hash: TagHash([0; 16]) }
             }
+
+            pub fn all(&self) -> [Table; NAMES.len()] {
+                [$(self.$name),*]
+            }
         }
     };
 }

@@ -12,8 +12,10 @@ use std::{
 use heed::{Env, PutFlags, RwTxn, WithoutTls};
 
 use super::{
+    folder::Folder,
     hidden::Hidden,
     record::{self, Record},
+    room::{Reserve, Room},
     schema::{
         AddressKey, Key, NEXT, Rank, Row, Table, Tables, TagHash, Tail, address_key, address_key_of,
         deleted_id_key, number,
@@ -76,6 +78,7 @@ struct Batch<'w, 't> {
     tables: &'t Tables,
     next: Position,
     now: Timestamp,
+    room: Room,
     rows: Rows,
     removed: Removed,
     /// Authors whose events are to be hidden from now on, and up to when.
@@ -116,10 +119,16 @@ impl Writer {
         self.next - 1
     }
 
-    /// Writes a batch and syncs it.
-    pub fn write(&mut self, events: &[Arc<Event>], now: Timestamp) -> Result<Written> {
+    /// What there is room for.
+    pub fn room(&self, reserve: &Reserve, folder: &Folder) -> Result<Room> {
+        reserve.look(&self.env, &self.tables, folder)
+    }
+
+    /// Writes a batch, as far as there is room, and syncs it.
+    pub fn write(&mut self, events: &[Arc<Event>], now: Timestamp, room: Room) -> Result<Written> {
         let mut txn = self.env.write_txn()?;
         let mut batch = Batch::new(&mut txn, &self.tables, self.next, now);
+        batch.room = room;
         let outcomes = events.iter().map(|event| batch.event(event)).collect::<Result<Vec<_>>>()?;
         let Finished { next, removed, vanishing } = batch.finish()?;
         // Hidden before anybody can read the request to vanish, and shown again if it fails.
@@ -130,6 +139,13 @@ impl Writer {
         }
         self.next = next;
         Ok(Written { outcomes, head: self.head(), removed, sequence: None, again: Vec::new() })
+    }
+
+    /// Commits once, with nothing new.
+    pub fn turn(&mut self) -> Result<()> {
+        let mut txn = self.env.write_txn()?;
+        self.tables.meta.put(&mut txn, NEXT, &self.next.to_be_bytes())?;
+        txn.commit()
     }
 
     /// Removes some events that have expired or vanished; `true`: there may be more.
@@ -156,6 +172,13 @@ impl Writer {
 impl From<&config::Store> for Slice {
     fn from(config: &config::Store) -> Self {
         Self { events: config.sweep_batch, time: Duration::from_millis(config.sweep_ms) }
+    }
+}
+
+impl Slice {
+    /// Half of it, if there is one.
+    pub fn half(self) -> Option<Self> {
+        (self.events > 1).then_some(Self { events: self.events / 2, ..self })
     }
 }
 
@@ -189,6 +212,7 @@ impl<'w, 't> Batch<'w, 't> {
             tables,
             next,
             now,
+            room: Room::Plenty,
             rows: Rows::default(),
             removed: Removed::default(),
             vanishing: Vec::new(),
@@ -196,7 +220,11 @@ impl<'w, 't> Batch<'w, 't> {
     }
 
     fn finish(mut self) -> Result<Finished> {
-        self.tables.meta.put(self.txn, NEXT, &self.next.to_be_bytes())?;
+        // A batch that changes nothing needs no room.
+        let next = self.next.to_be_bytes();
+        if self.tables.meta.get(self.txn, NEXT)? != Some(&next) {
+            self.tables.meta.put(self.txn, NEXT, &next)?;
+        }
         self.apply_rows()?;
         Ok(Finished { next: self.next, removed: self.removed, vanishing: self.vanishing })
     }
@@ -232,16 +260,25 @@ impl<'w, 't> Batch<'w, 't> {
         }
         let rank = Rank { created_at: event.created_at(), id, position: self.next };
         let address = address_key_of(event);
+        let is_deletion = matches!(event.kind(), kind::DELETION | kind::VANISH);
+        let shortage = self.room.shortage_for(is_deletion);
         if self.is_deleted(event, address.as_ref())? {
-            if let Some(address) = &address {
+            if shortage.is_none()
+                && let Some(address) = &address
+            {
                 self.note_rank(address, Rank { position: 0, ..rank })?;
             }
             return Ok(Outcome::Deleted);
         }
+        if let Some(address) = &address
+            && self.rank(address)?.is_some_and(|best| best.is_better_than(&rank))
+        {
+            return Ok(Outcome::Superseded);
+        }
+        if let Some(shortage) = shortage {
+            return Ok(Outcome::NoSpace(shortage));
+        }
         if let Some(address) = &address {
-            if self.rank(address)?.is_some_and(|best| best.is_better_than(&rank)) {
-                return Ok(Outcome::Superseded);
-            }
             self.note_rank(address, rank)?;
         }
         self.insert(event)?;

@@ -143,7 +143,7 @@ impl Writer {
             let list = match outcome {
                 Outcome::Deleted | Outcome::Vanished | Outcome::Superseded => &mut found.refused,
                 Outcome::Expired if has_long_expired(event) => &mut found.expired,
-                Outcome::Expired | Outcome::Stored | Outcome::Duplicate => continue,
+                Outcome::Expired | Outcome::Stored | Outcome::Duplicate | Outcome::NoSpace(_) => continue,
             };
             if self.drafts.is_unsettled(&event.id()) {
                 list.push(Arc::clone(event));

@@ -435,3 +435,30 @@ fn who_is_gone_is_forgotten_when_nothing_is_left_of_it() {
     drop(left);
     ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }
+
+/// What expires while it is half written goes as well, whoever finishes it.
+#[test]
+fn what_expires_half_written_is_cleared_away() {
+    const EXPIRES: Timestamp = NOW + 10;
+    let ([gone, left], keyspace) = nodes_and_keyspace(patient());
+    let event = event(&user(0), 10, 1, &[&["expiration", &EXPIRES.to_string()], &["t", "x"]], "");
+    assert_eq!(gone.put(&event), Outcome::Stored);
+    // As if it had not come to that.
+    ask_server(&format!("DELETE FROM {keyspace}.event WHERE id = 0x{}", event.id()));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let abandoned = loop {
+        let abandoned = left.block_on(left.store().abandoned()).unwrap();
+        if !abandoned.is_empty() {
+            break abandoned;
+        }
+        assert!(Instant::now() < deadline, "nobody misses its writer");
+    };
+    assert!(left.all().is_empty() && abandoned == std::slice::from_ref(&event));
+    let rows = || {
+        ["by_author", "by_kind", "by_tag", "by_time", "by_expiration"]
+            .map(|table| count_on_server(&format!("{keyspace}.{table}")))
+    };
+    assert_eq!(rows(), [1; 5]);
+    assert_eq!(left.write_at(EXPIRES + 60 * 60, [&event]).outcomes, [Outcome::Expired]);
+    assert_eq!(rows(), [0; 5]);
+}

@@ -118,6 +118,7 @@ macro_rules! contract {
                 the_boundary_has_a_cap
                 several_filters_are_one_answer
                 each_filter_has_its_own_limit
+                hundreds_of_filters_are_one_answer
                 no_filter_is_no_event
             }
             paging {

@@ -157,6 +157,29 @@ pub fn each_filter_has_its_own_limit(open: Open) {
     assert_eq!(answer.end, End::Finish);
 }
 
+/// As clients ask that want the newest event of each author.
+pub fn hundreds_of_filters_are_one_answer(open: Open) {
+    let store = open();
+    let notes: Vec<_> =
+        (0..150).map(|n| note(&user(n % 50), 1_000 - u64::from(n / 3), &n.to_string())).collect();
+    store.write(&notes);
+    let newest = |number| in_order(notes.iter().filter(|note| note.pubkey() == user(number).public_key()))[0];
+    let expected: Vec<_> = (0..50).map(newest).collect();
+    let mut filters: Vec<String> = (0..50)
+        .map(|number| {
+            format!(r#"{{"authors":["{}"],"kinds":[1],"limit":1}}"#, crate::subject::hex(&user(number)))
+        })
+        .collect();
+    // As many again that find nothing, nothing more, and what others have found.
+    filters.extend((0..50).map(|number| format!(r##"{{"#t":["{number}"],"limit":1}}"##)));
+    filters.extend((0..50).map(|number| format!(r#"{{"ids":["{}"]}}"#, expected[number])));
+    filters.extend((0..50).map(|_| r#"{"kinds":[1],"limit":1}"#.to_owned()));
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    let answer = store.ask(&filters);
+    let sorted = in_order(notes.iter().filter(|note| expected.contains(&note.id())));
+    assert_eq!((answer.ids, answer.end), (sorted, End::More));
+}
+
 pub fn no_filter_is_no_event(open: Open) {
     let store = open();
     notes(&store, &[1, 2]);

@@ -1,6 +1,8 @@
 //! Answers queries and counts: merges the scans of the filters, looks at each candidate once, stops
 //! at the limits. A read transaction lives for one page.
 
+use std::{cmp::Reverse, collections::BinaryHeap};
+
 use heed::{Env, RoTxn, WithoutTls};
 
 use super::{
@@ -44,6 +46,8 @@ impl From<&config::Store> for Bounds {
 struct Merge<'t, 'q> {
     /// `None` for a filter that wants no more.
     scans: Vec<Option<Scan<'t>>>,
+    /// Where the next candidate of each stands, and which it is. A REQ may have hundreds of filters.
+    heads: BinaryHeap<Reverse<(Tail, usize)>>,
     query: &'q Query,
     tables: &'t Tables,
     txn: &'t RoTxn<'t>,
@@ -81,7 +85,7 @@ impl Reader {
                 let wanted = Progress::offer(&mut cursor.progress, &found.filters, created_at);
                 for filter in found.filters {
                     if !cursor.progress[filter].is_open() {
-                        merge.scans[filter] = None;
+                        merge.close(filter);
                     }
                 }
                 if wanted && let Some(json) = found.record.json() {
@@ -145,29 +149,47 @@ impl<'t, 'q> Merge<'t, 'q> {
         open: impl Fn(usize) -> bool,
     ) -> heed::Result<Self> {
         let mut scans = Vec::with_capacity(query.filters.len());
+        let mut heads = BinaryHeap::new();
         for (index, (filter, _)) in query.filters.iter().enumerate() {
             scans.push(match open(index) {
                 true => Some(Scan::new(filter, tables, txn, after)?),
                 false => None,
             });
+            let head = scans[index].as_ref().and_then(Scan::peek);
+            heads.extend(head.map(|head| Reverse((head.tail, index))));
         }
-        Ok(Self { scans, query, tables, txn, hidden, scanned: 0 })
+        Ok(Self { scans, heads, query, tables, txn, hidden, scanned: 0 })
+    }
+
+    /// Reads no more for a filter.
+    fn close(&mut self, filter: usize) {
+        self.scans[filter] = None;
     }
 
     /// Where the next candidate of any filter stands.
-    fn peek(&self) -> Option<Tail> {
-        self.scans.iter().flatten().filter_map(|scan| scan.peek()).map(|head| head.tail).min()
+    fn peek(&mut self) -> Option<Tail> {
+        while let Some(&Reverse((tail, filter))) = self.heads.peek() {
+            if self.scans[filter].is_some() {
+                return Some(tail);
+            }
+            self.heads.pop();
+        }
+        None
     }
 
     /// Steps over the candidate at `tail`; `Some` where the viewer may see it and a filter matches.
     fn take(&mut self, tail: Tail) -> heed::Result<Option<Found<'t>>> {
         let mut filters = Vec::new();
         let mut at = None;
-        for (index, scan) in self.scans.iter_mut().enumerate() {
-            let Some(scan) = scan else { continue };
-            let Some(head) = scan.peek().filter(|head| head.tail == tail) else { continue };
+        while let Some(&Reverse((at_head, index))) = self.heads.peek()
+            && at_head == tail
+        {
+            self.heads.pop();
+            let Some(scan) = &mut self.scans[index] else { continue };
+            let Some(head) = scan.peek() else { continue };
             scan.step()?;
             self.scanned += 1;
+            self.heads.extend(scan.peek().map(|next| Reverse((next.tail, index))));
             if may_match(&self.query.filters[index].0, head) {
                 filters.push(index);
                 at = Some(head.row.position);

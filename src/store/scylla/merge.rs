@@ -71,6 +71,16 @@ pub struct Merge<'c> {
     pub plan: SmallVec<[(&'static str, usize); 1]>,
 }
 
+/// What is asked for.
+pub struct Asked {
+    /// Whoever asks.
+    pub group: usize,
+    pub keys: Vec<Key>,
+    pub window: Window,
+    /// About how many rows of it will be asked for.
+    pub wanted: usize,
+}
+
 /// One partition, or rows that were known beforehand.
 struct Source {
     /// Whoever asked for it.
@@ -122,29 +132,27 @@ impl<'c> Merge<'c> {
         }
     }
 
-    /// Adds what stands under these keys. `wanted`: about how many rows of it will be asked for.
+    /// Adds what stands under these keys.
     ///
     /// # Errors
     /// When the servers refuse.
-    pub async fn add(
-        &mut self,
-        group: usize,
-        keys: Vec<Key>,
-        window: Window,
-        wanted: usize,
-    ) -> Result<(), Failure> {
-        let share = (wanted.saturating_mul(2) / keys.len().max(1)).saturating_add(SMALLEST_CHUNK);
-        let chunk = share.min(FIRST_CHUNK).min(self.most.max(SMALLEST_CHUNK));
+    pub async fn add(&mut self, asked: Vec<Asked>) -> Result<(), Failure> {
+        let (cql, after, most) = (self.cql, self.after, self.most);
+        let keys = asked.into_iter().flat_map(|Asked { group, keys, window, wanted }| {
+            let share = (wanted.saturating_mul(2) / keys.len().max(1)).saturating_add(SMALLEST_CHUNK);
+            let chunk = share.min(FIRST_CHUNK).min(most.max(SMALLEST_CHUNK));
+            keys.into_iter().map(move |key| (group, key, window, chunk))
+        });
+        let keys: Vec<_> = keys.collect();
         self.statements += 2 * keys.len();
-        let (cql, after) = (self.cql, self.after);
         // The base is read while its list of buckets is: most keys have no other.
-        let found = keys.into_iter().map(|key| async move {
+        let found = keys.into_iter().map(|(group, key, window, chunk)| async move {
             let base = Question { source: 0, key, bucket: Bucket::BASE, window, after, rows: chunk };
             let key = base.key.clone();
             let (buckets, base) = try_join(buckets(cql, &key), read(cql, base)).await?;
-            Ok::<_, Failure>((key, buckets, base))
+            Ok::<_, Failure>((group, key, window, chunk, buckets, base))
         });
-        for (key, buckets, mut base) in cql.all(found).await? {
+        for (group, key, window, chunk, buckets, mut base) in cql.all(found).await? {
             for &bucket in &buckets {
                 let (first, last) = bucket.window();
                 let window = (window.0.max(first), window.1.min(last));

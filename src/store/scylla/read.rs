@@ -13,7 +13,7 @@ use super::{
     index::Key,
     key::{Address, Rank},
     known::{self, Known},
-    merge::{Body, Merge, Row},
+    merge::{Asked, Body, Merge, Row},
     plan::{Plan, plan},
     positions::Positions,
     settled::Settled,
@@ -52,6 +52,12 @@ struct Candidate {
     batch: Option<BatchId>,
     /// Whether it is known to be committed.
     committed: bool,
+}
+
+/// Where the candidates of a filter are.
+enum Candidates {
+    Under(Vec<Key>),
+    Known { ids: usize, rows: Vec<Row> },
 }
 
 /// How much work one question may make.
@@ -206,24 +212,34 @@ impl Reader {
         wanted: &[usize],
     ) -> Result<Merge<'_>, Failure> {
         let mut merge = Merge::new(&self.tables.cql, after, self.bounds.page_rows);
-        for (index, (filter, _)) in query.filters.iter().enumerate() {
-            if wanted[index] == 0 {
-                continue;
-            }
+        // All filters at once, as there may be hundreds.
+        let open: Vec<usize> = (0..query.filters.len()).filter(|&index| wanted[index] > 0).collect();
+        let plans = open.into_iter().map(|index| async move {
+            let candidates = match plan(&self.tables, &query.filters[index].0).await? {
+                Plan::Keys(keys) => Candidates::Under(keys),
+                Plan::Ids(ids) => Candidates::Known { ids: ids.len(), rows: self.known_rows(ids).await? },
+            };
+            Ok::<_, Failure>((index, candidates))
+        });
+        let mut plans = self.tables.cql.all(plans).await?;
+        plans.sort_unstable_by_key(|(index, _)| *index);
+        let mut asked = Vec::new();
+        for (index, candidates) in plans {
+            let filter = &query.filters[index].0;
             let window = (filter.since.unwrap_or_default(), filter.until.unwrap_or(Timestamp::MAX));
-            match plan(&self.tables, filter).await? {
-                Plan::Keys(keys) => {
+            match candidates {
+                Candidates::Under(keys) => {
                     merge.plan.push((keys.first().map_or("none", Key::name), keys.len()));
-                    merge.add(index, keys, window, wanted[index]).await?;
+                    asked.push(Asked { group: index, keys, window, wanted: wanted[index] });
                 }
-                Plan::Ids(ids) => {
-                    merge.plan.push(("id", ids.len()));
-                    merge.statements += ids.len();
-                    let rows = self.known_rows(ids).await?;
+                Candidates::Known { ids, rows } => {
+                    merge.plan.push(("id", ids));
+                    merge.statements += ids;
                     merge.add_rows(index, rows, window);
                 }
             }
         }
+        merge.add(asked).await?;
         Ok(merge)
     }
 

@@ -16,7 +16,7 @@ use super::{
     index::{self, Key},
     key::{self, inserted_at, removed_at, written_at},
     log,
-    merge::{Body, Merge, Row},
+    merge::{Asked, Body, Merge, Row},
     peers::Peers,
     tables::{self, SLOT_BITS, Tables},
 };
@@ -248,7 +248,7 @@ impl Sweeper {
         let mut keys: Vec<Key> = kinds.into_iter().map(|kind| Key::Author(author, kind)).collect();
         keys.push(Key::tag(b'p', &author.to_hex()));
         let mut merge = Merge::new(cql, walk.after, self.bounds.rows);
-        merge.add(0, keys, (0, until), self.bounds.rows).await?;
+        merge.add(vec![Asked { group: 0, keys, window: (0, until), wanted: self.bounds.rows }]).await?;
         let slice_ends = Instant::now() + self.bounds.slice;
         while Instant::now() < slice_ends {
             let rows = merge.take(self.bounds.events).await?;

@@ -108,27 +108,23 @@ pub fn by_any_tag_of_a_name(open: Open) {
     ];
     let mut events = Vec::new();
     let alice = hex(&user(0));
-    for kind in [30_023, 10_002, 7] {
+    for kind in [30_023, 10_002] {
         let own = (0..5_u8).map(|n| event(&user(n % 2), 100 + u64::from(n), kind, tags[usize::from(n)], ""));
         events.extend(own.inspect(|event| {
             store.put(event);
         }));
         let stored = store.all();
         events.retain(|event| stored.contains(&event.id()));
-        // First of values that few events have, then of values that are everybody's.
+        // First of values that few events have, then of one that is everybody's.
         for round in 0..2 {
-            for value in ["one", "two", "three", "four", ""] {
-                for letter in ["d", "t"] {
-                    for fields in [
-                        String::new(),
-                        format!(r#","authors":["{alice}"]"#),
-                        format!(r#","kinds":[{kind}]"#),
-                        format!(r#","authors":["{alice}"],"kinds":[{kind}]"#),
-                        format!(r#","authors":["{alice}"],"kinds":[{kind},1]"#),
-                        format!(r#","authors":["{alice}","{}"],"kinds":[{kind}]"#, hex(&user(1))),
-                    ] {
-                        check(&store, &events, &format!(r##"{{"#{letter}":["{value}","nine"]{fields}}}"##));
-                    }
+            for value in ["two", "three", ""] {
+                for fields in [
+                    format!(r#","authors":["{alice}"]"#),
+                    format!(r#","kinds":[{kind}]"#),
+                    format!(r#","authors":["{alice}"],"kinds":[{kind}]"#),
+                    format!(r#","authors":["{alice}","{}"],"kinds":[{kind},1]"#, hex(&user(1))),
+                ] {
+                    check(&store, &events, &format!(r##"{{"#d":["{value}","nine"]{fields}}}"##));
                 }
             }
             if round == 0 {

@@ -55,7 +55,8 @@ macro_rules! section {
 section! {
     /// Settings that have a flag of the same name (`--listen`, `--ops-listen`, …).
     General {
-        /// Address and port for clients: WebSocket and NIP-11 over HTTP.
+        /// Address and port for clients: WebSocket and NIP-11 over HTTP. A name is looked up at the start, a port
+        /// alone is one of loopback.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7777)),
         /// Address and port for operators: /health/live, /health/ready, /metrics. Keep it private.
         ops_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9777)),
@@ -514,6 +515,12 @@ impl Config {
             }
         }
         merge(&mut table, flags);
+        for name in ["listen", "ops_listen"] {
+            if let Some(value) = table.get_mut(name) {
+                *value =
+                    network::socket_address(value).with_context(|| format!("{name} can not be {value}"))?;
+            }
+        }
         let config: Self = Value::Table(table.clone()).try_into().with_context(|| name_fault(&table))?;
         config.validate()?;
         Ok(config)
@@ -891,6 +898,8 @@ mod tests {
             ("", vec![("ROOKERY_LIMITS_MAX_TAGS", "many")], "ROOKERY_LIMITS_MAX_TAGS"),
             ("[limits]\nmax_filters = 0", vec![], "limits.max_filters must be at least 1"),
             ("url = 'relay.example.com'", vec![], "url must look like"),
+            ("listen = '7777x'", vec![], "listen can not be \"7777x\""),
+            ("listen = 77777", vec![], "listen can not be 77777"),
             ("trusted_proxy = ['10.0.0.300/8']", vec![], "trusted_proxy"),
             ("trusted_proxy = ['proxy-1']", vec![], "\"proxy-1\" is no network"),
             ("proxy_protocol = true", vec![], "proxy_protocol needs trusted_proxy"),
@@ -904,6 +913,20 @@ mod tests {
     fn lists_come_from_variables() {
         let config = load("", &[("ROOKERY_TRUSTED_PROXY", "10.0.0.0/8, ::1")], "").unwrap();
         assert_eq!(config.general.trusted_proxy.len(), 2);
+    }
+
+    #[test]
+    fn addresses_may_be_names_or_ports_alone() {
+        for (file, expected) in [
+            ("listen = '7000'", "127.0.0.1:7000"),
+            ("listen = 7000", "127.0.0.1:7000"),
+            ("listen = 'localhost:7000'", "127.0.0.1:7000"),
+            ("listen = '0.0.0.0:7000'", "0.0.0.0:7000"),
+            ("listen = '[::1]:7000'", "[::1]:7000"),
+        ] {
+            assert_eq!(load(file, &[], "").unwrap().general.listen.to_string(), expected);
+        }
+        assert_eq!(load("", &[("ROOKERY_LISTEN", "7001")], "").unwrap().general.listen.port(), 7_001);
     }
 
     #[test]

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     match rookery::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", rookery::cli::told(&error));
             ExitCode::FAILURE
         }
     }

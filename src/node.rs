@@ -1,6 +1,14 @@
 //! A node: wires the parts together, runs them, and shuts them down in order.
 
-use std::{future::Future, net::TcpListener, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io::IsTerminal,
+    net::{SocketAddr, TcpListener},
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{Actor, Arbiter};
 use anyhow::Context;
@@ -178,7 +186,7 @@ pub async fn run_on(
         serve(listeners.clients, Arc::clone(&shared), routers.clone(), bus.clone(), Arc::clone(&connections))
             .context("the clients' listener")?;
     readiness.set(true);
-    info!(address = %server.address, operators = %operators, "listening");
+    tell_start(&shared.config, server.address, operators);
 
     shutdown.await;
 
@@ -216,6 +224,28 @@ pub async fn run_on(
 /// Whether others than this machine may connect.
 fn is_public(config: &Config) -> bool {
     !config.general.listen.ip().is_loopback() || !config.general.trusted_proxy.is_empty()
+}
+
+/// What a stranger must know: in words on a terminal, else for programs.
+fn tell_start(config: &Config, address: SocketAddr, operators: SocketAddr) {
+    let version = env!("CARGO_PKG_VERSION");
+    let store = match &config.scylla.nodes[..] {
+        [] => format!("LMDB in {}", config.general.data.display()),
+        nodes => format!("CQL at {}, keyspace {}", nodes.join(", "), config.scylla.keyspace),
+    };
+    let bus = match config.without_secrets().general.redis {
+        urls if urls.is_empty() => "none".to_owned(),
+        urls => format!("Redis at {}", urls.join(", ")),
+    };
+    let url = if config.general.url.is_empty() { "none" } else { &config.general.url };
+    if std::io::stderr().is_terminal() {
+        eprintln!(
+            "Rookery {version} listens at ws://{address} (operators: http://{operators}). Store: {store}; bus: {bus}; \
+             URL: {url}. Ctrl-C ends it; in another terminal, try `rookery watch --relay ws://{address}`"
+        );
+    } else {
+        info!(%address, %operators, version, store, bus, url, "listening");
+    }
 }
 
 /// Has those looked at who do not report by themselves.

@@ -103,6 +103,8 @@ fn words(line: &str) -> Vec<String> {
                 characters.by_ref().find(|&character| character == ')');
                 word.push('1');
             }
+            ('$', _) if characters.next_if_eq(&'!').is_some() => word.push('1'),
+            ('2', None) if characters.peek() == Some(&'>') => break,
             ('|' | '>' | '<' | '&' | ';' | '#', None) => break,
             (' ', None) => words.push(String::new()),
             (character, _) => word.push(character),

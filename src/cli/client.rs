@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use futures_util::{Sink, SinkExt, Stream};
 use tokio::{
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_tungstenite::{
@@ -71,7 +71,12 @@ pub struct RelayFlag {
     pub relay: String,
 }
 
+/// A URL, or a host with a port, as it is shown by a relay that starts.
 fn relay_url(text: &str) -> Result<String, String> {
+    let has_port = |text: &str| text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if !text.contains('/') && has_port(text.trim()) {
+        return relay_url(&format!("ws://{}", text.trim()));
+    }
     let url: Uri = text.trim().parse().map_err(|_| "this is no URL; write ws://host:port".to_owned())?;
     match (url.scheme_str(), url.host()) {
         (Some("ws" | "wss"), Some(_)) => Ok(text.trim().to_owned()),
@@ -88,6 +93,8 @@ pub enum ClientError {
         "cannot reach {url}: {reason}. Is the relay running? Start one with `rookery`, or name another with --relay"
     )]
     Unreachable { url: String, reason: String },
+    #[error("cannot reach {url}: nobody knows the host {host}. Check how it is written, and the network")]
+    UnknownHost { url: String, host: String },
     #[error("{url} answers, but not as a relay should: {reason}. Check the address and its path")]
     NoRelay { url: String, reason: String },
     #[error("the connection was lost: {0}")]
@@ -106,7 +113,14 @@ pub enum ClientError {
 impl ClientError {
     /// Whether another connection may do better.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Lost(_) | Self::Silent(_) | Self::Busy(_))
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::UnknownHost { .. }
+                | Self::Lost(_)
+                | Self::Silent(_)
+                | Self::Busy(_)
+        )
     }
 }
 
@@ -130,7 +144,7 @@ impl Endpoint {
         let url = self.url.clone();
         let socket = match timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok((socket, _))) => socket,
-            Ok(Err(error)) => return Err(handshake_error(url, error)),
+            Ok(Err(error)) => return Err(self.unknown_host().await.unwrap_or(handshake_error(url, error))),
             Err(_) => {
                 let reason = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
                 return Err(ClientError::Unreachable { url, reason });
@@ -138,6 +152,14 @@ impl Endpoint {
         };
         let endpoint = self.clone();
         Ok(Connection { socket, endpoint, challenge: None, notices: 0, heard: Instant::now(), pinged: None })
+    }
+
+    /// The error where the host has no address, which errors of the system do not tell from others.
+    async fn unknown_host(&self) -> Option<ClientError> {
+        let uri: Uri = self.url.parse().ok()?;
+        let host = uri.host()?.trim_matches(['[', ']']);
+        let found = lookup_host((host, 0)).await.is_ok_and(|mut found| found.next().is_some());
+        (!found).then(|| ClientError::UnknownHost { url: self.url.clone(), host: host.to_owned() })
     }
 
     /// The handshake, which tells the relay of the trace that it is part of.
@@ -387,6 +409,9 @@ mod tests {
     fn urls_that_are_none_say_what_to_write() {
         assert_eq!(relay_url("ws://127.0.0.1:7777").unwrap(), "ws://127.0.0.1:7777");
         assert_eq!(relay_url(" wss://relay.example.com/x ").unwrap(), "wss://relay.example.com/x");
+        assert_eq!(relay_url("127.0.0.1:7777").unwrap(), "ws://127.0.0.1:7777");
+        assert_eq!(relay_url("localhost:7777").unwrap(), "ws://localhost:7777");
+        assert_eq!(relay_url("[::1]:7777").unwrap(), "ws://[::1]:7777");
         for (text, expected) in [
             ("relay.example.com", "wss://relay.example.com"),
             ("https://relay.example.com", "write wss://relay.example.com"),

@@ -30,7 +30,7 @@ use crate::protocol::{Event, Timestamp};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes each event once, newest first; a name that ends in .gz or .zst says how it is packed. An export
+Writes each event once, newest first; a name that ends in .gz or .zst says how it is packed. An export \
 that was cut short goes on with --resume and the same flags.
 
 Example:  rookery export backup.jsonl.zst --relay wss://relay.example.com --since 2026-01-01

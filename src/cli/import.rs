@@ -118,9 +118,9 @@ impl Sink {
 }
 
 fn is_away(error: &anyhow::Error) -> bool {
-    use ClientError::{AuthRefused, NoKey, NoRelay, Unreachable};
+    use ClientError::{AuthRefused, NoKey, NoRelay, UnknownHost, Unreachable};
     let error = error.downcast_ref();
-    matches!(error, Some(Unreachable { .. } | NoRelay { .. } | NoKey | AuthRefused(_)))
+    matches!(error, Some(Unreachable { .. } | UnknownHost { .. } | NoRelay { .. } | NoKey | AuthRefused(_)))
 }
 
 /// Whether anybody may ask for such an event, as long as nobody deletes it.

@@ -21,14 +21,14 @@ pub struct KeyArgs {
 enum KeyCommand {
     /// Make a new key pair
     #[command(after_help = "\
-Whoever has the secret (nsec) is you, and nobody can give you a new one: keep it, and keep it secret.
+Whoever has the secret (nsec) is you, and nobody can give you a new one: keep it, and keep it secret. \
 The public key (npub) is your name; share it.
 
 Example:  rookery key new --out my.key")]
     New(NewArgs),
     /// Show a key as npub and hex
     #[command(after_help = "\
-Without KEY, the key in the variable ROOKERY_KEY is shown. Hexadecimal digits count as a public key
+Without KEY, the key in the variable ROOKERY_KEY is shown. Hexadecimal digits count as a public key \
 unless --secret is given.
 
 Example:  rookery key show my.key")]

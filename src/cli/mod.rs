@@ -67,9 +67,8 @@ enum Command {
 /// Flags of the settings in [`crate::config::General`]; the environment is read there too.
 #[derive(Debug, Args)]
 struct RelayFlags {
-    /// Configuration file (TOML); `rookery config --example` prints one
-    #[arg(long, value_name = "FILE", env = "ROOKERY_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonFlags,
     /// Address and port for clients [default: 127.0.0.1:7777]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
@@ -94,24 +93,32 @@ struct RelayFlags {
     /// Redis through which nodes share live events, such as redis://127.0.0.1:6379 (several: with commas)
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     redis: Vec<String>,
-    /// What is logged, such as info or rookery=debug
-    #[arg(long, value_name = "FILTER")]
-    log: Option<String>,
     /// Threads that serve clients [default: one a core]
     #[arg(long, value_name = "COUNT")]
     workers: Option<i64>,
     /// Seconds that a shutdown takes at most [default: 5]
     #[arg(long, value_name = "SECONDS")]
     drain_seconds: Option<i64>,
+    /// Collector that takes traces by OTLP, such as http://127.0.0.1:4317 [default: none]
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
+}
+
+/// Those of them that mean something to every command that has a configuration.
+#[derive(Debug, Args)]
+struct CommonFlags {
+    /// Configuration file (TOML); `rookery config --example` prints one
+    #[arg(long, value_name = "FILE", env = "ROOKERY_CONFIG")]
+    config: Option<PathBuf>,
     /// Servers of the cluster store, used instead of the embedded one (ScyllaDB or Cassandra)
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     scylla: Vec<String>,
     /// Keyspace of the cluster store [default: rookery]
     #[arg(long, value_name = "NAME")]
     keyspace: Option<String>,
-    /// Collector that takes traces by OTLP, such as http://127.0.0.1:4317 [default: none]
-    #[arg(long, value_name = "URL")]
-    otlp: Option<String>,
+    /// What is logged, such as info or rookery=debug
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
     /// Any setting of the configuration file, such as limits.max_filters=50 (repeat for several)
     #[arg(long = "set", value_name = "SETTING=VALUE")]
     settings: Vec<String>,
@@ -120,10 +127,7 @@ struct RelayFlags {
 impl RelayFlags {
     /// The effective configuration.
     fn load(self) -> anyhow::Result<Config> {
-        let mut flags: Table = Table::new();
-        for setting in &self.settings {
-            crate::config::set(&mut flags, setting)?;
-        }
+        let mut flags = self.common.table()?;
         macro_rules! take {
             ($($field:ident)*) => {
                 $(if let Some(value) = self.$field {
@@ -131,18 +135,12 @@ impl RelayFlags {
                 })*
             };
         }
-        take!(listen ops_listen data url node_id log workers drain_seconds);
+        take!(listen ops_listen data url node_id workers drain_seconds);
         if !self.trusted_proxy.is_empty() {
             flags.insert("trusted_proxy".to_owned(), self.trusted_proxy.into());
         }
         if self.proxy_protocol {
             flags.insert("proxy_protocol".to_owned(), true.into());
-        }
-        if !self.scylla.is_empty() {
-            crate::config::set(&mut flags, &format!("scylla.nodes={}", self.scylla.join(",")))?;
-        }
-        if let Some(keyspace) = self.keyspace {
-            crate::config::set(&mut flags, &format!("scylla.keyspace={keyspace}"))?;
         }
         if let Some(otlp) = self.otlp {
             crate::config::set(&mut flags, &format!("traces.otlp={otlp}"))?;
@@ -150,7 +148,31 @@ impl RelayFlags {
         if !self.redis.is_empty() {
             flags.insert("redis".to_owned(), self.redis.into());
         }
-        Config::load(self.config.as_deref(), environment, flags)
+        Config::load(self.common.config.as_deref(), environment, flags)
+    }
+}
+
+impl CommonFlags {
+    /// The effective configuration.
+    fn load(&self) -> anyhow::Result<Config> {
+        Config::load(self.config.as_deref(), environment, self.table()?)
+    }
+
+    fn table(&self) -> anyhow::Result<Table> {
+        let mut flags = Table::new();
+        for setting in &self.settings {
+            crate::config::set(&mut flags, setting)?;
+        }
+        if let Some(log) = &self.log {
+            flags.insert("log".to_owned(), log.clone().into());
+        }
+        if !self.scylla.is_empty() {
+            crate::config::set(&mut flags, &format!("scylla.nodes={}", self.scylla.join(",")))?;
+        }
+        if let Some(keyspace) = &self.keyspace {
+            crate::config::set(&mut flags, &format!("scylla.keyspace={keyspace}"))?;
+        }
+        Ok(flags)
     }
 }
 
@@ -158,6 +180,19 @@ impl RelayFlags {
 fn environment(name: &str) -> Option<String> {
     let read = |name: &str| std::env::var(name).ok();
     read(name).or_else(|| crate::trace::standard(name, read))
+}
+
+/// The error and what caused it, each once: errors of libraries like to tell their causes themselves.
+pub fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// Runs the command that the arguments name.
@@ -184,4 +219,24 @@ pub fn run() -> anyhow::Result<()> {
 /// Runs the future of a client command, which one thread serves well.
 fn run_async<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open the store: {0}")]
+    struct Engine(#[from] io::Error);
+
+    #[test]
+    fn what_an_error_says_stands_once() {
+        let error = || anyhow::Error::from(Engine(io::Error::from_raw_os_error(12)));
+        let once = "cannot open the store: Cannot allocate memory (os error 12)";
+        assert_eq!(told(&error()), once);
+        assert_eq!(told(&error().context("no start")), format!("no start: {once}"));
+        assert_eq!(told(&anyhow::anyhow!("a").context("b").context("c")), "c: b: a");
+    }
 }

@@ -23,7 +23,7 @@ const MAX_ASCENDING: usize = 100_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints the newest events that match. A keyword is looked for in the content, whatever its case; the
+Prints the newest events that match. A keyword is looked for in the content, whatever its case; the \
 relay is paged backwards until enough is found, so narrow it with --since or --kind.
 
 Example:  rookery query --kind 1 --keyword rookery --amount 5

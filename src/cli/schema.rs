@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 
-use super::RelayFlags;
+use super::CommonFlags;
 use crate::{
     store::scylla::{self, DEFAULT_REPLICATION},
     telemetry,
@@ -27,7 +27,7 @@ struct ApplyArgs {
     #[arg(long, value_name = "CQL", default_value = DEFAULT_REPLICATION)]
     replication: String,
     #[command(flatten)]
-    flags: RelayFlags,
+    flags: CommonFlags,
 }
 
 pub fn run(SchemaArgs { command }: SchemaArgs) -> anyhow::Result<()> {

@@ -31,7 +31,7 @@ const SLOW_BITS: u32 = 22;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints `accepted ID` and ends with 0 only if the relay took the event. A comma in a tag's value
+Prints `accepted ID` and ends with 0 only if the relay took the event. A comma in a tag's value \
 begins its next element; write \\, for a comma itself. Keys and ids may be npub1… and note1….
 
 Example:  rookery send 'hello #nostr' --tag t=nostr --key-file my.key

@@ -32,7 +32,7 @@ const OVERLAP_SECONDS: u64 = 120;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows what is published from now on; --limit or --since show stored events first. A lost connection
+Shows what is published from now on; --limit or --since show stored events first. A lost connection \
 is opened again, and what was published meanwhile is shown (unless its author dated it back).
 
 Example:  rookery watch --kind 1 --tag t=nostr --limit 10

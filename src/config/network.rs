@@ -1,9 +1,33 @@
-//! Addresses of a setting: a network, or one address.
+//! Addresses of a setting: a network, one address, or one to listen on.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    str::FromStr,
+};
 
+use anyhow::{Context, bail};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use toml::Value;
+
+/// What to listen on: an address or a name with a port (of several addresses IPv4 first), or a port of loopback.
+pub fn socket_address(value: &Value) -> anyhow::Result<Value> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(port) => port.to_string(),
+        _ => bail!("write address:port, such as 127.0.0.1:7777"),
+    };
+    let port = text.parse().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let address = match port.ok().or_else(|| text.parse().ok()) {
+        Some(address) => address,
+        None => {
+            let found = text.to_socket_addrs().context("write address:port, such as 127.0.0.1:7777")?;
+            found.min_by_key(SocketAddr::is_ipv6).context("the name has no address")?
+        }
+    };
+    Ok(Value::String(address.to_string()))
+}
 
 /// A network, such as 10.0.0.0/8; an address alone is the network of that one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

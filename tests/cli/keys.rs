@@ -40,6 +40,9 @@ fn errors_say_what_to_do_next() {
         (&["send", "hello", "--key", NSEC, "--relay", nobody], "Is the relay running?"),
         (&["send", "hello", "--key", NSEC, "--relay", "https://x"], "write wss://x"),
         (&["send", "hello", "--key", NSEC, "--tag", "t"], "t=nostr"),
+        (&["query", "--relay", "127.0.0.1:1"], "cannot reach ws://127.0.0.1:1"),
+        (&["query", "--relay", "ws://nowhere.invalid"], "nobody knows the host nowhere.invalid"),
+        (&["schema", "apply", "--listen", "7777"], "unexpected argument '--listen'"),
         (&["query", "--tag", "topic=x"], "one letter only"),
         (&["query", "--author", "me"], "npub1"),
         (&["query", "--order-by", "size"], "possible values: desc, asc"),
@@ -67,5 +70,13 @@ fn help_fits_a_screen() {
         assert!(help.lines().count() <= 40, "{command}: {} lines", help.lines().count());
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
         assert!(command == "key" || help.contains("\nExample:  rookery "), "{help}");
+        // On a narrow terminal too, text is wrapped once: no line in a paragraph of it is left nearly empty.
+        let output = rookery(&args).env("COLUMNS", "70").output().unwrap();
+        let paragraphs =
+            out(&output).split("\n\n").filter(|text| !text.contains(['<', '[']) && text.len() > 140);
+        for paragraph in paragraphs.filter(|text| !text.starts_with([' ', '\n'])) {
+            let lines: Vec<&str> = paragraph.trim().lines().collect();
+            assert!(lines.iter().rev().skip(1).all(|line| line.len() > 45), "{command}: {lines:#?}");
+        }
     }
 }

@@ -31,7 +31,7 @@ const REST: Duration = Duration::from_secs(3);
 #[derive(Debug, Args)]
 #[command(after_help = "Needs --pid. One run a relay process, as memory once taken is rarely given back.
 Example:
-  rookery bench idle ws://127.0.0.1:7777 --pid $(pidof rookery) --connections 10000")]
+  rookery bench idle ws://127.0.0.1:7777 --pid $(pgrep -nx rookery) --connections 10000")]
 pub struct IdleArgs {
     /// Sockets
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

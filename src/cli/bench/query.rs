@@ -32,7 +32,7 @@ const ALONE: usize = 200;
 #[command(after_help = format!("{LEGEND}
 
 Example: home feeds again, once all events are stored
-  rookery bench query ws://127.0.0.1:7777 --pid $(pidof rookery) --stored --shape home"))]
+  rookery bench query ws://127.0.0.1:7777 --pid $(pgrep -nx rookery) --stored --shape home"))]
 pub struct QueryArgs {
     /// What is asked (repeat for several) [default: each]
     #[arg(long, value_enum)]

@@ -122,6 +122,8 @@ async fn a_whole_cluster_comes_up_behind_a_proxy_and_goes_down() {
     assert!(Client::connect(request()).await.publish(&event).await.0);
     for client in &mut clients {
         assert_eq!(client.hear().await[2]["id"], event.id().to_hex());
+        // Behind the proxy, a node knows by its settings alone what clients call it.
+        assert!(client.authenticate(&keys, &format!("ws://127.0.0.1:{port}")).await.0);
     }
 
     // Another one beside it is told who has the ports, and does no harm.

@@ -191,8 +191,8 @@ pub async fn run_on(
     shutdown.await;
 
     info!(connections = connections.open(), "shutting down");
-    readiness.set(false);
     shared.metrics.draining.set(1);
+    readiness.set(false);
     server.refuse();
     // Half of the time for what is in flight, the other half for the sockets; each ends early.
     if timeout(drain / 2, persister.send(Flush)).await.is_err() {

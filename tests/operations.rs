@@ -50,6 +50,8 @@ async fn health_and_metrics_answer_and_clients_do_not_see_them() {
     client.request("s", &[json!({ "limit": 1 })]).await;
     client.say_text("nonsense").await;
     client.hear().await;
+    let (free, size) = (relay.metric("rookery_disk_free_bytes"), relay.metric("rookery_disk_size_bytes"));
+    assert!(0.0 < free && free <= size, "{free} of {size}");
     for (metric, expected) in [
         ("rookery_connections", 1.0),
         ("rookery_connections_opened_total", 1.0),

@@ -68,8 +68,10 @@ async fn each_signal_ends_it_in_order() {
         late.send(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: application/nostr+json\r\n\r\n");
         assert!(late.read_head().starts_with("HTTP/1.1 200 "));
         assert_eq!(Relay::get(relay.operators, "/health/ready", "").0, 200);
+        assert_eq!(relay.metric("rookery_draining"), 0.0);
         relay.signal(signal);
         eventually("not ready", || Relay::get(relay.operators, "/health/ready", "").0 == 503).await;
+        assert_eq!(relay.metric("rookery_draining"), 1.0);
         assert_eq!(Relay::get(relay.operators, "/health/live", "").0, 200);
         eventually("new sockets are refused", || TcpStream::connect(relay.clients).is_err()).await;
         // Everybody is told, each at a moment of its own.

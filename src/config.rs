@@ -208,6 +208,9 @@ section! {
         max_batch_rows: usize = 65_536,
         /// Milliseconds that a batch should take: as many rows are written at once.
         batch_ms: u64 = 250,
+        /// Most milliseconds that a batch waits for more while the threads that serve clients need all processors
+        /// and much is written: batches grow then, and an event costs less. 0: none waits.
+        stand_back_ms: u64 = 250,
         /// Most bytes of one batch. A single larger event is a batch of its own.
         max_batch_bytes: usize = 16 * 1024 * 1024,
         /// Most events that are routed to sessions at once, so that no worker is held up for long.
@@ -242,9 +245,6 @@ section! {
         reserve_bytes: u64 = 64 * 1024 * 1024,
         /// The same for the disk: bytes that are to be free on it or within the file.
         min_free_bytes: u64 = 256 * 1024 * 1024,
-        /// How far the writing thread stands back while the processors are busy, as a nice value of 0 to
-        /// 19: batches grow then, and an event costs less.
-        writer_nice: u8 = 10,
         /// Threads that read. 0: two a core.
         readers: usize = 0,
         /// Queries that may wait for a reading thread; beyond, they read "error: overloaded".
@@ -595,7 +595,6 @@ impl Config {
             store.sweep_share > 0.0 && store.sweep_share <= 1.0,
             "store.sweep_share must be above 0 and at most 1"
         );
-        ensure!(store.writer_nice <= 19, "store.writer_nice must be at most 19");
         ensure!(
             limits.max_message_bytes <= MAX_MESSAGE_BYTES,
             "limits.max_message_bytes must be at most {MAX_MESSAGE_BYTES}"

@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     ingest::{Admission, Policy, Recent},
     net::{Connections, Descriptors, Readiness, serve, serve_ops},
-    persist::{self, Flush, Others, Persister, Queue, Sweeps},
+    persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
     protocol::PublicKey,
     route::{
         Drain, Routers,
@@ -146,8 +146,10 @@ pub async fn run_on(
     };
     let bus: Option<Arc<dyn Bus>> = others.as_ref().map(|others| Arc::clone(&others.bus));
     let queue = Queue::new(&config.persister);
+    let workers = Workers::here();
     let parts = persist::Parts {
         queue: Arc::clone(&queue),
+        workers: workers.clone(),
         store: Arc::clone(&store),
         admission: Arc::clone(&admission),
         routers: routers.clone(),
@@ -175,6 +177,7 @@ pub async fn run_on(
         store: Arc::clone(&store),
         admission,
         queue,
+        workers,
         metrics: Arc::clone(&metrics),
         tracer,
     });

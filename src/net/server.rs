@@ -133,6 +133,7 @@ pub fn serve(
         let metrics = Arc::clone(&shared.metrics);
         // A worker that is made anew takes the name of one that died.
         let worker = started.fetch_add(1, Ordering::Relaxed) % workers;
+        shared.workers.add(worker);
         actix::spawn(measure_lag(metrics.lag_of(format!("worker-{worker}"))));
         let full = metrics.queue_full.of(BoundedQueue::Router).clone();
         let router = SubscriptionRouter::new(&shared.config.session, routed, bus.clone(), metrics).start();

@@ -110,6 +110,11 @@ impl Budget {
         wait <= self.patience || (wait <= self.utmost && of_share <= self.fair())
     }
 
+    /// Rows that wait, those being written left out.
+    pub fn waiting(&self) -> usize {
+        self.rows.load(Ordering::Relaxed).saturating_sub(self.outlook.writing())
+    }
+
     /// Rows that each of those who have something waiting may have, so that all are written in time.
     pub fn fair(&self) -> usize {
         let sharers = self.sharers.load(Ordering::Relaxed).max(1);

@@ -10,6 +10,7 @@ mod pace;
 mod queue;
 mod sweep;
 mod unsettled;
+mod workers;
 
 use std::{
     collections::HashMap,
@@ -31,6 +32,7 @@ pub use self::{
     dispatch::Others,
     queue::{Full, Queue},
     sweep::Sweeps,
+    workers::Workers,
 };
 use self::{
     dispatch::Dispatch,
@@ -96,6 +98,7 @@ pub struct Flush;
 /// What a persister works with.
 pub struct Parts {
     pub queue: Arc<Queue>,
+    pub workers: Workers,
     pub store: Arc<dyn Store>,
     pub admission: Arc<Admission>,
     pub routers: Routers,
@@ -123,6 +126,10 @@ pub struct Persister {
     was_large: bool,
     /// Whether the store is at work for this actor.
     busy: bool,
+    /// Rows of the last batch, and when it was done.
+    last: (usize, Instant),
+    /// Whether the next batch waits until there is more of it.
+    stands_back: bool,
     unsettled: Unsettled,
     /// Whether the store looks for what others left half written.
     is_looking: bool,
@@ -149,13 +156,15 @@ impl Persister {
             was_large: false,
             busy: false,
             is_looking: false,
+            last: (0, Instant::now()),
+            stands_back: false,
             flushes: Vec::new(),
         }
     }
 
     /// Gives the store its next work, if it has none.
     fn next(&mut self, ctx: &mut Context<Self>) {
-        if self.busy {
+        if self.busy || self.stand_back(ctx) {
             return;
         }
         self.writing = self.next_batch();
@@ -167,6 +176,33 @@ impl Persister {
                 let _ = flush.send(());
             }
         }
+    }
+
+    /// Lets the threads that serve clients go first where they need all processors, while much is written: what they
+    /// bring meanwhile makes the batch larger, and an event cheaper. Of the processors' other users nothing is asked,
+    /// and nothing is given to them.
+    fn stand_back(&mut self, ctx: &mut Context<Self>) -> bool {
+        /// Between two looks.
+        const MOMENT: Duration = Duration::from_millis(1);
+        /// Rows of a batch from which on more of them make it cheaper.
+        const MANY: usize = 256;
+        if self.stands_back {
+            return true;
+        }
+        let (rows, done) = self.last;
+        let longest = Duration::from_millis(self.config.stand_back_ms);
+        self.stands_back = rows >= MANY
+            && done.elapsed() < longest
+            && self.flushes.is_empty()
+            && (1..self.pace.limit()).contains(&self.parts.queue.budget().waiting())
+            && self.parts.workers.fill_processors();
+        if self.stands_back {
+            ctx.run_later(MOMENT, |this, ctx| {
+                this.stands_back = false;
+                this.next(ctx);
+            });
+        }
+        self.stands_back
     }
 
     /// What is left of a batch that failed, then what is tried again, then what waits.
@@ -230,6 +266,7 @@ impl Persister {
             let took = write.ended - write.begun;
             let lap = Lap { rows, took, whole: write.ended - now, failed: result.is_err() };
             this.pace.learn(lap);
+            this.last = (rows, write.ended);
             this.parts.queue.budget().outlook.end(this.pace.rate());
             if this.retrying {
                 let contended = !this.parts.queue.is_empty();

@@ -26,7 +26,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use futures_util::{FutureExt, future::BoxFuture};
 use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
-use rustix::{io::Errno, process::setpriority_process};
+use rustix::io::Errno;
 use tokio::sync::oneshot;
 use tracing::{Instrument, error, warn};
 
@@ -123,7 +123,6 @@ impl Lmdb {
             map_bytes,
             told: None,
             slice: Slice::from(config),
-            nice: config.writer_nice,
             head: Arc::clone(&head),
         };
         let mut threads = Vec::new();
@@ -279,7 +278,6 @@ struct WriteLoop {
     /// When it was last said that there is no room.
     told: Option<Instant>,
     slice: Slice,
-    nice: u8,
     head: Arc<AtomicU64>,
 }
 
@@ -288,10 +286,6 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 
 impl WriteLoop {
     fn run(mut self, receive: &Receiver<Write>) {
-        // Of this thread alone. Without it, it works all the same.
-        if let Err(error) = setpriority_process(None, self.nice.into()) {
-            warn!("the writing thread keeps its priority: {error}");
-        }
         for write in receive {
             // A reply that nobody waits for any more is dropped.
             match write {

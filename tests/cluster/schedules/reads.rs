@@ -130,7 +130,7 @@ async fn large_questions_are_in_the_way_of_each_other_alone() {
     let keys = Keys::generate();
     let event = race(&keys, 1, "");
     a.store(&event).await;
-    let page = a.hold("SELECT created_at, id, event, accepted_at FROM by_kind");
+    let page = a.hold("SELECT created_at, id, event, accepted_at, written_by FROM by_kind");
     let filters: Vec<Value> = (1_000..1_020).map(|kind| json!({ "kinds": [kind] })).collect();
     let question = [vec![json!("REQ"), json!("s")], filters].concat();
     let mut clients = Vec::new();

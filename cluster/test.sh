@@ -20,6 +20,7 @@ tools=(
   'haproxy|haproxy|tests of several nodes'
   'nginx|nginx-light|tests of the files for deployment'
   'curl|curl|tests of several nodes'
+  'faketime|faketime|tests of nodes whose clocks differ'
   'strace|strace|tests that watch the system calls of a relay'
   'mount|mount|tests that fill a disk'
   'unshare|util-linux|tests that fill a disk'

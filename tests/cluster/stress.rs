@@ -1,12 +1,15 @@
 //! Three nodes behind the balancer, clients that come and go, and faults of every kind at any moment. What was
 //! acknowledged and what was subscribed to say exactly who must hear what; the test is that nobody misses an
-//! event and nobody hears one twice.
+//! event and nobody hears one twice, and that what was deleted or superseded is gone.
 //!
 //! Short by default. `ROOKERY_STRESS_SECONDS` makes it longer, `ROOKERY_STRESS_SEED` repeats the choices of a run.
 
 use std::{
     collections::{HashMap, HashSet},
     env, fmt,
+    future::ready,
+    path::{Path, PathBuf},
+    pin::pin,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -15,9 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, future::join};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
-use rookery::protocol::{Event, sign::Keys};
+use rookery::protocol::{Event, Tags, kind, sign::Keys};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -27,7 +30,7 @@ use crate::{
     common::{
         self, Client, Relay,
         cassandra::Servers,
-        eventually, fresh,
+        eventually, fresh, now,
         proxy::{Flow, Proxy},
         watch,
     },
@@ -46,12 +49,29 @@ const LATEST: Duration = Duration::from_secs(120);
 /// Those of a node for clients and for operators.
 type Ports = (u16, u16);
 
+/// Publishes what nobody follows.
+const FLOODER: usize = AUTHORS;
+
+/// Events of a flood, more than the store takes in the time.
+const FLOOD: usize = 1_000;
+
 /// What is known of an event: enough to say who must hear it.
 struct Known {
     author: usize,
     /// When it was sent for the first time.
     begun: Instant,
     acknowledged: bool,
+    end: End,
+}
+
+/// Whether an event stays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Stays,
+    /// A newer version of it, or a request to delete it, has been sent.
+    MayBeGone,
+    /// Its deletion was acknowledged.
+    Gone,
 }
 
 /// What has happened.
@@ -59,6 +79,10 @@ struct Known {
 struct Tally {
     acknowledged: AtomicUsize,
     refused: AtomicUsize,
+    /// Deletions that were acknowledged, of what was acknowledged itself or not.
+    deleted: AtomicUsize,
+    /// Contact lists that were acknowledged.
+    lists: AtomicUsize,
     delivered: AtomicUsize,
     /// Subscriptions that heard all they had to.
     whole: AtomicUsize,
@@ -74,6 +98,7 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         write!(f, "{} events acknowledged", count(&self.acknowledged))?;
+        write!(f, " ({} deletions, {} contact lists)", count(&self.deleted), count(&self.lists))?;
         write!(f, " after {} refusals, {} deliveries; ", count(&self.refused), count(&self.delivered))?;
         write!(f, "subscriptions: {} whole, {} cut off, ", count(&self.whole), count(&self.cut_off))?;
         write!(f, "{} not begun, {} told", count(&self.not_begun), count(&self.told))
@@ -83,6 +108,8 @@ impl fmt::Display for Tally {
 /// What all tasks share.
 struct World {
     authors: Vec<Keys>,
+    /// `created_at` and id of the newest contact list of each author.
+    lists: Mutex<HashMap<usize, (u64, String)>>,
     events: Mutex<HashMap<String, Known>>,
     /// Where clients connect: the balancer, and each node.
     doors: Vec<String>,
@@ -94,6 +121,46 @@ struct World {
 struct Node {
     relay: Option<Relay>,
     arguments: Vec<String>,
+    clock: Clock,
+}
+
+/// A wall clock of its own. What measures durations is not touched.
+struct Clock(TempDir);
+
+impl Clock {
+    /// Of Debian's package faketime.
+    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+    fn new() -> Self {
+        let clock = Self(TempDir::new().unwrap());
+        clock.set(0);
+        clock
+    }
+
+    /// So many seconds ahead of the others.
+    fn set(&self, ahead: i64) {
+        let new = self.0.path().join("new");
+        std::fs::write(&new, format!("{ahead:+}\n")).unwrap();
+        std::fs::rename(new, self.file()).unwrap();
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("offset")
+    }
+
+    fn is_there() -> bool {
+        Path::new(Self::LIBRARY).exists()
+    }
+
+    fn give(&self, command: &mut Command) {
+        if Self::is_there() {
+            command
+                .env("LD_PRELOAD", Self::LIBRARY)
+                .env("FAKETIME_TIMESTAMP_FILE", self.file())
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+    }
 }
 
 /// HAProxy; killed when dropped.
@@ -118,7 +185,7 @@ impl Node {
             ("--trusted-proxy", "127.0.0.0/8".into()),
         ];
         let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
-        let mut node = Self { relay: None, arguments };
+        let mut node = Self { relay: None, arguments, clock: Clock::new() };
         node.start();
         node
     }
@@ -127,6 +194,7 @@ impl Node {
         let data = TempDir::new().unwrap();
         let mut command = Command::new(common::binary());
         command.arg("relay").args(&self.arguments).arg("--data").arg(data.path());
+        self.clock.give(&mut command);
         let (process, clients, operators) = common::spawn(command);
         self.relay = Some(Relay { process, clients, operators, data });
     }
@@ -134,6 +202,17 @@ impl Node {
     /// `kill -9`
     fn kill(&mut self) {
         self.relay = None;
+    }
+
+    fn signal(&self, name: &str) {
+        self.relay.as_ref().unwrap().signal(name);
+    }
+
+    /// Stands still for so long, as a machine that is suspended.
+    async fn freeze(&self, pause: Duration) {
+        self.signal("STOP");
+        sleep(pause).await;
+        self.signal("CONT");
     }
 
     /// Killed, and after a while there again.
@@ -165,26 +244,133 @@ impl World {
         Some(Client { socket, challenge: String::new() })
     }
 
-    /// Publishes events one after the other, each until it is acknowledged.
+    /// Publishes events one after the other, each until it is acknowledged or deleted.
     async fn publish(&self, mut random: StdRng) {
         let mut client = None;
         while !self.is_ending() {
             let author = random.random_range(0..AUTHORS);
-            let event = fresh(&self.authors[author], &random.random::<u64>().to_string());
-            let known = Known { author, begun: Instant::now(), acknowledged: false };
-            self.events.lock().unwrap().insert(event.id().to_hex(), known);
-            let begun = Instant::now();
-            while !self.try_publish(&mut client, &event, &mut random).await {
-                assert!(begun.elapsed() < 2 * LATEST, "an event is never taken");
-                self.tally.refused.fetch_add(1, Ordering::Relaxed);
-                // Elsewhere, as it may be this node that is at fault.
-                client = None;
-                sleep(Duration::from_millis(100)).await;
+            match random.random_range(0..100) {
+                0..4 => self.publish_list(&mut client, author, &mut random).await,
+                4..8 => self.publish_expiring(&mut client, &mut random).await,
+                _ => self.publish_note(&mut client, author, &mut random).await,
             }
-            self.events.lock().unwrap().get_mut(&event.id().to_hex()).unwrap().acknowledged = true;
-            self.tally.acknowledged.fetch_add(1, Ordering::Relaxed);
             sleep(Duration::from_millis(random.random_range(0..40))).await;
         }
+    }
+
+    /// A note; some are deleted once they are acknowledged, some because they are not.
+    async fn publish_note(&self, client: &mut Option<Client>, author: usize, random: &mut StdRng) {
+        let event = fresh(&self.authors[author], "");
+        // Whoever gives it up does not know what is written of it.
+        let patience = if random.random_bool(0.5) { LATEST } else { Duration::ZERO };
+        let acknowledged = self.insist(client, author, &event, patience, random).await;
+        if !acknowledged || random.random_bool(0.05) {
+            let id = event.id().to_hex();
+            self.change(&id, |known| known.end = End::MayBeGone);
+            let tags = Tags::from_iter([["e", &id]]);
+            let request = self.authors[author].sign(now(), kind::DELETION, tags, "");
+            self.insist(client, author, &request, LATEST, random).await;
+            self.change(&id, |known| known.end = End::Gone);
+            self.tally.deleted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A note that expires after the test, though a clock may say that it has.
+    async fn publish_expiring(&self, client: &mut Option<Client>, random: &mut StdRng) {
+        let expiration = (now() + 3_600).to_string();
+        let tags = Tags::from_iter([["expiration", &expiration]]);
+        let event = self.authors[FLOODER].sign(now(), 1, tags, &random.random::<u64>().to_string());
+        self.insist(client, FLOODER, &event, LATEST, random).await;
+    }
+
+    /// A contact list, which supersedes the one before it.
+    async fn publish_list(&self, client: &mut Option<Client>, author: usize, random: &mut StdRng) {
+        let contacts = (0..random.random_range(1..300)).map(|_| hex::encode(random.random::<[u8; 32]>()));
+        let tags: Tags = contacts.map(|contact| ["p".to_owned(), contact]).collect();
+        let event = {
+            let mut lists = self.lists.lock().unwrap();
+            let before = lists.remove(&author);
+            let created_at = before.as_ref().map_or(0, |(at, _)| at + 1).max(now());
+            let event = self.authors[author].sign(created_at, kind::FOLLOW_LIST, tags, "");
+            if let Some((_, before)) = before {
+                self.change(&before, |known| known.end = End::MayBeGone);
+            }
+            lists.insert(author, (created_at, event.id().to_hex()));
+            event
+        };
+        self.insist(client, author, &event, LATEST, random).await;
+        self.tally.lists.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Publishes an event until it is acknowledged, or refused and out of patience.
+    async fn insist(
+        &self,
+        client: &mut Option<Client>,
+        author: usize,
+        event: &Event,
+        patience: Duration,
+        random: &mut StdRng,
+    ) -> bool {
+        let id = event.id().to_hex();
+        let begun = Instant::now();
+        let known = Known { author, begun, acknowledged: false, end: End::Stays };
+        self.events.lock().unwrap().insert(id.clone(), known);
+        while !self.try_publish(client, event, random).await {
+            self.tally.refused.fetch_add(1, Ordering::Relaxed);
+            // Elsewhere, as it may be this node that is at fault.
+            *client = None;
+            if patience.is_zero() {
+                return false;
+            }
+            assert!(begun.elapsed() < 2 * patience, "an event is never taken");
+            sleep(Duration::from_millis(100)).await;
+        }
+        self.change(&id, |known| known.acknowledged = true);
+        self.tally.acknowledged.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    fn stays(&self, id: &str) -> bool {
+        self.events.lock().unwrap()[id].end == End::Stays
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut Known)) {
+        change(self.events.lock().unwrap().get_mut(id).unwrap());
+    }
+
+    /// Publishes more at once than the store takes. Whatever is accepted must be there in the end.
+    async fn flood(&self, random: &mut StdRng) -> String {
+        let Some(client) = self.connect(random).await else { return "a flood that nobody let in".into() };
+        let keys = &self.authors[FLOODER];
+        let events: Vec<Event> = (0..FLOOD).map(|_| fresh(keys, "flood")).collect();
+        let (mut sink, stream) = client.socket.split();
+        let sending = async {
+            for event in &events {
+                let message = format!(r#"["EVENT",{}]"#, event.json());
+                if sink.send(Message::text(message)).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let hearing = async {
+            let oks = stream.take_while(|message| ready(message.is_ok())).filter_map(async |message| {
+                let ok: Value = serde_json::from_str(message.ok()?.to_text().ok()?).ok()?;
+                (ok[0] == "OK").then_some(ok)
+            });
+            let mut accepted = 0;
+            let mut oks = pin!(oks.take(events.len()));
+            while let Some(ok) = oks.next().await {
+                if ok[2] == true {
+                    let known =
+                        Known { author: FLOODER, begun: Instant::now(), acknowledged: true, end: End::Stays };
+                    self.events.lock().unwrap().insert(ok[1].as_str().unwrap().to_owned(), known);
+                    accepted += 1;
+                }
+            }
+            accepted
+        };
+        let (_, accepted) = timeout(LATEST, join(sending, hearing)).await.expect("a flood has no answer");
+        format!("a flood of {FLOOD} events, {accepted} accepted")
     }
 
     async fn try_publish(&self, client: &mut Option<Client>, event: &Event, random: &mut StdRng) -> bool {
@@ -200,8 +386,11 @@ impl World {
             match hear(client, Duration::from_secs(10)).await {
                 Heard::Message(ok) if ok[0] == "OK" && ok[1] == event.id().to_hex() => {
                     let reason = ok[3].as_str().unwrap();
-                    assert!(ok[2] == true || reason.starts_with("error: "), "{ok}");
-                    return ok[2] == true;
+                    // Of two lists at once the older one may come too late.
+                    let superseded = event.kind() == kind::FOLLOW_LIST && reason.starts_with("duplicate: ");
+                    let expired = event.expiration().is_some() && reason.starts_with("invalid: ");
+                    assert!(ok[2] == true || superseded || expired || reason.starts_with("error: "), "{ok}");
+                    return ok[2] == true || superseded;
                 }
                 Heard::Message(_) => {}
                 Heard::Nothing => panic!("an EVENT has no answer"),
@@ -231,34 +420,59 @@ impl World {
         }
     }
 
-    /// Every acknowledged event is found.
+    /// Every acknowledged event is found, unless it is deleted or superseded. What was deleted is not.
     async fn check_store(&self) {
         let mut random = StdRng::seed_from_u64(0);
-        let acknowledged: Vec<String> = {
+        let ids = |is_meant: &dyn Fn(&Known) -> bool| -> Vec<String> {
             let events = self.events.lock().unwrap();
-            events.iter().filter(|(_, known)| known.acknowledged).map(|(id, _)| id.clone()).collect()
+            events.iter().filter(|(_, known)| is_meant(known)).map(|(id, _)| id.clone()).collect()
         };
-        let begun = Instant::now();
-        for ids in acknowledged.chunks(100) {
-            let found = loop {
-                if let Some(found) = self.find(ids, &mut random).await {
-                    break found;
-                }
-                assert!(begun.elapsed() < LATEST, "the store does not come back");
-            };
-            assert_eq!(found, ids.len(), "acknowledged events are not in the store");
+        for ids in ids(&|known| known.acknowledged && known.end == End::Stays).chunks(100) {
+            let found = self.found(json!({ "ids": ids }), &mut random).await;
+            assert_eq!(found.len(), ids.len(), "acknowledged events are not in the store");
+        }
+        let gone = ids(&|known| known.end == End::Gone);
+        for ids in gone.chunks(100) {
+            let found = self.found(json!({ "ids": ids }), &mut random).await;
+            assert_eq!(found, [""; 0], "deleted, and found by id");
+        }
+        let gone: HashSet<String> = gone.into_iter().collect();
+        let lists = self.lists.lock().unwrap().clone();
+        for (author, keys) in self.authors[..AUTHORS].iter().enumerate() {
+            let authors = [keys.public_key()];
+            let found = self.found(json!({ "authors": authors, "limit": 5_000 }), &mut random).await;
+            let still: Vec<_> = found.iter().filter(|id| gone.contains(*id)).collect();
+            assert!(still.is_empty(), "deleted, and found by author: {still:?}");
+            if let Some((_, list)) = lists.get(&author) {
+                let found = self
+                    .found(json!({ "authors": authors, "kinds": [kind::FOLLOW_LIST] }), &mut random)
+                    .await;
+                assert_eq!(&found, std::slice::from_ref(list), "a contact list that is not the newest");
+            }
         }
     }
 
-    /// How many of these are stored, if the store answers.
-    async fn find(&self, ids: &[String], random: &mut StdRng) -> Option<usize> {
+    /// Ids of what is stored, as soon as the store answers.
+    async fn found(&self, filter: Value, random: &mut StdRng) -> Vec<String> {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = self.find(&filter, random).await {
+                return found;
+            }
+            assert!(begun.elapsed() < LATEST, "the store does not come back");
+        }
+    }
+
+    /// Ids of what is stored, if the store answers.
+    async fn find(&self, filter: &Value, random: &mut StdRng) -> Option<Vec<String>> {
         let mut client = self.connect(random).await?;
-        let request = json!(["REQ", "s", { "ids": ids }]).to_string();
-        client.socket.send(Message::text(request)).await.ok()?;
-        let mut found = 0;
+        client.socket.send(Message::text(json!(["REQ", "s", filter]).to_string())).await.ok()?;
+        let mut found = Vec::new();
         loop {
             match hear(&mut client, LATEST).await {
-                Heard::Message(message) if message[0] == "EVENT" => found += 1,
+                Heard::Message(message) if message[0] == "EVENT" => {
+                    found.push(message[2]["id"].as_str().unwrap().to_owned());
+                }
                 Heard::Message(message) if message[0] == "EOSE" => return Some(found),
                 Heard::Message(message) if message[0] == "AUTH" => {}
                 Heard::Message(_) | Heard::Nothing | Heard::End => return None,
@@ -342,7 +556,7 @@ impl Subscription<'_> {
                 due_since = Instant::now();
             }
             if let Some(due) = &mut due {
-                due.retain(|id| !heard.contains(id));
+                due.retain(|id| !heard.contains(id) && self.world.stays(id));
                 if due.is_empty() {
                     return Ended::Whole;
                 }
@@ -361,15 +575,43 @@ impl Subscription<'_> {
         let events = self.world.events.lock().unwrap();
         let due = events.iter().filter(|(_, known)| {
             let is_live = known.begun > stored_at;
-            known.acknowledged && self.authors.contains(&known.author) && (is_live || !self.live_only)
+            let is_there = known.acknowledged && known.end == End::Stays;
+            is_there && self.authors.contains(&known.author) && (is_live || !self.live_only)
         });
         due.map(|(id, _)| id.clone()).collect()
     }
 }
 
+/// Of whatever else the cluster is made.
+async fn harm_nodes(nodes: &mut [Node], world: &World, random: &mut StdRng) -> String {
+    let victim = random.random_range(0..nodes.len());
+    let pause = Duration::from_millis(random.random_range(100..5_000));
+    match random.random_range(0..5) {
+        0 | 1 => {
+            nodes[victim].restart(pause / 4).await;
+            format!("node {victim} killed")
+        }
+        2 => {
+            // Longer than the others wait before they take it for dead.
+            let pause = pause + Duration::from_secs(5);
+            nodes[victim].freeze(pause).await;
+            format!("node {victim} frozen for {pause:?}")
+        }
+        3 if Clock::is_there() => {
+            // Further behind, and it would refuse what is new as of the future.
+            let ahead = random.random_range(-600..7_200);
+            nodes[victim].clock.set(ahead);
+            sleep(pause).await;
+            nodes[victim].clock.set(0);
+            format!("the clock of node {victim} {ahead} s ahead for {pause:?}")
+        }
+        _ => world.flood(random).await,
+    }
+}
+
 /// Does harm, and mends it. Says what it did.
 trait Mischief {
-    async fn once(&mut self, nodes: &mut [Node], random: &mut StdRng) -> String;
+    async fn once(&mut self, nodes: &mut [Node], world: &World, random: &mut StdRng) -> String;
 }
 
 fn pick<T: Copy>(random: &mut StdRng, of: &[T]) -> T {
@@ -397,27 +639,24 @@ impl OneOfEach {
 }
 
 impl Mischief for OneOfEach {
-    async fn once(&mut self, nodes: &mut [Node], random: &mut StdRng) -> String {
+    async fn once(&mut self, nodes: &mut [Node], world: &World, random: &mut StdRng) -> String {
         let victim = random.random_range(0..nodes.len());
         let pause = Duration::from_millis(random.random_range(100..5_000));
-        match random.random_range(0..10) {
-            0 | 1 => {
-                nodes[victim].restart(pause / 4).await;
-                format!("node {victim} killed")
-            }
-            2 => {
+        match random.random_range(0..12) {
+            0..4 => harm_nodes(nodes, world, random).await,
+            4 => {
                 self.redis.stop();
                 sleep(pause).await;
                 self.redis.start_again();
                 format!("Redis restarted empty after {pause:?}")
             }
-            3 => {
+            5 => {
                 self.redis.signal("STOP");
                 sleep(pause).await;
                 self.redis.signal("CONT");
                 format!("Redis frozen for {pause:?}")
             }
-            4 => {
+            6 => {
                 // Dies with what Redis did not take.
                 self.redis.signal("STOP");
                 sleep(pause / 4).await;
@@ -426,16 +665,16 @@ impl Mischief for OneOfEach {
                 nodes[victim].restart(Duration::ZERO).await;
                 format!("node {victim} killed before a frozen Redis")
             }
-            5 => hold(&self.to_redis[victim], victim, "Redis", Flow::Cut, pause).await,
-            6 => {
+            7 => hold(&self.to_redis[victim], victim, "Redis", Flow::Cut, pause).await,
+            8 => {
                 let flow = pick(random, &[Flow::HoldsAll, Flow::HoldsAnswers, Flow::HoldsRequests]);
                 hold(&self.to_redis[victim], victim, "Redis", flow, pause).await
             }
-            7 => {
+            9 => {
                 let flow = pick(random, &[Flow::Cut, Flow::HoldsAll, Flow::HoldsAnswers]);
                 hold(&self.to_store[victim], victim, "the store", flow, pause).await
             }
-            8 => {
+            10 => {
                 self.store.kill(1);
                 sleep(pause).await;
                 tokio::task::block_in_place(|| self.store.up(1));
@@ -465,15 +704,12 @@ struct ThreeOfEach {
 }
 
 impl Mischief for ThreeOfEach {
-    async fn once(&mut self, nodes: &mut [Node], random: &mut StdRng) -> String {
+    async fn once(&mut self, nodes: &mut [Node], world: &World, random: &mut StdRng) -> String {
         let victim = random.random_range(0..nodes.len());
         let server = random.random_range(1..=self.store.count);
         let pause = Duration::from_millis(random.random_range(1_000..8_000));
-        match random.random_range(0..8) {
-            0 => {
-                nodes[victim].restart(pause / 4).await;
-                format!("node {victim} killed")
-            }
+        match random.random_range(0..10) {
+            0 | 8 | 9 => harm_nodes(nodes, world, random).await,
             kind @ (1 | 2) => {
                 // Its replica takes over after a second, and it comes back as a replica.
                 let number = self.redis.primary(random);
@@ -584,7 +820,8 @@ async fn stress(mut mischief: impl Mischief, node: impl Fn(usize, Ports) -> Node
     let _balancer = balance(front, &ports);
     let doors = [front].into_iter().chain(ports.iter().map(|ports| ports.0));
     let world = Arc::new(World {
-        authors: (0..AUTHORS).map(|_| Keys::generate()).collect(),
+        authors: (0..=FLOODER).map(|_| Keys::generate()).collect(),
+        lists: Mutex::default(),
         events: Mutex::default(),
         doors: doors.map(|port| format!("ws://127.0.0.1:{port}")).collect(),
         ending: AtomicBool::new(false),
@@ -602,7 +839,7 @@ async fn stress(mut mischief: impl Mischief, node: impl Fn(usize, Ports) -> Node
     let begun = Instant::now();
     let mut faults = 0;
     while begun.elapsed() < length {
-        let fault = mischief.once(&mut nodes, &mut random).await;
+        let fault = mischief.once(&mut nodes, &world, &mut random).await;
         eprintln!("{:>6.1} s: {fault}", begun.elapsed().as_secs_f64());
         faults += 1;
         // A failure is seen no later than the next fault.

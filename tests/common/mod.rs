@@ -122,6 +122,10 @@ pub fn relay_command(data: &Path, arguments: &[&str]) -> Command {
         .args(["relay", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"])
         .arg(data.join("relay"))
         .args(arguments);
+    if !arguments.contains(&"--scylla") {
+        // What a slow machine takes too long for is refused. Tests of that say themselves how long it may take.
+        command.env("ROOKERY_PERSISTER_DEADLINE_MS", "20000");
+    }
     command
 }
 

@@ -31,7 +31,7 @@ use crate::{
 type Time = u64;
 
 const OWN: Origin = 1;
-const KEYS: usize = 3;
+const KEYS: usize = 2;
 const PRIMARIES: usize = 2;
 /// As the nodes have it by default.
 const FENCE: Time = 1_000;
@@ -40,6 +40,8 @@ const DEADLINE: Time = 5_000;
 const SETTLES: Time = 2 * DEADLINE;
 const ACKNOWLEDGE: Time = 500;
 const LINGER: Time = 1_000;
+/// The most that a message takes from Redis to the node.
+const ON_ITS_WAY: Time = 500;
 /// Rows of the log, and of the table of processes.
 const ROW_LIVES: Time = 3_600_000;
 const PROCESS_LIVES: Time = 2 * ROW_LIVES;
@@ -109,7 +111,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     let short = || prop_oneof![3 => 0..3_000_u64, 2 => 3_000..20_000_u64, 1 => 20_000..1_200_000_u64];
     prop_oneof![
         2 => Just(Deed::Start),
-        12 => (process.clone(), 0..KEYS, prop_oneof![4 => 0..50_u64, 1 => 50..DEADLINE - 100])
+        25 => (process.clone(), 0..KEYS, prop_oneof![4 => 0..50_u64, 1 => 50..DEADLINE - 100])
             .prop_map(|(process, key, takes)| Deed::Write { process, key, takes }),
         1 => process.clone().prop_map(|process| Deed::Kill { process }),
         1 => process.clone().prop_map(|process| Deed::Leave { process }),
@@ -119,7 +121,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => (short(), any::<bool>()).prop_map(|(time, noticed)| Deed::CutNode { time, noticed }),
         1 => short().prop_map(|time| Deed::PauseNode { time }),
         1 => short().prop_map(|time| Deed::StoreAway { time }),
-        4 => (0..KEYS, prop_oneof![4 => 0..100_u64, 1 => 400..2_000_u64])
+        4 => (0..KEYS, prop_oneof![2 => 0..100_u64, 1 => 400..4_000_u64])
             .prop_map(|(key, acknowledged_in)| Deed::Subscribe { key, acknowledged_in }),
         2 => (0..8_usize).prop_map(|nth| Deed::Unsubscribe { nth }),
         1 => Just(Deed::Restart),
@@ -129,7 +131,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 /// How long it takes until the next deed, and that.
 fn story() -> impl Strategy<Value = (u64, Vec<(Time, Deed)>)> {
     let gap = prop_oneof![30 => 0..300_u64, 10 => 300..10_000_u64, 1 => 10_000..4_500_000_u64];
-    (any::<u64>(), prop::collection::vec((gap, deed()), 1..60))
+    (any::<u64>(), prop::collection::vec((gap, deed()), 1..100))
 }
 
 struct Event {
@@ -345,6 +347,12 @@ impl World {
         self.random.random_range(1..=most)
     }
 
+    /// How long the store takes for an answer.
+    fn answers_in(&mut self) -> Time {
+        let most = if self.random.random_ratio(1, 5) { 3_000 } else { 40 };
+        self.some(most)
+    }
+
     /// Lives until then.
     fn run(&mut self, until: Time) {
         while let Some(entry) = self.steps.first_entry()
@@ -436,7 +444,7 @@ impl World {
                         .for_each(|event| self.route(event));
                     if more {
                         let due = Due { after: end, ..due };
-                        let took = self.some(20);
+                        let took = self.answers_in();
                         return self.after(took, Step::Read { node, begun, due });
                     }
                     self.node.origins.read(due.origin, end, begun, at(self.now));
@@ -497,15 +505,15 @@ impl World {
                 self.node.cut = self.node.cut.min(now);
                 self.node.cut_until = self.node.cut_until.max(now + time);
                 if let (true, Some(link)) = (noticed, self.node.link) {
-                    // Behind what has arrived already.
-                    let arrived = self.node.last.iter().copied().max().unwrap_or_default();
-                    self.at(arrived.max(now), Step::LinkLost { link });
+                    // What was on its way may be lost with it.
+                    let noticed = self.some(50);
+                    self.after(noticed, Step::LinkLost { link });
                 }
             }
             Deed::PauseNode { time } => {
                 self.troubles += time;
                 // All that is on its way arrives meanwhile, and what follows after it.
-                self.node.paused = (self.now + time.max(100)).max(self.node.paused);
+                self.node.paused = (self.now + time.max(ON_ITS_WAY)).max(self.node.paused);
                 let after = self.node.paused + 2;
                 self.node.last.iter_mut().for_each(|last| *last = after.max(*last));
             }
@@ -523,7 +531,6 @@ impl World {
                 }
             }
             Deed::Restart => {
-                self.check();
                 let (number, links) = (self.node.number + 1, self.node.links);
                 let beats = self.beats();
                 self.node = Node::new(number, &beats, self.now);
@@ -619,7 +626,8 @@ impl World {
     /// From Redis to the node, behind all that was sent before through that primary.
     fn send(&mut self, primary: usize, message: Message) {
         let Some(link) = self.node.link.filter(|&link| self.carries(link)) else { return };
-        let arrives = (self.now + self.some(30)).max(self.node.last[primary]);
+        let most = if self.random.random_ratio(1, 5) { ON_ITS_WAY } else { 30 };
+        let arrives = (self.now + self.some(most)).max(self.node.last[primary]);
         self.node.last[primary] = arrives;
         self.at(arrives, Step::Arrive { link, primary, message });
     }
@@ -736,7 +744,8 @@ impl World {
         if self.node.link.is_some() {
             let again = self.node.interest.given_up();
             let cut = self.node.cut <= self.now;
-            if !again.is_empty() && !cut {
+            // It may take Redis a while.
+            if !again.is_empty() && !cut && self.random.random_ratio(1, 4) {
                 self.node.taken.extend((0..KEYS).filter(|&key| again.contains(&channel(key))));
                 self.node.interest.acknowledge(&again);
             }
@@ -748,7 +757,7 @@ impl World {
         if self.node.reading == 0 {
             self.node.reading = 1;
             let begun = self.node.origins.begin(!self.node.interest.was_given_up(), now);
-            let took = self.some(40);
+            let took = self.answers_in();
             self.after(took, Step::List { node: number, begun, asked: self.now });
         }
         assert!(!self.node.origins.is_beyond_help(now), "a gap is told that was none");
@@ -777,7 +786,7 @@ impl World {
         self.node.origins.list(&beats, at(asked), at(self.now));
         for due in self.node.origins.due() {
             self.node.reading += 1;
-            let took = self.some(40);
+            let took = self.answers_in();
             self.after(took, Step::Read { node, begun, due });
         }
     }
@@ -801,7 +810,7 @@ impl World {
             digests.contains(&channel(self.events[*event].key).digest()) && !self.node.seen.contains(event)
         });
         let (wanted, more) = (wanted.collect(), !rows.is_empty());
-        let took = self.some(40);
+        let took = self.answers_in();
         self.after(took, Step::Fetch { node, begun, due, end, wanted, more });
     }
 
@@ -810,7 +819,7 @@ impl World {
         // All that was done to the world is over, and some time goes by.
         let over = self.processes.iter().map(|process| process.paused.max(process.cut_off));
         let over = over.chain([self.now, self.store_away, self.node.paused, self.node.cut_until]).max();
-        self.run(over.unwrap_or_default() + 2 * (PATIENCE + SETTLES));
+        self.run(over.unwrap_or_default() + 3 * (PATIENCE + SETTLES));
         self.troubles = 0;
         for (nth, subscription) in self.node.subscriptions.iter().enumerate() {
             let Some(Subscription { key, begun: Some(begun), stored, heard }) = subscription else {

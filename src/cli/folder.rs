@@ -62,7 +62,7 @@ const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Reads everything that matches a filter, as the operator, who sees all.
 pub struct FolderPages {
-    store: Lmdb,
+    store: Arc<Lmdb>,
     query: Arc<Query>,
     cursor: Option<Cursor>,
 }
@@ -78,10 +78,19 @@ impl FolderPages {
             ..config.store
         };
         let store = Lmdb::open(path, &settings, Access::Shared)?;
+        Ok(Self::of(Arc::new(store), filter))
+    }
+
+    fn of(store: Arc<Lmdb>, filter: Filter) -> Self {
         let limit = filter.limit.unwrap_or(usize::MAX);
         let query = as_operator(filter, limit);
         let cursor = Some(Cursor::start(&query));
-        Ok(Self { store, query, cursor })
+        Self { store, query, cursor }
+    }
+
+    /// The same folder, asked for something else.
+    pub fn again(&self, filter: Filter) -> Self {
+        Self::of(Arc::clone(&self.store), filter)
     }
 
     pub async fn next_page(&mut self) -> anyhow::Result<Option<Vec<Event>>> {

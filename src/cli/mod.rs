@@ -11,6 +11,7 @@ mod import;
 mod key;
 mod lines;
 mod mine;
+mod names;
 mod output;
 mod pages;
 mod progress;

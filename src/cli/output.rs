@@ -11,25 +11,47 @@ use std::{
 use serde::Deserialize;
 use tokio::{io::Interest, net::unix::pipe};
 
-use super::{client::shown, time};
-use crate::protocol::{Event, nip19};
+use super::{client::shown, names::Names, source::Source, time};
+use crate::protocol::{Event, Filter};
+
+/// The kind of text notes (NIP-01).
+const NOTE: u16 = 1;
 
 /// Writes events to standard output.
 pub struct Printer {
     out: Stdout,
     json: bool,
+    names: Names,
 }
 
 impl Printer {
     /// JSON where it is asked for, or where nobody looks.
     pub fn new(json: bool) -> Self {
         let out = io::stdout();
-        Self { json: json || !out.is_terminal(), out }
+        Self { json: json || !out.is_terminal(), out, names: Names::default() }
+    }
+
+    /// Asks what the authors of these events are called, if people are to read it.
+    pub async fn look_up(&mut self, events: &[Event], source: impl FnOnce(Filter) -> Source) {
+        if !self.json {
+            self.names.look_up(events, source).await;
+        }
+    }
+
+    /// Whether nothing was heard of the author's name yet, and somebody would read it.
+    pub fn wants_name_of(&self, event: &Event) -> bool {
+        !self.json && !self.names.knows(&event.pubkey())
     }
 
     /// Writes one line, and says whether anyone still reads.
     pub fn print(&mut self, event: &Event) -> io::Result<bool> {
-        let line = if self.json { format!("{}\n", event.json()) } else { readable(event) };
+        let line = match self.json {
+            true => format!("{}\n", event.json()),
+            false => {
+                self.names.learn(event);
+                readable(event, &self.names.of(&event.pubkey()))
+            }
+        };
         let mut out = self.out.lock();
         match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => Ok(true),
@@ -61,11 +83,14 @@ pub fn content(event: &Event) -> Cow<'_, str> {
     serde_json::from_str(event.json()).map_or(Cow::Borrowed(""), |Content { content }| content)
 }
 
-fn readable(event: &Event) -> String {
-    let npub = nip19::npub(&event.pubkey());
-    let author = format!("{}…{}", &npub[..12], &npub[npub.len() - 4..]);
-    let (at, kind) = (time::format(event.created_at()), event.kind());
-    format!("{at}  {author}  kind {kind:<5}  {}\n", shown(&content(event)))
+/// Time, name and text; the kind where it is no note.
+fn readable(event: &Event, name: &str) -> String {
+    let at = time::format(event.created_at());
+    let kind = match event.kind() {
+        NOTE => String::new(),
+        kind => format!("[kind {kind}] "),
+    };
+    format!("{at}  {name:<22}  {kind}{}\n", shown(&content(event)))
 }
 
 #[cfg(test)]
@@ -77,8 +102,9 @@ mod tests {
     fn a_readable_line_is_one_line() {
         let event = Keys::generate().sign(0, 1, Default::default(), "a\nb \"c\" \u{1b}[2J");
         assert_eq!(content(&event), "a\nb \"c\" \u{1b}[2J");
-        let line = readable(&event);
-        assert!(line.starts_with("1970-01-01 00:00:00  npub1"), "{line}");
-        assert!(line.ends_with("  kind 1      a b \"c\"  [2J\n"), "{line:?}");
+        let line = readable(&event, "alice …zkq2");
+        assert_eq!(line, "1970-01-01 00:00:00  alice …zkq2             a b \"c\"  [2J\n");
+        let event = Keys::generate().sign(0, 7, Default::default(), "+");
+        assert!(readable(&event, "alice").ends_with("  [kind 7] +\n"));
     }
 }

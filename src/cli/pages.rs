@@ -84,6 +84,11 @@ impl RelayPages {
         }
     }
 
+    /// The same relay, asked for something else, over a connection of its own.
+    pub fn again(&self, filter: Filter) -> Self {
+        Self::new(self.endpoint.clone(), filter, PAGE, self.verifier.is_some())
+    }
+
     pub fn unusable(&self) -> u64 {
         self.unusable
     }

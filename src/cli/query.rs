@@ -104,11 +104,11 @@ impl Query {
                 let note = format!(", back to {}", time::format(oldest.created_at()));
                 progress.update(looked_at, looked_at, &note);
             }
-            for event in page.into_iter().filter(|event| matches(self.keyword.as_deref(), event)) {
-                if found == self.amount {
-                    break;
-                }
-                found += 1;
+            let matching = page.into_iter().filter(|event| matches(self.keyword.as_deref(), event));
+            let matching: Vec<Event> = matching.take(self.amount - found).collect();
+            self.printer.look_up(&matching, |filter| source.again(filter)).await;
+            found += matching.len();
+            for event in matching {
                 if self.order == Order::Asc {
                     kept.push(event);
                 } else if !progress.aside(|| self.printer.print(&event))? {

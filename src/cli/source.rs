@@ -3,7 +3,7 @@
 //! One variant a kind of place; the commands above know none of them.
 
 use super::{folder::FolderPages, pages::RelayPages};
-use crate::protocol::Event;
+use crate::protocol::{Event, Filter};
 
 /// A place that holds events.
 pub enum Source {
@@ -12,6 +12,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// The same place, asked for something else.
+    pub fn again(&self, filter: Filter) -> Self {
+        match self {
+            Self::Relay(pages) => Self::Relay(Box::new(pages.again(filter))),
+            Self::Folder(pages) => Self::Folder(pages.again(filter)),
+        }
+    }
+
     /// The next events, newest first, ties by lowest id; `None` after the last.
     pub async fn next_page(&mut self) -> anyhow::Result<Option<Vec<Event>>> {
         match self {

@@ -1,6 +1,10 @@
 //! `rookery watch`: events as they happen, through lost connections.
 
-use std::{io, num::NonZeroUsize};
+use std::{
+    io,
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 
 use anyhow::bail;
 use clap::Args;
@@ -16,8 +20,10 @@ use super::{
     client::{ClientError, Connection, Endpoint, RelayFlag, shown},
     filter_flags::FilterFlags,
     output::{Printer, reader_gone},
+    pages::RelayPages,
     run_async,
     secret::KeyFlags,
+    source::Source,
     time,
 };
 use crate::protocol::{Event, EventId, Filter, Reply, reply, verify::Verifier};
@@ -29,6 +35,8 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(19_999);
 const HOT_AUTHORS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 /// How far back a new connection asks: a dead one is noticed after 50 s, and clocks differ.
 const OVERLAP_SECONDS: u64 = 120;
+/// How often a name is asked for at most: many new authors at once are shown by their keys.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -64,6 +72,8 @@ struct Watch {
     /// All stored events that were wanted are here.
     is_live: bool,
     backoff: Backoff,
+    /// When an author's name was asked for.
+    asked: Option<Instant>,
 }
 
 /// Why a connection is no longer used.
@@ -86,6 +96,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<()> {
         verifier: Verifier::new(HOT_AUTHORS),
         is_live: false,
         backoff: Backoff::default(),
+        asked: None,
     };
     run_async(async {
         select! {
@@ -151,7 +162,7 @@ impl Watch {
             match connection.read(&text) {
                 Some(Reply::Event { subscription, event: Ok(event) }) if subscription == SUBSCRIPTION => {
                     if let Ok(event) = self.verifier.verify(*event)
-                        && !self.show(&event)?
+                        && !self.show(&event).await?
                     {
                         return Ok(End::Unread);
                     }
@@ -181,9 +192,15 @@ impl Watch {
     }
 
     /// Says whether anyone still reads.
-    fn show(&mut self, event: &Event) -> io::Result<bool> {
+    async fn show(&mut self, event: &Event) -> io::Result<bool> {
         if !self.filter.matches(event) || self.shown.put(event.id(), ()).is_some() {
             return Ok(true);
+        }
+        if self.printer.wants_name_of(event) && self.asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
+            self.asked = Some(Instant::now());
+            let endpoint = self.endpoint.clone();
+            let profile = |filter| Source::Relay(Box::new(RelayPages::new(endpoint, filter, 1, true)));
+            self.printer.look_up(std::slice::from_ref(event), profile).await;
         }
         self.printer.print(event)
     }

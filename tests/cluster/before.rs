@@ -45,7 +45,7 @@ fn program() -> PathBuf {
 /// Nodes of the version before and of this one, on one Redis.
 async fn nodes(redis: &Redis, store: &[&str]) -> [Relay; 2] {
     let url = redis.url();
-    let patient = ["--set", "bus.fence_ms=200", "--set", "bus.silent_fences=20"];
+    let patient = ["--set", "bus.fence_ms=200", "--set", "bus.silent_fences=100"];
     let arguments = [&["--redis", &url, "--workers", "1"][..], &patient, store].concat();
     let data = TempDir::new().unwrap();
     let mut command = Command::new(program());

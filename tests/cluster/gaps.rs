@@ -86,6 +86,33 @@ async fn when_redis_is_frozen_for_a_while() {
     hears_no_more(&mut client).await;
 }
 
+/// A node that stands still finds in its sockets what had come by then, and the rest in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_node_stands_still_for_a_while() {
+    let cluster = start(2).await;
+    let [writer, stopped] = &cluster.nodes[..] else { unreachable!() };
+    let keys = Keys::generate();
+    let mut client = follow(stopped, &keys).await;
+    stopped.signal("STOP");
+    let mut events = vec![publish(writer, &keys, "just after").await];
+    // Longer than the fences of a node may stay away.
+    eventually("that it is missed", || writer.metric("rookery_bus_gaps_total") >= 1.0).await;
+    events.push(publish(writer, &keys, "when it is missed").await);
+    stopped.signal("CONT");
+    events.push(publish(writer, &keys, "when it goes on").await);
+    let mut heard = Vec::new();
+    for _ in &events {
+        heard.push(client.hear().await[2]["id"].clone());
+    }
+    // What was in the sockets and what is in the log come in any order.
+    heard.sort_by_key(ToString::to_string);
+    let mut expected: Vec<_> = events.iter().map(|event| serde_json::json!(event.id())).collect();
+    expected.sort_by_key(ToString::to_string);
+    assert_eq!(heard, expected);
+    hears_no_more(&mut client).await;
+    assert_eq!(sum(&cluster.nodes, "rookery_bus_gaps_told_total"), 0.0);
+}
+
 /// Two nodes on a Redis Cluster, and clients of the second one who follow authors enough for all primaries.
 struct Sharded {
     redis: RedisCluster,

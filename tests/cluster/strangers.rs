@@ -49,7 +49,7 @@ async fn who_has_another_store_is_not_heard_and_that_is_said_once() {
     let (redis, keyspaces) = (Redis::start(), [Keyspace::make(), Keyspace::make()]);
     let (url, server) = (redis.url(), cassandra::server());
     let quick =
-        ["--redis", &url, "--workers", "1", "--set", "bus.fence_ms=100", "--set", "bus.silent_fences=10"];
+        ["--redis", &url, "--workers", "1", "--set", "bus.fence_ms=100", "--set", "bus.silent_fences=100"];
     let sharing = |keyspace: &Keyspace| {
         start(&[&quick[..], &["--scylla", server, "--keyspace", &keyspace.name]].concat())
     };

@@ -25,7 +25,7 @@ use crate::{
     protocol::{Event, Filter, ParsedEvent, Reason},
     session::explain,
     store::{
-        Cursor, Limit, Query, Store, Viewer,
+        Cursor, Identity, Limit, Query, Store, Viewer,
         lmdb::{Access, Lmdb},
     },
 };
@@ -137,6 +137,11 @@ impl FolderSink {
         let hot_authors = config.persister.hot_authors;
         let policy = Policy::new(&config.limits, config.relay_url()?);
         Ok(Self { store, admission: Admission::new(policy, Recent::new(1), hot_authors) })
+    }
+
+    /// Which folder it is, wherever it lies: one that was made anew is another.
+    pub fn identity(&self) -> Identity {
+        self.store.identity()
     }
 
     /// Whether anything that matches is stored.

@@ -153,7 +153,8 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
             config.validate()?;
             let sink = FolderSink::open(folder, &config)?;
             // However it is written next time.
-            let name = folder.canonicalize().unwrap_or_else(|_| folder.clone()).display().to_string();
+            let path = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+            let name = format!("{} ({})", path.display(), sink.identity());
             Sink::Folder { sink, name }
         }
         None => {

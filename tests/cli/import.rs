@@ -208,7 +208,7 @@ fn import_into_a_folder_goes_on_only_where_it_is_the_one_that_it_was() {
     fs::write(&file, &whole).unwrap();
     let output = import();
     assert!(output.status.success(), "{}", err(&output));
-    assert!(err(&output).contains("does not have what it took then"), "{}", err(&output));
+    assert!(err(&output).contains("it is about an import into"), "{}", err(&output));
     assert_eq!(stored(), 600);
 }
 

@@ -81,6 +81,11 @@ section! {
         redis: Vec<String> = Vec::new(),
         /// What is logged, in the syntax of tracing's EnvFilter. RUST_LOG wins over it.
         log: String = "info,actix_server=warn,scylla=warn".into(),
+        /// Lines of the log that may wait to be written; beyond, they are lost. Nobody waits for the log.
+        log_lines: usize = 8_192,
+        /// Seconds for which the persister, or a thread of the store, may be at one thing before the node is
+        /// not ready any more.
+        stuck_seconds: u64 = 10,
         /// Threads that serve clients. 0: one a core.
         workers: usize = 0,
         /// How long a shutdown takes at most, in seconds: sockets are closed spread over it.

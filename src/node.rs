@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::{
     config::Config,
     ingest::{Admission, Policy, Recent},
-    net::{Connections, Descriptors, Readiness, serve, serve_ops},
+    net::{Connections, Descriptors, Need, Readiness, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
     protocol::PublicKey,
     route::{
@@ -36,7 +36,7 @@ use crate::{
         lmdb::{Access, Lmdb},
         scylla::Scylla,
     },
-    telemetry::{BoundedQueue, Metrics},
+    telemetry::{BoundedQueue, Lost, Metrics},
     trace::Tracer,
 };
 
@@ -44,6 +44,14 @@ use crate::{
 pub struct Listeners {
     pub clients: TcpListener,
     pub operators: TcpListener,
+}
+
+/// What a node finds in its process.
+pub struct Outside {
+    pub listeners: Listeners,
+    pub descriptors: Descriptors,
+    pub tracer: Tracer,
+    pub log: Lost,
 }
 
 impl Listeners {
@@ -67,15 +75,9 @@ impl Listeners {
 ///
 /// # Errors
 /// When the node can not start.
-pub async fn run(
-    config: Config,
-    listeners: Listeners,
-    descriptors: Descriptors,
-    tracer: Tracer,
-    shutdown: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
+pub async fn run(config: Config, outside: Outside, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let store = open_store(&config).await?;
-    run_on(store, config, listeners, descriptors, tracer, shutdown).await
+    run_on(store, config, outside, shutdown).await
 }
 
 /// As [`run`], on a store that is open.
@@ -85,11 +87,10 @@ pub async fn run(
 pub async fn run_on(
     mut store: Arc<dyn Store>,
     mut config: Config,
-    listeners: Listeners,
-    descriptors: Descriptors,
-    tracer: Tracer,
+    outside: Outside,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let Outside { listeners, descriptors, tracer, log } = outside;
     let node_id = id(&config);
     let metrics = Arc::new(Metrics::new(&node_id));
     config.limits.max_connections = config.limits.max_connections.min(descriptors.sockets);
@@ -112,7 +113,7 @@ pub async fn run_on(
         config.persister.hot_authors,
     ));
     let routers = Routers::default();
-    let mut needs = Vec::new();
+    let mut needs: Vec<Need> = Vec::new();
     let others = match &config.general.redis[..] {
         [] => None,
         urls => {
@@ -133,7 +134,7 @@ pub async fn run_on(
             };
             let bus = Arc::new(RedisBus::start(urls, &config.bus, parts).await?);
             let (on, carries) = ("Redis carries nothing (bus.ready)", Arc::clone(&bus));
-            needs.push((on, Box::new(move || carries.is_ready()) as Box<_>));
+            needs.push((on, Box::new(move || carries.is_ready())));
             if let Some(authors) = authors {
                 let listener = {
                     let bus = Arc::clone(&bus);
@@ -157,6 +158,12 @@ pub async fn run_on(
         metrics: Arc::clone(&metrics),
         tracer: tracer.clone(),
     };
+    let stuck = Duration::from_secs(config.general.stuck_seconds);
+    needs.extend(progress(&queue, &store, stuck));
+    metrics.before_scrapes(move |metrics| {
+        let lost = &metrics.log_lost;
+        lost.inc_by(log.count().saturating_sub(lost.get()));
+    });
     watch(&metrics, &config, &queue, &store, &routers);
     if config.scylla.nodes.is_empty() {
         watch_disk(&metrics, config.general.data.clone());
@@ -249,6 +256,21 @@ fn tell_start(config: &Config, address: SocketAddr, operators: SocketAddr) {
     } else {
         info!(%address, %operators, version, store, bus, url, "listening");
     }
+}
+
+/// Who must get on, or the node is not ready: within so much time.
+fn progress(queue: &Arc<Queue>, store: &Arc<dyn Store>, within: Duration) -> Vec<Need> {
+    let (persister, batch) = (Arc::clone(queue), Arc::clone(queue));
+    // Not to keep the store open.
+    let store = Arc::downgrade(store);
+    vec![
+        ("the persister does nothing", Box::new(move || persister.silence() < within)),
+        ("the store does not finish a batch", Box::new(move || batch.age_of_batch() < within)),
+        (
+            "the store does not finish an answer",
+            Box::new(move || store.upgrade().is_none_or(|store| store.load().stuck < within)),
+        ),
+    ]
 }
 
 /// Has those looked at who do not report by themselves.

@@ -2,13 +2,15 @@
 
 mod labels;
 mod lag;
+mod log;
 mod metrics;
 mod process;
+mod pulse;
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, panic, process::abort, thread};
 
 use opentelemetry_sdk::trace::SdkTracer;
-use tracing::{Level, Subscriber};
+use tracing::{Level, Subscriber, error, field::display};
 use tracing_subscriber::{
     EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, registry::LookupSpan,
     util::SubscriberInitExt,
@@ -17,16 +19,21 @@ use tracing_subscriber::{
 pub use self::{
     labels::{BoundedQueue, Cache, CloseReason, ClosedReason, EventResult, Label, Stage, Verb},
     lag::measure_lag,
+    log::{Flushed, Log, Lost},
     metrics::{Metrics, metrics_reference},
+    pulse::Pulse,
 };
 use crate::trace::TARGET;
 
 /// Sets up logging to standard error: readable on a terminal, JSON otherwise. `RUST_LOG` wins over
 /// `filter`. Where there is a tracer, it takes the spans of [`TARGET`], and logs within them name their trace.
 ///
+/// At most `room` lines wait to be written. What waits when the result is dropped is written then.
+///
 /// # Errors
 /// When `filter` is not understood.
-pub fn init_logs(filter: &str, tracer: Option<SdkTracer>) -> anyhow::Result<()> {
+pub fn init_logs(filter: &str, room: usize, tracer: Option<SdkTracer>) -> anyhow::Result<Flushed> {
+    let lines = Log::start(room, std::io::stderr())?;
     let mut filter = match EnvFilter::try_from_default_env() {
         Ok(from_env) if std::env::var_os("RUST_LOG").is_some_and(|value| !value.is_empty()) => from_env,
         _ => EnvFilter::try_new(filter)?,
@@ -35,13 +42,28 @@ pub fn init_logs(filter: &str, tracer: Option<SdkTracer>) -> anyhow::Result<()> 
         filter = filter.add_directive(format!("{TARGET}=debug").parse()?);
     }
     let registry = tracing_subscriber::registry().with(tracer.map(spans));
-    let log = fmt::layer().with_writer(std::io::stderr);
+    let log = fmt::layer().with_writer(lines.clone());
     if std::io::stderr().is_terminal() {
         registry.with(log.with_filter(filter)).init();
     } else {
         registry.with(log.json().flatten_event(true).with_filter(filter)).init();
     }
-    Ok(())
+    Ok(Flushed(lines))
+}
+
+/// From now on a panic ends the process, wherever it happens, with a line in the log. A part that has died would
+/// leave a node that looks alive and does not answer.
+pub fn end_on_panic(log: &Log) {
+    let log = log.clone();
+    panic::set_hook(Box::new(move |panic| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        let at = panic.location().map(display);
+        let what = panic.payload_as_str().unwrap_or("a panic");
+        error!(thread = name, at, "{what}: the process ends");
+        log.flush();
+        abort();
+    }));
 }
 
 /// Sets up spans alone, for a command that logs nothing.

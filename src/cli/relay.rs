@@ -9,7 +9,7 @@ use super::{RelayFlags, secret};
 use crate::{
     config,
     net::raise_descriptor_limit,
-    node::{self, Listeners},
+    node::{self, Listeners, Outside},
     telemetry,
     trace::{Pipeline, Tracer},
 };
@@ -17,7 +17,9 @@ use crate::{
 pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
     let config = flags.load()?;
     let spans = Pipeline::start(&config.traces, &node::id(&config))?;
-    telemetry::init_logs(&config.general.log, spans.as_ref().map(Pipeline::layer))?;
+    let layer = spans.as_ref().map(Pipeline::layer);
+    let log = telemetry::init_logs(&config.general.log, config.general.log_lines, layer)?;
+    telemetry::end_on_panic(&log.0);
     let tracer = spans.as_ref().map_or_else(Tracer::default, |spans| {
         let store = if config.scylla.nodes.is_empty() { "lmdb" } else { "cassandra" };
         spans.tracer(&config.traces, store)
@@ -56,7 +58,8 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
                 std::process::exit(1);
             });
         };
-        node::run(config, listeners, descriptors, tracer, shutdown).await
+        let outside = Outside { listeners, descriptors, tracer, log: log.0.lost().clone() };
+        node::run(config, outside, shutdown).await
     });
     if let Some(spans) = spans {
         spans.shut_down();

@@ -33,7 +33,7 @@ struct ApplyArgs {
 pub fn run(SchemaArgs { command }: SchemaArgs) -> anyhow::Result<()> {
     let SchemaCommand::Apply(ApplyArgs { replication, flags }) = command;
     let config = flags.load()?;
-    telemetry::init_logs(&config.general.log, None)?;
+    let _log = telemetry::init_logs(&config.general.log, config.general.log_lines, None)?;
     ensure!(!config.scylla.nodes.is_empty(), "name a server of the cluster store with --scylla HOST:PORT");
     super::run_async(async { Ok(scylla::apply_schema(&config.scylla, &replication).await?) })
 }

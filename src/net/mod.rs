@@ -16,7 +16,7 @@ pub use self::{
     connections::{Connections, Permit, network},
     descriptors::{Descriptors, raise_descriptor_limit},
     info::SUPPORTED_NIPS,
-    ops::{Readiness, serve as serve_ops},
+    ops::{Need, Readiness, serve as serve_ops},
     server::{Server, serve},
     socket::{Incoming, SocketContext},
 };

@@ -23,7 +23,8 @@ struct Wanted {
     needs: Vec<Need>,
 }
 
-type Need = (&'static str, Box<dyn Fn() -> bool + Send + Sync>);
+/// Something that must hold, and what is said where it does not.
+pub type Need = (&'static str, Box<dyn Fn() -> bool + Send + Sync>);
 
 impl Readiness {
     /// What must hold besides, by name.

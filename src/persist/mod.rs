@@ -536,7 +536,11 @@ impl Actor for Persister {
         self.dispatch = Some(dispatch);
         self.sweep = self.sweeps.start(Arc::clone(&self.parts.store), Arc::clone(&self.parts.metrics));
         let check = Duration::from_millis((self.config.deadline_ms / CHECKS).max(1));
-        ctx.run_interval(check, |this, _| this.check_deadline());
+        self.parts.queue.pulse.beat();
+        ctx.run_interval(check, |this, _| {
+            this.parts.queue.pulse.beat();
+            this.check_deadline();
+        });
         ctx.run_interval(Duration::from_millis(self.config.deadline_ms.max(1)), |this, ctx| {
             this.forget_unsettled();
             this.next(ctx);

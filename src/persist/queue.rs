@@ -24,6 +24,7 @@ use crate::{
         kind::{self, Class},
     },
     store,
+    telemetry::Pulse,
     trace::Trace,
 };
 
@@ -33,6 +34,7 @@ pub struct Queue {
     shares: Shares,
     inner: Mutex<Inner>,
     persister: OnceLock<Addr<Persister>>,
+    pub(super) pulse: Pulse,
 }
 
 #[derive(Default)]
@@ -90,6 +92,7 @@ impl Queue {
             shares: Shares::default(),
             inner: Mutex::default(),
             persister: OnceLock::new(),
+            pulse: Pulse::default(),
         })
     }
 
@@ -185,6 +188,16 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.lock().waiting.is_empty()
+    }
+
+    /// For how long nothing has been heard of the persister.
+    pub fn silence(&self) -> Duration {
+        self.pulse.age()
+    }
+
+    /// For how long the store has had one batch.
+    pub fn age_of_batch(&self) -> Duration {
+        self.budget.outlook.age(Instant::now()).unwrap_or_default()
     }
 
     /// How much of its budget is taken, from 0 to 1.

@@ -12,7 +12,10 @@ pub mod memory;
 mod page;
 pub mod scylla;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 
@@ -97,6 +100,8 @@ pub struct Load {
     pub retries: u64,
     /// Rows that came back, ever.
     pub rows: u64,
+    /// For how long one of its threads has been at one thing.
+    pub stuck: Duration,
 }
 
 /// What became of an event in [`Store::write`].

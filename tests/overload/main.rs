@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod flood;
+mod health;
 mod stage;
 
 use std::{collections::HashSet, time::Duration};

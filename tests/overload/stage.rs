@@ -14,9 +14,10 @@ use futures_util::future::BoxFuture;
 use rookery::{
     config::Config,
     net::raise_descriptor_limit,
-    node::{self, Listeners},
+    node::{self, Listeners, Outside},
     protocol::{Event, EventId, Timestamp},
     store::{Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, Written},
+    telemetry::Lost,
     trace::Tracer,
 };
 use tokio::sync::{Semaphore, oneshot};
@@ -33,6 +34,8 @@ pub struct Staged {
     each: Duration,
     /// A batch with this event fails.
     pub poison: Mutex<Option<EventId>>,
+    /// A batch with this event is a fault of the store's program.
+    pub fatal: Mutex<Option<EventId>>,
     /// What it was given, batch by batch.
     pub batches: Mutex<Vec<Vec<EventId>>>,
     begun: AtomicUsize,
@@ -46,6 +49,7 @@ impl Staged {
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             each,
             poison: Mutex::default(),
+            fatal: Mutex::default(),
             batches: Mutex::default(),
             begun: AtomicUsize::new(0),
         })
@@ -88,6 +92,8 @@ impl Store for Staged {
             self.gate.acquire().await.unwrap().forget();
             tokio::time::sleep(self.each * batch.len() as u32).await;
             let ids: Vec<EventId> = batch.iter().map(|event| event.id()).collect();
+            let fatal = *self.fatal.lock().unwrap();
+            assert!(!fatal.is_some_and(|fatal| ids.contains(&fatal)), "a planted fault");
             let poison = *self.poison.lock().unwrap();
             self.batches.lock().unwrap().push(ids.clone());
             if poison.is_some_and(|poison| ids.contains(&poison)) {
@@ -125,6 +131,7 @@ impl Store for Staged {
 /// A running node; ends when dropped.
 pub struct Node {
     pub address: SocketAddr,
+    pub operators: SocketAddr,
     end: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -135,6 +142,7 @@ impl Node {
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let listeners = Listeners { clients: bind(), operators: bind() };
         let address = listeners.clients.local_addr().unwrap();
+        let operators = listeners.operators.local_addr().unwrap();
         let (end, ended) = oneshot::channel();
         let mut config = Config::default();
         config.general.workers = 1;
@@ -145,11 +153,16 @@ impl Node {
                 // Told, or the test is gone.
                 let _ = ended.await;
             };
-            let run =
-                node::run_on(store, config, listeners, raise_descriptor_limit(), Tracer::default(), shutdown);
+            let outside = Outside {
+                listeners,
+                descriptors: raise_descriptor_limit(),
+                tracer: Tracer::default(),
+                log: Lost::default(),
+            };
+            let run = node::run_on(store, config, outside, shutdown);
             actix::System::new().block_on(run).unwrap();
         });
-        Self { address, end: Some(end), thread: Some(thread) }
+        Self { address, operators, end: Some(end), thread: Some(thread) }
     }
 
     pub async fn connect(&self) -> Client {

@@ -47,6 +47,7 @@ use super::{
 use crate::{
     config,
     protocol::{Event, Timestamp},
+    telemetry::Pulse,
     trace::within,
 };
 
@@ -66,6 +67,8 @@ pub struct Lmdb {
     identity: Identity,
     map_bytes: usize,
     threads: Vec<thread::JoinHandle<()>>,
+    /// Of those that read.
+    pulses: Vec<Arc<Pulse>>,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -125,21 +128,22 @@ impl Lmdb {
             slice: Slice::from(config),
             head: Arc::clone(&head),
         };
-        let mut threads = Vec::new();
+        let (mut threads, mut pulses) = (Vec::new(), Vec::new());
         if access == Access::Exclusive {
             threads.push(spawn("lmdb-write", move || work.run(&receive))?);
         }
         let (reads, receive) = bounded(config.max_waiting_queries);
         for _ in 0..readers {
-            let (reader, receive) = (reader.clone(), receive.clone());
-            threads.push(spawn("lmdb-read", move || read_loop(&reader, &receive))?);
+            let (reader, receive, pulse) = (reader.clone(), receive.clone(), Arc::<Pulse>::default());
+            pulses.push(Arc::clone(&pulse));
+            threads.push(spawn("lmdb-read", move || read_loop(&reader, &receive, &pulse))?);
         }
         let room = readers.saturating_mul(config.question_ranges);
         let patience = Duration::from_millis(config.question_wait_ms);
         // One for each thread, and one that waits for it.
         let door = Arc::new(Door::new(config.max_waiting_queries, room, 2 * readers, patience));
         let identity = tables.tag_hash.identity();
-        Ok(Self { writes, reads, door, head, identity, map_bytes, threads })
+        Ok(Self { writes, reads, door, head, identity, map_bytes, threads, pulses })
     }
 
     /// How large the file may become, which may be less than the configuration asks for.
@@ -211,7 +215,8 @@ impl Store for Lmdb {
     }
 
     fn load(&self) -> Load {
-        Load { questions: self.door.fill(), ..Load::default() }
+        let stuck = self.pulses.iter().map(|pulse| pulse.age()).max().unwrap_or_default();
+        Load { questions: self.door.fill(), stuck, ..Load::default() }
     }
 }
 
@@ -221,7 +226,7 @@ impl Drop for Lmdb {
         (self.writes, _) = bounded(0);
         (self.reads, _) = bounded(0);
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so.
+            // Nothing is left to do about one that panicked.
             let _ = thread.join();
         }
     }
@@ -374,8 +379,9 @@ impl WriteLoop {
     }
 }
 
-fn read_loop(reader: &Reader, receive: &Receiver<Read>) {
+fn read_loop(reader: &Reader, receive: &Receiver<Read>, pulse: &Pulse) {
     for read in receive {
+        pulse.beat();
         match read {
             Read::Page(query, cursor, reply) => {
                 // Who asked may be gone by now.
@@ -389,6 +395,7 @@ fn read_loop(reader: &Reader, receive: &Receiver<Read>) {
                 }
             }
         }
+        pulse.rest();
     }
 }
 

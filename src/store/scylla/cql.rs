@@ -268,6 +268,7 @@ impl Cql {
             sent: self.counters.sent.load(Ordering::Relaxed),
             retries: self.counters.retries.load(Ordering::Relaxed),
             rows: self.counters.rows.load(Ordering::Relaxed),
+            ..Load::default()
         }
     }
 

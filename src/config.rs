@@ -329,6 +329,9 @@ section! {
         query_rows: usize = 200_000,
         /// The same for a COUNT; past it, the answer is approximate.
         count_rows: usize = 200_000,
+        /// Seconds by which the clock of a node may differ from the median of the others; one that is further off
+        /// removes nothing as expired. store.sweep_margin_seconds must be at least twice as long.
+        clock_tolerance_seconds: u64 = 15,
         /// Events that a removal (of the expired, of the vanished) takes at once.
         sweep_batch: usize = 16,
         /// Rows that it reads at once.
@@ -599,6 +602,10 @@ impl Config {
         ensure!(
             store.sweep_share > 0.0 && store.sweep_share <= 1.0,
             "store.sweep_share must be above 0 and at most 1"
+        );
+        ensure!(
+            scylla.nodes.is_empty() || store.sweep_margin_seconds >= 2 * scylla.clock_tolerance_seconds,
+            "store.sweep_margin_seconds must be at least twice scylla.clock_tolerance_seconds"
         );
         ensure!(
             limits.max_message_bytes <= MAX_MESSAGE_BYTES,

@@ -291,6 +291,7 @@ fn watch(metrics: &Metrics, config: &Config, queue: &Arc<Queue>, store: &Arc<dyn
         ] {
             metrics.queue_fill.of(name).set(ratio);
         }
+        metrics.clock_ahead.set(load.clock_ahead);
         for (counter, count) in [
             (&metrics.store_statements, load.sent),
             (&metrics.store_retries, load.retries),

@@ -102,6 +102,8 @@ pub struct Load {
     pub rows: u64,
     /// For how long one of its threads has been at one thing.
     pub stuck: Duration,
+    /// By how many seconds the clock of this node is ahead of those of the others; 0 while it is near them.
+    pub clock_ahead: f64,
 }
 
 /// What became of an event in [`Store::write`].

@@ -51,6 +51,7 @@ use self::{
     finish::Finisher,
     hidden::Hidden,
     log::CqlLog,
+    peers::Standing,
     positions::Positions,
     read::{Bounds, Reader},
     settled::Settled,
@@ -365,6 +366,10 @@ impl Store for Scylla {
     }
 
     fn load(&self) -> Load {
-        Load { questions: self.door.fill(), ..self.parts.writes.load(&self.parts.questions) }
+        let clock_ahead = match self.parts.sweeper.clock() {
+            Standing::Far(millis) => millis as f64 / 1_000.0,
+            Standing::Near | Standing::Unknown => 0.0,
+        };
+        Load { questions: self.door.fill(), clock_ahead, ..self.parts.writes.load(&self.parts.questions) }
     }
 }

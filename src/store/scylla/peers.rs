@@ -1,7 +1,9 @@
-//! The other processes at work on the same tables, so that what any of them could do is done by one.
+//! The other processes at work on the same tables: so that what any of them could do is done by one, and so that
+//! nobody takes for expired what is not.
 //!
 //! Nobody agrees on anything: each looks at who tells of itself in table `node`, and takes what falls to it by
-//! its number. Where two see different processes for a moment, both do it, which does no harm.
+//! its number. Where two see different processes for a moment, both do it, which does no harm. The timestamps of
+//! those rows are the clocks of whoever wrote them; programs of all versions write them so.
 
 use std::{
     collections::HashMap,
@@ -11,33 +13,63 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::store::log::{Beat, Origin};
+use crate::store::log::Origin;
 
 /// A process that has told nothing of itself for so long is gone.
 const SILENT: Duration = Duration::from_secs(10);
 /// For how long the table is believed.
 const BELIEVED: Duration = Duration::from_secs(1);
+/// Whoever is alive has been seen to count on after so long.
+const HEARD: Duration = Duration::from_secs(3);
 
 pub struct Peers {
     own: Origin,
+    /// How far clocks may be from each other.
+    tolerance: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     others: HashMap<Origin, Peer>,
+    begun_at: Option<Instant>,
     read_at: Option<Instant>,
+    standing: Standing,
 }
 
 struct Peer {
     count: u64,
     /// When it was seen to count on; that of one that is gone stands still.
     told_at: Option<Instant>,
+    /// By how many milliseconds the clock of this node is ahead of its.
+    ahead: i64,
+}
+
+/// What a process tells of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Word {
+    pub origin: Origin,
+    /// How often it has.
+    pub count: u64,
+    /// When it did, by its clock, in milliseconds since 1970.
+    pub at: u64,
+}
+
+/// What is known of this node's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// There may be others of whom nothing is known yet.
+    #[default]
+    Unknown,
+    /// It is near those of the others, or there are none.
+    Near,
+    /// It is so many milliseconds ahead of those of the others.
+    Far(i64),
 }
 
 impl Peers {
-    pub fn new(own: Origin) -> Self {
-        Self { own, state: Mutex::default() }
+    pub fn new(own: Origin, tolerance: Duration) -> Self {
+        Self { own, tolerance, state: Mutex::default() }
     }
 
     /// Whether the table is to be read again.
@@ -45,27 +77,50 @@ impl Peers {
         self.state().read_at.is_none_or(|at| now.duration_since(at) >= BELIEVED)
     }
 
-    /// What the table says.
-    pub fn meet(&self, beats: &[Beat], now: Instant) {
+    /// What the table says that was read between two readings of this node's clock, in milliseconds. What is then
+    /// known of that clock, if it is something new.
+    pub fn meet(&self, words: &[Word], read: (u64, u64), now: Instant) -> Option<Standing> {
         let mut state = self.state();
         state.read_at = Some(now);
+        let begun_at = *state.begun_at.get_or_insert(now);
         let before = std::mem::take(&mut state.others);
-        for beat in beats.iter().filter(|beat| beat.origin != self.own) {
-            let told_at = match before.get(&beat.origin) {
-                Some(peer) if peer.count == beat.count => peer.told_at,
-                Some(_) => Some(now),
-                None => None,
+        for word in words.iter().filter(|word| word.origin != self.own) {
+            let (told_at, ahead) = match before.get(&word.origin) {
+                Some(peer) if peer.count == word.count => (peer.told_at, peer.ahead),
+                Some(_) => (Some(now), ahead(word.at, read)),
+                None => (None, 0),
             };
-            state.others.insert(beat.origin, Peer { count: beat.count, told_at });
+            state.others.insert(word.origin, Peer { count: word.count, told_at, ahead });
         }
+        let alive = state.others.values().filter(|peer| peer.is_alive(now));
+        let standing = match median(alive.map(|peer| peer.ahead).collect()) {
+            Some(ahead) if Duration::from_millis(ahead.unsigned_abs()) > self.tolerance => {
+                Standing::Far(ahead)
+            }
+            Some(_) => Standing::Near,
+            None if state.others.is_empty() || now.duration_since(begun_at) >= HEARD => {
+                match state.standing {
+                    // Whoever hears nobody any more keeps to what was known.
+                    Standing::Unknown => Standing::Near,
+                    known => known,
+                }
+            }
+            None => state.standing,
+        };
+        let before = std::mem::replace(&mut state.standing, standing);
+        (std::mem::discriminant(&before) != std::mem::discriminant(&standing)).then_some(standing)
+    }
+
+    /// What is known of this node's clock.
+    pub fn standing(&self) -> Standing {
+        self.state().standing
     }
 
     /// Whether it falls to this process.
     pub fn is_mine(&self, task: &[u8], now: Instant) -> bool {
         let rank = |origin| xxh3_64_with_seed(task, origin);
-        let is_alive = |peer: &Peer| peer.told_at.is_some_and(|at| now.duration_since(at) < SILENT);
         let state = self.state();
-        let mut others = state.others.iter().filter(|(_, peer)| is_alive(peer));
+        let mut others = state.others.iter().filter(|(_, peer)| peer.is_alive(now));
         others.all(|(origin, _)| rank(*origin) < rank(self.own))
     }
 
@@ -74,22 +129,49 @@ impl Peers {
     }
 }
 
+impl Peer {
+    fn is_alive(&self, now: Instant) -> bool {
+        self.told_at.is_some_and(|at| now.duration_since(at) < SILENT)
+    }
+}
+
+/// By how much a clock that was read before and after is ahead of one that was told in between: the least that it
+/// may be, because word may have been held up.
+fn ahead(told: u64, (before, after): (u64, u64)) -> i64 {
+    let ahead = |own: u64| own.wrapping_sub(told) as i64;
+    0_i64.clamp(ahead(before), ahead(after).max(ahead(before)))
+}
+
+/// The middle one. Of two in the middle, that which is nearer: with this node's own clock, it is the middle of all.
+fn median(mut all: Vec<i64>) -> Option<i64> {
+    all.sort_unstable();
+    let middle = [all.len().checked_sub(1)? / 2, all.len() / 2];
+    middle.into_iter().map(|place| all[place]).min_by_key(|ahead| ahead.unsigned_abs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TOLERANCE: Duration = Duration::from_secs(15);
+    /// What this node's clock reads.
+    const OWN: u64 = 1_000_000_000;
+    const READ: (u64, u64) = (OWN, OWN);
+
     /// Processes that see each other, each by what it was last told.
     fn met(count: u64) -> Vec<Peers> {
-        let peers: Vec<Peers> = (1..=count).map(Peers::new).collect();
+        let peers: Vec<Peers> = (1..=count).map(|own| Peers::new(own, TOLERANCE)).collect();
         let now = Instant::now();
         for counted in 1..=2 {
-            peers.iter().for_each(|peer| peer.meet(&beats(1..=count, counted), now));
+            for peer in &peers {
+                peer.meet(&words(1..=count, counted), READ, now);
+            }
         }
         peers
     }
 
-    fn beats(origins: impl Iterator<Item = Origin>, count: u64) -> Vec<Beat> {
-        origins.map(|origin| Beat { origin, count, head: 0 }).collect()
+    fn words(origins: impl Iterator<Item = Origin>, count: u64) -> Vec<Word> {
+        origins.map(|origin| Word { origin, count, at: OWN }).collect()
     }
 
     fn owners(peers: &[Peers], task: u64, now: Instant) -> usize {
@@ -114,9 +196,9 @@ mod tests {
         let later = Instant::now() + SILENT;
         // The first two go on to tell of themselves.
         for peer in &peers[..2] {
-            let mut told = beats(1..=2, 3);
-            told.extend(beats(3..=3, 2));
-            peer.meet(&told, later);
+            let mut told = words(1..=2, 3);
+            told.extend(words(3..=3, 2));
+            peer.meet(&told, READ, later);
         }
         for task in 0..100 {
             assert_eq!(owners(&peers[..2], task, later), 1);
@@ -125,11 +207,76 @@ mod tests {
 
     #[test]
     fn who_was_gone_before_counts_for_nothing() {
-        let peer = Peers::new(1);
+        let peer = Peers::new(1, TOLERANCE);
         let now = Instant::now();
         for _ in 0..3 {
-            peer.meet(&beats(1..=50, 7), now);
+            peer.meet(&words(1..=50, 7), READ, now);
         }
         assert!((0..100_u64).all(|task| peer.is_mine(&task.to_be_bytes(), now)));
+    }
+
+    /// A process that hears others, whose clocks are off by so many seconds, for the so many-th time.
+    fn hears(peer: &Peers, off: &[i64], count: u64, now: Instant) -> Option<Standing> {
+        let word = |(place, off): (usize, &i64)| Word {
+            origin: 10 + place as u64,
+            count,
+            at: OWN.wrapping_add_signed(off * 1_000),
+        };
+        peer.meet(&off.iter().enumerate().map(word).collect::<Vec<_>>(), READ, now)
+    }
+
+    #[test]
+    fn a_clock_is_compared_with_the_median_of_the_others() {
+        let now = Instant::now();
+        for (off, expected) in [
+            (&[][..], Standing::Near),
+            (&[14], Standing::Near),
+            (&[3_600], Standing::Far(-3_600_000)),
+            (&[-3_600], Standing::Far(3_600_000)),
+            // One of three is wrong, and it is not this one.
+            (&[0, 3_600], Standing::Near),
+            (&[-3_600, 0], Standing::Near),
+            (&[-3_600, -3_601], Standing::Far(3_600_000)),
+            // They do not agree, but none of them is near.
+            (&[-3_600, 7_200], Standing::Far(3_600_000)),
+            (&[1, 2, -3_600], Standing::Near),
+            (&[-3_600, -3_600, 0], Standing::Far(3_600_000)),
+        ] {
+            let peer = Peers::new(1, TOLERANCE);
+            hears(&peer, off, 1, now);
+            hears(&peer, off, 2, now);
+            assert_eq!(peer.standing(), expected, "{off:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_is_not_judged_by_whom_nothing_is_known_of() {
+        let (peer, now) = (Peers::new(1, TOLERANCE), Instant::now());
+        // They may be long gone, and stopped when their clocks were right.
+        assert_eq!(hears(&peer, &[-3_600, -60], 1, now), None);
+        assert_eq!(peer.standing(), Standing::Unknown);
+        assert_eq!(hears(&peer, &[-3_600, -60], 1, now + HEARD), Some(Standing::Near));
+    }
+
+    #[test]
+    fn who_was_far_and_hears_nobody_is_far() {
+        let (peer, now) = (Peers::new(1, TOLERANCE), Instant::now());
+        hears(&peer, &[-60], 1, now);
+        assert_eq!(hears(&peer, &[-60], 2, now), Some(Standing::Far(60_000)));
+        let later = now + 2 * SILENT;
+        assert_eq!(hears(&peer, &[-60], 2, later), None);
+        assert_eq!(peer.standing(), Standing::Far(60_000));
+        // Said once of each change.
+        assert_eq!(hears(&peer, &[-61], 3, later), None);
+        assert_eq!(hears(&peer, &[0], 4, later), Some(Standing::Near));
+    }
+
+    #[test]
+    fn the_time_that_an_answer_takes_does_not_count() {
+        // A node that stood still for a minute while it read.
+        assert_eq!(ahead(OWN + 60_000, (OWN, OWN + 60_000)), 0);
+        assert_eq!(ahead(OWN + 30_000, (OWN, OWN + 60_000)), 0);
+        assert_eq!(ahead(OWN - 5_000, (OWN, OWN + 60_000)), 5_000);
+        assert_eq!(ahead(OWN + 65_000, (OWN, OWN + 60_000)), -5_000);
     }
 }

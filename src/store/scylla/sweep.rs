@@ -10,18 +10,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::{info, warn};
+
 use super::{
     cql::{Failure, blob, limit, stamp, text, time},
     hidden::{Hidden, vanishing},
     index::{self, Key},
     key::{self, inserted_at, removed_at, written_at},
-    log,
     merge::{Asked, Body, Merge, Row},
-    peers::Peers,
+    peers::{Peers, Standing, Word},
     tables::{self, SLOT_BITS, Tables},
 };
 use crate::{
-    config,
+    clock, config,
     protocol::{Event, EventId, PublicKey, Timestamp, kind},
     store::{StoreError, log::Origin},
 };
@@ -79,6 +80,8 @@ pub struct Bounds {
     slice: Duration,
     /// After this, a writer that had not seen a mark has finished or given up.
     deadline: Duration,
+    /// How far clocks of nodes may be from each other.
+    clocks: Duration,
 }
 
 impl From<&config::Scylla> for Bounds {
@@ -88,6 +91,7 @@ impl From<&config::Scylla> for Bounds {
             rows: config.sweep_rows,
             slice: Duration::from_millis(config.sweep_ms),
             deadline: Duration::from_millis(config.deadline_ms),
+            clocks: Duration::from_secs(config.clock_tolerance_seconds),
         }
     }
 }
@@ -129,7 +133,7 @@ impl Sweeper {
         bounds: Bounds,
     ) -> Self {
         let (walks, front) = (Mutex::default(), Mutex::default());
-        Self { tables, hidden, leftovers, peers: Peers::new(own), walks, front, bounds }
+        Self { tables, hidden, leftovers, peers: Peers::new(own, bounds.clocks), walks, front, bounds }
     }
 
     /// Does a bounded piece of work; `true`: there may be more. What fails holds up nothing else.
@@ -148,11 +152,35 @@ impl Sweeper {
     }
 
     async fn look_around(&self) -> Result<(), Failure> {
-        if self.peers.is_due(Instant::now()) {
-            let beats = log::beats(&self.tables.cql).await?;
-            self.peers.meet(&beats, Instant::now());
+        if !self.peers.is_due(Instant::now()) {
+            return Ok(());
+        }
+        let cql = &self.tables.cql;
+        let before = clock::millis();
+        let rows: Vec<(i64, i64, i64)> = cql.read(&cql.statements.get_words, Vec::new()).await?;
+        let word = |(origin, count, micros): (i64, i64, i64)| Word {
+            origin: origin as u64,
+            count: count as u64,
+            at: key::seconds(micros) / 1_000,
+        };
+        let words: Vec<Word> = rows.into_iter().map(word).collect();
+        match self.peers.meet(&words, (before, clock::millis()), Instant::now()) {
+            Some(Standing::Far(ahead)) => warn!(
+                "the clock of this node is {} s {} those of the others: it removes nothing as expired until it is right",
+                ahead.unsigned_abs() / 1_000,
+                if ahead > 0 { "ahead of" } else { "behind" }
+            ),
+            Some(Standing::Near) => {
+                info!("the clock of this node is as those of the others, if there are any")
+            }
+            Some(Standing::Unknown) | None => {}
         }
         Ok(())
+    }
+
+    /// What is known of this node's clock.
+    pub fn clock(&self) -> Standing {
+        self.peers.standing()
     }
 
     async fn superseded(&self) -> Result<bool, Failure> {
@@ -164,6 +192,9 @@ impl Sweeper {
 
     /// Removes what had expired by then, in the order in which it did.
     async fn expired(&self, now: Timestamp) -> Result<bool, Failure> {
+        if self.peers.standing() != Standing::Near {
+            return Ok(false);
+        }
         if !self.peers.is_mine(PLACE.as_bytes(), Instant::now()) {
             *lock(&self.front) = None;
             return Ok(false);

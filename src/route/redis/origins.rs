@@ -658,7 +658,7 @@ mod tests {
             let listed_until = 7_200.0;
             let mut second = 2.0;
             while second < 30.0 * 86_400.0 {
-                if second as u64 % 1_000 == 0 {
+                if (second as u64).is_multiple_of(1_000) {
                     origins.link_down();
                     origins.link_up(1, at(second));
                 }

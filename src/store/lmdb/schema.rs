@@ -104,7 +104,7 @@ tables! {
     tag,
     /// tail → row.
     time,
-    /// expiration, position → nothing.
+    /// expiration, position → row.
     expiration,
     /// address → rank, and position of the event if there is one.
     address,

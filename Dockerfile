@@ -31,6 +31,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 # The Debian that it was built on, so that the C library is the same.
 FROM debian:${DEBIAN}-slim AS relay
+# The authorities that links by TLS are checked with.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates \
+ && rm -rf /var/lib/apt/lists/*
 # A new volume takes over the owner of the folder that it is mounted on.
 RUN install --directory --owner=10001 --group=10001 --mode=0750 /data
 COPY --from=build /usr/local/bin/rookery /usr/local/bin/rookery

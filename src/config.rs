@@ -88,7 +88,8 @@ section! {
         stuck_seconds: u64 = 10,
         /// Threads that serve clients. 0: one a core.
         workers: usize = 0,
-        /// How long a shutdown takes at most, in seconds: sockets are closed spread over it.
+        /// How long a shutdown may take for its clients, in seconds: sockets are closed spread over half of it. What
+        /// is on its way to the store and to other nodes may take a little longer.
         drain_seconds: u64 = 5,
     }
 }
@@ -267,7 +268,8 @@ section! {
         query_entries: usize = 2_000_000,
         /// Index entries looked at for a COUNT; past it, the answer is approximate.
         count_entries: usize = 1_000_000,
-        /// Seconds between removals of expired events.
+        /// Seconds between removals of expired events; where nodes share a store also between comparisons of their
+        /// clocks, and looks for what a node left half written.
         sweep_seconds: u64 = 10,
         /// Seconds that an event stays after it has expired. It is served to nobody; this is for clocks of
         /// nodes that differ.

@@ -52,6 +52,8 @@ struct State {
 struct Open {
     /// Events of which nothing is known yet; `None`: forgotten.
     ids: Option<HashSet<EventId>>,
+    /// Whether it is written down. Before that it has no row.
+    written: bool,
     /// When its write failed, or it was handed out to be written again.
     failed: Option<Instant>,
 }
@@ -91,7 +93,7 @@ impl Drafts {
         state.last += 1;
         let number = state.last;
         let ids = Some(batch.iter().map(|event| event.id()).collect());
-        state.open.insert(number, Open { ids, failed: None });
+        state.open.insert(number, Open { ids, written: false, failed: None });
         BatchId { origin: self.origin, number }
     }
 
@@ -123,6 +125,9 @@ impl Drafts {
             self.cql.write(&self.cql.statements.put_draft, [&key[..], &[text(row)]].concat())
         });
         self.cql.all(rows.collect::<Vec<_>>()).await?;
+        if let Some(open) = self.state().open.get_mut(&batch) {
+            open.written = true;
+        }
         Ok(())
     }
 
@@ -143,10 +148,12 @@ impl Drafts {
         }
     }
 
-    /// The batch begun last has failed, or was given up.
+    /// What is open has failed, or was given up: batches are written one after the other.
     pub fn fail(&self) {
         let mut state = self.state();
         let now = Instant::now();
+        // Nothing is left of what could not be written down.
+        state.open.retain(|_, open| open.written);
         state.open.values_mut().for_each(|open| _ = open.failed.get_or_insert(now));
         let mut room = UNSETTLED;
         for open in state.open.values_mut().rev() {
@@ -190,15 +197,19 @@ impl Drafts {
         self.state().news
     }
 
-    /// Removes what is settled.
+    /// Up to where everything is settled, if that lets drafts be removed.
+    pub fn clearable(&self) -> Option<u64> {
+        let state = self.state();
+        let floor = state.told().floor();
+        ((floor + 1) >> PART_BITS > state.kept_from).then_some(floor)
+    }
+
+    /// Removes what is settled up to there.
     ///
     /// # Errors
     /// When the servers refuse; it is removed the next time then.
-    pub async fn clear(&self) -> Result<(), Failure> {
-        let (from, floor) = {
-            let state = self.state();
-            (state.kept_from, state.told().floor())
-        };
+    pub async fn clear(&self, floor: u64) -> Result<(), Failure> {
+        let from = self.state().kept_from;
         let keep_from = (floor + 1) >> PART_BITS;
         self.remove(self.origin, from, keep_from).await?;
         self.state().kept_from = keep_from;
@@ -233,15 +244,9 @@ impl Drafts {
         let Some(number) = first else { return Ok(Vec::new()) };
         let events = self.read(BatchId { origin: self.origin, number }).await?;
         let mut state = self.state();
-        match state.open.get_mut(&number) {
-            // It could not even be written down, so no row was written either.
-            Some(_) if events.is_empty() => _ = state.open.remove(&number),
-            Some(open) => {
-                open.ids = Some(events.iter().map(|event| event.id()).collect());
-                open.failed = Some(Instant::now());
-            }
-            None => return Ok(Vec::new()),
-        }
+        let Some(open) = state.open.get_mut(&number) else { return Ok(Vec::new()) };
+        open.ids = Some(events.iter().map(|event| event.id()).collect());
+        open.failed = Some(Instant::now());
         Ok(events)
     }
 
@@ -264,7 +269,11 @@ impl Drafts {
     /// # Errors
     /// When the servers refuse.
     pub async fn release(&self, origin: Origin, from: u64, up_to: u64) -> Result<(), Failure> {
-        self.remove(origin, (from + 1) >> PART_BITS, (up_to >> PART_BITS) + 1).await?;
+        let last = (up_to + 1) >> PART_BITS;
+        self.remove(origin, (from + 1) >> PART_BITS, last).await?;
+        // Of the partition that has more, what is behind stays: it may not be read yet, or not be written.
+        let until = vec![place(origin), place(last), place(up_to)];
+        self.cql.write(&self.cql.statements.remove_drafts_until, until).await?;
         self.state().adopted.remove(&origin);
         Ok(())
     }

@@ -143,11 +143,18 @@ impl Written {
         let begun = Moment::now();
         // In this order: who finds it listed finds its beat.
         self.beat().await?;
-        let floor = self.drafts.told().floor();
-        let row = vec![big(self.drafts.origin), big(floor), stamp(self.next_stamp())];
-        self.cql.write(&self.cql.statements.put_writer, row).await?;
+        self.list(self.drafts.told().floor()).await?;
         self.state().listed = Some(begun);
         Ok(false)
+    }
+
+    /// Lists this process among those that may have left something, and up to where nothing is left.
+    ///
+    /// # Errors
+    /// When the servers refuse.
+    pub async fn list(&self, floor: u64) -> Result<(), Failure> {
+        let row = vec![big(self.drafts.origin), big(floor), stamp(self.next_stamp())];
+        self.cql.write(&self.cql.statements.put_writer, row).await
     }
 
     /// Tells the others what is settled, if they have not been told lately.

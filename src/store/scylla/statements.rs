@@ -114,6 +114,9 @@ statements! {
     read get_draft = "SELECT events FROM draft WHERE origin = ? AND part = ? AND number = ?";
     /// origin, part.
     write remove_drafts = "DELETE FROM draft USING TIMESTAMP 2 WHERE origin = ? AND part = ?";
+    /// origin, part, number.
+    write remove_drafts_until =
+        "DELETE FROM draft USING TIMESTAMP 2 WHERE origin = ? AND part = ? AND number <= ?";
     /// origin, settled, timestamp.
     write put_writer = "INSERT INTO writer (list, origin, settled) VALUES (0, ?, ?) USING TIMESTAMP ?";
     /// → origin, settled, its timestamp.

@@ -286,7 +286,8 @@ impl Writer {
             let superseded = known.is_superseded(&event).then_some(Outcome::Superseded);
             let Some(outcome) = refusal.or(superseded) else { continue };
             for (written, before) in batch.iter().zip(&mut decided.outcomes) {
-                if written.id() == event.id() && *before == Outcome::Stored {
+                let is_told = matches!(before, Outcome::Stored | Outcome::Duplicate);
+                if written.id() == event.id() && is_told {
                     *before = outcome;
                 }
             }

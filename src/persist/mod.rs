@@ -242,7 +242,7 @@ impl Persister {
         let events: Arc<[Arc<Event>]> = self.writing.iter().map(|w| Arc::clone(&w.event)).collect();
         let store = Arc::clone(&self.parts.store);
         let metrics = Arc::clone(&self.parts.metrics);
-        let (dispatch, until) = (self.dispatch.clone(), self.until(now));
+        let (dispatch, allowed) = (self.dispatch.clone(), self.allowed(now));
         let span = self.parts.tracer.batch(self.writing.iter_mut().map(|w| &mut w.trace), events.len());
         let work = async move {
             // A place in the queue to the routers first, so that this actor never has more than one
@@ -257,7 +257,7 @@ impl Persister {
                 None => None,
             };
             let (begun, count) = (Instant::now(), events.len());
-            let result = store.write(events, clock::now(), until).instrument(span).await;
+            let result = store.write(events, clock::now(), begun + allowed).instrument(span).await;
             let write = Write { begun, ended: Instant::now(), events: count };
             metrics.stages.of(Stage::Store).observe((write.ended - begun).as_secs_f64());
             (place, write, result)
@@ -265,7 +265,10 @@ impl Persister {
         ctx.spawn(work.into_actor(self).map(move |(place, write, result), this, ctx| {
             let took = write.ended - write.begun;
             let lap = Lap { rows, took, whole: write.ended - now, failed: result.is_err() };
-            this.pace.learn(lap);
+            // What fails alone, or has failed before, says more of itself than of the store.
+            if !(lap.failed && (this.retrying || write.events == 1)) {
+                this.pace.learn(lap);
+            }
             this.last = (rows, write.ended);
             this.parts.queue.budget().outlook.end(this.pace.rate());
             if this.retrying {
@@ -282,12 +285,12 @@ impl Persister {
 
     /// How long the store may try to write the batch. One of several events has half of what its publishers wait,
     /// so that its parts are tried in the other half.
-    fn until(&self, now: Instant) -> Instant {
+    fn allowed(&self, now: Instant) -> Duration {
         let deadline = Duration::from_millis(self.config.deadline_ms);
         let awaited = self.writing.iter().filter(|waiting| waiting.from.is_some());
         let oldest = awaited.map(|waiting| waiting.since).min().unwrap_or(now);
         let left = (oldest + deadline).saturating_duration_since(now).min(self.parts.queue.budget().utmost());
-        now + if self.writing.len() > 1 { left / 2 } else { left }
+        if self.writing.len() > 1 { left / 2 } else { left }
     }
 
     fn written(&mut self, place: Option<mpsc::OwnedPermit<Dispatch>>, result: Result<Batch, StoreError>) {
@@ -300,9 +303,7 @@ impl Persister {
                 let traced = Traced::of(
                     stays.filter_map(|(waiting, _)| Some((waiting.event.id(), waiting.trace.context()?))),
                 );
-                if outcomes.iter().any(|outcome| matches!(outcome, Outcome::NoSpace(_))) {
-                    self.parts.metrics.store_errors.inc();
-                }
+                self.note_shortage(&mut batch, &outcomes);
                 let mut events = Vec::new();
                 for (waiting, outcome) in batch.into_iter().zip(outcomes) {
                     self.observe_answer(&waiting);
@@ -337,6 +338,21 @@ impl Persister {
                 error!(trace_id, events = batch.len(), "could not write: {}", error.detail());
                 self.failed(batch, &error);
             }
+        }
+    }
+
+    /// Says that there was no room for events.
+    fn note_shortage(&self, batch: &mut [Waiting], outcomes: &[Outcome]) {
+        let (mut events, mut trace_id) = (0, None);
+        for (waiting, outcome) in batch.iter_mut().zip(outcomes) {
+            if let Outcome::NoSpace(shortage) = outcome {
+                events += 1;
+                trace_id = trace_id.or(waiting.trace.fail(shortage.to_string()));
+            }
+        }
+        if events > 0 {
+            self.parts.metrics.store_errors.inc();
+            error!(trace_id = trace_id.map(display), events, "could not write: there is no room");
         }
     }
 

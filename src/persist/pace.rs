@@ -70,7 +70,7 @@ impl Pace {
         let took = if lap.failed { lap.took.max(2 * self.target) } else { lap.took };
         let fitting = lap.rows as f64 * self.target.as_secs_f64() / took.as_secs_f64().max(1e-6);
         // A small batch says little of what a large one would take.
-        let least = if quick { self.limit } else { LEAST };
+        let least = if quick { self.limit } else { LEAST.min(self.limit) };
         self.limit = (fitting as usize).clamp(least, 2 * self.limit).clamp(LEAST.min(self.most), self.most);
     }
 

@@ -30,6 +30,8 @@ impl Nginx {
             ("resolver 127.0.0.11 ", format!("resolver {} ", names.server)),
             ("nodes:7777;", format!("nodes:{port};")),
             ("listen 7777;", format!("listen {address};")),
+            // Each remembers for a second by itself what names were.
+            ("worker_processes auto;", "worker_processes 1;".into()),
         ] {
             assert_eq!(config.matches(old).count(), 1, "{old}");
             config = config.replace(old, &new);

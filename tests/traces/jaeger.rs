@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    common::{PATIENCE, fresh},
+    common::{PATIENCE, fresh, watch},
     node,
     nodes::{bus, through},
     redis::Redis,
@@ -29,6 +29,7 @@ impl Jaeger {
     async fn start() -> Option<Self> {
         /// How the script ends then.
         const NO_GO: Option<i32> = Some(2);
+        watch::allow(Duration::from_secs(1_800));
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster");
         let built = Command::new(here.join("jaeger-build.sh")).stderr(Stdio::inherit()).output().unwrap();
         if built.status.code() == NO_GO {

@@ -346,6 +346,11 @@ pub fn number(number: i32) -> CqlValue {
     CqlValue::Int(number)
 }
 
+/// Of 63 bits in the tables, as all that is counted; the number of a process takes the last one for its sign.
+pub fn large(number: u64) -> CqlValue {
+    CqlValue::BigInt(number as i64)
+}
+
 pub fn limit(rows: usize) -> CqlValue {
     CqlValue::Int(rows.clamp(1, i32::MAX as usize) as i32)
 }

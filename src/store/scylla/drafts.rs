@@ -8,11 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use scylla::value::CqlValue;
-
 use super::{
     batch::{BatchId, Told},
-    cql::{Cql, Failure, number, text},
+    cql::{Cql, Failure, large, number, text},
     tables,
 };
 use crate::{
@@ -121,7 +119,7 @@ impl Drafts {
             }
         }
         let rows = rows.into_iter().enumerate().map(|(nth, row)| {
-            let key = [place(origin), place(batch >> PART_BITS), place(batch), number(nth as i32)];
+            let key = [large(origin), large(batch >> PART_BITS), large(batch), number(nth as i32)];
             self.cql.write(&self.cql.statements.put_draft, [&key[..], &[text(row)]].concat())
         });
         self.cql.all(rows.collect::<Vec<_>>()).await?;
@@ -218,7 +216,7 @@ impl Drafts {
 
     async fn remove(&self, origin: Origin, from: u64, to: u64) -> Result<(), Failure> {
         let parts = (from..to)
-            .map(|part| self.cql.write(&self.cql.statements.remove_drafts, vec![place(origin), place(part)]));
+            .map(|part| self.cql.write(&self.cql.statements.remove_drafts, vec![large(origin), large(part)]));
         self.cql.all(parts.collect::<Vec<_>>()).await?;
         Ok(())
     }
@@ -228,7 +226,7 @@ impl Drafts {
     /// # Errors
     /// When the servers refuse.
     pub async fn read(&self, BatchId { origin, number }: BatchId) -> Result<Vec<Arc<Event>>, Failure> {
-        let key = vec![place(origin), place(number >> PART_BITS), place(number)];
+        let key = vec![large(origin), large(number >> PART_BITS), large(number)];
         let rows: Vec<(Option<String>,)> = self.cql.read(&self.cql.statements.get_draft, key).await?;
         let rows = rows.iter().filter_map(|(row,)| row.as_deref());
         rows.flat_map(str::lines).map(tables::parse).collect()
@@ -272,7 +270,7 @@ impl Drafts {
         let last = (up_to + 1) >> PART_BITS;
         self.remove(origin, (from + 1) >> PART_BITS, last).await?;
         // Of the partition that has more, what is behind stays: it may not be read yet, or not be written.
-        let until = vec![place(origin), place(last), place(up_to)];
+        let until = vec![large(origin), large(last), large(up_to)];
         self.cql.write(&self.cql.statements.remove_drafts_until, until).await?;
         self.state().adopted.remove(&origin);
         Ok(())
@@ -282,9 +280,4 @@ impl Drafts {
         // No step leaves it half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Numbers are of 63 bits in the tables; an origin takes the last one for its sign.
-fn place(number: u64) -> CqlValue {
-    CqlValue::BigInt(number as i64)
 }

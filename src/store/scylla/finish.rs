@@ -8,12 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use scylla::value::CqlValue;
 use tracing::{info, warn};
 
 use super::{
     batch::BatchId,
-    cql::{Cql, Failure, stamp},
+    cql::{Cql, Failure, large, stamp},
     drafts::{Adoption, Drafts},
     log,
     settled::{Writer, writers},
@@ -101,7 +100,7 @@ impl Finisher {
             Adoption::Open(since) if since.elapsed() < GIVEN_FOR => return Ok(Vec::new()),
             Adoption::Done(up_to) => {
                 // As of the row that was read: what the process itself says since is newer.
-                let row = vec![origin(writer.origin), CqlValue::BigInt(up_to as i64), stamp(writer.at + 1)];
+                let row = vec![large(writer.origin), large(up_to), stamp(writer.at + 1)];
                 self.cql.write(&self.cql.statements.put_writer, row).await?;
                 return self.drafts.release(writer.origin, writer.floor, up_to).await.map(|()| Vec::new());
             }
@@ -145,7 +144,7 @@ impl Finisher {
     /// have forgotten it: before it writes again it lists itself again.
     async fn forget(&self, writer: &Writer) -> Result<(), Failure> {
         if writer.told.is_none() {
-            let strike = vec![stamp(writer.at), origin(writer.origin)];
+            let strike = vec![stamp(writer.at), large(writer.origin)];
             self.cql.write(&self.cql.statements.remove_writer, strike).await?;
             info!("everything is finished of a node that has been gone for hours");
         }
@@ -159,8 +158,4 @@ impl Finisher {
         // No step leaves it half done.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn origin(origin: Origin) -> CqlValue {
-    CqlValue::BigInt(origin as i64)
 }

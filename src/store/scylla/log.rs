@@ -12,7 +12,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     Connection,
-    cql::{Cql, Failure, Values, blob, stamp},
+    cql::{Cql, Failure, Values, blob, large, stamp},
     drafts::Drafts,
 };
 use crate::{
@@ -123,7 +123,7 @@ impl Written {
         let sequence = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let entries = encode(events, self.digests);
         let values =
-            vec![big(self.drafts.origin), part(sequence), big(sequence), blob(entries), micros_now()];
+            vec![large(self.drafts.origin), part(sequence), large(sequence), blob(entries), micros_now()];
         self.cql.write(&self.cql.statements.put_log, values).await?;
         self.head.fetch_max(sequence, Ordering::Relaxed);
         Ok(Some(sequence))
@@ -153,7 +153,7 @@ impl Written {
     /// # Errors
     /// When the servers refuse.
     pub async fn list(&self, floor: u64) -> Result<(), Failure> {
-        let row = vec![big(self.drafts.origin), big(floor), stamp(self.next_stamp())];
+        let row = vec![large(self.drafts.origin), large(floor), stamp(self.next_stamp())];
         self.cql.write(&self.cql.statements.put_writer, row).await
     }
 
@@ -181,7 +181,7 @@ impl Written {
         let at = self.next_stamp();
         let (head, settled) = (self.head.load(Ordering::Relaxed), self.drafts.tell());
         let values =
-            vec![big(self.drafts.origin), big(head), big(count), blob(settled.to_bytes()), stamp(at)];
+            vec![large(self.drafts.origin), large(head), large(count), blob(settled.to_bytes()), stamp(at)];
         self.cql.write(&self.cql.statements.put_beat, values).await?;
         self.state().beaten = Some(Instant::now());
         Ok(())
@@ -236,7 +236,7 @@ impl Log for CqlLog {
         self.run(async move {
             let mut from = after + 1;
             loop {
-                let values = vec![big(origin), part(from), big(from)];
+                let values = vec![large(origin), part(from), large(from)];
                 let rows: Vec<(i64, Vec<u8>)> = cql.read(&cql.statements.get_log, values).await?;
                 if !rows.is_empty() {
                     let logged = |(sequence, entries): (i64, Vec<u8>)| {
@@ -317,13 +317,8 @@ fn decode(mut bytes: &[u8]) -> Option<Vec<LogEntry>> {
     Some(entries)
 }
 
-/// Numbers are of 63 bits in the tables; an origin takes the last one for its sign.
-fn big(number: u64) -> scylla::value::CqlValue {
-    scylla::value::CqlValue::BigInt(number as i64)
-}
-
 fn part(sequence: Sequence) -> scylla::value::CqlValue {
-    big(sequence >> PART_BITS)
+    large(sequence >> PART_BITS)
 }
 
 fn micros_now() -> scylla::value::CqlValue {

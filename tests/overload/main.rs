@@ -1,5 +1,5 @@
 //! More comes than the store takes, or the store takes its time: what is accepted is answered in time, what is
-//! refused was never stored, and who asks for little gets it. The store is the test's own.
+//! refused was never stored, and who asks for little gets it.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -9,13 +9,21 @@ mod stage;
 
 use std::{collections::HashSet, time::Duration};
 
-use common::{Client, eventually, fresh, now};
+use common::{Client, cassandra, eventually, fresh, now};
+use flood::{Flood, Outcome};
 use rookery::{
+    config,
     protocol::{Event, EventId, Tags, sign::Keys},
-    store::memory::Memory,
+    route::key::digests,
+    store::{
+        lmdb::{Access, Lmdb},
+        memory::Memory,
+        scylla::{Scylla, apply_schema},
+    },
 };
 use serde_json::json;
 use stage::{Node, Staged};
+use tempfile::TempDir;
 
 const OVERLOADED: &str = "error: overloaded, try again later";
 
@@ -130,12 +138,44 @@ async fn contact_lists_are_written_one_by_one_and_notes_between_them() {
 
 #[tokio::test]
 async fn who_asks_for_little_is_served_beside_those_who_ask_for_too_much() {
-    flood::run(flood::Flood {
-        per_second: 200,
-        times: 5,
-        duration: Duration::from_secs(5),
-        connections: 8,
-        deadline: Duration::from_secs(4),
-    })
-    .await;
+    let folder = TempDir::new().unwrap();
+    let lmdb = Lmdb::open(folder.path(), &config::Store::default(), Access::Exclusive).unwrap();
+    let per_second = 200;
+    let store = Staged::paced(lmdb, Duration::from_secs(1) / per_second);
+    let node = Node::start(&store, |config| config.persister.deadline_ms = 4_000);
+    let flood = Flood { per_second, times: 5.0, duration: Duration::from_secs(5), connections: 8 };
+    let Outcome { late, batches, .. } = flood::run(&flood, &[(node, store)]).await;
+    assert_eq!(late, 0, "given a place, and answered late");
+    // As long as it lasted, the store had something to do: but for the first and the last ones, batches are as
+    // large as the pace allows.
+    let full = batches.iter().filter(|size| 4 * **size as u32 >= per_second / 4).count();
+    assert!(4 * full >= 3 * batches.len().saturating_sub(10), "{batches:?}");
+}
+
+/// Three nodes on one CQL server, which is as slow as it is today.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "two minutes of load, and figures for people"]
+async fn a_cluster_takes_what_its_store_takes() {
+    let keyspace = cassandra::new_name();
+    let settings = config::Scylla {
+        nodes: vec![cassandra::server().to_owned()],
+        keyspace,
+        threads: 1,
+        ..config::Scylla::default()
+    };
+    apply_schema(&settings, "{'class': 'SimpleStrategy', 'replication_factor': 1}").await.unwrap();
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        let store = Staged::paced(Scylla::open(&settings, digests).await.unwrap(), Duration::ZERO);
+        nodes.push((Node::start(&store, |_| {}), store));
+    }
+    // Of a server that has just started.
+    flood::full_speed(&nodes, Duration::from_secs(10), 4, 32).await;
+    for times in [1.5, 3.0, 5.0] {
+        let per_second = flood::full_speed(&nodes, Duration::from_secs(10), 4, 32).await;
+        let flood = Flood { per_second, times, duration: Duration::from_secs(15), connections: 8 };
+        let Outcome { accepted, late, goodput, .. } = flood::run(&flood, &nodes).await;
+        assert!(1_000 * late <= accepted, "{late} given a place, and answered late");
+        assert!(goodput > 0.5, "most of the store's time is lost");
+    }
 }

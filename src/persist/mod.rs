@@ -434,7 +434,8 @@ impl Persister {
             return;
         }
         let store = Arc::clone(&self.parts.store);
-        let work = async move { store.abandoned().await };
+        let tried_for = Duration::from_secs(self.config.retry_seconds);
+        let work = async move { store.abandoned(tried_for).await };
         ctx.spawn(work.into_actor(self).map(|abandoned, this, ctx| {
             this.is_looking = false;
             match abandoned {

@@ -59,9 +59,14 @@ pub trait Store: Send + Sync + 'static {
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Events that somebody has begun to write and will not finish, a bounded count of them: to be written again,
-    /// like copies.
-    fn abandoned(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
+    /// like copies. Whoever asks tries each for `tried_for`, and is not given it again meanwhile.
+    fn abandoned(&self, _tried_for: Duration) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
         std::future::ready(Ok(Vec::new())).boxed()
+    }
+
+    /// Nothing more is to be written here: leaves nothing for others to finish.
+    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        std::future::ready(Ok(())).boxed()
     }
 
     /// The position of the event written last.

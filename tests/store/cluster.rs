@@ -439,6 +439,9 @@ fn what_is_written_and_read_takes_so_many_statements() {
     }
 }
 
+/// For how long a persister tries what it is given.
+const TRIED_FOR: Duration = Duration::from_secs(60);
+
 /// What nobody needs any more goes: drafts when their batches are settled, and a process that is gone for good when
 /// nothing of it is left. Its rows are believed then.
 #[test]
@@ -461,7 +464,7 @@ fn who_is_gone_is_forgotten_when_nothing_is_left_of_it() {
     let (last, before) = notes.split_last().unwrap();
     before.iter().for_each(write);
     assert_eq!((count("draft"), count("writer")), (BATCHES, 1));
-    assert!(gone.block_on(gone.store().abandoned()).unwrap().is_empty());
+    assert!(gone.block_on(gone.store().abandoned(TRIED_FOR)).unwrap().is_empty());
     // Numbers begin with 1.
     assert_eq!(count("draft"), BATCHES - 127);
     // As if it had not come to the end of the last one, nor told of it.
@@ -475,7 +478,7 @@ fn who_is_gone_is_forgotten_when_nothing_is_left_of_it() {
     // Who writes again is listed itself.
     while count("writer") > u64::from(!finished.is_empty()) {
         assert!(Instant::now() < deadline, "it stays on the list");
-        let abandoned = left.block_on(left.store().abandoned()).unwrap();
+        let abandoned = left.block_on(left.store().abandoned(TRIED_FOR)).unwrap();
         finished.extend(abandoned.iter().cloned().zip(left.write(&abandoned)));
     }
     assert_eq!(finished, [(last.clone(), Outcome::Stored)]);
@@ -484,7 +487,8 @@ fn who_is_gone_is_forgotten_when_nothing_is_left_of_it() {
     ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }
 
-/// What expires while it is half written goes as well, whoever finishes it.
+/// What expires while it is half written goes as well, whoever finishes it: but not before it has by all clocks, and
+/// until then it is not forgotten.
 #[test]
 fn what_expires_half_written_is_cleared_away() {
     const EXPIRES: Timestamp = NOW + 10;
@@ -494,19 +498,48 @@ fn what_expires_half_written_is_cleared_away() {
     // As if it had not come to that.
     ask_server(&format!("DELETE FROM {keyspace}.event WHERE id = 0x{}", event.id()));
     let deadline = Instant::now() + Duration::from_secs(60);
-    let abandoned = loop {
-        let abandoned = left.block_on(left.store().abandoned()).unwrap();
+    let until_abandoned = || loop {
+        // Whoever tries for no time is given it again at once.
+        let abandoned = left.block_on(left.store().abandoned(Duration::ZERO)).unwrap();
         if !abandoned.is_empty() {
             break abandoned;
         }
         assert!(Instant::now() < deadline, "nobody misses its writer");
     };
-    assert!(left.all().is_empty() && abandoned == std::slice::from_ref(&event));
+    assert!(left.all().is_empty() && until_abandoned() == std::slice::from_ref(&event));
     let rows = || {
-        ["by_author", "by_kind", "by_tag", "by_time", "by_expiration"]
+        ["by_author", "by_kind", "by_tag", "by_time"]
             .map(|table| count_on_server(&format!("{keyspace}.{table}")))
     };
-    assert_eq!(rows(), [1; 5]);
-    assert_eq!(left.write_at(EXPIRES + 60 * 60, [&event]).outcomes, [Outcome::Expired]);
-    assert_eq!(rows(), [0; 5]);
+    // By the clock of its writer it may be valid yet.
+    assert_eq!(left.write_at(EXPIRES, [&event]).outcomes, [Outcome::Expired]);
+    assert_eq!(rows(), [1; 4]);
+    while rows() != [0; 4] {
+        assert_eq!(until_abandoned(), std::slice::from_ref(&event));
+        // By then it has by all, if the clocks of those that there are agree.
+        left.block_on(left.store().maintain(EXPIRES)).unwrap();
+        assert_eq!(left.write_at(EXPIRES, [&event]).outcomes, [Outcome::Expired]);
+    }
+    assert!(left.all().is_empty());
+}
+
+/// A process that ends in order leaves nothing for others to finish, and may write again all the same.
+#[test]
+fn who_leaves_in_order_leaves_nothing() {
+    let ([first, second], keyspace) = nodes_and_keyspace(patient());
+    let count = |table: &str| count_on_server(&format!("{keyspace}.{table}"));
+    let notes: Vec<_> = (1..=3).map(|at| note(&user(0), at, "")).collect();
+    let leave = || first.block_on(first.store().leave()).unwrap();
+    leave();
+    assert_eq!((count("draft"), count("writer")), (0, 0), "nothing was begun");
+    for note in &notes[..2] {
+        assert_eq!(first.put(note), Outcome::Stored);
+    }
+    assert_eq!((count("draft"), count("writer")), (2, 1));
+    leave();
+    assert_eq!((count("draft"), count("writer")), (0, 0));
+    // Of whoever is not listed, everything is believed.
+    assert_eq!(second.all().len(), 2);
+    assert_eq!(first.put(&notes[2]), Outcome::Stored);
+    assert_eq!((count("draft"), count("writer")), (1, 1));
 }

@@ -16,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
@@ -143,8 +143,12 @@ impl Store for Feeds {
         self.store.maintain(now)
     }
 
-    fn abandoned(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
-        self.store.abandoned()
+    fn abandoned(&self, tried_for: Duration) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
+        self.store.abandoned(tried_for)
+    }
+
+    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.leave()
     }
 
     fn head(&self) -> Position {

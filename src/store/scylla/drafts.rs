@@ -11,6 +11,7 @@ use std::{
 use super::{
     batch::{BatchId, Told},
     cql::{Cql, Failure, large, number, text},
+    settled::Writer,
     tables,
 };
 use crate::{
@@ -78,6 +79,53 @@ impl State {
     fn told(&self) -> Told {
         Told::new(self.last, self.open.keys().copied())
     }
+
+    fn begin(&mut self, ids: impl Iterator<Item = EventId>) -> u64 {
+        self.last += 1;
+        let open = Open { ids: Some(ids.collect()), written: false, failed: None };
+        self.open.insert(self.last, open);
+        self.last
+    }
+
+    fn settle(&mut self, number: u64, ids: impl Iterator<Item = EventId>) {
+        self.open.remove(&number);
+        for id in ids {
+            self.news += 1;
+            let open = self.open.values_mut().filter_map(|open| open.ids.as_mut());
+            for ids in open.chain(self.adopted.values_mut().map(|adopted| &mut adopted.ids)) {
+                ids.remove(&id);
+            }
+        }
+        self.open.retain(|_, open| open.ids.as_ref().is_none_or(|ids| !ids.is_empty()));
+    }
+
+    fn fail(&mut self, now: Instant) {
+        // Nothing is left of what could not be written down.
+        self.open.retain(|_, open| open.written);
+        self.open.values_mut().for_each(|open| _ = open.failed.get_or_insert(now));
+        let mut room = UNSETTLED;
+        for open in self.open.values_mut().rev() {
+            let count = open.ids.as_ref().map_or(0, HashSet::len);
+            match room.checked_sub(count) {
+                Some(left) => room = left,
+                None => open.ids = None,
+            }
+        }
+    }
+
+    fn is_unsettled(&self, id: &EventId) -> bool {
+        let failed =
+            |open: &Open| open.failed.is_some() && open.ids.as_ref().is_some_and(|ids| ids.contains(id));
+        self.open.values().any(failed) || self.adopted.values().any(|adopted| adopted.ids.contains(id))
+    }
+
+    fn adoption(&self, origin: Origin) -> Adoption {
+        match self.adopted.get(&origin) {
+            None => Adoption::None,
+            Some(adopted) if adopted.ids.is_empty() => Adoption::Done(adopted.up_to),
+            Some(adopted) => Adoption::Open(adopted.since),
+        }
+    }
 }
 
 impl Drafts {
@@ -87,11 +135,7 @@ impl Drafts {
 
     /// A batch begins.
     pub fn begin(&self, batch: &[Arc<Event>]) -> BatchId {
-        let mut state = self.state();
-        state.last += 1;
-        let number = state.last;
-        let ids = Some(batch.iter().map(|event| event.id()).collect());
-        state.open.insert(number, Open { ids, written: false, failed: None });
+        let number = self.state().begin(batch.iter().map(|event| event.id()));
         BatchId { origin: self.origin, number }
     }
 
@@ -129,47 +173,22 @@ impl Drafts {
         Ok(())
     }
 
-    /// Everything is known of these events.
-    pub fn settle(&self, batch: &[Arc<Event>]) {
-        let mut state = self.state();
-        state.news += batch.len();
-        let State { open, adopted, .. } = &mut *state;
-        open.retain(|_, open| match &mut open.ids {
-            Some(ids) => {
-                batch.iter().for_each(|event| _ = ids.remove(&event.id()));
-                !ids.is_empty()
-            }
-            None => true,
-        });
-        for adopted in adopted.values_mut() {
-            batch.iter().for_each(|event| _ = adopted.ids.remove(&event.id()));
-        }
+    /// The batch is written, and everything is known of its events. What earlier tries have left of those in `later`
+    /// is cleared away at another time.
+    pub fn settle(&self, of: BatchId, batch: &[Arc<Event>], later: &HashSet<EventId>) {
+        let known = batch.iter().map(|event| event.id()).filter(|id| !later.contains(id));
+        self.state().settle(of.number, known);
     }
 
     /// What is open has failed, or was given up: batches are written one after the other.
     pub fn fail(&self) {
-        let mut state = self.state();
-        let now = Instant::now();
-        // Nothing is left of what could not be written down.
-        state.open.retain(|_, open| open.written);
-        state.open.values_mut().for_each(|open| _ = open.failed.get_or_insert(now));
-        let mut room = UNSETTLED;
-        for open in state.open.values_mut().rev() {
-            let count = open.ids.as_ref().map_or(0, HashSet::len);
-            match room.checked_sub(count) {
-                Some(left) => room = left,
-                None => open.ids = None,
-            }
-        }
+        self.state().fail(Instant::now());
     }
 
     /// Whether a part of the event may be in the tables that nobody answers for: of a write that failed, or of
     /// a process that is gone.
     pub fn is_unsettled(&self, id: &EventId) -> bool {
-        let state = self.state();
-        let failed =
-            |open: &Open| open.failed.is_some() && open.ids.as_ref().is_some_and(|ids| ids.contains(id));
-        state.open.values().any(failed) || state.adopted.values().any(|adopted| adopted.ids.contains(id))
+        self.state().is_unsettled(id)
     }
 
     /// Whether a batch of this process is settled.
@@ -214,6 +233,15 @@ impl Drafts {
         Ok(())
     }
 
+    /// Removes what is settled up to there, now that the process ends, to the last.
+    ///
+    /// # Errors
+    /// As [`Self::clear`].
+    pub async fn clear_all(&self, floor: u64) -> Result<(), Failure> {
+        self.clear(floor).await?;
+        self.remove_until(self.origin, floor).await
+    }
+
     async fn remove(&self, origin: Origin, from: u64, to: u64) -> Result<(), Failure> {
         let parts = (from..to)
             .map(|part| self.cql.write(&self.cql.statements.remove_drafts, vec![large(origin), large(part)]));
@@ -255,11 +283,13 @@ impl Drafts {
     }
 
     pub fn adoption(&self, origin: Origin) -> Adoption {
-        match self.state().adopted.get(&origin) {
-            None => Adoption::None,
-            Some(adopted) if adopted.ids.is_empty() => Adoption::Done(adopted.up_to),
-            Some(adopted) => Adoption::Open(adopted.since),
-        }
+        self.state().adoption(origin)
+    }
+
+    /// Forgets what was taken over of processes that are not silent any more, or of which nothing is left: what is
+    /// to be finished of one that falls silent again is another thing.
+    pub fn keep_adopted(&self, silent: &[Writer]) {
+        self.state().adopted.retain(|origin, _| silent.iter().any(|writer| writer.origin == *origin));
     }
 
     /// Everything of that process up to there is settled, and told to be. `from`: what was settled before.
@@ -267,17 +297,86 @@ impl Drafts {
     /// # Errors
     /// When the servers refuse.
     pub async fn release(&self, origin: Origin, from: u64, up_to: u64) -> Result<(), Failure> {
-        let last = (up_to + 1) >> PART_BITS;
-        self.remove(origin, (from + 1) >> PART_BITS, last).await?;
-        // Of the partition that has more, what is behind stays: it may not be read yet, or not be written.
-        let until = vec![large(origin), large(last), large(up_to)];
-        self.cql.write(&self.cql.statements.remove_drafts_until, until).await?;
+        self.remove(origin, (from + 1) >> PART_BITS, (up_to + 1) >> PART_BITS).await?;
+        self.remove_until(origin, up_to).await?;
         self.state().adopted.remove(&origin);
         Ok(())
+    }
+
+    /// Of the last partition, what is behind stays: it may not be read yet, or not be written.
+    async fn remove_until(&self, origin: Origin, up_to: u64) -> Result<(), Failure> {
+        let until = vec![large(origin), large((up_to + 1) >> PART_BITS), large(up_to)];
+        self.cql.write(&self.cql.statements.remove_drafts_until, until).await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // No step leaves it half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OTHER: Origin = 7;
+
+    fn id(n: u8) -> EventId {
+        EventId([n; 32])
+    }
+
+    fn ids(numbers: impl IntoIterator<Item = u8>) -> impl Iterator<Item = EventId> {
+        numbers.into_iter().map(id)
+    }
+
+    /// A state in which a batch of these events was written down and failed.
+    fn failed(numbers: impl IntoIterator<Item = u8>) -> State {
+        let mut state = State::default();
+        let number = state.begin(ids(numbers));
+        state.open.get_mut(&number).unwrap().written = true;
+        state.fail(Instant::now());
+        state
+    }
+
+    #[test]
+    fn a_batch_is_settled_when_everything_is_known_of_its_events() {
+        let mut state = failed([1, 2]);
+        let second = state.begin(ids([1, 3]));
+        state.settle(second, ids([1, 3]));
+        assert_eq!((state.told().floor(), state.told().covers(2)), (0, true));
+        assert!(!state.is_unsettled(&id(1)) && state.is_unsettled(&id(2)));
+        let third = state.begin(ids([2]));
+        state.settle(third, ids([2]));
+        assert_eq!(state.told().floor(), 3);
+    }
+
+    #[test]
+    fn what_is_cleared_away_later_is_not_settled_yet() {
+        let mut state = failed([1]);
+        let again = state.begin(ids([1]));
+        // Refused, and what the first try has left has to stay for now.
+        state.settle(again, ids([]));
+        assert!(state.is_unsettled(&id(1)));
+        assert_eq!((state.told().floor(), state.told().covers(again)), (0, true));
+    }
+
+    #[test]
+    fn what_could_not_be_written_down_has_left_nothing() {
+        let mut state = State::default();
+        state.begin(ids([1]));
+        state.fail(Instant::now());
+        assert!(!state.is_unsettled(&id(1)));
+        assert_eq!(state.told().floor(), 1);
+    }
+
+    #[test]
+    fn what_was_taken_over_is_done_when_all_of_it_is_settled() {
+        let mut state = State::default();
+        let adopted = Adopted { ids: ids([1, 2]).collect(), since: Instant::now(), up_to: 5 };
+        state.adopted.insert(OTHER, adopted);
+        assert!(matches!(state.adoption(OTHER), Adoption::Open(_)));
+        let number = state.begin(ids([1, 2]));
+        state.settle(number, ids([1, 2]));
+        assert_eq!(state.adoption(OTHER), Adoption::Done(5));
     }
 }

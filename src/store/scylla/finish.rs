@@ -21,8 +21,8 @@ use crate::{protocol::Event, store::log::Origin};
 
 /// A process that has told nothing new for so long is taken for gone: many beats.
 const SILENT_FOR: Duration = Duration::from_secs(5);
-/// What was handed out and is not settled after this time is handed out again.
-const GIVEN_FOR: Duration = Duration::from_secs(120);
+/// What was handed out and is not settled after so many times the time for which it is tried is handed out again.
+const GIVEN_FOR: u32 = 2;
 /// Events from which on no more are handed out at once.
 const ENOUGH: usize = 1_000;
 /// For so long the batches of one process are read, at least one of them; the next time it goes on from there.
@@ -34,8 +34,12 @@ pub struct Finisher {
     cql: Arc<Cql>,
     drafts: Arc<Drafts>,
     log: Arc<log::Written>,
-    watched: Mutex<HashMap<Origin, Watched>>,
+    watch: Mutex<Watch>,
 }
+
+/// The other processes, as far as they may have left something.
+#[derive(Default)]
+struct Watch(HashMap<Origin, Watched>);
 
 /// What is known of another process.
 struct Watched {
@@ -49,14 +53,15 @@ struct Watched {
 
 impl Finisher {
     pub fn new(cql: Arc<Cql>, drafts: Arc<Drafts>, log: Arc<log::Written>) -> Self {
-        Self { cql, drafts, log, watched: Mutex::default() }
+        Self { cql, drafts, log, watch: Mutex::default() }
     }
 
-    /// Events to be written again.
+    /// Events to be written again, each of which is tried for so long.
     ///
     /// # Errors
     /// When the servers refuse; nothing is lost by it.
-    pub async fn abandoned(&self) -> Result<Vec<Arc<Event>>, Failure> {
+    pub async fn abandoned(&self, tried_for: Duration) -> Result<Vec<Arc<Event>>, Failure> {
+        let given_for = tried_for * GIVEN_FOR;
         if self.drafts.news() > 0 {
             self.log.beat().await?;
         }
@@ -67,9 +72,11 @@ impl Finisher {
         }
         let listed = writers(&self.cql).await?;
         let begun = Instant::now();
-        let mut events = self.drafts.given_up(GIVEN_FOR).await?;
-        for writer in self.silent(listed) {
-            events.extend(self.look_after(&writer).await?);
+        let mut events = self.drafts.given_up(given_for).await?;
+        let silent = self.watch().silent(listed, self.drafts.origin, begun);
+        self.drafts.keep_adopted(&silent);
+        for writer in silent {
+            events.extend(self.look_after(&writer, given_for).await?);
             if events.len() >= ENOUGH || begun.elapsed() >= AT_ONCE {
                 break;
             }
@@ -77,34 +84,17 @@ impl Finisher {
         Ok(events)
     }
 
-    /// Those that have told nothing for a while and may have left something.
-    fn silent(&self, listed: Vec<Writer>) -> Vec<Writer> {
-        let mut watched = self.watched();
-        watched.retain(|origin, _| listed.iter().any(|writer| writer.origin == *origin));
-        let now = Instant::now();
-        let is_silent = |writer: &Writer| {
-            let beats = writer.told.as_ref().map(|(beats, _)| *beats);
-            let seen = Watched { beats, since: now, finished: false };
-            let known = watched.entry(writer.origin).or_insert(seen);
-            if known.beats != beats {
-                *known = Watched { beats, since: now, finished: false };
-            }
-            !known.finished && now.duration_since(known.since) >= SILENT_FOR
-        };
-        let others = listed.into_iter().filter(|writer| writer.origin != self.drafts.origin);
-        others.filter(is_silent).collect()
-    }
-
-    async fn look_after(&self, writer: &Writer) -> Result<Vec<Arc<Event>>, Failure> {
+    async fn look_after(&self, writer: &Writer, given_for: Duration) -> Result<Vec<Arc<Event>>, Failure> {
         match self.drafts.adoption(writer.origin) {
-            Adoption::Open(since) if since.elapsed() < GIVEN_FOR => return Ok(Vec::new()),
-            Adoption::Done(up_to) => {
+            Adoption::Open(since) if since.elapsed() < given_for => return Ok(Vec::new()),
+            // Unless another node has come further.
+            Adoption::Done(up_to) if up_to > writer.floor => {
                 // As of the row that was read: what the process itself says since is newer.
                 let row = vec![large(writer.origin), large(up_to), stamp(writer.at + 1)];
                 self.cql.write(&self.cql.statements.put_writer, row).await?;
                 return self.drafts.release(writer.origin, writer.floor, up_to).await.map(|()| Vec::new());
             }
-            Adoption::None | Adoption::Open(_) => {}
+            Adoption::None | Adoption::Open(_) | Adoption::Done(_) => {}
         }
         let (events, up_to) = self.left(writer).await?;
         if events.is_empty() && up_to == writer.floor {
@@ -116,6 +106,25 @@ impl Finisher {
         }
         self.drafts.adopt(writer.origin, &events, up_to);
         Ok(events)
+    }
+
+    /// This process ends: nothing that is settled is left for others to look after, and if all of it is, neither is
+    /// the process. Nothing may be being written; whatever is written all the same lists it again.
+    ///
+    /// # Errors
+    /// When the servers refuse; others find out by themselves then.
+    pub async fn leave(&self) -> Result<(), Failure> {
+        if !self.log.unlist() {
+            return Ok(());
+        }
+        self.log.beat().await?;
+        let told = self.drafts.told();
+        self.log.list(told.floor()).await?;
+        self.drafts.clear_all(told.floor()).await?;
+        if told.floor() == told.last {
+            self.log.strike().await?;
+        }
+        Ok(())
     }
 
     /// What a process wrote down and did not tell to be settled, and up to which batch that is.
@@ -148,14 +157,57 @@ impl Finisher {
             self.cql.write(&self.cql.statements.remove_writer, strike).await?;
             info!("everything is finished of a node that has been gone for hours");
         }
-        if let Some(known) = self.watched().get_mut(&writer.origin) {
+        if let Some(known) = self.watch().0.get_mut(&writer.origin) {
             known.finished = true;
         }
         Ok(())
     }
 
-    fn watched(&self) -> MutexGuard<'_, HashMap<Origin, Watched>> {
+    fn watch(&self) -> MutexGuard<'_, Watch> {
         // No step leaves it half done.
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch {
+    /// Those that have told nothing for a while and may have left something.
+    fn silent(&mut self, listed: Vec<Writer>, own: Origin, now: Instant) -> Vec<Writer> {
+        self.0.retain(|origin, _| listed.iter().any(|writer| writer.origin == *origin));
+        let is_silent = |writer: &Writer| {
+            let beats = writer.told.as_ref().map(|(beats, _)| *beats);
+            let seen = Watched { beats, since: now, finished: false };
+            let known = self.0.entry(writer.origin).or_insert(seen);
+            if known.beats != beats {
+                *known = Watched { beats, since: now, finished: false };
+            }
+            !known.finished && now.duration_since(known.since) >= SILENT_FOR
+        };
+        let others = listed.into_iter().filter(|writer| writer.origin != own);
+        others.filter(is_silent).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::batch::Told, *};
+
+    const OWN: Origin = 1;
+    const OTHER: Origin = 2;
+
+    fn listed(beats: u64) -> Vec<Writer> {
+        let writer = |origin| Writer { origin, floor: 0, at: 0, told: Some((beats, Told::default())) };
+        vec![writer(OWN), writer(OTHER)]
+    }
+
+    #[test]
+    fn who_tells_something_is_not_silent_any_more() {
+        let (mut watch, begun) = (Watch::default(), Instant::now());
+        let mut silent = |beats, seconds| {
+            let silent = watch.silent(listed(beats), OWN, begun + Duration::from_secs(seconds));
+            silent.into_iter().map(|writer| writer.origin).collect::<Vec<_>>()
+        };
+        let looks = [(3, 0), (3, 4), (3, 5), (3, 60), (4, 61), (4, 65), (4, 66)];
+        let found = looks.map(|(beats, seconds)| !silent(beats, seconds).is_empty());
+        assert_eq!(found, [false, false, true, true, false, false, true]);
     }
 }

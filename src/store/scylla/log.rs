@@ -157,6 +157,20 @@ impl Written {
         self.cql.write(&self.cql.statements.put_writer, row).await
     }
 
+    /// This process lists itself again before it writes anything more; `false`: it was not listed.
+    pub fn unlist(&self) -> bool {
+        self.state().listed.take().is_some()
+    }
+
+    /// Strikes this process off the list: everything that it began is settled.
+    ///
+    /// # Errors
+    /// When the servers refuse.
+    pub async fn strike(&self) -> Result<(), Failure> {
+        let row = vec![stamp(self.next_stamp()), large(self.drafts.origin)];
+        self.cql.write(&self.cql.statements.remove_writer, row).await
+    }
+
     /// Tells the others what is settled, if they have not been told lately.
     pub fn tell(self: &Arc<Self>) {
         let pause = if self.drafts.news() < MUCH { LATEST } else { SOONEST };

@@ -55,7 +55,7 @@ use self::{
     positions::Positions,
     read::{Bounds, Reader},
     settled::Settled,
-    sweep::{Leftovers, Sweeper},
+    sweep::{Leftovers, Removable, Sweeper},
     tables::Tables,
     write::Writer,
 };
@@ -223,6 +223,7 @@ impl Scylla {
         let reading = Arc::new(tables.through(Arc::clone(&questions)));
         let sweeping = tables.through(room(config.sweep_concurrency));
         let (hidden, leftovers) = (Arc::<Hidden>::default(), Arc::<Leftovers>::default());
+        let removable = Arc::<Removable>::default();
         let positions = Arc::new(Positions::new());
         let drafts = Arc::new(Drafts::new(Arc::clone(&writes)));
         let settled = Arc::new(Settled::new(Arc::clone(&questions), Arc::clone(&drafts)));
@@ -235,6 +236,7 @@ impl Scylla {
             sweeping,
             Arc::clone(&hidden),
             Arc::clone(&leftovers),
+            Arc::clone(&removable),
             written.origin(),
             sweep::Bounds::from(config),
         );
@@ -246,8 +248,16 @@ impl Scylla {
             Arc::clone(&settled),
             Bounds::from(config),
         );
-        let writer =
-            Writer::new(Arc::new(tables), hidden, Arc::clone(&positions), written, drafts, settled, deadline);
+        let writer = Writer {
+            tables: Arc::new(tables),
+            hidden,
+            positions: Arc::clone(&positions),
+            log: written,
+            drafts,
+            settled,
+            removable,
+            deadline,
+        };
         let parts = Parts {
             writes,
             questions,
@@ -303,13 +313,12 @@ impl Parts {
         until: Instant,
     ) -> Result<Written, StoreError> {
         let begun = Moment::now();
-        let mut written = self.writes.until(until, self.writer.write(batch, now)).await?;
+        let mut done = self.writes.until(until, self.writer.write(batch, now)).await?;
         if begun.elapsed() >= self.deadline {
             // It was held up, and the others may have stopped looking under its number.
-            written.sequence = self.writes.within(self.writer.log_again(batch, &written)).await?;
+            done.written.sequence = self.writes.within(self.writer.log_again(batch, &done.written)).await?;
         }
-        self.writer.settled(batch);
-        Ok(written)
+        Ok(self.writer.settled(batch, done))
     }
 }
 
@@ -348,9 +357,17 @@ impl Store for Scylla {
         self.run(async move { parts.sweeper.sweep(now).await })
     }
 
-    fn abandoned(&self) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
+    fn abandoned(&self, tried_for: Duration) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
         let parts = Arc::clone(&self.parts);
-        self.run(async move { parts.writes.within(parts.finisher.abandoned()).await })
+        self.run(async move { parts.writes.within(parts.finisher.abandoned(tried_for)).await })
+    }
+
+    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        let parts = Arc::clone(&self.parts);
+        self.run(async move {
+            let _turn = parts.turn.lock().await;
+            parts.writes.within(parts.finisher.leave()).await
+        })
     }
 
     fn head(&self) -> Position {

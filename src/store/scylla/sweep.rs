@@ -6,7 +6,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -57,11 +60,30 @@ impl Leftovers {
     }
 }
 
+/// What may be removed as expired: what had expired for long enough when the clocks of the nodes were last compared,
+/// and agreed.
+#[derive(Default)]
+pub struct Removable {
+    /// The first second that is too late; 0: nothing may.
+    end: AtomicU64,
+}
+
+impl Removable {
+    pub fn has(&self, event: &Event) -> bool {
+        event.expiration().is_some_and(|at| at < self.end.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, up_to: Option<Timestamp>) {
+        self.end.store(up_to.map_or(0, |up_to| up_to + 1), Ordering::Relaxed);
+    }
+}
+
 pub struct Sweeper {
     /// In room of their own.
     tables: Tables,
     hidden: Arc<Hidden>,
     leftovers: Arc<Leftovers>,
+    removable: Arc<Removable>,
     peers: Peers,
     walks: Mutex<HashMap<Request, Walk>>,
     /// Where the removal of what has expired goes on; `None`: it is another node's, or has not begun.
@@ -129,11 +151,13 @@ impl Sweeper {
         tables: Tables,
         hidden: Arc<Hidden>,
         leftovers: Arc<Leftovers>,
+        removable: Arc<Removable>,
         own: Origin,
         bounds: Bounds,
     ) -> Self {
         let (walks, front) = (Mutex::default(), Mutex::default());
-        Self { tables, hidden, leftovers, peers: Peers::new(own, bounds.clocks), walks, front, bounds }
+        let peers = Peers::new(own, bounds.clocks);
+        Self { tables, hidden, leftovers, removable, peers, walks, front, bounds }
     }
 
     /// Does a bounded piece of work; `true`: there may be more. What fails holds up nothing else.
@@ -192,7 +216,9 @@ impl Sweeper {
 
     /// Removes what had expired by then, in the order in which it did.
     async fn expired(&self, now: Timestamp) -> Result<bool, Failure> {
-        if self.peers.standing() != Standing::Near {
+        let agrees = self.peers.standing() == Standing::Near;
+        self.removable.set(agrees.then_some(now));
+        if !agrees {
             return Ok(false);
         }
         if !self.peers.is_mine(PLACE.as_bytes(), Instant::now()) {

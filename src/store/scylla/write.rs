@@ -27,6 +27,7 @@ use super::{
     log,
     positions::Positions,
     settled::Settled,
+    sweep::Removable,
     tables::Tables,
 };
 use crate::{
@@ -37,36 +38,31 @@ use crate::{
 };
 
 pub struct Writer {
-    tables: Arc<Tables>,
-    hidden: Arc<Hidden>,
-    positions: Arc<Positions>,
-    log: Arc<log::Written>,
-    drafts: Arc<Drafts>,
-    settled: Arc<Settled>,
+    pub tables: Arc<Tables>,
+    pub hidden: Arc<Hidden>,
+    pub positions: Arc<Positions>,
+    pub log: Arc<log::Written>,
+    pub drafts: Arc<Drafts>,
+    pub settled: Arc<Settled>,
+    pub removable: Arc<Removable>,
     /// How long a batch may take.
-    deadline: Duration,
+    pub deadline: Duration,
 }
 
-/// Seconds. What has expired for less is not removed: it may not have by another node's clock.
-const CLOCKS_DIFFER: Timestamp = 15 * 60;
+/// A batch that is written.
+pub struct Done {
+    pub written: Written,
+    of: BatchId,
+    /// Events that were refused as expired and of which something is left that can not be removed yet.
+    later: HashSet<EventId>,
+}
 
 impl Writer {
-    pub fn new(
-        tables: Arc<Tables>,
-        hidden: Arc<Hidden>,
-        positions: Arc<Positions>,
-        log: Arc<log::Written>,
-        drafts: Arc<Drafts>,
-        settled: Arc<Settled>,
-        deadline: Duration,
-    ) -> Self {
-        Self { tables, hidden, positions, log, drafts, settled, deadline }
-    }
-
-    /// The batch is written, and in the log under a number that the others still look under.
-    pub fn settled(&self, batch: &[Arc<Event>]) {
-        self.drafts.settle(batch);
+    /// The batch is in the log under a number that the others still look under.
+    pub fn settled(&self, batch: &[Arc<Event>], done: Done) -> Written {
+        self.drafts.settle(done.of, batch, &done.later);
         self.log.tell();
+        done.written
     }
 
     /// The batch failed, or was given up.
@@ -78,7 +74,7 @@ impl Writer {
     ///
     /// # Errors
     /// When the servers refuse; parts may be written then, and writing again completes them.
-    pub async fn write(&self, batch: &[Arc<Event>], now: Timestamp) -> Result<Written, Failure> {
+    pub async fn write(&self, batch: &[Arc<Event>], now: Timestamp) -> Result<Done, Failure> {
         self.log.be_listed().await?;
         let of = self.drafts.begin(batch);
         let mut known = Known::default();
@@ -99,7 +95,7 @@ impl Writer {
         let insert: Vec<(Arc<Event>, i32)> =
             std::mem::take(&mut decided.insert).into_iter().map(with_swept).collect();
 
-        let half_written = self.half_written(batch, &decided.outcomes, now);
+        let half_written = self.half_written(batch, &decided.outcomes);
         let accepted = Accepted { at: clock::millis(), batch: of };
         let again = self.unpublished(batch, &decided, &known, accepted.at).await?;
         let logged: Vec<Arc<Event>> = insert
@@ -131,22 +127,26 @@ impl Writer {
             self.positions.reach(head);
         }
         let Decided { outcomes, removed, .. } = decided;
-        Ok(Written { outcomes, head: self.positions.head(), removed, sequence, again })
+        let written = Written { outcomes, head: self.positions.head(), removed, sequence, again };
+        Ok(Done { written, of, later: half_written.later })
     }
 
     /// Of those that are refused, what an earlier try of this node may have left, or a process that is gone:
-    /// whoever deleted them found nothing that was committed.
-    fn half_written(&self, batch: &[Arc<Event>], outcomes: &[Outcome], now: Timestamp) -> HalfWritten {
-        let has_long_expired = |event: &Event| event.expiration().is_some_and(|at| at + CLOCKS_DIFFER <= now);
+    /// whoever deleted them found nothing that was committed. What has expired is removed by clocks that agree, and
+    /// tried again until then: it may be valid by that of its writer.
+    fn half_written(&self, batch: &[Arc<Event>], outcomes: &[Outcome]) -> HalfWritten {
         let mut found = HalfWritten::default();
         for (event, outcome) in batch.iter().zip(outcomes) {
-            let list = match outcome {
-                Outcome::Deleted | Outcome::Vanished | Outcome::Superseded => &mut found.refused,
-                Outcome::Expired if has_long_expired(event) => &mut found.expired,
-                Outcome::Expired | Outcome::Stored | Outcome::Duplicate | Outcome::NoSpace(_) => continue,
-            };
-            if self.drafts.is_unsettled(&event.id()) {
-                list.push(Arc::clone(event));
+            if !self.drafts.is_unsettled(&event.id()) {
+                continue;
+            }
+            match outcome {
+                Outcome::Deleted | Outcome::Vanished | Outcome::Superseded => {
+                    found.refused.push(Arc::clone(event));
+                }
+                Outcome::Expired if self.removable.has(event) => found.expired.push(Arc::clone(event)),
+                Outcome::Expired => _ = found.later.insert(event.id()),
+                Outcome::Stored | Outcome::Duplicate | Outcome::NoSpace(_) => {}
             }
         }
         found
@@ -303,6 +303,7 @@ impl Writer {
 struct HalfWritten {
     refused: Vec<Arc<Event>>,
     expired: Vec<Arc<Event>>,
+    later: HashSet<EventId>,
 }
 
 /// Of a group of statements.

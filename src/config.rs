@@ -88,8 +88,8 @@ section! {
         stuck_seconds: u64 = 10,
         /// Threads that serve clients. 0: one a core.
         workers: usize = 0,
-        /// How long a shutdown may take for its clients, in seconds: sockets are closed spread over half of it. What
-        /// is on its way to the store and to other nodes may take a little longer.
+        /// Seconds from the signal to the end of the process, whatever is away: half of them for what is on its way
+        /// to the store, the rest for other nodes and for sockets, which are closed spread over half of it at most.
         drain_seconds: u64 = 5,
     }
 }

@@ -7,7 +7,7 @@ use std::{
     num::NonZeroUsize,
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, Arbiter};
@@ -71,11 +71,15 @@ impl Listeners {
     }
 }
 
-/// Runs a node until `shutdown` resolves. Must be called in an actix system.
+/// Runs a node until `shutdown` resolves. Must be called in an actix system. By when the process is to have ended.
 ///
 /// # Errors
 /// When the node can not start.
-pub async fn run(config: Config, outside: Outside, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    outside: Outside,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<Instant> {
     let store = open_store(&config).await?;
     run_on(store, config, outside, shutdown).await
 }
@@ -89,7 +93,7 @@ pub async fn run_on(
     mut config: Config,
     outside: Outside,
     shutdown: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Instant> {
     let Outside { listeners, descriptors, tracer, log } = outside;
     let node_id = id(&config);
     let metrics = Arc::new(Metrics::new(&node_id));
@@ -174,7 +178,6 @@ pub async fn run_on(
     let persister = Persister::start_in_arbiter(&arbiter.handle(), move |_| {
         Persister::new(parts, persister_config, sweeps)
     });
-    let drain = Duration::from_secs(config.general.drain_seconds);
     let connections =
         Connections::new(config.limits.max_connections, config.limits.max_connections_per_address);
     let shared = Arc::new(Shared {
@@ -200,35 +203,97 @@ pub async fn run_on(
 
     shutdown.await;
 
+    let countdown = Countdown::start(Duration::from_secs(shared.config.general.drain_seconds));
     info!(connections = connections.open(), "shutting down");
     shared.metrics.draining.set(1);
     readiness.set(false);
     server.refuse();
-    // Half of the time for what is in flight, the other half for the sockets; each ends early.
-    if timeout(drain / 2, persister.send(Flush)).await.is_err() {
+    if timeout(countdown.until(Phase::Stored), persister.send(Flush)).await.is_err() {
         warn!("events were still waiting to be stored; their publishers have no OK");
     }
     if let Some(bus) = bus
-        && timeout(drain / 4, bus.leave()).await.is_err()
+        && timeout(countdown.until(Phase::Told), bus.leave()).await.is_err()
     {
         warn!("Redis is away: other nodes take it that this one has died");
     }
-    for router in routers.all() {
-        // A router that is gone has no sessions.
-        let _ = router.send(Drain { spread: drain / 2 }).await;
-    }
     let closed = async {
+        for router in routers.all() {
+            // A router that is gone has no sessions.
+            let _ = router.send(Drain { spread: countdown.until(Phase::Asked) }).await;
+        }
         while connections.open() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    if timeout(drain / 2 + Duration::from_millis(500), closed).await.is_err() {
+    if timeout(countdown.until(Phase::Closed), closed).await.is_err() {
         warn!(connections = connections.open(), "clients that did not close in time are cut off");
+    }
+    let left = async {
+        // What came while the sockets were closed.
+        let _ = persister.send(Flush).await;
+        store.leave().await
+    };
+    match timeout(countdown.until(Phase::Left), left).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!("other nodes look for what this one has left: {}", error.detail()),
+        Err(_) => warn!("the store did not answer in time: other nodes look for what this one has left"),
     }
     ops.stop(false).await;
     arbiter.stop();
     info!("stopped");
-    Ok(())
+    Ok(countdown.end())
+}
+
+/// What a shutdown does, one after the other: all of it has one time, and each phase ends by its part of that,
+/// whenever it began, and earlier if it can.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// What waits is stored.
+    Stored,
+    /// Other nodes know that this one leaves.
+    Told,
+    /// Sockets are asked to close.
+    Asked,
+    Closed,
+    /// The store has nothing left for other nodes. What is over is for the last spans.
+    Left,
+}
+
+struct Countdown {
+    begun: Instant,
+    whole: Duration,
+}
+
+impl Countdown {
+    fn start(whole: Duration) -> Self {
+        Self { begun: Instant::now(), whole }
+    }
+
+    /// How long a phase may take that begins now.
+    fn until(&self, phase: Phase) -> Duration {
+        self.left(phase, self.begun.elapsed())
+    }
+
+    fn left(&self, phase: Phase, spent: Duration) -> Duration {
+        let sixteenths = match phase {
+            Phase::Stored => 8,
+            Phase::Told => 10,
+            // Over half of the time at most, so that a shutdown with nothing to store is no longer for it.
+            Phase::Asked => return self.left_of(12, spent).min(self.whole / 2),
+            Phase::Closed => 14,
+            Phase::Left => 15,
+        };
+        self.left_of(sixteenths, spent)
+    }
+
+    fn left_of(&self, sixteenths: u32, spent: Duration) -> Duration {
+        (self.whole * sixteenths / 16).saturating_sub(spent)
+    }
+
+    /// By when the process has ended.
+    fn end(&self) -> Instant {
+        self.begun + self.whole
+    }
 }
 
 /// Whether others than this machine may connect.
@@ -325,5 +390,32 @@ pub fn id(config: &Config) -> String {
     match config.general.node_id.as_str() {
         "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
         id => id.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Phase; 5] = [Phase::Stored, Phase::Told, Phase::Asked, Phase::Closed, Phase::Left];
+
+    #[test]
+    fn a_shutdown_has_one_time_however_long_its_phases_take() {
+        let countdown = Countdown::start(Duration::from_secs(16));
+        // Each takes all that it may.
+        let mut spent = Duration::ZERO;
+        let ends = ALL.map(|phase| {
+            // Sockets are waited for when they were asked.
+            let is_waited_for = !matches!(phase, Phase::Asked);
+            let left = countdown.left(phase, spent);
+            spent += if is_waited_for { left } else { Duration::ZERO };
+            (left.as_secs(), spent.as_secs())
+        });
+        assert_eq!(ends, [(8, 8), (2, 10), (2, 10), (4, 14), (1, 15)]);
+        // None takes anything.
+        let at_once = ALL.map(|phase| countdown.left(phase, Duration::ZERO).as_secs());
+        assert_eq!(at_once, [8, 10, 8, 14, 15]);
+        let too_late = ALL.map(|phase| countdown.left(phase, Duration::from_secs(20)));
+        assert_eq!(too_late, [Duration::ZERO; 5]);
     }
 }

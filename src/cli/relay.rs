@@ -62,9 +62,9 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
         node::run(config, outside, shutdown).await
     });
     if let Some(spans) = spans {
-        spans.shut_down();
+        spans.shut_down(ended.as_ref().ok().copied());
     }
-    ended
+    ended.map(drop)
 }
 
 /// Which of the variables look like ours and are none: a setting that is misspelt has no effect.

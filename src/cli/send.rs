@@ -112,7 +112,7 @@ fn traced(endpoint: &Endpoint, event: &Event) -> anyhow::Result<(bool, String)> 
         .instrument(span),
     );
     if let Some(spans) = spans {
-        spans.shut_down();
+        spans.shut_down(None);
     }
     published
 }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
@@ -89,9 +89,11 @@ impl Pipeline {
         self.provider.tracer_with_scope(super::scope())
     }
 
-    /// Exports what waits, but not for longer than `traces.flush_ms`. Blocks.
-    pub fn shut_down(self) {
-        if let Err(error) = self.processor.shutdown_with_timeout(self.flush) {
+    /// Exports what waits, but not for longer than `traces.flush_ms`, nor than `until`. Blocks.
+    pub fn shut_down(self, until: Option<Instant>) {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let flush = left.map_or(self.flush, |left| left.min(self.flush));
+        if let Err(error) = self.processor.shutdown_with_timeout(flush) {
             warn!("spans were still waiting to be exported: {error}");
         }
         if let Some(runtime) = self.runtime {

@@ -95,6 +95,15 @@ fn a_head_without_end_is_refused() {
     assert!(taken < 256, "the whole of a huge head was read");
 }
 
+#[test]
+fn the_answer_to_a_handshake_names_the_store() {
+    let relay = relay();
+    let name = Raw::store_of(relay.clients);
+    assert!(name.starts_with("own-"), "{name}");
+    assert_eq!(Raw::store_of(relay.restart_after_kill(&[]).clients), name);
+    assert_ne!(Raw::store_of(self::relay().clients), name);
+}
+
 #[tokio::test]
 async fn what_is_no_handshake_gets_an_http_error() {
     let relay = relay();

@@ -27,7 +27,11 @@ use tokio_tungstenite::{
 };
 
 use super::time::now;
-use crate::protocol::{Event, EventId, Reply, Tags, kind, sign::Keys};
+use crate::{
+    net::STORE_HEADER,
+    protocol::{Event, EventId, Reply, Tags, kind, sign::Keys},
+    store::Identity,
+};
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -104,6 +108,8 @@ pub enum ClientError {
     /// The relay said so itself.
     #[error("{0}")]
     Busy(String),
+    #[error("{url} has another store ({now}) than before ({before})")]
+    OtherStore { url: String, before: Identity, now: Identity },
     #[error("the relay wants to know who you are: name your key with --key-file FILE or ROOKERY_KEY")]
     NoKey,
     #[error("the relay refused to authenticate this key: {0}")]
@@ -142,16 +148,24 @@ impl Endpoint {
             .max_write_buffer_size(MAX_WRITE_BUFFER);
         let connecting = connect_async_with_config(self.request()?, Some(config), true);
         let url = self.url.clone();
-        let socket = match timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok((socket, _))) => socket,
+        let (socket, answer) = match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return Err(self.unknown_host().await.unwrap_or(handshake_error(url, error))),
             Err(_) => {
                 let reason = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
                 return Err(ClientError::Unreachable { url, reason });
             }
         };
-        let endpoint = self.clone();
-        Ok(Connection { socket, endpoint, challenge: None, notices: 0, heard: Instant::now(), pinged: None })
+        let told = answer.headers().get(STORE_HEADER).and_then(|value| value.to_str().ok());
+        Ok(Connection {
+            socket,
+            endpoint: self.clone(),
+            store: told.and_then(|told| told.parse().ok()),
+            challenge: None,
+            notices: 0,
+            heard: Instant::now(),
+            pinged: None,
+        })
     }
 
     /// The error where the host has no address, which errors of the system do not tell from others.
@@ -204,6 +218,7 @@ fn handshake_error(url: String, error: tungstenite::Error) -> ClientError {
 pub struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     endpoint: Endpoint,
+    store: Option<Identity>,
     challenge: Option<String>,
     notices: u32,
     heard: Instant,
@@ -218,6 +233,22 @@ pub enum Step {
 }
 
 impl Connection {
+    /// Notes which store the relay has, where it tells.
+    ///
+    /// # Errors
+    /// It is another than what was noted of an earlier connection: what was done over that is not there.
+    pub fn note_store(&self, noted: &mut Option<Identity>) -> Result<(), ClientError> {
+        match (*noted, self.store) {
+            (Some(before), Some(now)) if before != now => {
+                Err(ClientError::OtherStore { url: self.endpoint.url.clone(), before, now })
+            }
+            (before, now) => {
+                *noted = now.or(before);
+                Ok(())
+            }
+        }
+    }
+
     /// Sends one message and flushes.
     pub async fn send(&mut self, text: impl Into<Utf8Bytes>) -> Result<(), ClientError> {
         match timeout(SEND_TIMEOUT, self.socket.send(Message::Text(text.into()))).await {

@@ -15,6 +15,7 @@ use toml::Table;
 
 use super::{
     environment,
+    holder::Holder,
     import::{Ledger, Ticket, Verdict, is_witness},
     lines::{Line, event_json},
 };
@@ -54,6 +55,11 @@ impl DataFlag {
     }
 }
 
+/// The path of a folder, however it is written next time.
+pub fn folder_name(folder: &Path) -> String {
+    folder.canonicalize().as_deref().unwrap_or(folder).display().to_string()
+}
+
 /// Events written in one commit.
 const BATCH: usize = 4_096;
 
@@ -62,6 +68,7 @@ const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Reads everything that matches a filter, as the operator, who sees all.
 pub struct FolderPages {
+    name: String,
     store: Arc<Lmdb>,
     query: Arc<Query>,
     cursor: Option<Cursor>,
@@ -78,19 +85,23 @@ impl FolderPages {
             ..config.store
         };
         let store = Lmdb::open(path, &settings, Access::Shared)?;
-        Ok(Self::of(Arc::new(store), filter))
+        Ok(Self::of(folder_name(path), Arc::new(store), filter))
     }
 
-    fn of(store: Arc<Lmdb>, filter: Filter) -> Self {
+    fn of(name: String, store: Arc<Lmdb>, filter: Filter) -> Self {
         let limit = filter.limit.unwrap_or(usize::MAX);
         let query = as_operator(filter, limit);
         let cursor = Some(Cursor::start(&query));
-        Self { store, query, cursor }
+        Self { name, store, query, cursor }
     }
 
     /// The same folder, asked for something else.
     pub fn again(&self, filter: Filter) -> Self {
-        Self::of(Arc::clone(&self.store), filter)
+        Self::of(self.name.clone(), Arc::clone(&self.store), filter)
+    }
+
+    pub fn holder(&self) -> Holder {
+        Holder { name: self.name.clone(), store: Some(self.store.identity()) }
     }
 
     pub async fn next_page(&mut self) -> anyhow::Result<Option<Vec<Event>>> {

@@ -21,7 +21,8 @@ use self::{
 };
 use super::{
     client::{ClientError, Endpoint, RelayFlag},
-    folder::{DataFlag, FolderSink},
+    folder::{DataFlag, FolderSink, folder_name},
+    holder::Holder,
     lines::Lines,
     pages::RelayPages,
     progress::Progress,
@@ -30,7 +31,7 @@ use super::{
     watch::interrupted,
 };
 use crate::protocol::{
-    EventId, Filter, Tags, event,
+    Filter, Tags, event,
     filter::sorted,
     kind::{self, Class},
 };
@@ -74,31 +75,47 @@ enum Sink {
 }
 
 impl Sink {
-    /// By which name the progress file knows it.
-    fn name(&self) -> &str {
+    /// What is known of the target before it is asked.
+    fn target(&self) -> Holder {
         match self {
-            Self::Relay { endpoint, .. } => &endpoint.url,
-            Self::Folder { name, .. } => name,
+            Self::Relay { endpoint, .. } => Holder { name: endpoint.url.clone(), store: None },
+            Self::Folder { sink, name } => Holder { name: name.clone(), store: Some(sink.identity()) },
         }
     }
 
-    /// Whether the target has any of these events.
-    async fn has_any(&self, ids: &[EventId]) -> anyhow::Result<bool> {
-        let filter = Filter { ids: Some(sorted(ids.to_vec())), ..Filter::default() };
-        match self {
-            Self::Folder { sink, .. } => sink.has_any(filter).await,
+    /// The target, if it is the one that was noted, and has what it took then.
+    ///
+    /// # Errors
+    /// A [`Doubt`], or what is in the way of the import itself.
+    async fn confirm(&self, noted: &Bookmark) -> anyhow::Result<Holder> {
+        let ids = sorted(noted.witnesses.clone());
+        let filter = Filter { ids: Some(ids), ..Filter::default() };
+        let expect = |target: &Holder| {
+            ensure!(noted.target.is(target), Doubt::OtherTarget(noted.target.clone()));
+            Ok(())
+        };
+        let (target, has_any) = match self {
+            Self::Folder { sink, .. } => {
+                let target = self.target();
+                expect(&target)?;
+                (target, sink.has_any(filter).await?)
+            }
             Self::Relay { endpoint, .. } => {
-                let mut pages = RelayPages::new(endpoint.clone(), filter, ids.len(), false);
+                let mut pages = RelayPages::new(endpoint.clone(), filter, noted.witnesses.len(), false);
+                let target = pages.holder().await?;
+                expect(&target)?;
                 let page = pages.next_page().await;
                 pages.close().await;
                 match page {
-                    Ok(page) => Ok(page.is_some()),
+                    Ok(page) => (target, page.is_some()),
                     // Whoever can not be reached takes no events either; who takes them need not answer.
-                    Err(error) if is_away(&error) => Err(error),
-                    Err(_) => Ok(false),
+                    Err(error) if is_away(&error) => return Err(error),
+                    Err(_) => (target, false),
                 }
             }
-        }
+        };
+        ensure!(has_any, Doubt::Forgotten(target));
+        Ok(target)
     }
 
     /// Takes all lines; each gets its verdict in the ledger. `tick` wants to be called twice a second.
@@ -134,12 +151,10 @@ pub fn is_witness(kind: u16, tags: &Tags) -> bool {
 /// A [`Doubt`], or what is in the way of the import itself.
 fn resume(progress: &Path, sink: &Sink, lines: &mut Lines) -> anyhow::Result<Option<Bookmark>> {
     let Some(bookmark) = Bookmark::load(progress)? else { return Ok(None) };
-    ensure!(bookmark.target == sink.name(), Doubt::OtherTarget(bookmark.target));
     let is_there = lines.skip_to(bookmark.done).context("cannot read what was imported before")?;
     ensure!(is_there, Doubt::OtherFile);
-    let is_kept = run_async(sink.has_any(&bookmark.witnesses))?;
-    ensure!(is_kept, Doubt::Forgotten(bookmark.target));
-    Ok(Some(bookmark))
+    let target = run_async(sink.confirm(&bookmark))?;
+    Ok(Some(Bookmark { target, ..bookmark }))
 }
 
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
@@ -152,10 +167,7 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
             }
             config.validate()?;
             let sink = FolderSink::open(folder, &config)?;
-            // However it is written next time.
-            let path = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-            let name = format!("{} ({})", path.display(), sink.identity());
-            Sink::Folder { sink, name }
+            Sink::Folder { sink, name: folder_name(folder) }
         }
         None => {
             let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
@@ -182,7 +194,7 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     if let Some(Bookmark { done, .. }) = &earlier {
         eprintln!("going on after line {}; --restart begins at the first", done.line);
     }
-    let mut ledger = Ledger::open(sink.name(), progress_file, earlier, args.rejects.as_deref())?;
+    let mut ledger = Ledger::open(sink.target(), progress_file, earlier, args.rejects.as_deref())?;
 
     let mut progress = Progress::new("imported", lines.size());
     let read = lines.read();

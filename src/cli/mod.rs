@@ -2,11 +2,13 @@
 
 mod backoff;
 mod bench;
+mod bookmark;
 mod client;
 mod config;
 mod export;
 mod filter_flags;
 mod folder;
+mod holder;
 mod import;
 mod key;
 mod lines;

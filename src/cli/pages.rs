@@ -12,8 +12,12 @@ use tokio::time::{sleep, timeout};
 use super::{
     backoff::Backoff,
     client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint, shown},
+    holder::Holder,
 };
-use crate::protocol::{Event, EventId, Filter, Reply, Timestamp, message::Hint, reply, verify::Verifier};
+use crate::{
+    protocol::{Event, EventId, Filter, Reply, Timestamp, message::Hint, reply, verify::Verifier},
+    store::Identity,
+};
 
 /// Events asked for at once: what every relay bears.
 pub const PAGE: usize = 500;
@@ -44,6 +48,8 @@ pub struct RelayPages {
     page: usize,
     verifier: Option<Verifier>,
     connection: Option<Connection>,
+    /// Which store the relay has, where it has told.
+    store: Option<Identity>,
     /// Whether the relay was ever reached: if not, the user mistyped, and trying again is no help.
     was_connected: bool,
     subscriptions: u64,
@@ -76,6 +82,7 @@ impl RelayPages {
             page: first,
             verifier: verify.then(|| Verifier::new(HOT_AUTHORS)),
             connection: None,
+            store: None,
             was_connected: false,
             subscriptions: 0,
             boundary: HashSet::new(),
@@ -87,6 +94,12 @@ impl RelayPages {
     /// The same relay, asked for something else, over a connection of its own.
     pub fn again(&self, filter: Filter) -> Self {
         Self::new(self.endpoint.clone(), filter, PAGE, self.verifier.is_some())
+    }
+
+    /// Reaches the relay, and hears which store it has.
+    pub async fn holder(&mut self) -> Result<Holder, ClientError> {
+        self.connection().await?;
+        Ok(Holder { name: self.endpoint.url.clone(), store: self.store })
     }
 
     pub fn unusable(&self) -> u64 {
@@ -289,9 +302,11 @@ impl RelayPages {
         match &mut self.connection {
             Some(connection) => Ok(connection),
             empty => {
-                let connection = empty.insert(self.endpoint.connect_identified().await?);
+                let connection = self.endpoint.connect_identified().await?;
+                // Pages of two stores are no whole.
+                connection.note_store(&mut self.store)?;
                 self.was_connected = true;
-                Ok(connection)
+                Ok(empty.insert(connection))
             }
         }
     }

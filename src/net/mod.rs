@@ -12,6 +12,10 @@ mod proxy;
 mod server;
 mod socket;
 
+/// The header by which the answer to a handshake tells which store the node has: nodes that share one tell the
+/// same. So a client knows a relay again, whatever its address.
+pub const STORE_HEADER: &str = "rookery-store";
+
 pub use self::{
     connections::{Connections, Permit, network},
     descriptors::{Descriptors, raise_descriptor_limit},

@@ -15,7 +15,10 @@ use actix_web::{
 use actix_web_actors::ws::{self, Message, ProtocolError, WebsocketContext};
 use futures_util::Stream;
 
-use super::guard::{Bounds, Fault, Guard, Stop};
+use super::{
+    STORE_HEADER,
+    guard::{Bounds, Fault, Guard, Stop},
+};
 use crate::{
     protocol::{Reason, addressee::Addressee},
     route::RouterAddr,
@@ -46,6 +49,7 @@ pub fn upgrade(
     socket: Socket,
 ) -> Result<HttpResponse, Error> {
     let mut response = ws::handshake(request)?;
+    response.insert_header((STORE_HEADER, shared.store.identity().to_string()));
     let outbox = socket.outbox.clone();
     let limits = &shared.config.limits;
     let bounds = Bounds { gathered: limits.max_message_bytes, passed_over: limits.max_refused_bytes };

@@ -2,8 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// A number that was drawn once, with the tables or the data folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Identity {
     /// Of tables that several nodes share.
     Shared(u64),
@@ -33,6 +36,20 @@ impl fmt::Display for Identity {
     }
 }
 
+impl From<Identity> for String {
+    fn from(identity: Identity) -> Self {
+        identity.to_string()
+    }
+}
+
+impl TryFrom<String> for Identity {
+    type Error = NoIdentity;
+
+    fn try_from(text: String) -> Result<Self, NoIdentity> {
+        text.parse()
+    }
+}
+
 impl FromStr for Identity {
     type Err = NoIdentity;
 
@@ -55,6 +72,8 @@ mod tests {
     fn comes_back_from_its_text() {
         for identity in [Identity::Shared(7), Identity::Own(u64::MAX)] {
             assert_eq!(identity.to_string().parse(), Ok(identity));
+            let json = serde_json::to_string(&identity).unwrap();
+            assert_eq!(serde_json::from_str::<Identity>(&json).unwrap(), identity);
         }
         for text in ["", "own", "own-", "own-xyz", "other-7"] {
             assert_eq!(text.parse::<Identity>(), Err(NoIdentity), "{text}");

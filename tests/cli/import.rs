@@ -88,11 +88,19 @@ fn retarget(file: &str, from: &str, to: &str) {
 /// Imports into a relay that answers this many events and then nothing more, until the program is killed.
 /// Gives the URL of that relay.
 fn cut_short(file: &str, after: usize) -> String {
+    cut_short_at(None, file, after)
+}
+
+/// The same, and the relay tells that it has this store.
+fn cut_short_at(store: Option<&'static str>, file: &str, after: usize) -> String {
     let answered = AtomicUsize::new(0);
-    let relay = Relay::start(move |_, message| match event_id(message) {
-        Some(id) if answered.fetch_add(1, Ordering::Relaxed) < after => ok(&id, true, ""),
-        _ => Vec::new(),
-    });
+    let relay = Relay::start_as(
+        move |_| store,
+        move |_, message| match event_id(message) {
+            Some(id) if answered.fetch_add(1, Ordering::Relaxed) < after => ok(&id, true, ""),
+            _ => Vec::new(),
+        },
+    );
     let mut child = rookery(&["import", file, "--window", "8", "--relay", &relay.url]).spawn().unwrap();
     let (progress, line) = (format!("{file}.rookery-progress"), format!(r#""line":{after},"#));
     while !fs::read_to_string(&progress).is_ok_and(|text| text.contains(&line)) {
@@ -105,11 +113,19 @@ fn cut_short(file: &str, after: usize) -> String {
 
 /// A relay that has these events and takes more.
 fn relay_with(events: &[Event]) -> Relay {
+    relay_with_store(None, events)
+}
+
+/// The same, and it tells that it has this store.
+fn relay_with_store(store: Option<&'static str>, events: &[Event]) -> Relay {
     let holds = holds(events.to_vec(), 500, false);
-    Relay::start(move |_, message| match event_id(message) {
-        Some(_) => accept_all(message),
-        None => holds(message),
-    })
+    Relay::start_as(
+        move |_| store,
+        move |_, message| match event_id(message) {
+            Some(_) => accept_all(message),
+            None => holds(message),
+        },
+    )
 }
 
 #[test]
@@ -176,6 +192,62 @@ fn import_begins_anew_where_something_else_was_imported_or_forgotten() {
         assert_eq!(relay.count("EVENT"), if text.is_empty() { 0 } else { 100 }, "{why}");
         assert!(!Path::new(&format!("{file}.rookery-progress")).exists());
     }
+}
+
+#[test]
+fn import_knows_a_relay_by_its_store() {
+    const A: Option<&str> = Some("shared-000000000000000a");
+    const B: Option<&str> = Some("shared-000000000000000b");
+    let folder = TempDir::new().unwrap();
+    let all = events(1..=100);
+    let file = dump(&folder, &all);
+    for (then, now, is_same_address, goes_on) in [
+        // Another node on the same store.
+        (A, A, false, true),
+        (A, A, true, true),
+        // Another store behind the same address, which has got the same events otherwise.
+        (A, B, true, false),
+        (A, None, true, false),
+        // A relay that is a Rookery of this version since then.
+        (None, A, true, true),
+        (None, A, false, false),
+    ] {
+        let first = cut_short_at(then, &file, 30);
+        let relay = relay_with_store(now, &all[..30]);
+        if is_same_address {
+            retarget(&file, &first, &relay.url);
+        }
+        let output = run(&["import", &file, "--relay", &relay.url]);
+        assert!(output.status.success(), "{}", err(&output));
+        let case = format!("{then:?} {now:?} {is_same_address}: {}", err(&output));
+        assert_eq!(err(&output).contains("going on after line 30"), goes_on, "{case}");
+        assert_eq!(err(&output).contains("it is about an import into ws://"), !goes_on, "{case}");
+        assert_eq!(relay.count("EVENT"), if goes_on { 70 } else { 100 }, "{case}");
+    }
+}
+
+#[test]
+fn import_ends_where_the_relay_has_another_store_all_of_a_sudden() {
+    let folder = TempDir::new().unwrap();
+    let file = dump(&folder, &events(1..=100));
+    let mut taken = 0;
+    let relay = Relay::start_as(
+        |connection| Some(if connection == 1 { "own-000000000000000a" } else { "own-000000000000000b" }),
+        move |_, message| {
+            let is_event = event_id(message).is_some();
+            taken += usize::from(is_event);
+            // The machine is lost, and begins anew with an empty disk.
+            if is_event && taken == 50 { vec![Do::HangUp] } else { accept_all(message) }
+        },
+    );
+    let import = || run(&["import", &file, "--window", "8", "--relay", &relay.url]);
+    let output = import();
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    assert!(err(&output).contains("has another store (own-000000000000000b)"), "{}", err(&output));
+    let taken_before = relay.count("EVENT");
+    let output = import();
+    assert!(output.status.success() && err(&output).contains("begins at the first line"), "{}", err(&output));
+    assert_eq!(relay.count("EVENT"), taken_before + 100);
 }
 
 #[test]

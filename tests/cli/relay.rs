@@ -9,7 +9,14 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use rookery::protocol::{ClientMessage, Event};
-use tokio_tungstenite::{accept_async, tungstenite::Message};
+use tokio_tungstenite::{
+    accept_hdr_async,
+    tungstenite::{
+        Message,
+        handshake::server::{Request, Response},
+        http::{HeaderName, HeaderValue},
+    },
+};
 
 /// What the relay does about a message.
 pub enum Do {
@@ -28,6 +35,14 @@ pub struct Relay {
 impl Relay {
     /// Runs until the test ends.
     pub fn start(script: impl FnMut(usize, &str) -> Vec<Do> + Send + 'static) -> Self {
+        Self::start_as(|_| None, script)
+    }
+
+    /// One that tells the connection of this number which store it has.
+    pub fn start_as(
+        store: impl Fn(usize) -> Option<&'static str> + Send + 'static,
+        script: impl FnMut(usize, &str) -> Vec<Do> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
@@ -40,7 +55,13 @@ impl Relay {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 for number in 1.. {
                     let (stream, _) = listener.accept().await.unwrap();
-                    tokio::spawn(serve(number, stream, Arc::clone(&script), Arc::clone(&heard)));
+                    tokio::spawn(serve(
+                        number,
+                        stream,
+                        store(number),
+                        Arc::clone(&script),
+                        Arc::clone(&heard),
+                    ));
                 }
             });
         });
@@ -61,10 +82,18 @@ impl Relay {
 async fn serve(
     number: usize,
     stream: tokio::net::TcpStream,
+    store: Option<&'static str>,
     script: Arc<Mutex<Script>>,
     heard: Arc<Mutex<Vec<String>>>,
 ) {
-    let Ok(mut socket) = accept_async(stream).await else { return };
+    #[expect(clippy::result_large_err, reason = "the library's own")]
+    let answer = |_: &Request, mut response: Response| {
+        response.headers_mut().extend(
+            store.map(|store| (HeaderName::from_static("rookery-store"), HeaderValue::from_static(store))),
+        );
+        Ok(response)
+    };
+    let Ok(mut socket) = accept_hdr_async(stream, answer).await else { return };
     let mut todo = (script.lock().unwrap())(number, "");
     loop {
         for next in todo.drain(..) {

@@ -9,7 +9,7 @@ use rookery::protocol::sign::Keys;
 use serde_json::{Value, json};
 
 use crate::{
-    common::{self, Client, Relay, cassandra, eventually, note, now},
+    common::{self, Client, Relay, cassandra, eventually, note, now, raw::Raw},
     follow, hears,
     redis::Redis,
     stored::Keyspace,
@@ -66,6 +66,11 @@ async fn who_has_another_store_is_not_heard_and_that_is_said_once() {
         eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
         // Each has heard of the others.
         eventually("strangers", || node.metric("rookery_bus_strangers_total") > 10.0).await;
+    }
+    // Clients can tell it as well.
+    let stores: Vec<String> = nodes.iter().map(|node| Raw::store_of(node.clients)).collect();
+    for (a, b) in (0..5).flat_map(|a| (0..a).map(move |b| (a, b))) {
+        assert_eq!(stores[a] == stores[b], group(a) == group(b) && group(a) < 2, "{stores:?}");
     }
     let keys = Keys::generate();
     let mut clients: Vec<Client> = Vec::new();

@@ -70,6 +70,15 @@ impl Raw {
         self.send_frame(FIN | TEXT, text.as_bytes());
     }
 
+    /// Which store a relay says that it has, when it is connected to.
+    pub fn store_of(address: SocketAddr) -> String {
+        let mut raw = Self::open(address);
+        raw.send(upgrade_request(address).as_bytes());
+        let head = raw.read_head();
+        let told = head.lines().find_map(|line| line.strip_prefix("rookery-store: "));
+        told.unwrap_or_else(|| panic!("{head}")).to_owned()
+    }
+
     /// The head of an HTTP answer, its empty line included.
     pub fn read_head(&mut self) -> String {
         let mut head = Vec::new();

@@ -16,10 +16,12 @@ use super::bookmark::Bookmark;
 use crate::{
     cli::{
         client::shown,
+        holder::Holder,
         lines::{Line, Place},
         progress::duration,
     },
     protocol::{EventId, reply},
+    store::Identity,
 };
 
 /// What became of a line.
@@ -48,7 +50,7 @@ const WITNESSES: usize = 16;
 
 #[derive(Debug)]
 pub struct Ledger {
-    target: String,
+    target: Holder,
     /// Where the bookmark is kept; `None` where there is none, or where it can not be written.
     bookmark: Option<PathBuf>,
     /// The events that were taken last, and should be found.
@@ -72,13 +74,13 @@ impl Ledger {
     /// # Errors
     /// The rejects cannot be written.
     pub fn open(
-        target: &str,
+        target: Holder,
         bookmark: Option<PathBuf>,
         earlier: Option<Bookmark>,
         rejects: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let (done, witnesses) =
-            earlier.map_or_else(Default::default, |earlier| (earlier.done, earlier.witnesses));
+        let Bookmark { target, done, witnesses } =
+            earlier.unwrap_or(Bookmark { target, done: Place::default(), witnesses: Vec::new() });
         let rejects = rejects.map(|path| {
             let mut options = OpenOptions::new();
             // Private events may be among them.
@@ -88,7 +90,7 @@ impl Ledger {
             anyhow::Ok(BufWriter::new(file))
         });
         Ok(Self {
-            target: target.to_owned(),
+            target,
             bookmark,
             witnesses: witnesses.into(),
             rejects: rejects.transpose()?,
@@ -100,6 +102,11 @@ impl Ledger {
             duplicates: 0,
             refused: BTreeMap::new(),
         })
+    }
+
+    /// Which store the target has, once it has told.
+    pub fn store(&mut self) -> &mut Option<Identity> {
+        &mut self.target.store
     }
 
     /// Where to go on.
@@ -229,6 +236,10 @@ mod tests {
     use super::*;
     use crate::cli::lines::Lines;
 
+    fn relay() -> Holder {
+        Holder { name: "ws://a".into(), store: None }
+    }
+
     #[test]
     fn progress_never_passes_a_line_without_a_verdict() {
         let folder = tempfile::tempdir().unwrap();
@@ -238,7 +249,7 @@ mod tests {
         let mut input = Lines::open(&input).unwrap();
         let lines: Vec<Line> = std::iter::from_fn(|| input.next().unwrap()).collect();
 
-        let open = |earlier| Ledger::open("ws://a", Some(path.clone()), earlier, Some(&rejects)).unwrap();
+        let open = |earlier| Ledger::open(relay(), Some(path.clone()), earlier, Some(&rejects)).unwrap();
         let mut ledger = open(None);
         let tickets: Vec<_> = lines.iter().map(|line| ledger.enter(line)).collect();
         ledger.settle(tickets[1], Verdict::Refused("invalid: \u{7}bad".into()), "the line").unwrap();
@@ -271,7 +282,7 @@ mod tests {
     #[test]
     fn without_a_place_for_the_bookmark_it_goes_on() {
         let path = Path::new("/proc/nowhere/bookmark").to_owned();
-        let mut ledger = Ledger::open("ws://a", Some(path), None, None).unwrap();
+        let mut ledger = Ledger::open(relay(), Some(path), None, None).unwrap();
         let mut input = Lines::open(Path::new("/proc/self/status")).unwrap();
         let ticket = ledger.enter(&input.next().unwrap().unwrap());
         ledger.settle(ticket, Verdict::Accepted, "").unwrap();

@@ -125,7 +125,7 @@ impl<'a> Upload<'a> {
 
     /// Sends all lines. Dropping the future at any moment leaves the ledger right.
     pub async fn run(mut self, mut input: mpsc::Receiver<io::Result<Vec<Line>>>) -> anyhow::Result<()> {
-        let mut connection = self.endpoint.connect_identified().await?;
+        let mut connection = self.connect().await?;
         let mut input_ended = false;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -177,6 +177,13 @@ impl<'a> Upload<'a> {
             );
         }
         Ok(())
+    }
+
+    /// Connects to the store that has what was answered so far, or to none.
+    async fn connect(&mut self) -> Result<Connection, ClientError> {
+        let connection = self.endpoint.connect_identified().await?;
+        connection.note_store(self.ledger.store())?;
+        Ok(connection)
     }
 
     fn window(&self) -> usize {
@@ -349,7 +356,7 @@ impl<'a> Upload<'a> {
             (self.tick)(self.ledger)?;
             eprintln!("{error}; trying again in {:.1} s", wait.as_secs_f32());
             sleep(wait).await;
-            match self.endpoint.connect_identified().await {
+            match self.connect().await {
                 Ok(connection) => return Ok(connection),
                 Err(next) => error = next,
             }

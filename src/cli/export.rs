@@ -1,22 +1,28 @@
 //! `rookery export`: all events that match flags into a file or standard output, newest first, one
 //! JSON a line; may be cut short at any moment, and goes on where it was.
 
+mod bookmark;
 mod output;
 
 use std::{
-    io::{self, ErrorKind, Write},
+    fs,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use tokio::select;
 
-use self::output::{Kept, Output};
+use self::{
+    bookmark::{Asked, Bookmark, Keeper, beside},
+    output::{Kept, Output},
+};
 use super::{
     client::{Endpoint, RelayFlag},
     filter_flags::FilterFlags,
     folder::{DataFlag, FolderPages},
+    holder::Holder,
     output::reader_gone,
     pages::{PAGE, RelayPages},
     progress::{Progress, duration},
@@ -26,12 +32,13 @@ use super::{
     time,
     watch::interrupted,
 };
-use crate::protocol::{Event, Timestamp};
+use crate::protocol::{Event, Filter, Timestamp, nip19};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes each event once, newest first; a name that ends in .gz or .zst says how it is packed. An export \
-that was cut short goes on with --resume and the same flags.
+Writes each event once, newest first; a name that ends in .gz or .zst says how it is packed. What it is \
+about is kept in FILE.rookery-export until it is complete, so one that was cut short goes on: the same \
+command with --resume. That it does with the same source, flags and file only.
 
 Example:  rookery export backup.jsonl.zst --relay wss://relay.example.com --since 2026-01-01
           rookery export --data ./rookery-data | gzip > all.jsonl.gz   (a relay may run on it)")]
@@ -39,7 +46,7 @@ pub struct ExportArgs {
     /// File to write; - is standard output
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// Go on with a FILE that is not complete, below its oldest complete second
+    /// Go on with a FILE that is not complete, if this is the command that began it
     #[arg(long)]
     resume: bool,
     /// Stop after this many events
@@ -58,8 +65,17 @@ pub struct ExportArgs {
     filter: FilterFlags,
 }
 
+/// An export that was cut short, found to be what is asked for.
+struct Earlier {
+    bookmark: Bookmark,
+    kept: Kept,
+}
+
 struct Export {
     output: Output,
+    /// Where nothing is gone on with: standard output.
+    keeper: Option<Keeper>,
+    file: Option<PathBuf>,
     is_new: bool,
     written: u64,
     limit: u64,
@@ -68,45 +84,89 @@ struct Export {
 }
 
 pub fn run(args: ExportArgs) -> anyhow::Result<()> {
-    let is_file = args.file != Path::new("-");
-    if args.resume && !is_file {
+    let file = (args.file != Path::new("-")).then_some(args.file.clone());
+    if args.resume && file.is_none() {
         bail!("--resume needs the name of the FILE to go on with");
     }
-    let (output, kept) = match is_file {
-        false => (Output::stdout(), Kept::default()),
-        true if args.resume && args.file.exists() => Output::resume(&args.file)?,
-        true => (Output::create(&args.file)?, Kept::default()),
+    let keys = if args.data.data.is_some() { None } else { args.key.load()? };
+    let asked = Asked {
+        filter: args.filter.written(),
+        verify: args.verify,
+        reader: keys.as_ref().map(|keys| nip19::npub(&keys.public_key())),
     };
-    let mut filter = args.filter.filter();
-    filter.until = filter.until.into_iter().chain(kept.until).min();
-    if kept.events() > 0 {
-        eprintln!("going on after {} events", kept.events());
-    }
-    let limit = args.limit.unwrap_or(u64::MAX).saturating_sub(kept.events());
+    let earlier = match &file {
+        Some(path) if args.resume && holds_anything(path) => {
+            let name = path.display();
+            Some(Earlier::find(path, &asked).with_context(|| format!("cannot go on with {name}"))?)
+        }
+        _ => None,
+    };
+    let filter = earlier.as_ref().map_or(args.filter.filter(), |earlier| earlier.bookmark.filter().clone());
+    let until = earlier.as_ref().and_then(|earlier| earlier.kept.until);
+    let rest = Filter { until: filter.until.into_iter().chain(until).min(), ..filter.clone() };
     let source = match &args.data.data {
-        Some(folder) => Source::Folder(FolderPages::open(folder, args.data.load()?, filter)?),
+        Some(folder) => Source::Folder(FolderPages::open(folder, args.data.load()?, rest)?),
         None => {
-            let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
-            Source::Relay(Box::new(RelayPages::new(endpoint, filter, PAGE, args.verify)))
+            let endpoint = Endpoint { url: args.relay.relay, keys };
+            Source::Relay(Box::new(RelayPages::new(endpoint, rest, PAGE, args.verify)))
         }
     };
-    let progress = Progress::new("exported", None);
-    let mut export =
-        Export { output, is_new: kept.until.is_none(), written: 0, limit, oldest: None, progress };
-    let outcome = run_async(async {
-        select! {
-            outcome = export.run(source) => outcome,
-            pressed = interrupted() => {
-                pressed?;
-                bail!("interrupted")
+    run_async(async {
+        let mut source = source;
+        let holder = source.holder().await?;
+        let limit = args.limit.unwrap_or(u64::MAX);
+        let mut export = match (file, earlier) {
+            (Some(file), Some(earlier)) => Export::go_on(file, earlier, holder, limit)?,
+            (Some(file), None) => {
+                let output = if args.resume { Output::begin(&file) } else { Output::create(&file) };
+                let keeper = Keeper::new(beside(&file), holder, asked, filter);
+                Export::new(output?, Some(file), Some(keeper), limit)
             }
+            (None, _) => Export::new(Output::stdout(), None, None, limit),
+        };
+        let outcome = select! {
+            outcome = export.run(source) => outcome,
+            pressed = interrupted() => match pressed {
+                Ok(()) => Err(anyhow!("interrupted")),
+                Err(error) => Err(error.into()),
+            },
             () = reader_gone() => Ok(()),
-        }
-    });
-    export.finish(outcome, is_file.then_some(&args.file))
+        };
+        export.finish(outcome)
+    })
+}
+
+/// Whether there is a file, and something in it.
+fn holds_anything(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.len() > 0)
+}
+
+impl Earlier {
+    fn find(file: &Path, asked: &Asked) -> anyhow::Result<Self> {
+        let bookmark = Bookmark::load(&beside(file), asked)?;
+        let kept = Kept::of(file, &bookmark)?;
+        Ok(Self { bookmark, kept })
+    }
 }
 
 impl Export {
+    fn new(output: Output, file: Option<PathBuf>, keeper: Option<Keeper>, limit: u64) -> Self {
+        let progress = Progress::new("exported", None);
+        Self { output, keeper, file, is_new: true, written: 0, limit, oldest: None, progress }
+    }
+
+    fn go_on(file: PathBuf, earlier: Earlier, source: Holder, limit: u64) -> anyhow::Result<Self> {
+        let Earlier { bookmark, kept } = earlier;
+        let name = file.display();
+        let keeper = Keeper::go_on(beside(&file), bookmark, source, kept.place)
+            .with_context(|| format!("cannot go on with {name}"))?;
+        let events = kept.place.line;
+        eprintln!("going on after {events} events");
+        let output = Output::go_on(&file, kept)?;
+        let limit = limit.saturating_sub(events);
+        Ok(Self { is_new: false, ..Self::new(output, Some(file), Some(keeper), limit) })
+    }
+
     async fn run(&mut self, mut source: Source) -> anyhow::Result<()> {
         if self.progress.is_watched() {
             let estimate = source.estimate().await.map(|count| count.min(self.limit));
@@ -128,9 +188,15 @@ impl Export {
     /// Says whether anyone still reads.
     fn write(&mut self, page: &[Event]) -> io::Result<bool> {
         let wanted = usize::try_from(self.limit - self.written).unwrap_or(usize::MAX);
+        let page = &page[..page.len().min(wanted)];
+        if let (Some(keeper), Some(first)) = (&mut self.keeper, page.first())
+            && keeper.is_blank()
+        {
+            keeper.note(self.output.place_after(first.json()));
+        }
         let written = self.progress.aside(|| {
-            for event in page.iter().take(wanted) {
-                writeln!(self.output, "{}", event.json())?;
+            for event in page {
+                self.output.write_line(event.json())?;
                 self.written += 1;
                 self.oldest = Some(event.created_at());
             }
@@ -140,31 +206,44 @@ impl Export {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
             written => written?,
         }
+        let place = self.output.place();
+        if let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.is_due(place)) {
+            // What is noted must not be lost with the machine.
+            self.output.sync()?;
+            keeper.note(place);
+        }
         let back_to = self.oldest.map_or(String::new(), |at| format!(", back to {}", time::format(at)));
         self.progress.update(self.written, self.written, &back_to);
         Ok(true)
     }
 
     /// Completes the file, whatever happened, and tells how it went.
-    fn finish(self, outcome: anyhow::Result<()>, file: Option<&PathBuf>) -> anyhow::Result<()> {
+    fn finish(self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
         self.progress.finish();
-        match self.output.finish() {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            finished => finished.context("cannot complete the file")?,
-        }
+        let place = self.output.place();
+        let finished = match self.output.finish() {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            finished => finished.context("cannot complete the file"),
+        };
+        let is_whole = finished.is_ok();
         let took = duration(self.progress.elapsed());
         eprintln!("exported {} events in {took} ({}/s)", self.written, self.progress.rate());
-        match (outcome, file) {
-            // Nothing is in it that could be gone on with.
-            (Err(error), Some(file)) if self.is_new && self.written == 0 => {
-                let _ = std::fs::remove_file(file);
-                Err(error)
-            }
-            (Err(error), Some(file)) => {
-                let name = file.display();
-                Err(error.context(format!("{name} is not complete; the same command with --resume goes on")))
-            }
-            (outcome, _) => outcome,
+        let outcome = outcome.and(finished);
+        let (Some(file), Some(mut keeper)) = (self.file, self.keeper) else { return outcome };
+        let Err(error) = outcome else {
+            keeper.remove();
+            return Ok(());
+        };
+        // Nothing is in it that could be gone on with.
+        if self.is_new && self.written == 0 {
+            let _ = fs::remove_file(file);
+            keeper.remove();
+            return Err(error);
         }
+        if is_whole {
+            keeper.note(place);
+        }
+        let name = file.display();
+        Err(error.context(format!("{name} is not complete; the same command with --resume goes on")))
     }
 }

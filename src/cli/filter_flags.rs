@@ -26,11 +26,18 @@ pub struct FilterFlags {
     #[arg(long, value_name = "LETTER=VALUE", value_parser = tag)]
     tag: Vec<(u8, String)>,
     /// Not older than this: a date, seconds since 1970, or an age such as 15m, 2h, 7d
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
-    since: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Moment>,
     /// Not newer than this
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
-    until: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Moment>,
+}
+
+/// A time as it was written, and what that meant then.
+#[derive(Debug, Clone)]
+struct Moment {
+    text: String,
+    at: Timestamp,
 }
 
 impl FilterFlags {
@@ -45,10 +52,21 @@ impl FilterFlags {
             authors: list(&self.author),
             kinds: list(&self.kind),
             tags: tags.into_iter().map(|(letter, values)| TagFilter::new(letter, values)).collect(),
-            since: self.since,
-            until: self.until,
+            since: self.since.as_ref().map(|moment| moment.at),
+            until: self.until.as_ref().map(|moment| moment.at),
             limit: None,
         }
+    }
+
+    /// What was written, to be compared: the same flags say the same at any time, though an age is then another
+    /// moment.
+    pub fn written(&self) -> String {
+        let timeless = Filter { since: None, until: None, ..self.filter() };
+        let mut written = serde_json::to_string(&timeless).unwrap_or_default();
+        for (flag, moment) in [("since", &self.since), ("until", &self.until)] {
+            written.extend(moment.iter().map(|moment| format!(" --{flag} {}", moment.text)));
+        }
+        written
     }
 }
 
@@ -63,6 +81,10 @@ fn event_id(text: &str) -> Result<EventId, String> {
 
 fn public_key(text: &str) -> Result<PublicKey, String> {
     nip19::read_public_key(text).map_err(|error| error.to_string())
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    Ok(Moment { text: text.to_owned(), at: time::parse(text)? })
 }
 
 fn tag(text: &str) -> Result<(u8, String), String> {

@@ -80,7 +80,7 @@ pub struct Place {
 
 impl Place {
     /// The place behind one more line of so many bytes, of which these are looked at.
-    fn after(self, text: &[u8], length: usize) -> Self {
+    pub fn after(self, text: &[u8], length: usize) -> Self {
         Self {
             line: self.line + 1,
             offset: self.offset + length as u64,

@@ -2,7 +2,7 @@
 //!
 //! One variant a kind of place; the commands above know none of them.
 
-use super::{folder::FolderPages, pages::RelayPages};
+use super::{folder::FolderPages, holder::Holder, pages::RelayPages};
 use crate::protocol::{Event, Filter};
 
 /// A place that holds events.
@@ -17,6 +17,14 @@ impl Source {
         match self {
             Self::Relay(pages) => Self::Relay(Box::new(pages.again(filter))),
             Self::Folder(pages) => Self::Folder(pages.again(filter)),
+        }
+    }
+
+    /// Which relay or folder it is.
+    pub async fn holder(&mut self) -> anyhow::Result<Holder> {
+        match self {
+            Self::Relay(pages) => Ok(pages.holder().await?),
+            Self::Folder(pages) => Ok(pages.holder()),
         }
     }
 

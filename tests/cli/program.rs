@@ -3,6 +3,7 @@
 use std::{
     fs,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use rookery::protocol::{Event, ParsedEvent, sign::Keys};
@@ -11,6 +12,9 @@ use tempfile::TempDir;
 pub const NSEC: &str = "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5";
 pub const NPUB: &str = "npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg";
 pub const HEX: &str = "7e7e9c42a91bfef19fa929e5fda1b72e0ebc1a4c1141673e2794234d86addf4e";
+
+/// Longest that anything may take which is to happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program, with nothing of the environment that could change what it does.
 pub fn rookery(args: &[&str]) -> Command {

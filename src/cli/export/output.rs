@@ -5,14 +5,18 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Stdout, Write},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use flate2::write::GzEncoder;
 
+use super::bookmark::{Bookmark, Doubt};
 use crate::{
-    cli::lines::{Format, Lines, Place},
+    cli::{
+        bookmark::with_ending,
+        lines::{Format, Lines, Place},
+    },
     protocol::{ParsedEvent, Timestamp},
 };
 
@@ -22,7 +26,13 @@ const OWNER_ONLY: u32 = 0o600;
 /// Level 3: the default of zstd, faster than a relay sends.
 const ZSTD_LEVEL: i32 = 3;
 
-pub enum Output {
+/// The file, or standard output, and how far it is written.
+pub struct Output {
+    writer: Writer,
+    place: Place,
+}
+
+enum Writer {
     Stdout(BufWriter<Stdout>),
     Plain(BufWriter<File>),
     Gzip(GzEncoder<BufWriter<File>>),
@@ -30,31 +40,25 @@ pub enum Output {
 }
 
 /// What an unfinished file holds that needs not be fetched again.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
     /// Up to the first line of its oldest second, which may not be complete.
-    place: Place,
+    pub place: Place,
     /// That second: where to go on. `None` for a file without events.
     pub until: Option<Timestamp>,
-}
-
-impl Kept {
-    pub fn events(&self) -> u64 {
-        self.place.line
-    }
+    format: Format,
 }
 
 impl Output {
     pub fn stdout() -> Self {
-        Self::Stdout(BufWriter::new(io::stdout()))
+        Self { writer: Writer::Stdout(BufWriter::new(io::stdout())), place: Place::default() }
     }
 
     /// # Errors
     /// The file exists, or cannot be written.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
-        // Private events may be among them.
-        match OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path) {
-            Ok(file) => Ok(Self::packed(Format::of_name(path), file)?),
+        match to_write().create_new(true).open(path) {
+            Ok(file) => Self::at_the_start(path, file),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let name = path.display();
                 bail!("{name} exists and is not overwritten: --resume goes on with it, or remove it first")
@@ -63,46 +67,88 @@ impl Output {
         }
     }
 
+    /// Begins a file in which nothing is that would be missed.
+    ///
+    /// # Errors
+    /// It can not be written.
+    pub fn begin(path: &Path) -> anyhow::Result<Self> {
+        let file = to_write().create(true).truncate(true).open(path);
+        Self::at_the_start(path, file.with_context(|| format!("cannot write {}", path.display()))?)
+    }
+
+    fn at_the_start(path: &Path, file: File) -> anyhow::Result<Self> {
+        Ok(Self { writer: Writer::new(Format::of_name(path), file)?, place: Place::default() })
+    }
+
     /// Opens an unfinished export so that what is written next stands behind what is kept.
     ///
     /// # Errors
-    /// It is no export, or cannot be read or written.
-    pub fn resume(path: &Path) -> anyhow::Result<(Self, Kept)> {
-        let name = path.display();
-        let lines = Lines::open(path)?;
-        let format = lines.format();
-        let kept = scan(lines).with_context(|| format!("cannot go on with {name}"))?;
-        let opened = if kept.until.is_none() {
-            File::create(path)
-                .and_then(|file| Self::packed(Format::of_name(path), file))
-                .map_err(anyhow::Error::from)
-        } else if format == Format::Plain {
-            append(path, kept.place)
-        } else {
-            repack(path, format, kept.place)
+    /// It cannot be read or written.
+    pub fn go_on(path: &Path, kept: Kept) -> anyhow::Result<Self> {
+        let writer = match kept {
+            Kept { until: None, .. } => return Self::begin(path),
+            Kept { format: Format::Plain, place, .. } => append(path, place),
+            Kept { format, place, .. } => repack(path, format, place),
         };
-        Ok((opened.with_context(|| format!("cannot write {name}"))?, kept))
+        let writer = writer.with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { writer, place: kept.place })
     }
 
-    fn packed(format: Format, file: File) -> io::Result<Self> {
+    /// All before it is written.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The place behind this line, once it is written.
+    pub fn place_after(&self, line: &str) -> Place {
+        self.place.after(line.as_bytes(), line.len() + 1)
+    }
+
+    pub fn write_line(&mut self, line: &str) -> io::Result<()> {
+        let out = self.writer.writer();
+        out.write_all(line.as_bytes())?;
+        out.write_all(b"\n")?;
+        self.place = self.place_after(line);
+        Ok(())
+    }
+
+    /// Hands on what was written, so that a reader can unpack it.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.writer.writer().flush()
+    }
+
+    /// Flushes, and waits until it is on the disk.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        match &self.writer {
+            Writer::Stdout(_) => Ok(()),
+            Writer::Plain(out) => out.get_ref().sync_data(),
+            Writer::Gzip(out) => out.get_ref().get_ref().sync_data(),
+            Writer::Zstd(out) => out.get_ref().get_ref().sync_data(),
+        }
+    }
+
+    /// Completes the file, and waits until it is on the disk.
+    pub fn finish(self) -> io::Result<()> {
+        let mut file = match self.writer {
+            Writer::Stdout(mut out) => return out.flush(),
+            Writer::Plain(file) => file,
+            Writer::Gzip(encoder) => encoder.finish()?,
+            Writer::Zstd(encoder) => encoder.finish()?,
+        };
+        file.flush()?;
+        file.get_ref().sync_all()
+    }
+}
+
+impl Writer {
+    fn new(format: Format, file: File) -> io::Result<Self> {
         let file = BufWriter::new(file);
         Ok(match format {
             Format::Plain => Self::Plain(file),
             Format::Gzip => Self::Gzip(GzEncoder::new(file, flate2::Compression::default())),
             Format::Zstd => Self::Zstd(zstd::Encoder::new(file, ZSTD_LEVEL)?),
         })
-    }
-
-    /// Completes the file, and waits until it is on the disk.
-    pub fn finish(self) -> io::Result<()> {
-        let mut file = match self {
-            Self::Stdout(mut out) => return out.flush(),
-            Self::Plain(file) => file,
-            Self::Gzip(encoder) => encoder.finish()?,
-            Self::Zstd(encoder) => encoder.finish()?,
-        };
-        file.flush()?;
-        file.get_ref().sync_all()
     }
 
     fn writer(&mut self) -> &mut dyn Write {
@@ -115,68 +161,78 @@ impl Output {
     }
 }
 
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer().flush()
+impl Kept {
+    /// Looks through an unfinished export, and touches nothing: where its oldest second begins. A torn end is no
+    /// part of it.
+    ///
+    /// # Errors
+    /// A [`Doubt`] where it is not what the bookmark says, or the file can not be read.
+    pub fn of(path: &Path, bookmark: &Bookmark) -> anyhow::Result<Self> {
+        let mut lines = Lines::open(path)?;
+        let mut kept = Self { place: Place::default(), until: None, format: lines.format() };
+        let mut before = Place::default();
+        loop {
+            let line = match lines.next() {
+                Ok(Some(line)) => line,
+                Ok(None) => break,
+                // The end of a packed file is missing; what came before it counts.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+                Err(error) => return Err(error.into()),
+            };
+            let doubt = |what| Doubt::OtherFile { line: line.number(), what };
+            let text = line.text.as_deref().unwrap_or_default();
+            if !line.is_whole {
+                ensure!(is_begin_of_event(text), doubt("is no event"));
+                break;
+            }
+            let is_noted = bookmark.mark_at(line.number()).is_none_or(|mark| mark == line.after);
+            ensure!(is_noted, doubt("is not what was written, or one before it is not"));
+            let event: ParsedEvent = serde_json::from_str(text).map_err(|_| doubt("is no event"))?;
+            let created_at = event.created_at;
+            // Nothing noted speaks for what was written last.
+            let is_wanted = || bookmark.filter().matches(&event.trust());
+            ensure!(!bookmark.ends_before(line.number()) || is_wanted(), doubt("was not asked for"));
+            let is_in_order = kept.until.is_none_or(|until| created_at <= until);
+            ensure!(is_in_order, doubt("is newer than the one before; an export is newest first"));
+            if kept.until != Some(created_at) {
+                kept = Self { place: before, until: Some(created_at), ..kept };
+            }
+            before = line.after;
+        }
+        Ok(kept)
     }
 }
 
-/// Finds where the oldest second of an export begins. A torn end is no part of it.
-fn scan(mut lines: Lines) -> anyhow::Result<Kept> {
-    let mut kept = Kept::default();
-    let mut before = Place::default();
-    loop {
-        let line = match lines.next() {
-            Ok(Some(line)) if line.is_whole => line,
-            Ok(_) => break,
-            // The end of a packed file is missing; what came before it counts.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
-            Err(error) => return Err(error.into()),
-        };
-        let event = line
-            .text
-            .as_ref()
-            .ok()
-            .and_then(|text| Some(serde_json::from_str::<ParsedEvent>(text).ok()?.created_at));
-        let Some(created_at) = event else {
-            bail!("line {} is no event", line.number());
-        };
-        if kept.until.is_some_and(|until| created_at > until) {
-            bail!("line {} is newer than the one before; an export is newest first", line.number());
-        }
-        if kept.until != Some(created_at) {
-            kept = Kept { place: before, until: Some(created_at) };
-        }
-        before = line.after;
-    }
-    Ok(kept)
+/// Whether an event may have been cut off here.
+fn is_begin_of_event(text: &str) -> bool {
+    const BEGIN: &str = r#"{"id":""#;
+    text.starts_with(BEGIN) || BEGIN.starts_with(text)
 }
 
-fn append(path: &Path, from: Place) -> anyhow::Result<Output> {
-    let mut file = OpenOptions::new().write(true).open(path)?;
+fn to_write() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    // Private events may be among them.
+    options.write(true).mode(OWNER_ONLY);
+    options
+}
+
+fn append(path: &Path, from: Place) -> io::Result<Writer> {
+    let mut file = to_write().open(path)?;
     file.set_len(from.offset)?;
     file.seek(SeekFrom::End(0))?;
-    Ok(Output::packed(Format::Plain, file)?)
+    Writer::new(Format::Plain, file)
 }
 
 /// A packed stream cannot be cut in the middle: what is kept is packed anew, in a file that takes the
 /// place of the old one only when it holds as much.
-fn repack(path: &Path, format: Format, until: Place) -> anyhow::Result<Output> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let draft = PathBuf::from(name);
-    let create =
-        |path| OpenOptions::new().write(true).create(true).truncate(true).mode(OWNER_ONLY).open(path);
-    let mut output = Output::packed(format, create(&draft)?)?;
-    let mut old = Lines::open(path)?.into_reader().take(until.offset);
-    io::copy(&mut old, &mut output)?;
-    output.flush()?;
+fn repack(path: &Path, format: Format, until: Place) -> io::Result<Writer> {
+    let draft = with_ending(path, ".rookery-new");
+    let mut writer = Writer::new(format, to_write().create(true).truncate(true).open(&draft)?)?;
+    let mut old = Lines::open(path).map_err(io::Error::other)?.into_reader().take(until.offset);
+    io::copy(&mut old, writer.writer())?;
+    writer.writer().flush()?;
     fs::rename(&draft, path)?;
-    Ok(output)
+    Ok(writer)
 }
 
 #[cfg(test)]
@@ -185,7 +241,7 @@ mod tests {
     use crate::protocol::sign::Keys;
 
     fn event(created_at: u64) -> String {
-        format!("{}\n", Keys::generate().sign(created_at, 1, Default::default(), "").json())
+        Keys::generate().sign(created_at, 1, Default::default(), "").json().to_owned()
     }
 
     fn read(path: &Path) -> Vec<u64> {
@@ -197,47 +253,73 @@ mod tests {
         read
     }
 
+    /// Writes events of these seconds, and notes it: the first line, and the place after so many lines.
+    fn write(path: &Path, times: &[u64], noted: usize) -> Bookmark {
+        let mut output = Output::create(path).unwrap();
+        let mut bookmark = Bookmark::of_all();
+        for (index, created_at) in times.iter().enumerate() {
+            output.write_line(&event(*created_at)).unwrap();
+            output.flush().unwrap();
+            if index == 0 || index + 1 == noted {
+                bookmark.mark(output.place());
+            }
+        }
+        output.finish().unwrap();
+        bookmark
+    }
+
     #[test]
     fn goes_on_below_the_oldest_complete_second() {
-        for ending in ["jsonl", "jsonl.gz", "jsonl.zst"] {
+        for (ending, noted) in ["jsonl", "jsonl.gz", "jsonl.zst"].iter().flat_map(|it| [(it, 1), (it, 4)]) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(format!("out.{ending}"));
-            let mut output = Output::create(&path).unwrap();
-            for created_at in [9, 8, 8, 7, 7] {
-                output.write_all(event(created_at).as_bytes()).unwrap();
-                output.flush().unwrap();
-            }
-            output.finish().unwrap();
+            let bookmark = write(&path, &[9, 8, 8, 7, 7], noted);
             // As if it had been killed: the end is missing.
             let bytes = fs::read(&path).unwrap();
-            let torn = if ending == "jsonl" { 20 } else { 3 };
+            let torn = if *ending == "jsonl" { 20 } else { 3 };
             fs::write(&path, &bytes[..bytes.len() - torn]).unwrap();
 
-            let (mut output, kept) = Output::resume(&path).unwrap();
-            assert_eq!((kept.events(), kept.until), (3, Some(7)), "{ending}");
-            output.write_all(event(7).as_bytes()).unwrap();
+            let kept = Kept::of(&path, &bookmark).unwrap();
+            assert_eq!((kept.place.line, kept.until), (3, Some(7)), "{ending}");
+            let mut output = Output::go_on(&path, kept).unwrap();
+            output.write_line(&event(7)).unwrap();
+            let place = output.place();
             output.finish().unwrap();
             assert_eq!(read(&path), [9, 8, 8, 7], "{ending}");
             assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+            // Places are those that a reader of the whole file sees.
+            assert!(Lines::open(&path).unwrap().skip_to(place).unwrap());
         }
     }
 
     #[test]
-    fn never_overwrites_and_touches_no_other_file() {
+    fn never_overwrites_and_goes_on_with_no_other_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
+        let bookmark = write(&path, &[5, 4], 2);
+        let good = fs::read_to_string(&path).unwrap();
+        let first = good.lines().next().unwrap();
         for (text, expected) in [
-            (format!("{}{}", event(1), event(2)), "line 2 is newer"),
-            ("my diary\n".to_owned(), "line 1 is no event"),
+            (format!("{good}{}\n", event(6)), "line 3 is newer"),
+            (format!("{good}my diary\n"), "line 3 is no event"),
+            (format!("{good}my diary"), "line 3 is no event"),
+            ("my diary".to_owned(), "line 1 is no event"),
+            (format!("{}\n{}\n", event(5), event(4)), "line 1 is not what was written"),
+            (format!("{first}\n{}\n", event(4)), "line 2 is not what was written"),
+            (format!("{good}{}\n", event(0)), "line 3 was not asked for"),
         ] {
             fs::write(&path, &text).unwrap();
             let error = Output::create(&path).err().unwrap().to_string();
             assert!(error.contains("--resume"), "{error}");
-            let error = format!("{:#}", Output::resume(&path).err().unwrap());
+            let error = Kept::of(&path, &bookmark).err().unwrap().to_string();
             assert!(error.contains(expected), "{error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
-        fs::write(&path, "").unwrap();
-        assert_eq!(Output::resume(&path).unwrap().1, Kept::default());
+        for (text, kept) in
+            [("", 0), (&first[..30], 0), (r#"{"id"#, 0), (&good[..good.len() - 1], 0), (&good, 1)]
+        {
+            fs::write(&path, text).unwrap();
+            assert_eq!(Kept::of(&path, &bookmark).unwrap().place.line, kept, "{text}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod budget;
 mod dispatch;
+mod ephemeral;
 mod outlook;
 mod pace;
 mod queue;
@@ -21,11 +22,9 @@ use std::{
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
 };
-use tokio::{
-    sync::{Notify, mpsc, oneshot},
-    time::timeout,
-};
-use tracing::{Instrument, error, field::display, warn};
+use opentelemetry::TraceId;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::{Instrument, error, warn};
 
 pub use self::{
     budget::{Place, Share},
@@ -36,6 +35,7 @@ pub use self::{
 };
 use self::{
     dispatch::Dispatch,
+    ephemeral::OnTheWay,
     pace::{Lap, Pace},
     queue::{Bounds, Refused, Waiting},
     unsettled::Unsettled,
@@ -63,6 +63,13 @@ struct Ephemeral {
     event: Arc<Event>,
     from: Publisher,
     place: Place,
+    trace: Trace,
+}
+
+/// Who sent an ephemeral event. The place is held until the answer.
+struct Sender {
+    from: Publisher,
+    _place: Place,
     trace: Trace,
 }
 
@@ -131,6 +138,7 @@ pub struct Persister {
     /// Whether the next batch waits until there is more of it.
     stands_back: bool,
     unsettled: Unsettled,
+    on_the_way: OnTheWay<Sender>,
     /// Whether the store looks for what others left half written.
     is_looking: bool,
     flushes: Vec<oneshot::Sender<()>>,
@@ -155,6 +163,7 @@ impl Persister {
             parts_of_failed: Vec::new(),
             was_large: false,
             busy: false,
+            on_the_way: OnTheWay::default(),
             is_looking: false,
             last: (0, Instant::now()),
             stands_back: false,
@@ -288,8 +297,8 @@ impl Persister {
     fn allowed(&self, now: Instant) -> Duration {
         let deadline = Duration::from_millis(self.config.deadline_ms);
         let awaited = self.writing.iter().filter(|waiting| waiting.from.is_some());
-        let oldest = awaited.map(|waiting| waiting.since).min().unwrap_or(now);
-        let left = (oldest + deadline).saturating_duration_since(now).min(self.parts.queue.budget().utmost());
+        let left = left_to_most(awaited.map(|waiting| waiting.since).collect(), deadline, now);
+        let left = left.min(self.parts.queue.budget().utmost());
         if self.writing.len() > 1 { left / 2 } else { left }
     }
 
@@ -332,10 +341,8 @@ impl Persister {
                 if let Some(others) = &self.parts.others {
                     others.bus.skip();
                 }
-                let traces = batch.iter_mut().map(|waiting| waiting.trace.fail(error.to_string()));
-                // Of all, as each is to have spans.
-                let trace_id = traces.fold(None, Option::or).map(display);
-                error!(trace_id, events = batch.len(), "could not write: {}", error.detail());
+                let (events, trace_id) = fail(batch.iter_mut().map(|waiting| (waiting, &error)));
+                error!(trace_id = trace_id.map(display), events, "could not write: {}", error.detail());
                 self.failed(batch, &error);
             }
         }
@@ -343,13 +350,11 @@ impl Persister {
 
     /// Says that there was no room for events.
     fn note_shortage(&self, batch: &mut [Waiting], outcomes: &[Outcome]) {
-        let (mut events, mut trace_id) = (0, None);
-        for (waiting, outcome) in batch.iter_mut().zip(outcomes) {
-            if let Outcome::NoSpace(shortage) = outcome {
-                events += 1;
-                trace_id = trace_id.or(waiting.trace.fail(shortage.to_string()));
-            }
-        }
+        let short = batch.iter_mut().zip(outcomes).filter_map(|(waiting, outcome)| match outcome {
+            Outcome::NoSpace(shortage) => Some((waiting, shortage)),
+            _ => None,
+        });
+        let (events, trace_id) = fail(short);
         if events > 0 {
             self.parts.metrics.store_errors.inc();
             error!(trace_id = trace_id.map(display), events, "could not write: there is no room");
@@ -358,7 +363,7 @@ impl Persister {
 
     /// A batch of several that are still waited for goes on in parts; what is left is answered.
     fn failed(&mut self, mut batch: Vec<Waiting>, error: &StoreError) {
-        if batch.len() > 1 && matches!(error, StoreError::Engine(_)) {
+        if batch.len() > 1 && matches!(error, StoreError::Engine(_) | StoreError::Late(_)) {
             let deadline = Duration::from_millis(self.config.deadline_ms);
             let is_awaited = |waiting: &Waiting| waiting.from.is_some() && waiting.since.elapsed() < deadline;
             let awaited = batch.extract_if(.., |waiting| is_awaited(waiting)).collect();
@@ -428,13 +433,15 @@ impl Persister {
         }
     }
 
-    /// Looks for what somebody else began to write and left.
+    /// Looks for what somebody else began to write and left, and for what this node did.
     fn look_for_abandoned(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.is_looking, true) {
             return;
         }
         let store = Arc::clone(&self.parts.store);
-        let tried_for = Duration::from_secs(self.config.retry_seconds);
+        /// Where nothing is tried again at once, it is after that.
+        const AT_LEAST: Duration = Duration::from_secs(60);
+        let tried_for = Duration::from_secs(self.config.retry_seconds).max(AT_LEAST);
         let work = async move { store.abandoned(tried_for).await };
         ctx.spawn(work.into_actor(self).map(|abandoned, this, ctx| {
             this.is_looking = false;
@@ -446,39 +453,42 @@ impl Persister {
         }));
     }
 
-    /// Routes an ephemeral event: no store, no batch. A copy is not delivered a second time, also
-    /// while the first is on its way.
+    /// Routes an ephemeral event: no store, no batch. A copy is not delivered a second time, and is answered as one
+    /// only when the first has been routed.
     fn route(&mut self, Ephemeral { event, from, place, trace }: Ephemeral, ctx: &mut Context<Self>) {
         let id = event.id();
-        let recent = &self.parts.admission.recent;
-        if recent.contains(&id) {
+        if self.parts.admission.recent.contains(&id) {
             let mut answers = Answers::default();
             answers.add(Some(from), id, Answer::Outcome(Outcome::Duplicate), trace);
             return answers.send();
         }
-        recent.update([id], &Default::default());
+        let traced = Traced::of(trace.context().map(|context| (id, context)).into_iter());
+        if !self.on_the_way.wait(id, Sender { from, _place: place, trace }, Instant::now()) {
+            return;
+        }
         let dispatch = self.dispatch.clone();
-        let deadline = Duration::from_millis(self.config.deadline_ms);
         let work = async move {
             let (done, routed) = oneshot::channel();
             if let Some(dispatch) = dispatch {
-                let traced = Traced::of(trace.context().map(|context| (id, context)).into_iter());
                 let events =
                     Dispatch { events: vec![event], traced, done: Some(done), ..Dispatch::default() };
                 // Fails only when the task is gone, and then the answer below says so.
                 let _ = dispatch.send(events).await;
             }
-            let routed = timeout(deadline, routed).await.is_ok_and(|routed| routed.is_ok());
-            drop(place);
-            (routed, trace)
+            routed.await.is_ok()
         };
-        ctx.spawn(work.into_actor(self).map(move |(routed, trace), _, _| {
-            let answer = match routed {
-                true => Answer::Routed,
-                false => Answer::Failed(Reason::error("it was not delivered in time")),
+        ctx.spawn(work.into_actor(self).map(move |is_routed, this, _| {
+            let answer = match is_routed {
+                true => {
+                    this.parts.admission.recent.update([id], &Default::default());
+                    Answer::Routed
+                }
+                false => Answer::Failed(Reason::error("it was not delivered")),
             };
             let mut answers = Answers::default();
-            answers.add(Some(from), id, answer, trace);
+            for Sender { from, trace, .. } in this.on_the_way.end(&id) {
+                answers.add(Some(from), id, answer.clone(), trace);
+            }
             answers.send();
         }));
     }
@@ -499,10 +509,31 @@ impl Persister {
                 answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason), trace);
             }
         }
+        for (id, Sender { from, trace, .. }) in self.on_the_way.late(deadline, Instant::now()) {
+            let reason = Reason::error("it was not delivered in time; try again");
+            answers.add(Some(from), id, Answer::Failed(reason), trace);
+        }
         answers.send();
         self.refuse_late();
         self.refuse_excess();
     }
+}
+
+/// How long half of those will wait at least who began to wait then: neither does one that is old cut the time of all
+/// others short, nor one that is young let them be late.
+fn left_to_most(mut since: Vec<Instant>, deadline: Duration, now: Instant) -> Duration {
+    since.sort_unstable();
+    let middle = since.get(since.len() / 2).copied().unwrap_or(now);
+    (middle + deadline).saturating_duration_since(now)
+}
+
+/// Notes that events failed, and why: how many, and a trace in which that can be seen, for the log.
+fn fail<'w, W: ToString>(failed: impl Iterator<Item = (&'w mut Waiting, W)>) -> (usize, Option<TraceId>) {
+    failed.fold((0, None), |(events, trace_id), (waiting, why)| {
+        // Of all, as each is to have spans.
+        let own = waiting.trace.fail(why.to_string());
+        (events + 1, trace_id.or(own))
+    })
 }
 
 /// The largest event apart, and the others in halves.
@@ -600,5 +631,23 @@ impl Handler<Flush> for Persister {
                 let _ = when_routed.await;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_old_event_does_not_cut_the_time_of_a_young_batch_short() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let now = Instant::now() + 60 * SECOND;
+        let left = |ages: &[u32]| {
+            let since = ages.iter().map(|age| now - *age * SECOND / 10).collect();
+            left_to_most(since, 2 * SECOND, now).as_millis()
+        };
+        assert_eq!(left(&[19, 0, 0, 0]), 2_000);
+        assert_eq!(left(&[19, 18, 17, 0]), 300);
+        assert_eq!((left(&[19]), left(&[25]), left(&[])), (100, 0, 2_000));
     }
 }

@@ -7,7 +7,7 @@ mod flood;
 mod health;
 mod stage;
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 
 use common::{Client, cassandra, eventually, fresh, now};
 use flood::{Flood, Outcome};
@@ -103,6 +103,24 @@ async fn a_batch_that_fails_goes_on_without_the_event_that_fails() {
     let batches = store.batches.lock().unwrap().len();
     // The first note, a hundred, and of each batch that failed its parts.
     assert!(batches <= 2 + 3 * 8, "{batches} batches");
+}
+
+/// What is too much at once is not too much in parts, and whoever is still in time is not told so.
+#[tokio::test]
+async fn a_batch_that_is_late_goes_on_in_parts() {
+    let store = Staged::held(Memory::new());
+    let node = Node::start(&store, |config| config.persister.deadline_ms = 60_000);
+    let (mut client, notes) = (node.connect().await, notes(101));
+    send(&mut client, &notes[0]).await;
+    eventually("the store hangs", || store.begun() == 1).await;
+    store.most.store(30, Ordering::Relaxed);
+    for note in &notes[1..] {
+        send(&mut client, note).await;
+    }
+    client.request("all are there", &[json!({ "kinds": [30_000] })]).await;
+    store.release();
+    let (accepted, refused) = answers(&mut client, notes.len()).await;
+    assert_eq!((accepted.len(), refused), (notes.len(), Vec::new()));
 }
 
 #[tokio::test]

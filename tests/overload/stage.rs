@@ -34,6 +34,8 @@ pub struct Staged {
     each: Duration,
     /// A batch with this event fails.
     pub poison: Mutex<Option<EventId>>,
+    /// A batch of more events is late.
+    pub most: AtomicUsize,
     /// A batch with this event is a fault of the store's program.
     pub fatal: Mutex<Option<EventId>>,
     /// What it was given, batch by batch.
@@ -49,6 +51,7 @@ impl Staged {
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             each,
             poison: Mutex::default(),
+            most: AtomicUsize::new(usize::MAX),
             fatal: Mutex::default(),
             batches: Mutex::default(),
             begun: AtomicUsize::new(0),
@@ -98,6 +101,9 @@ impl Store for Staged {
             self.batches.lock().unwrap().push(ids.clone());
             if poison.is_some_and(|poison| ids.contains(&poison)) {
                 return Err(StoreError::Engine(Arc::new(std::io::Error::other("poison"))));
+            }
+            if batch.len() > self.most.load(Ordering::Relaxed) {
+                return Err(StoreError::Late(Arc::new(std::io::Error::other("too much"))));
             }
             self.inner.write(batch, now, until).await
         })

@@ -332,7 +332,7 @@ fn progress(queue: &Arc<Queue>, store: &Arc<dyn Store>, within: Duration) -> Vec
         ("the persister does nothing", Box::new(move || persister.silence() < within)),
         ("the store does not finish a batch", Box::new(move || batch.age_of_batch() < within)),
         (
-            "the store does not finish an answer",
+            "a thread of the store does not get on",
             Box::new(move || store.upgrade().is_none_or(|store| store.load().stuck < within)),
         ),
     ]

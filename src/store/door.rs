@@ -1,8 +1,7 @@
 //! Lets questions in by the work that they make: what is too much at once waits, and is refused in words of its
 //! own where it would wait for too long.
 //!
-//! Questions of a few ranges do not wait behind those of many, so whoever asks for much is in the way of others
-//! of the kind alone.
+//! Questions of a few ranges have a part of the room to themselves, where those of many are never in their way.
 
 use std::{sync::Arc, time::Duration};
 

@@ -12,11 +12,12 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     Connection,
+    batch::Told,
     cql::{Cql, Failure, Values, blob, large, stamp},
     drafts::Drafts,
 };
 use crate::{
-    clock,
+    clock::{self, Moment},
     protocol::{Event, EventId},
     store::{
         StoreError,
@@ -57,13 +58,6 @@ struct State {
     beaten: Option<Instant>,
 }
 
-/// A moment by both clocks: the one stands still while the machine sleeps, the other may be set.
-#[derive(Clone, Copy)]
-struct Moment {
-    at: Instant,
-    millis: u64,
-}
-
 /// For so long a process counts as listed, which is a part of the time for which the others remember its beats.
 const LISTED_FOR: Duration = Duration::from_secs(30 * 60);
 
@@ -72,16 +66,6 @@ const LISTED_FOR: Duration = Duration::from_secs(30 * 60);
 const LATEST: Duration = Duration::from_secs(1);
 const MUCH: usize = 64;
 const SOONEST: Duration = Duration::from_millis(100);
-
-impl Moment {
-    fn now() -> Self {
-        Self { at: Instant::now(), millis: clock::millis() }
-    }
-
-    fn elapsed(self) -> Duration {
-        self.at.elapsed().max(Duration::from_millis(clock::millis().saturating_sub(self.millis)))
-    }
-}
 
 /// The log as the bus sees it.
 pub struct CqlLog {
@@ -237,7 +221,7 @@ impl Log for CqlLog {
 
     fn beats(&self) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
         let cql = Arc::clone(&self.written.cql);
-        self.run(async move { beats(&cql).await })
+        self.run(async move { Ok(words(&cql).await?.into_iter().map(|word| word.beat).collect()) })
     }
 
     fn read(
@@ -279,18 +263,28 @@ impl Log for CqlLog {
     }
 }
 
+/// What a process last told of itself.
+pub struct Word {
+    pub beat: Beat,
+    /// By its clock, in microseconds.
+    pub at: i64,
+    /// Programs of before do not tell.
+    pub settled: Option<Told>,
+}
+
 /// What the processes last told of themselves.
 ///
 /// # Errors
 /// When the servers refuse.
-pub async fn beats(cql: &Cql) -> Result<Vec<Beat>, Failure> {
-    let rows: Vec<(i64, i64, i64)> = cql.read(&cql.statements.get_beats, Values::new()).await?;
-    let beat = |(origin, head, count): (i64, i64, i64)| Beat {
-        origin: origin as u64,
-        head: head as u64,
-        count: count as u64,
+pub async fn words(cql: &Cql) -> Result<Vec<Word>, Failure> {
+    type Row = (i64, i64, i64, i64, Option<Vec<u8>>);
+    let rows: Vec<Row> = cql.read(&cql.statements.get_words, Values::new()).await?;
+    let word = |(origin, head, count, at, settled): Row| Word {
+        beat: Beat { origin: origin as u64, head: head as u64, count: count as u64 },
+        at,
+        settled: settled.as_deref().and_then(Told::parse),
     };
-    Ok(rows.into_iter().map(beat).collect())
+    Ok(rows.into_iter().map(word).collect())
 }
 
 #[derive(Debug, thiserror::Error)]

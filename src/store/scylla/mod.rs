@@ -39,6 +39,7 @@ use scylla::errors::{NewSessionError, PrepareError, UseKeyspaceError};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::Mutex,
+    time::{MissedTickBehavior, interval},
 };
 use tracing::Instrument;
 
@@ -68,6 +69,7 @@ use crate::{
     clock::Moment,
     config,
     protocol::{Event, Timestamp},
+    telemetry::Pulse,
 };
 
 /// Why a store could not be opened.
@@ -118,7 +120,11 @@ pub struct Connection {
 }
 
 /// Ends without waiting, so that it may be dropped anywhere.
-struct Threads(Option<Runtime>);
+struct Threads {
+    runtime: Option<Runtime>,
+    /// Beats for as long as one of them has its turn.
+    pulse: Arc<Pulse>,
+}
 
 /// The cluster store.
 pub struct Scylla {
@@ -143,6 +149,9 @@ struct Parts {
     deadline: Duration,
 }
 
+/// How often the threads are heard of while they get on.
+const BEAT: Duration = Duration::from_millis(250);
+
 impl Threads {
     fn start(count: usize) -> Result<Self, OpenError> {
         let mut builder = Builder::new_multi_thread();
@@ -150,7 +159,19 @@ impl Threads {
             builder.worker_threads(count);
         }
         let runtime = builder.thread_name("cql").enable_all().build().map_err(OpenError::Thread)?;
-        Ok(Self(Some(runtime)))
+        let pulse = Arc::<Pulse>::default();
+        // Or threads that hang from the start would count as idle.
+        pulse.beat();
+        let beating = Arc::clone(&pulse);
+        runtime.spawn(async move {
+            let mut beats = interval(BEAT);
+            beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                beats.tick().await;
+                beating.beat();
+            }
+        });
+        Ok(Self { runtime: Some(runtime), pulse })
     }
 
     /// Runs work to its end, whoever waits for it.
@@ -163,7 +184,7 @@ impl Threads {
         T: Send + 'static,
         E: Send + 'static,
     {
-        match &self.0 {
+        match &self.runtime {
             Some(runtime) => match runtime.spawn(work.in_current_span()).await {
                 Ok(done) => done,
                 Err(_) => Err(closed()),
@@ -175,7 +196,7 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
@@ -387,6 +408,33 @@ impl Store for Scylla {
             Standing::Far(millis) => millis as f64 / 1_000.0,
             Standing::Near | Standing::Unknown => 0.0,
         };
-        Load { questions: self.door.fill(), clock_ahead, ..self.parts.writes.load(&self.parts.questions) }
+        let stuck = self.connection.threads.pulse.age();
+        let load = self.parts.writes.load(&self.parts.questions);
+        Load { questions: self.door.fill(), clock_ahead, stuck, ..load }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+
+    fn until(is_so: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it never is");
+            thread::sleep(BEAT / 10);
+        }
+    }
+
+    #[test]
+    fn threads_that_hang_are_found_to_do_so() {
+        let threads = Threads::start(1).unwrap();
+        let (go_on, held) = mpsc::channel::<()>();
+        threads.runtime.as_ref().unwrap().spawn(async move { held.recv() });
+        until(|| threads.pulse.age() > 8 * BEAT);
+        drop(go_on);
+        until(|| threads.pulse.age() < 2 * BEAT);
     }
 }

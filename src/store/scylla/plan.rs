@@ -24,7 +24,7 @@ const MAX_PAIRS: usize = 2_000;
 /// Kinds beyond which each author is asked first which of them they have written.
 const FEW_KINDS: usize = 8;
 /// Letters whose values name one event, address or thing each.
-const SELECTIVE: &[u8] = b"eaiqEAI";
+const SELECTIVE: &[u8] = b"eaiqEAIQ";
 /// The letter of what tells the addressable events of an author apart. Some values (`""`, the names of
 /// applications) are everybody's, most are one event's. There is no look-up of addresses: those are of the
 /// first tag of that letter, and a filter may name any.

@@ -14,6 +14,7 @@ use super::{
     batch::{BatchId, Told},
     cql::{Cql, Failure, Values},
     drafts::Drafts,
+    log::{Word, words},
 };
 use crate::{protocol::EventId, store::log::Origin};
 
@@ -128,19 +129,15 @@ impl Settled {
 /// When the servers refuse.
 pub async fn writers(cql: &Cql) -> Result<Vec<Writer>, Failure> {
     type Listed = (i64, Option<i64>, Option<i64>);
-    type Beat = (i64, Option<i64>, Option<Vec<u8>>);
     // In this order: a process tells of itself before it lists itself.
     let listed: Vec<Listed> = cql.read(&cql.statements.get_writers, Values::new()).await?;
-    let beats: Vec<Beat> = cql.read(&cql.statements.get_told, Values::new()).await?;
-    let told = |(origin, beats, told): (i64, Option<i64>, Option<Vec<u8>>)| {
-        Some((origin, (beats? as u64, Told::parse(&told?)?)))
-    };
-    let mut told: HashMap<i64, (u64, Told)> = beats.into_iter().filter_map(told).collect();
+    let told = |word: Word| Some((word.beat.origin, (word.beat.count, word.settled?)));
+    let mut told: HashMap<Origin, (u64, Told)> = words(cql).await?.into_iter().filter_map(told).collect();
     let writers = listed.into_iter().map(|(origin, floor, at)| Writer {
         origin: origin as u64,
         floor: floor.unwrap_or_default() as u64,
         at: at.unwrap_or_default(),
-        told: told.remove(&origin),
+        told: told.remove(&(origin as u64)),
     });
     Ok(writers.collect())
 }

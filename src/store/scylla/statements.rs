@@ -101,12 +101,8 @@ statements! {
     read get_log = "SELECT seq, written FROM log WHERE origin = ? AND part = ? AND seq >= ?";
     /// origin, head, beats, settled, timestamp.
     write put_beat = "INSERT INTO node (list, origin, head, beats, settled) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?";
-    /// → origin, beats, the time of the last by the clock of its process, in microseconds.
-    read get_words = "SELECT origin, beats, WRITETIME(beats) FROM node WHERE list = 0";
-    /// → origin, head, beats.
-    read get_beats = "SELECT origin, head, beats FROM node WHERE list = 0";
-    /// → origin, beats, settled.
-    read get_told = "SELECT origin, beats, settled FROM node WHERE list = 0";
+    /// → origin, head, beats, the time of the last by the clock of its process in microseconds, settled.
+    read get_words = "SELECT origin, head, beats, WRITETIME(beats), settled FROM node WHERE list = 0";
 
     /// origin, part, number, nth, events.
     write put_draft = "INSERT INTO draft (origin, part, number, nth, events) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 1";

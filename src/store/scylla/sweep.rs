@@ -20,6 +20,7 @@ use super::{
     hidden::{Hidden, vanishing},
     index::{self, Key},
     key::{self, inserted_at, removed_at, written_at},
+    log,
     merge::{Asked, Body, Merge, Row},
     peers::{Peers, Standing, Word},
     tables::{self, SLOT_BITS, Tables},
@@ -181,13 +182,12 @@ impl Sweeper {
         }
         let cql = &self.tables.cql;
         let before = clock::millis();
-        let rows: Vec<(i64, i64, i64)> = cql.read(&cql.statements.get_words, Vec::new()).await?;
-        let word = |(origin, count, micros): (i64, i64, i64)| Word {
-            origin: origin as u64,
-            count: count as u64,
-            at: key::seconds(micros) / 1_000,
+        let word = |told: log::Word| Word {
+            origin: told.beat.origin,
+            count: told.beat.count,
+            at: key::seconds(told.at) / 1_000,
         };
-        let words: Vec<Word> = rows.into_iter().map(word).collect();
+        let words: Vec<Word> = log::words(cql).await?.into_iter().map(word).collect();
         match self.peers.meet(&words, (before, clock::millis()), Instant::now()) {
             Some(Standing::Far(ahead)) => warn!(
                 "the clock of this node is {} s {} those of the others: it removes nothing as expired until it is right",

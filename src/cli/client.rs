@@ -26,7 +26,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::time::now;
+use super::{terminal::shown, time::now};
 use crate::{
     net::STORE_HEADER,
     protocol::{Event, EventId, Reply, Tags, kind, sign::Keys},
@@ -57,8 +57,6 @@ const MAX_MESSAGE_BYTES: usize = 16 << 20;
 const MAX_WRITE_BUFFER: usize = 64 << 20;
 /// Notices of a connection that are shown; some relays write one for each event.
 const MAX_NOTICES: u32 = 10;
-/// Longest text of a relay that is shown, in characters.
-const MAX_SHOWN: usize = 200;
 
 /// The flag that names the relay.
 #[derive(Debug, Clone, Args)]
@@ -420,18 +418,6 @@ fn lost(error: tungstenite::Error) -> ClientError {
     })
 }
 
-/// A text of a relay as it may be shown on a terminal: bounded, without control characters.
-pub fn shown(text: &str) -> String {
-    // Besides control characters: those that turn the direction of writing.
-    let unruly = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let plain = text.chars().map(|c| if unruly(c) { ' ' } else { c });
-    let mut shown: String = plain.clone().take(MAX_SHOWN).collect();
-    if plain.count() > MAX_SHOWN {
-        shown.push('…');
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -453,12 +439,6 @@ mod tests {
             let error = relay_url(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn shows_no_control_characters() {
-        assert_eq!(shown("a\u{1b}[31mb\r\n\u{202e}"), "a [31mb   ");
-        assert_eq!(shown(&"ä".repeat(500)).chars().count(), MAX_SHOWN + 1);
     }
 
     #[test]

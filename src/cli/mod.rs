@@ -23,6 +23,7 @@ mod schema;
 mod secret;
 mod send;
 mod source;
+mod terminal;
 mod time;
 mod watch;
 

@@ -6,12 +6,16 @@ use lru::LruCache;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{client::shown, output::content, source::Source};
+use super::{
+    output::content,
+    source::Source,
+    terminal::{cut, shown},
+};
 use crate::protocol::{Event, Filter, PublicKey, filter::sorted, nip19};
 
 /// Authors whose names are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
-/// Longest name that is shown, in characters.
+/// Longest name that is shown, in columns.
 const MAX_NAME: usize = 16;
 /// How long an event waits for the name of its author; it is shown without it too.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -78,7 +82,7 @@ impl Names {
         let npub = nip19::npub(author);
         let (begin, end) = (&npub[..12], &npub[npub.len() - 4..]);
         match self.0.get(author) {
-            Some(Some(name)) => format!("{} …{end}", name.chars().take(MAX_NAME).collect::<String>()),
+            Some(Some(name)) => format!("{} …{end}", cut(name, MAX_NAME)),
             _ => format!("{begin}…{end}"),
         }
     }

@@ -1,4 +1,4 @@
-//! Events on standard output: one JSON a line for programs, one readable line for people.
+//! Events on standard output: one JSON a line for programs; time, name and text for people.
 //!
 //! A reader that goes away (`| head`) is a normal end, never an error.
 
@@ -11,7 +11,12 @@ use std::{
 use serde::Deserialize;
 use tokio::{io::Interest, net::unix::pipe};
 
-use super::{client::shown, names::Names, source::Source, time};
+use super::{
+    names::Names,
+    source::Source,
+    terminal::{columns, pad, shown, shown_json, wrap},
+    time,
+};
 use crate::protocol::{Event, Filter};
 
 /// The kind of text notes (NIP-01).
@@ -21,6 +26,7 @@ const NOTE: u16 = 1;
 pub struct Printer {
     out: Stdout,
     json: bool,
+    is_terminal: bool,
     names: Names,
 }
 
@@ -28,7 +34,8 @@ impl Printer {
     /// JSON where it is asked for, or where nobody looks.
     pub fn new(json: bool) -> Self {
         let out = io::stdout();
-        Self { json: json || !out.is_terminal(), out, names: Names::default() }
+        let is_terminal = out.is_terminal();
+        Self { json: json || !is_terminal, is_terminal, out, names: Names::default() }
     }
 
     /// Asks what the authors of these events are called, if people are to read it.
@@ -43,13 +50,16 @@ impl Printer {
         !self.json && !self.names.knows(&event.pubkey())
     }
 
-    /// Writes one line, and says whether anyone still reads.
+    /// Writes an event, and says whether anyone still reads.
     pub fn print(&mut self, event: &Event) -> io::Result<bool> {
         let line = match self.json {
+            true if self.is_terminal => format!("{}\n", shown_json(event.json())),
             true => format!("{}\n", event.json()),
             false => {
                 self.names.learn(event);
-                readable(event, &self.names.of(&event.pubkey()))
+                let line = readable(event, &self.names.of(&event.pubkey()));
+                // Asked each time: windows are made wider and narrower.
+                columns(&self.out).map_or(line.clone(), |columns| wrap(&line, columns)) + "\n"
             }
         };
         let mut out = self.out.lock();
@@ -83,6 +93,9 @@ pub fn content(event: &Event) -> Cow<'_, str> {
     serde_json::from_str(event.json()).map_or(Cow::Borrowed(""), |Content { content }| content)
 }
 
+/// Columns of a name.
+const NAME: usize = 22;
+
 /// Time, name and text; the kind where it is no note.
 fn readable(event: &Event, name: &str) -> String {
     let at = time::format(event.created_at());
@@ -90,7 +103,7 @@ fn readable(event: &Event, name: &str) -> String {
         NOTE => String::new(),
         kind => format!("[kind {kind}] "),
     };
-    format!("{at}  {name:<22}  {kind}{}\n", shown(&content(event)))
+    format!("{at}  {}  {kind}{}", pad(name, NAME), shown(&content(event)))
 }
 
 #[cfg(test)]
@@ -103,8 +116,8 @@ mod tests {
         let event = Keys::generate().sign(0, 1, Default::default(), "a\nb \"c\" \u{1b}[2J");
         assert_eq!(content(&event), "a\nb \"c\" \u{1b}[2J");
         let line = readable(&event, "alice …zkq2");
-        assert_eq!(line, "1970-01-01 00:00:00  alice …zkq2             a b \"c\"  [2J\n");
+        assert_eq!(line, "1970-01-01 00:00:00  alice …zkq2             a b \"c\"  [2J");
         let event = Keys::generate().sign(0, 7, Default::default(), "+");
-        assert!(readable(&event, "alice").ends_with("  [kind 7] +\n"));
+        assert!(readable(&event, "alice").ends_with("  [kind 7] +"));
     }
 }

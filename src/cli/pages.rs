@@ -11,8 +11,9 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     backoff::Backoff,
-    client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint, shown},
+    client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint},
     holder::Holder,
+    terminal::shown,
 };
 use crate::{
     protocol::{Event, EventId, Filter, Reply, Timestamp, message::Hint, reply, verify::Verifier},

@@ -9,12 +9,13 @@ use toml::Table;
 use tracing::{Instrument, debug_span};
 
 use super::{
-    client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint, RelayFlag, shown},
+    client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint, RelayFlag},
     environment,
     filter_flags::plain_value,
     mine::Draft,
     run_async,
     secret::KeyFlags,
+    terminal::shown,
     time,
 };
 use crate::{

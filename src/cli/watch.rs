@@ -17,13 +17,14 @@ use tokio::{
 
 use super::{
     backoff::Backoff,
-    client::{ClientError, Connection, Endpoint, RelayFlag, shown},
+    client::{ClientError, Connection, Endpoint, RelayFlag},
     filter_flags::FilterFlags,
     output::{Printer, reader_gone},
     pages::RelayPages,
     run_async,
     secret::KeyFlags,
     source::Source,
+    terminal::shown,
     time,
 };
 use crate::protocol::{Event, EventId, Filter, Reply, reply, verify::Verifier};

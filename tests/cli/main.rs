@@ -7,4 +7,5 @@ mod program;
 mod query;
 mod relay;
 mod send;
+mod terminal;
 mod watch;

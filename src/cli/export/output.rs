@@ -2,8 +2,9 @@
 //! its oldest complete second.
 
 use std::{
+    borrow::Cow,
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Stdout, Write},
+    io::{self, BufWriter, ErrorKind, IsTerminal, Read, Seek, SeekFrom, Stdout, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
@@ -16,6 +17,7 @@ use crate::{
     cli::{
         bookmark::with_ending,
         lines::{Format, Lines, Place},
+        terminal::shown_json,
     },
     protocol::{ParsedEvent, Timestamp},
 };
@@ -29,6 +31,7 @@ const ZSTD_LEVEL: i32 = 3;
 /// The file, or standard output, and how far it is written.
 pub struct Output {
     writer: Writer,
+    is_terminal: bool,
     place: Place,
 }
 
@@ -51,7 +54,9 @@ pub struct Kept {
 
 impl Output {
     pub fn stdout() -> Self {
-        Self { writer: Writer::Stdout(BufWriter::new(io::stdout())), place: Place::default() }
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        Self { writer: Writer::Stdout(BufWriter::new(stdout)), is_terminal, place: Place::default() }
     }
 
     /// # Errors
@@ -77,7 +82,8 @@ impl Output {
     }
 
     fn at_the_start(path: &Path, file: File) -> anyhow::Result<Self> {
-        Ok(Self { writer: Writer::new(Format::of_name(path), file)?, place: Place::default() })
+        let writer = Writer::new(Format::of_name(path), file)?;
+        Ok(Self { writer, is_terminal: false, place: Place::default() })
     }
 
     /// Opens an unfinished export so that what is written next stands behind what is kept.
@@ -91,7 +97,7 @@ impl Output {
             Kept { format, place, .. } => repack(path, format, place),
         };
         let writer = writer.with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { writer, place: kept.place })
+        Ok(Self { writer, is_terminal: false, place: kept.place })
     }
 
     /// All before it is written.
@@ -105,8 +111,9 @@ impl Output {
     }
 
     pub fn write_line(&mut self, line: &str) -> io::Result<()> {
+        let shown = if self.is_terminal { shown_json(line) } else { Cow::Borrowed(line) };
         let out = self.writer.writer();
-        out.write_all(line.as_bytes())?;
+        out.write_all(shown.as_bytes())?;
         out.write_all(b"\n")?;
         self.place = self.place_after(line);
         Ok(())

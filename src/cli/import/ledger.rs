@@ -15,10 +15,10 @@ use anyhow::Context;
 use super::bookmark::Bookmark;
 use crate::{
     cli::{
-        client::shown,
         holder::Holder,
         lines::{Line, Place},
         progress::duration,
+        terminal::shown,
     },
     protocol::{EventId, reply},
     store::Identity,

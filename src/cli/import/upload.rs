@@ -22,8 +22,9 @@ use super::{
 use crate::{
     cli::{
         backoff::Backoff,
-        client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint, Step, shown},
+        client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint, Step},
         lines::{Line, event_json},
+        terminal::shown,
     },
     protocol::{EventId, ParsedEvent, Reply, reply},
 };

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -25,11 +26,63 @@ pub struct Setting {
     pub name: &'static str,
     /// One element a line.
     pub doc: &'static [&'static str],
+    /// Of a number.
+    pub range: Option<Range>,
+}
+
+/// What a number may be, both ends included. Beyond, a queue has no memory to be in, a time no end, and a part of the
+/// program takes for endless what it must count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Range {
+    Whole(i64, i64),
+    Part(f64, f64),
+}
+
+const fn whole(from: i64, to: i64) -> Range {
+    Range::Whole(from, to)
+}
+
+const fn part(from: f64, to: f64) -> Range {
+    Range::Part(from, to)
+}
+
+/// In seconds.
+const HOUR: i64 = 60 * 60;
+const DAY: i64 = 24 * HOUR;
+
+impl Range {
+    /// Whether it has a number; what is none is somebody else's to refuse.
+    fn has(self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Whole(from, to), Value::Integer(number)) => (from..=to).contains(number),
+            (Self::Part(from, to), Value::Integer(number)) => (from..=to).contains(&(*number as f64)),
+            (Self::Part(from, to), Value::Float(number)) => (from..=to).contains(number),
+            _ => true,
+        }
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(from, to) => write!(f, "{from} to {to}"),
+            Self::Part(from, to) => write!(f, "{from} to {to}"),
+        }
+    }
+}
+
+macro_rules! optional {
+    () => {
+        None
+    };
+    ($value:expr) => {
+        Some($value)
+    };
 }
 
 macro_rules! section {
     ($(#[doc = $about:literal])* $name:ident {
-        $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr),* $(,)?
+        $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr $(=> $range:expr)?),* $(,)?
     }) => {
         $(#[doc = $about])*
         #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,7 +100,11 @@ macro_rules! section {
         impl $name {
             const ABOUT: &'static [&'static str] = &[$($about),*];
             const SETTINGS: &'static [Setting] =
-                &[$(Setting { name: stringify!($field), doc: &[$($doc),*] }),*];
+                &[$(Setting {
+                    name: stringify!($field),
+                    doc: &[$($doc),*],
+                    range: optional!($($range)?),
+                }),*];
         }
     };
 }
@@ -82,15 +139,15 @@ section! {
         /// What is logged, in the syntax of tracing's EnvFilter. RUST_LOG wins over it.
         log: String = "info,actix_server=warn,scylla=warn".into(),
         /// Lines of the log that may wait to be written; beyond, they are lost. Nobody waits for the log.
-        log_lines: usize = 8_192,
+        log_lines: usize = 8_192 => whole(1, 1 << 20),
         /// Seconds for which the persister, or a thread of the store, may be at one thing before the node is
         /// not ready any more.
-        stuck_seconds: u64 = 10,
+        stuck_seconds: u64 = 10 => whole(1, HOUR),
         /// Threads that serve clients. 0: one a core.
-        workers: usize = 0,
+        workers: usize = 0 => whole(0, 256),
         /// Seconds from the signal to the end of the process, whatever is away: half of them for what is on its way
         /// to the store, the rest for other nodes and for sockets, which are closed spread over half of it at most.
-        drain_seconds: u64 = 5,
+        drain_seconds: u64 = 5 => whole(1, HOUR),
     }
 }
 
@@ -118,44 +175,44 @@ section! {
     /// What clients may send and ask. Where NIP-11 has a field for a bound, it shows it.
     Limits {
         /// Longest message of a client, in bytes, fragments together.
-        max_message_bytes: usize = 512 * 1024,
+        max_message_bytes: usize = 512 * 1024 => whole(1, 1 << 26),
         /// Longer messages up to so many bytes are passed over and answered; beyond, the connection ends.
-        max_refused_bytes: usize = 8 * 1024 * 1024,
+        max_refused_bytes: usize = 8 * 1024 * 1024 => whole(0, 1 << 30),
         /// Most tags of an event.
-        max_tags: usize = 5_000,
+        max_tags: usize = 5_000 => whole(0, 1 << 20),
         /// Most subscriptions of a connection.
-        max_subscriptions: usize = 300,
+        max_subscriptions: usize = 300 => whole(1, 1 << 20),
         /// Most filters of a REQ or COUNT.
-        max_filters: usize = 200,
+        max_filters: usize = 200 => whole(1, 1 << 16),
         /// Most values of a filter, its lists together.
-        max_filter_values: usize = 5_000,
+        max_filter_values: usize = 5_000 => whole(0, 1 << 20),
         /// Most routing keys of a connection, its subscriptions together.
-        max_routing_keys: usize = 20_000,
+        max_routing_keys: usize = 20_000 => whole(0, 1 << 24),
         /// Most bytes of the messages that made the subscriptions of a connection, together: what is
         /// kept of them grows with it.
-        max_subscription_bytes: usize = 2 * 1024 * 1024,
+        max_subscription_bytes: usize = 2 * 1024 * 1024 => whole(0, 1 << 32),
         /// Stored events sent for a filter that has no limit.
-        default_limit: usize = 500,
+        default_limit: usize = 500 => whole(1, 1 << 24),
         /// Highest limit of a filter that is honoured; higher ones count as this.
-        max_limit: usize = 5_000,
+        max_limit: usize = 5_000 => whole(1, 1 << 24),
         /// Most events sent beyond a limit so that the last second is whole (NIP-67), and at most a tenth
         /// of the limit.
-        max_boundary_events: usize = 500,
+        max_boundary_events: usize = 500 => whole(0, 1 << 24),
         /// Bytes of stored events after which the answer to a REQ ends, at the end of a page. EOSE says
         /// "more" then, and the client pages on.
-        max_answer_bytes: usize = 64 * 1024 * 1024,
+        max_answer_bytes: usize = 64 * 1024 * 1024 => whole(1, 1 << 40),
         /// How far ahead created_at may be, in seconds.
-        max_ahead_seconds: u64 = 15 * 60,
+        max_ahead_seconds: u64 = 15 * 60 => whole(0, 1 << 32),
         /// Leading zero bits that an event's id must have (NIP-13). 0: none.
-        min_pow_difficulty: u32 = 0,
+        min_pow_difficulty: u32 = 0 => whole(0, 256),
         /// Whether clients must authenticate (NIP-42) before they read or write.
         auth_required: bool = false,
         /// Most public keys that a connection may authenticate as.
-        max_auth_keys: usize = 64,
+        max_auth_keys: usize = 64 => whole(0, 1 << 16),
         /// Most connections of the node. File descriptors may set a lower bound; the start says so.
-        max_connections: usize = 100_000,
+        max_connections: usize = 100_000 => whole(1, 1 << 24),
         /// Most connections of one address (of IPv6, one /64 network); loopback has no such bound.
-        max_connections_per_address: usize = 1_000,
+        max_connections_per_address: usize = 1_000 => whole(1, 1 << 24),
     }
 }
 
@@ -164,16 +221,16 @@ section! {
     /// told otherwise.
     Rate {
         /// Messages a second of one connection. 0: no bound.
-        messages_per_second: u32 = 200,
+        messages_per_second: u32 = 200 => whole(0, 1 << 24),
         /// Messages that a connection may send at once after a pause.
-        messages_burst: u32 = 4_000,
+        messages_burst: u32 = 4_000 => whole(0, 1 << 24),
         /// Messages a second of one address (of IPv6, one /64 network), all its connections together.
         /// 0: no bound.
-        address_messages_per_second: u32 = 2_000,
+        address_messages_per_second: u32 = 2_000 => whole(0, 1 << 24),
         /// Messages that an address may send at once after a pause.
-        address_messages_burst: u32 = 20_000,
+        address_messages_burst: u32 = 20_000 => whole(0, 1 << 24),
         /// Addresses whose rate is remembered.
-        max_addresses: usize = 65_536,
+        max_addresses: usize = 65_536 => whole(1, 1 << 22),
         /// Whether the bounds also hold for loopback.
         include_loopback: bool = false,
     }
@@ -183,22 +240,22 @@ section! {
     /// One connection: its windows, queues and timeouts.
     Session {
         /// Seconds within which a client must have sent its HTTP request, and a proxy its PROXY header.
-        handshake_seconds: u64 = 5,
+        handshake_seconds: u64 = 5 => whole(1, HOUR),
         /// Seconds between pings.
-        ping_seconds: u64 = 30,
+        ping_seconds: u64 = 30 => whole(1, DAY - 1),
         /// Seconds of silence after which a connection is closed.
-        idle_seconds: u64 = 90,
+        idle_seconds: u64 = 90 => whole(2, DAY),
         /// Events of a connection that may wait for their OK, and subscriptions that may wait to be
         /// entered; beyond, it is not read from.
-        window: usize = 128,
+        window: usize = 128 => whole(1, 1 << 16),
         /// Messages of other actors that may wait for a session. A client that does not read fills it.
-        mailbox: usize = 4_096,
+        mailbox: usize = 4_096 => whole(2, 1 << 20),
         /// Bytes of live events that may wait for a session. A client that lags further is closed.
-        max_lag_bytes: usize = 16 * 1024 * 1024,
+        max_lag_bytes: usize = 16 * 1024 * 1024 => whole(0, 1 << 40),
         /// Bytes of live events held back while the stored ones are sent. Beyond, the subscription is closed.
-        max_held_bytes: usize = 4 * 1024 * 1024,
+        max_held_bytes: usize = 4 * 1024 * 1024 => whole(0, 1 << 40),
         /// Seconds for which the network may leave what was sent unacknowledged.
-        unacknowledged_seconds: u64 = 60,
+        unacknowledged_seconds: u64 = 60 => whole(0, DAY),
     }
 }
 
@@ -206,37 +263,37 @@ section! {
     /// The way of an event into the store.
     Persister {
         /// Events that may wait to be stored; beyond, they read "error: overloaded".
-        queue: usize = 32_768,
+        queue: usize = 32_768 => whole(1, 1 << 24),
         /// Bytes of events that may wait to be stored.
-        queue_bytes: usize = 256 * 1024 * 1024,
+        queue_bytes: usize = 256 * 1024 * 1024 => whole(1, 1 << 40),
         /// Most rows of one batch, which is one commit. An event is some, and one more for each indexed tag; one
         /// of more rows is a batch of its own.
-        max_batch_rows: usize = 65_536,
+        max_batch_rows: usize = 65_536 => whole(1, 1 << 24),
         /// Milliseconds that a batch should take: as many rows are written at once.
-        batch_ms: u64 = 250,
+        batch_ms: u64 = 250 => whole(1, 60_000),
         /// Most milliseconds that a batch waits for more while the threads that serve clients need all processors
         /// and much is written: batches grow then, and an event costs less. 0: none waits.
-        stand_back_ms: u64 = 250,
+        stand_back_ms: u64 = 250 => whole(0, 60_000),
         /// Most bytes of one batch. A single larger event is a batch of its own.
-        max_batch_bytes: usize = 16 * 1024 * 1024,
+        max_batch_bytes: usize = 16 * 1024 * 1024 => whole(1, 1 << 32),
         /// Most events that are routed to sessions at once, so that no worker is held up for long.
-        route_batch: usize = 256,
+        route_batch: usize = 256 => whole(1, 1 << 16),
         /// Milliseconds after which an event that is not stored yet reads "error: …". An event that would wait
         /// longer than half of it for the store is refused at once, as "error: overloaded"; of a client with
         /// little waiting, three quarters.
-        deadline_ms: u64 = 2_000,
+        deadline_ms: u64 = 2_000 => whole(1, HOUR * 1_000),
         /// Seconds for which events are tried again whose write failed, where several nodes share a store:
         /// what failed may be stored all the same, and whoever waits for it must hear of it.
-        retry_seconds: u64 = 60,
+        retry_seconds: u64 = 60 => whole(0, HOUR / 2),
         /// Events that may wait to be tried again; beyond, the oldest are not.
-        retry_events: usize = 8_192,
+        retry_events: usize = 8_192 => whole(0, 1 << 24),
         /// Bytes of events that may wait to be tried again.
-        retry_bytes: usize = 64 * 1024 * 1024,
+        retry_bytes: usize = 64 * 1024 * 1024 => whole(0, 1 << 40),
         /// Ids of stored events that are remembered, so that copies are cheap. Where several nodes share
         /// a store, of ephemeral ones only, as another node may delete what this one has stored.
-        recent_ids: usize = 65_536,
+        recent_ids: usize = 65_536 => whole(1, 1 << 24),
         /// Authors whose decoded keys each worker remembers.
-        hot_authors: usize = 16_384,
+        hot_authors: usize = 16_384 => whole(1, 1 << 20),
     }
 }
 
@@ -245,43 +302,43 @@ section! {
     Store {
         /// Address space of the store, in bytes: as large as its file may become. Not disk space, the file grows
         /// as it is filled. Where the machine has less, the store takes what there is, and says so.
-        map_bytes: usize = 1 << 40,
+        map_bytes: usize = 1 << 40 => whole(1 << 20, 1 << 47),
         /// Bytes of that which are kept free, but at most an eighth of it: below, only deletions and requests
         /// to vanish are stored, below half of it only removals go on.
-        reserve_bytes: u64 = 64 * 1024 * 1024,
+        reserve_bytes: u64 = 64 * 1024 * 1024 => whole(0, 1 << 47),
         /// The same for the disk: bytes that are to be free on it or within the file.
-        min_free_bytes: u64 = 256 * 1024 * 1024,
+        min_free_bytes: u64 = 256 * 1024 * 1024 => whole(0, i64::MAX),
         /// Threads that read. 0: two a core.
-        readers: usize = 0,
+        readers: usize = 0 => whole(0, 512),
         /// Queries that may wait for a reading thread; beyond, they read "error: overloaded".
-        max_waiting_queries: usize = 10_000,
+        max_waiting_queries: usize = 10_000 => whole(1, 1 << 18),
         /// Ranges of rows (a filter has one for each id, tag value, or author and kind) of the questions that are
         /// given to each reading thread at once; further questions wait. A quarter is kept for those of few ranges.
-        question_ranges: usize = 1_024,
+        question_ranges: usize = 1_024 => whole(1, 1 << 20),
         /// Milliseconds for which a question waits for its turn; then it reads "error: overloaded".
-        question_wait_ms: u64 = 5_000,
+        question_wait_ms: u64 = 5_000 => whole(0, HOUR * 1_000),
         /// Bytes of events read at once for a subscription; the next page is read when they are sent.
-        page_bytes: usize = 128 * 1024,
+        page_bytes: usize = 128 * 1024 => whole(1, 1 << 30),
         /// Index entries looked at in one page.
-        page_entries: usize = 100_000,
+        page_entries: usize = 100_000 => whole(1, 1 << 32),
         /// Index entries looked at for a REQ; past it, EOSE comes without a hint.
-        query_entries: usize = 2_000_000,
+        query_entries: usize = 2_000_000 => whole(0, 1 << 40),
         /// Index entries looked at for a COUNT; past it, the answer is approximate.
-        count_entries: usize = 1_000_000,
+        count_entries: usize = 1_000_000 => whole(0, 1 << 40),
         /// Seconds between removals of expired events; where nodes share a store also between comparisons of their
         /// clocks, and looks for what a node left half written.
-        sweep_seconds: u64 = 10,
+        sweep_seconds: u64 = 10 => whole(1, DAY),
         /// Seconds that an event stays after it has expired. It is served to nobody; this is for clocks of
         /// nodes that differ.
-        sweep_margin_seconds: u64 = 60,
-        /// Part of the time that removals take while there is something to remove, above 0 and up to 1. The
-        /// cluster store goes by this too.
-        sweep_share: f64 = 0.25,
+        sweep_margin_seconds: u64 = 60 => whole(0, 365 * DAY),
+        /// Part of the time that removals take while there is something to remove. The cluster store goes by
+        /// this too.
+        sweep_share: f64 = 0.25 => part(0.001, 1.0),
         /// Milliseconds that a removal (of the expired, of the vanished) takes in one commit: events that come
         /// meanwhile wait for it.
-        sweep_ms: u64 = 5,
+        sweep_ms: u64 = 5 => whole(1, 60_000),
         /// Most events that it takes.
-        sweep_batch: usize = 500,
+        sweep_batch: usize = 500 => whole(1, 1 << 20),
     }
 }
 
@@ -305,43 +362,43 @@ section! {
         /// How many replicas acknowledge a write. LOCAL_QUORUM of one replica is that one.
         write_consistency: String = "LOCAL_QUORUM".into(),
         /// Milliseconds after which a statement is tried again.
-        request_timeout_ms: u64 = 1_000,
+        request_timeout_ms: u64 = 1_000 => whole(1, HOUR * 1_000),
         /// Milliseconds after which another server is asked too.
-        speculative_ms: u64 = 200,
+        speculative_ms: u64 = 200 => whole(1, HOUR * 1_000),
         /// Milliseconds for which a batch or a page is tried; then it reads "error: …".
-        deadline_ms: u64 = 2_000,
+        deadline_ms: u64 = 2_000 => whole(1, HOUR * 1_000),
         /// Statements in flight of batches; as many again of questions, and of what nodes tell each other.
-        concurrency: usize = 256,
+        concurrency: usize = 256 => whole(1, 1 << 16),
         /// Pages and counts that are read or wait for their turn; beyond, they read "error: overloaded".
-        max_queries: usize = 1_000,
+        max_queries: usize = 1_000 => whole(1, 1 << 24),
         /// Statements that the questions under way make, about; further questions wait. A quarter is kept for those
         /// of few ranges of rows (a filter has one for each id, tag value, or author and kind).
-        question_statements: usize = 4_096,
+        question_statements: usize = 4_096 => whole(1, 1 << 24),
         /// Milliseconds for which a question waits for its turn; then it reads "error: overloaded".
-        question_wait_ms: u64 = 5_000,
+        question_wait_ms: u64 = 5_000 => whole(0, HOUR * 1_000),
         /// Threads that talk to the servers. 0: one a core.
-        threads: usize = 0,
+        threads: usize = 0 => whole(0, 256),
         /// Bytes of events read at once for a subscription; the next page is read when they are sent.
-        page_bytes: usize = 128 * 1024,
+        page_bytes: usize = 128 * 1024 => whole(1, 1 << 30),
         /// Most rows of one answer of a server.
-        page_rows: usize = 100,
+        page_rows: usize = 100 => whole(1, 1 << 20),
         /// Rows of a partition beyond which further ones of that key go to partitions by time.
-        partition_rows: usize = 32_768,
+        partition_rows: usize = 32_768 => whole(1, 1 << 30),
         /// Rows looked at for a REQ, each statement counting for ten; past it, EOSE comes without a hint.
-        query_rows: usize = 200_000,
+        query_rows: usize = 200_000 => whole(0, 1 << 40),
         /// The same for a COUNT; past it, the answer is approximate.
-        count_rows: usize = 200_000,
+        count_rows: usize = 200_000 => whole(0, 1 << 40),
         /// Seconds by which the clock of a node may differ from the median of the others; one that is further off
         /// removes nothing as expired. store.sweep_margin_seconds must be at least twice as long.
-        clock_tolerance_seconds: u64 = 15,
+        clock_tolerance_seconds: u64 = 15 => whole(0, DAY),
         /// Events that a removal (of the expired, of the vanished) takes at once.
-        sweep_batch: usize = 16,
+        sweep_batch: usize = 16 => whole(1, 1 << 16),
         /// Rows that it reads at once.
-        sweep_rows: usize = 1_000,
+        sweep_rows: usize = 1_000 => whole(1, 1 << 20),
         /// Milliseconds after which it makes a pause, as long as store.sweep_share says.
-        sweep_ms: u64 = 100,
+        sweep_ms: u64 = 100 => whole(1, 60_000),
         /// Statements of removals in flight.
-        sweep_concurrency: usize = 8,
+        sweep_concurrency: usize = 8 => whole(1, 1 << 16),
     }
 }
 
@@ -354,26 +411,26 @@ section! {
         otlp: String = String::new(),
         /// "grpc" or "http/protobuf". Empty: HTTP where the URL has port 4318 or a path, else gRPC.
         protocol: String = String::new(),
-        /// Part of the messages and connections that are traced, 0 to 1.
-        ratio: f64 = 0.01,
+        /// Part of the messages and connections that are traced.
+        ratio: f64 = 0.01 => part(0.0, 1.0),
         /// Milliseconds from which on a message is slow: it is traced though it was not chosen.
-        slow_ms: u64 = 500,
+        slow_ms: u64 = 500 => whole(0, DAY * 1_000),
         /// Messages a second that are traced though they were not chosen: slow ones, those that the relay
         /// fails, and those of clients that ask for it.
-        extra_per_second: u32 = 20,
+        extra_per_second: u32 = 20 => whole(0, 1 << 24),
         /// Networks or addresses whose clients may ask for traces, with a traceparent header in their
         /// handshake.
         trusted: Vec<Network> = loopback(),
         /// Spans that may wait to be exported; beyond, they are lost.
-        queue: usize = 8_192,
+        queue: usize = 8_192 => whole(1, 1 << 20),
         /// Most spans of one export.
-        export_batch: usize = 512,
+        export_batch: usize = 512 => whole(1, 1 << 20),
         /// Milliseconds that a span waits for others.
-        export_interval_ms: u64 = 1_000,
+        export_interval_ms: u64 = 1_000 => whole(1, DAY * 1_000),
         /// Milliseconds that an export may take.
-        export_timeout_ms: u64 = 5_000,
+        export_timeout_ms: u64 = 5_000 => whole(1, HOUR * 1_000),
         /// Milliseconds that a shutdown waits for spans to be exported.
-        flush_ms: u64 = 2_000,
+        flush_ms: u64 = 2_000 => whole(0, HOUR * 1_000),
     }
 }
 
@@ -383,10 +440,10 @@ section! {
         /// Begins the name of every channel. Clusters of one Redis must have different ones.
         prefix: String = "rookery".into(),
         /// Milliseconds within which Redis must answer; beyond, the connection is made anew.
-        timeout_ms: u64 = 1_000,
+        timeout_ms: u64 = 1_000 => whole(1, HOUR * 1_000),
         /// Seconds within which Redis must be reached at the start, or the node ends. 0: it starts without,
         /// and goes on trying.
-        start_seconds: u64 = 0,
+        start_seconds: u64 = 0 => whole(0, DAY),
         /// What `/health/ready` asks of the bus. "once": the node is ready from when the bus has carried something
         /// for the first time; what it misses later comes from the log of the store, or clients are told. "while":
         /// only while the bus carries something, so without Redis no node is ready. "always": nothing.
@@ -395,37 +452,37 @@ section! {
         /// in Redis can say anything to the clients otherwise.
         verify: bool = false,
         /// Milliseconds for which a subscription waits until Redis has acknowledged its keys.
-        acknowledge_ms: u64 = 500,
+        acknowledge_ms: u64 = 500 => whole(0, HOUR * 1_000),
         /// Milliseconds for which a key stays subscribed when no client wants it any more.
-        linger_ms: u64 = 1_000,
+        linger_ms: u64 = 1_000 => whole(0, HOUR * 1_000),
         /// Milliseconds between fences, by which other nodes know that they have missed nothing.
-        fence_ms: u64 = 1_000,
+        fence_ms: u64 = 1_000 => whole(1, HOUR * 1_000),
         /// Fences that may be missing before something is taken to be missed.
-        silent_fences: u32 = 3,
+        silent_fences: u32 = 3 => whole(1, 1 << 16),
         /// Milliseconds before the first attempt to connect again; twice as many each time.
-        min_backoff_ms: u64 = 100,
+        min_backoff_ms: u64 = 100 => whole(1, HOUR * 1_000),
         /// Most milliseconds between attempts to connect again.
-        max_backoff_ms: u64 = 5_000,
+        max_backoff_ms: u64 = 5_000 => whole(1, HOUR * 1_000),
         /// Subscriptions that may wait to be sent to Redis; beyond, they wait longer.
-        subscribe_queue: usize = 4_096,
+        subscribe_queue: usize = 4_096 => whole(1, 1 << 20),
         /// Batches that may wait to be published; beyond, other nodes find them in the log of the store.
-        publish_queue: usize = 256,
+        publish_queue: usize = 256 => whole(1, 1 << 20),
         /// Messages that may wait to be handled; beyond, the connection is made anew, and the log is read.
-        receive_queue: usize = 65_536,
+        receive_queue: usize = 65_536 => whole(1, 1 << 24),
         /// Bytes of messages that may wait to be handled.
-        receive_queue_bytes: usize = 64 * 1024 * 1024,
+        receive_queue_bytes: usize = 64 * 1024 * 1024 => whole(1, 1 << 40),
         /// Bytes of messages that are given to Redis in one round trip.
-        publish_bytes: usize = 4 * 1024 * 1024,
+        publish_bytes: usize = 4 * 1024 * 1024 => whole(1, 1 << 32),
         /// Events with more routing keys are published by their id alone; whole and to all nodes where they
         /// can not be read from a shared store.
-        inline_keys: usize = 16,
+        inline_keys: usize = 16 => whole(0, 1 << 16),
         /// The same for longer events, in bytes.
-        inline_bytes: usize = 8_192,
+        inline_bytes: usize = 8_192 => whole(0, 1 << 30),
         /// Seconds after which no event comes any more that another node accepted: as long as nodes can be
         /// cut off and their clocks differ. What was sent as a stored event is remembered for so long.
-        late_seconds: u64 = 3_600,
+        late_seconds: u64 = 3_600 => whole(0, 7 * DAY),
         /// Events that are remembered so that each is routed once.
-        seen_ids: usize = 1 << 20,
+        seen_ids: usize = 1 << 20 => whole(1, 1 << 30),
     }
 }
 
@@ -436,13 +493,13 @@ section! {
         /// Bytes of memory for it; those not asked for the longest go first. 0: off, the store is asked.
         /// On, a REQ may miss what another node acknowledged within the last instant, until the bus has
         /// brought it: milliseconds, or seconds if that node died.
-        max_bytes: usize = 0,
+        max_bytes: usize = 0 => whole(0, 1 << 44),
         /// Most events that are kept of an author and kind. Questions for about as many ask the store.
-        max_events: usize = 2_000,
+        max_events: usize = 2_000 => whole(1, 1 << 20),
         /// Reads of the store that fill it may be under way at once.
-        max_fills: usize = 4,
+        max_fills: usize = 4 => whole(1, 1 << 16),
         /// Bytes of events of a page; the next page is looked for when they are sent.
-        page_bytes: usize = 128 * 1024,
+        page_bytes: usize = 128 * 1024 => whole(1, 1 << 30),
     }
 }
 
@@ -531,6 +588,7 @@ impl Config {
                     network::socket_address(value).with_context(|| format!("{name} can not be {value}"))?;
             }
         }
+        check_ranges(&table)?;
         let config: Self = Value::Table(table.clone()).try_into().with_context(|| name_fault(&table))?;
         config.validate()?;
         Ok(config)
@@ -541,85 +599,19 @@ impl Config {
     /// # Errors
     /// Names the setting and what it must be.
     pub fn validate(&self) -> anyhow::Result<()> {
-        const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
-        const MAX_READERS: usize = 512;
-        let Self { limits, session, persister, store, scylla, bus, traces, feeds, info, general, .. } = self;
-        for (name, value) in [
-            ("limits.max_message_bytes", limits.max_message_bytes),
-            ("limits.max_subscriptions", limits.max_subscriptions),
-            ("limits.max_filters", limits.max_filters),
-            ("limits.max_limit", limits.max_limit),
-            ("limits.max_answer_bytes", limits.max_answer_bytes),
-            ("limits.default_limit", limits.default_limit),
-            ("limits.max_connections", limits.max_connections),
-            ("limits.max_connections_per_address", limits.max_connections_per_address),
-            ("persister.deadline_ms", persister.deadline_ms as usize),
-            ("session.handshake_seconds", session.handshake_seconds as usize),
-            ("session.window", session.window),
-            ("session.mailbox", session.mailbox),
-            ("persister.queue", persister.queue),
-            ("persister.max_batch_rows", persister.max_batch_rows),
-            ("persister.batch_ms", persister.batch_ms as usize),
-            ("persister.max_batch_bytes", persister.max_batch_bytes),
-            ("persister.route_batch", persister.route_batch),
-            ("persister.recent_ids", persister.recent_ids),
-            ("persister.hot_authors", persister.hot_authors),
-            ("store.page_bytes", store.page_bytes),
-            ("store.page_entries", store.page_entries),
-            ("store.sweep_batch", store.sweep_batch),
-            ("store.sweep_ms", store.sweep_ms as usize),
-            ("store.question_ranges", store.question_ranges),
-            ("scylla.request_timeout_ms", scylla.request_timeout_ms as usize),
-            ("scylla.deadline_ms", scylla.deadline_ms as usize),
-            ("scylla.concurrency", scylla.concurrency),
-            ("scylla.max_queries", scylla.max_queries),
-            ("scylla.page_bytes", scylla.page_bytes),
-            ("scylla.page_rows", scylla.page_rows),
-            ("scylla.partition_rows", scylla.partition_rows),
-            ("scylla.sweep_batch", scylla.sweep_batch),
-            ("scylla.question_statements", scylla.question_statements),
-            ("scylla.sweep_rows", scylla.sweep_rows),
-            ("scylla.sweep_ms", scylla.sweep_ms as usize),
-            ("scylla.sweep_concurrency", scylla.sweep_concurrency),
-            ("bus.timeout_ms", bus.timeout_ms as usize),
-            ("bus.fence_ms", bus.fence_ms as usize),
-            ("bus.silent_fences", bus.silent_fences as usize),
-            ("bus.min_backoff_ms", bus.min_backoff_ms as usize),
-            ("bus.subscribe_queue", bus.subscribe_queue),
-            ("bus.publish_queue", bus.publish_queue),
-            ("bus.receive_queue", bus.receive_queue),
-            ("bus.publish_bytes", bus.publish_bytes),
-            ("bus.seen_ids", bus.seen_ids),
-            ("traces.queue", traces.queue),
-            ("traces.export_batch", traces.export_batch),
-            ("traces.export_interval_ms", traces.export_interval_ms as usize),
-            ("traces.export_timeout_ms", traces.export_timeout_ms as usize),
-            ("feeds.max_events", feeds.max_events),
-            ("feeds.max_fills", feeds.max_fills),
-            ("feeds.page_bytes", feeds.page_bytes),
-        ] {
-            ensure!(value > 0, "{name} must be at least 1");
-        }
-        ensure!(store.readers <= MAX_READERS, "store.readers must be at most {MAX_READERS}");
-        ensure!(
-            store.sweep_share > 0.0 && store.sweep_share <= 1.0,
-            "store.sweep_share must be above 0 and at most 1"
-        );
+        let Self { session, store, scylla, traces, info, general, .. } = self;
+        check_ranges(&Table::try_from(self).context("the configuration")?)?;
         ensure!(
             scylla.nodes.is_empty() || store.sweep_margin_seconds >= 2 * scylla.clock_tolerance_seconds,
             "store.sweep_margin_seconds must be at least twice scylla.clock_tolerance_seconds"
-        );
-        ensure!(
-            limits.max_message_bytes <= MAX_MESSAGE_BYTES,
-            "limits.max_message_bytes must be at most {MAX_MESSAGE_BYTES}"
         );
         ensure!(
             session.mailbox > session.window,
             "session.mailbox must be larger than session.window, or answers would not fit"
         );
         ensure!(
-            session.idle_seconds > session.ping_seconds && session.ping_seconds > 0,
-            "session.idle_seconds must be larger than session.ping_seconds, and that larger than 0"
+            session.idle_seconds > session.ping_seconds,
+            "session.idle_seconds must be larger than session.ping_seconds"
         );
         ensure!(
             info.pubkey.is_empty() || crate::protocol::PublicKey::from_hex(&info.pubkey).is_some(),
@@ -629,7 +621,6 @@ impl Config {
             !general.proxy_protocol || !general.trusted_proxy.is_empty(),
             "proxy_protocol needs trusted_proxy: no header is read of others"
         );
-        ensure!((0.0..=1.0).contains(&traces.ratio), "traces.ratio must be between 0 and 1");
         ensure!(
             ["", "grpc", "http/protobuf"].contains(&traces.protocol.as_str()),
             "traces.protocol must be \"grpc\" or \"http/protobuf\", not {:?}",
@@ -740,6 +731,24 @@ fn merge(table: &mut Table, over: Table) {
     }
 }
 
+/// Refuses numbers beyond their ranges.
+fn check_ranges(table: &Table) -> anyhow::Result<()> {
+    for (section, name, range) in ranges() {
+        if let Some(value) = lookup(table, section, name).filter(|value| !range.has(value)) {
+            let dot = if section.is_empty() { "" } else { "." };
+            bail!("{section}{dot}{name} must be from {range}, not {value}");
+        }
+    }
+    Ok(())
+}
+
+/// The settings that are numbers: section, name, and what they may be.
+pub fn ranges() -> impl Iterator<Item = (&'static str, &'static str, Range)> {
+    SECTIONS.iter().flat_map(|(section, _, settings)| {
+        settings.iter().filter_map(|setting| Some((*section, setting.name, setting.range?)))
+    })
+}
+
 /// The environment variables of all settings.
 pub fn variables() -> impl Iterator<Item = String> {
     SECTIONS
@@ -840,6 +849,9 @@ pub fn example() -> String {
             for line in setting.doc {
                 out.push_str(&format!("#{line}\n"));
             }
+            if let Some(range) = setting.range {
+                out.push_str(&format!("# From {range}.\n"));
+            }
             let value = lookup(&defaults, section, setting.name).map(ToString::to_string).unwrap_or_default();
             out.push_str(&format!("#{} = {value}\n", setting.name));
         }
@@ -863,13 +875,14 @@ pub fn reference() -> String {
         for line in *about {
             out.push_str(&format!("{}\n", line.trim_start()));
         }
-        out.push_str("\n| setting | default | variable | meaning |\n|---|---|---|---|\n");
+        out.push_str("\n| setting | default | from – to | variable | meaning |\n|---|---|---|---|---|\n");
         for setting in *settings {
             let value = lookup(&defaults, section, setting.name).map(ToString::to_string).unwrap_or_default();
             let doc: Vec<_> = setting.doc.iter().map(|line| line.trim_start()).collect();
             out.push_str(&format!(
-                "| `{}` | `{value}` | `{}` | {} |\n",
+                "| `{}` | `{value}` | {} | `{}` | {} |\n",
                 setting.name,
+                setting.range.map(|range| range.to_string().replace(" to ", " – ")).unwrap_or_default(),
                 variable(section, setting.name),
                 doc.join(" ")
             ));
@@ -909,7 +922,7 @@ mod tests {
             ("[limits]\nmax_filter = 1", vec![], "unknown setting \"max_filter\""),
             ("[limits]\nmax_filters = 'x'", vec![], "max_filters"),
             ("", vec![("ROOKERY_LIMITS_MAX_TAGS", "many")], "ROOKERY_LIMITS_MAX_TAGS"),
-            ("[limits]\nmax_filters = 0", vec![], "limits.max_filters must be at least 1"),
+            ("[limits]\nmax_filters = 0", vec![], "limits.max_filters must be from 1 to 65536, not 0"),
             ("url = 'relay.example.com'", vec![], "url must look like"),
             ("listen = '7777x'", vec![], "listen can not be \"7777x\""),
             ("listen = 77777", vec![], "listen can not be 77777"),
@@ -919,6 +932,43 @@ mod tests {
         ] {
             let error = format!("{:#}", load(file, &env, "").unwrap_err());
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_number_has_a_range_and_nothing_beyond_it_is_taken() {
+        let defaults = Table::try_from(Config::default()).unwrap();
+        for (section, _, settings) in SECTIONS {
+            for Setting { name, range, .. } in *settings {
+                let default = lookup(&defaults, section, name).unwrap();
+                assert_eq!(default.is_integer() || default.is_float(), range.is_some(), "{section}.{name}");
+            }
+        }
+        let refusal = |section: &str, name: &str, value: Value| {
+            let mut flags = Table::new();
+            insert(&mut flags, section, name, value);
+            let loaded = Config::load(None, |_| None, flags);
+            // Some must be larger than others as well.
+            loaded.err().map(|error| error.to_string()).filter(|text| text.contains(" must be from "))
+        };
+        for (section, name, range) in ranges() {
+            let (inside, beyond) = match range {
+                Range::Whole(from, to) => {
+                    let beyond = [from.checked_sub(1), to.checked_add(1)].into_iter().flatten();
+                    (vec![from.into(), to.into()], beyond.map(Value::Integer).collect::<Vec<_>>())
+                }
+                Range::Part(from, to) => {
+                    let beyond = [from - 0.001, to + 0.001, f64::NAN];
+                    (vec![from.into(), to.into()], beyond.map(Value::Float).into())
+                }
+            };
+            for value in inside {
+                assert_eq!(refusal(section, name, value), None, "{section}.{name}");
+            }
+            for value in beyond {
+                let text = refusal(section, name, value.clone()).unwrap();
+                assert!(text.ends_with(&format!("{name} must be from {range}, not {value}")), "{text}");
+            }
         }
     }
 

@@ -1,6 +1,7 @@
-//! The wall clock, in the protocol's unit, and a clock that nobody sets.
+//! The wall clock, in the protocol's unit, how it stands to those of other nodes, and a clock that nobody sets.
 
 use std::{
+    fmt,
     ops::Add,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -57,6 +58,57 @@ impl Add<Duration> for Moment {
     fn add(self, later: Duration) -> Self {
         Self(self.0.saturating_add(later))
     }
+}
+
+/// What is known of this node's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// There may be others of whom nothing is known yet.
+    #[default]
+    Unknown,
+    /// It is near those of the others, or there are none.
+    Near,
+    /// It is so many milliseconds ahead of those of the others.
+    Far(i64),
+}
+
+impl Standing {
+    /// How many seconds it is ahead, where that is too far; else 0.
+    pub fn seconds_ahead(self) -> f64 {
+        match self {
+            Self::Far(millis) => millis as f64 / 1_000.0,
+            Self::Near | Self::Unknown => 0.0,
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = "the clock of this node is";
+        match self {
+            Self::Unknown => write!(f, "nothing is known of the clocks of other nodes"),
+            Self::Near => write!(f, "{known} as those of the others, if there are any"),
+            Self::Far(ahead) => {
+                let side = if *ahead > 0 { "ahead of" } else { "behind" };
+                write!(f, "{known} {} s {side} those of the others", ahead.unsigned_abs() / 1_000)
+            }
+        }
+    }
+}
+
+/// What is known of a clock that is so many milliseconds ahead of each of those: it is compared with the one in the
+/// middle. `None` where there is none.
+pub fn compare(ahead: Vec<i64>, tolerance: Duration) -> Option<Standing> {
+    let ahead = median(ahead)?;
+    let is_far = Duration::from_millis(ahead.unsigned_abs()) > tolerance;
+    Some(if is_far { Standing::Far(ahead) } else { Standing::Near })
+}
+
+/// The middle one. Of two in the middle, that which is nearer: with this node's own clock, it is the middle of all.
+fn median(mut all: Vec<i64>) -> Option<i64> {
+    all.sort_unstable();
+    let middle = [all.len().checked_sub(1)? / 2, all.len() / 2];
+    middle.into_iter().map(|place| all[place]).min_by_key(|ahead| ahead.unsigned_abs())
 }
 
 #[cfg(test)]

@@ -133,6 +133,7 @@ pub async fn run_on(
                 log: store.log(),
                 authors: authors.clone(),
                 hot_authors: NonZeroUsize::new(config.persister.hot_authors).unwrap_or(NonZeroUsize::MIN),
+                clock_tolerance: Duration::from_secs(config.scylla.clock_tolerance_seconds),
                 metrics: Arc::clone(&metrics),
                 tracer: tracer.clone(),
             };
@@ -356,7 +357,9 @@ fn watch(metrics: &Metrics, config: &Config, queue: &Arc<Queue>, store: &Arc<dyn
         ] {
             metrics.queue_fill.of(name).set(ratio);
         }
-        metrics.clock_ahead.set(load.clock_ahead);
+        if store.log().is_some() {
+            metrics.clock_ahead.set(load.clock_ahead);
+        }
         for (counter, count) in [
             (&metrics.store_statements, load.sent),
             (&metrics.store_retries, load.retries),

@@ -58,12 +58,15 @@ pub struct Fence {
 pub struct Card {
     pub origin: Origin,
     pub store: Option<Identity>,
+    /// What its clock reads, in milliseconds since 1970. Programs before this one do not say.
+    pub at: Option<u64>,
 }
 
 /// A field of a card: its number, the length of what it says in two bytes, and that.
 type Field = u8;
 
 const CARD_STORE: Field = 1;
+const CARD_AT: Field = 2;
 
 /// Why bytes are no envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -169,6 +172,9 @@ impl Card {
         if let Some(store) = self.store {
             field(&mut bytes, CARD_STORE, store.to_string().as_bytes());
         }
+        if let Some(at) = self.at {
+            field(&mut bytes, CARD_AT, &at.to_be_bytes());
+        }
         bytes
     }
 
@@ -176,12 +182,14 @@ impl Card {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let [VERSION, rest @ ..] = bytes else { return None };
         let (origin, mut rest) = number(rest)?;
-        let mut card = Self { origin, store: None };
+        let mut card = Self { origin, store: None, at: None };
         while let Some((&field, after)) = rest.split_first() {
             let (length, after) = after.split_first_chunk::<2>()?;
             let (says, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-            if field == CARD_STORE {
-                card.store = std::str::from_utf8(says).ok()?.parse().ok();
+            match field {
+                CARD_STORE => card.store = std::str::from_utf8(says).ok()?.parse().ok(),
+                CARD_AT => card.at = says.try_into().ok().map(u64::from_be_bytes),
+                _ => {}
             }
             rest = after;
         }
@@ -245,7 +253,7 @@ mod tests {
     #[test]
     fn cards_come_back_and_may_say_more() {
         for store in [None, Some(Identity::Shared(3)), Some(Identity::Own(0))] {
-            let card = Card { origin: 5, store };
+            let card = Card { origin: 5, store, at: store.map(|_| 1_700_000_000_123) };
             let mut bytes = card.encode();
             assert_eq!(Card::decode(&bytes), Some(card));
             field(&mut bytes, 200, b"of a later version");

@@ -6,6 +6,7 @@
 //! missed is read from the log of the store.
 
 pub mod channel;
+mod clocks;
 mod deliver;
 mod echoes;
 pub mod envelope;
@@ -42,6 +43,7 @@ use tracing::{debug, info, warn};
 
 use self::{
     channel::{Channel, channels},
+    clocks::Clocks,
     envelope::{Card, Envelope, Fence},
     interest::Interest,
     link::Link,
@@ -55,7 +57,7 @@ use super::{
     seen::Seen,
 };
 use crate::{
-    clock::{self, Moment},
+    clock::{self, Moment, Standing},
     config::{self, BusReady},
     protocol::{EventId, PublicKey, verify::Verifier},
     store::{
@@ -78,6 +80,8 @@ pub struct Parts {
     pub authors: Option<Arc<Authors>>,
     /// Whose keys a verifier keeps at hand.
     pub hot_authors: NonZeroUsize,
+    /// How far clocks of nodes may be from each other.
+    pub clock_tolerance: Duration,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
 }
@@ -100,6 +104,7 @@ struct Shared {
     store: Identity,
     /// Other stores that were told of.
     strangers: Mutex<HashSet<Identity>>,
+    clocks: Mutex<Clocks>,
     interest: Mutex<Interest>,
     origins: Mutex<Origins>,
     /// Something may have been missed just now.
@@ -154,6 +159,7 @@ impl RedisBus {
             origin,
             store: parts.store.identity(),
             strangers: Mutex::default(),
+            clocks: Mutex::new(Clocks::new(parts.clock_tolerance, config.patience())),
             interest: Mutex::new(Interest::new(Duration::from_millis(config.linger_ms))),
             origins: Mutex::new(Origins::new(origin, times, beats.as_deref(), asked)),
             in_doubt: Notify::new(),
@@ -335,12 +341,29 @@ impl Shared {
         self.in_doubt.notify_one();
     }
 
+    /// Where nodes share a store, that compares them.
+    fn compare_clocks(&self, card: &Card) {
+        let Some(told) = card.at.filter(|_| self.parts.log.is_none() && card.origin != self.origin) else {
+            return;
+        };
+        let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = clocks.hear(card.origin, told, clock::millis(), Instant::now());
+        self.parts.metrics.clock_ahead.set(clocks.standing().seconds_ahead());
+        match news {
+            Some(far @ Standing::Far(_)) => warn!("{far}: events expire here when they do not there"),
+            Some(standing) => info!("{standing}"),
+            None => {}
+        }
+    }
+
     /// A process says of itself who it is. One that has another store is not listened to, or clients would hear
     /// of events that nobody finds.
     fn meet(&self, card: &Card) {
         /// Other stores that are named.
         const MOST: usize = 100;
-        let Some(store) = card.store.filter(|store| !self.store.meets(*store)) else { return };
+        let Some(store) = card.store.filter(|store| !self.store.meets(*store)) else {
+            return self.compare_clocks(card);
+        };
         self.parts.metrics.bus_strangers.inc();
         self.origins().estrange(card.origin, Moment::now());
         let mut named = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -601,7 +624,7 @@ impl Sender {
     async fn fence(&self, shared: &Shared, link: &Link, leaving: bool) -> anyhow::Result<()> {
         let (origin, lost) = (shared.origin, shared.lost.load(Ordering::Acquire));
         let fence = Fence { origin, sequence: self.sequence, lost, leaving };
-        let card = Card { origin, store: Some(shared.store) };
+        let card = Card { origin, store: Some(shared.store), at: Some(clock::millis()) };
         link.fence(&fence.encode(), &card.encode()).await
     }
 }

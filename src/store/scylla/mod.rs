@@ -52,7 +52,6 @@ use self::{
     finish::Finisher,
     hidden::Hidden,
     log::CqlLog,
-    peers::Standing,
     positions::Positions,
     read::{Bounds, Reader},
     settled::Settled,
@@ -404,10 +403,7 @@ impl Store for Scylla {
     }
 
     fn load(&self) -> Load {
-        let clock_ahead = match self.parts.sweeper.clock() {
-            Standing::Far(millis) => millis as f64 / 1_000.0,
-            Standing::Near | Standing::Unknown => 0.0,
-        };
+        let clock_ahead = self.parts.sweeper.clock().seconds_ahead();
         let stuck = self.connection.threads.pulse.age();
         let load = self.parts.writes.load(&self.parts.questions);
         Load { questions: self.door.fill(), clock_ahead, stuck, ..load }

@@ -13,7 +13,10 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::store::log::Origin;
+use crate::{
+    clock::{Standing, compare},
+    store::log::Origin,
+};
 
 /// A process that has told nothing of itself for so long is gone.
 const SILENT: Duration = Duration::from_secs(10);
@@ -55,18 +58,6 @@ pub struct Word {
     pub at: u64,
 }
 
-/// What is known of this node's clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Standing {
-    /// There may be others of whom nothing is known yet.
-    #[default]
-    Unknown,
-    /// It is near those of the others, or there are none.
-    Near,
-    /// It is so many milliseconds ahead of those of the others.
-    Far(i64),
-}
-
 impl Peers {
     pub fn new(own: Origin, tolerance: Duration) -> Self {
         Self { own, tolerance, state: Mutex::default() }
@@ -93,11 +84,8 @@ impl Peers {
             state.others.insert(word.origin, Peer { count: word.count, told_at, ahead });
         }
         let alive = state.others.values().filter(|peer| peer.is_alive(now));
-        let standing = match median(alive.map(|peer| peer.ahead).collect()) {
-            Some(ahead) if Duration::from_millis(ahead.unsigned_abs()) > self.tolerance => {
-                Standing::Far(ahead)
-            }
-            Some(_) => Standing::Near,
+        let standing = match compare(alive.map(|peer| peer.ahead).collect(), self.tolerance) {
+            Some(standing) => standing,
             None if state.others.is_empty() || now.duration_since(begun_at) >= HEARD => {
                 match state.standing {
                     // Whoever hears nobody any more keeps to what was known.
@@ -140,13 +128,6 @@ impl Peer {
 fn ahead(told: u64, (before, after): (u64, u64)) -> i64 {
     let ahead = |own: u64| own.wrapping_sub(told) as i64;
     0_i64.clamp(ahead(before), ahead(after).max(ahead(before)))
-}
-
-/// The middle one. Of two in the middle, that which is nearer: with this node's own clock, it is the middle of all.
-fn median(mut all: Vec<i64>) -> Option<i64> {
-    all.sort_unstable();
-    let middle = [all.len().checked_sub(1)? / 2, all.len() / 2];
-    middle.into_iter().map(|place| all[place]).min_by_key(|ahead| ahead.unsigned_abs())
 }
 
 #[cfg(test)]

@@ -22,11 +22,12 @@ use super::{
     key::{self, inserted_at, removed_at, written_at},
     log,
     merge::{Asked, Body, Merge, Row},
-    peers::{Peers, Standing, Word},
+    peers::{Peers, Word},
     tables::{self, SLOT_BITS, Tables},
 };
 use crate::{
-    clock, config,
+    clock::{self, Standing},
+    config,
     protocol::{Event, EventId, PublicKey, Timestamp, kind},
     store::{StoreError, log::Origin},
 };
@@ -189,15 +190,11 @@ impl Sweeper {
         };
         let words: Vec<Word> = log::words(cql).await?.into_iter().map(word).collect();
         match self.peers.meet(&words, (before, clock::millis()), Instant::now()) {
-            Some(Standing::Far(ahead)) => warn!(
-                "the clock of this node is {} s {} those of the others: it removes nothing as expired until it is right",
-                ahead.unsigned_abs() / 1_000,
-                if ahead > 0 { "ahead of" } else { "behind" }
-            ),
-            Some(Standing::Near) => {
-                info!("the clock of this node is as those of the others, if there are any")
+            Some(far @ Standing::Far(_)) => {
+                warn!("{far}: it removes nothing as expired until it is right");
             }
-            Some(Standing::Unknown) | None => {}
+            Some(standing) => info!("{standing}"),
+            None => {}
         }
         Ok(())
     }

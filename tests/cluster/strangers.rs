@@ -5,7 +5,10 @@ use std::{
     path::Path,
 };
 
-use rookery::protocol::sign::Keys;
+use rookery::{
+    protocol::sign::Keys,
+    route::redis::{channel::control, envelope::Card},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -107,4 +110,33 @@ async fn who_has_another_store_is_not_heard_and_that_is_said_once() {
     assert!(first.connect().await.publish(&event).await.0);
     hears(&mut clients[1], &event).await;
     assert_eq!(first.metric("rookery_bus_gaps_told_total"), 0.0);
+}
+
+/// Nobody else compares clocks where each node has a store of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_another_time_than_the_others_says_so() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let node = start(&["--redis", &url, "--workers", "1", "--set", "bus.fence_ms=100"]);
+    eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
+    let mut connection = ::redis::Client::open(url).unwrap().get_connection().unwrap();
+    // Two others, by whose clocks it is an hour earlier.
+    let mut tell = || {
+        for origin in [1, 2] {
+            let card = Card { origin, store: None, at: Some((now() - 3_600) * 1_000) };
+            let mut publish = ::redis::cmd("SPUBLISH");
+            let heard: u64 =
+                publish.arg(control("rookery", 0, "card")).arg(card.encode()).query(&mut connection).unwrap();
+            assert_eq!(heard, 1, "it does not listen");
+        }
+    };
+    let begun = std::time::Instant::now();
+    while node.metric("rookery_clock_ahead_seconds") == 0.0 {
+        assert!(begun.elapsed() < common::PATIENCE, "it does not say so");
+        tell();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let ahead = node.metric("rookery_clock_ahead_seconds");
+    assert!((3_590.0..3_700.0).contains(&ahead), "{ahead}");
+    assert_eq!(said(node.data.path(), "the clock of this node is").len(), 1);
 }

@@ -60,6 +60,33 @@ async fn it_is_finished_by_those_who_are_left() {
 }
 
 /// ```text
+/// A  stores · told to end · ends
+/// B                              finds it · nothing is left to do
+/// ```
+/// Whoever ends in order leaves nothing for others to finish, though it has told nobody lately how far it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_who_ends_in_order() {
+    let (ground, [mut a, b]) = nodes::<2>(&[]).await;
+    let keys = Keys::generate();
+    let event = race(&keys, 1, "");
+    a.store(&event).await;
+    a.relay.signal("TERM");
+    let ended = async {
+        while a.relay.process.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, ended).await.expect("it does not end");
+    assert_eq!(b.find_all_ways(&keys, 1, &[&event]).await, ids(&[&event]));
+    let keyspace = &ground.keyspace.as_ref().unwrap().name;
+    let session = SessionBuilder::new().known_node(cassandra::server()).build().await.unwrap();
+    for table in ["draft", "writer"] {
+        let rows = session.query_unpaged(format!("SELECT origin FROM {keyspace}.{table}"), ()).await.unwrap();
+        assert_eq!(rows.into_rows_result().unwrap().rows_num(), 0, "{table}");
+    }
+}
+
+/// ```text
 /// A  rows ‖ killed
 /// B                 deletes: nothing is committed · true       clears its rows away
 /// ```

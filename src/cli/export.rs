@@ -16,7 +16,7 @@ use tokio::select;
 
 use self::{
     bookmark::{Asked, Bookmark, Keeper, beside},
-    output::{Kept, Output},
+    output::{Kept, Output, exists},
 };
 use super::{
     client::{Endpoint, RelayFlag},
@@ -87,6 +87,10 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
     let file = (args.file != Path::new("-")).then_some(args.file.clone());
     if args.resume && file.is_none() {
         bail!("--resume needs the name of the FILE to go on with");
+    }
+    // Before anybody is asked for anything.
+    if let Some(path) = file.as_deref().filter(|path| !args.resume && path.exists()) {
+        return Err(exists(path));
     }
     let keys = if args.data.data.is_some() { None } else { args.key.load()? };
     let asked = Asked {

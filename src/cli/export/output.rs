@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use flate2::write::GzEncoder;
 
 use super::bookmark::{Bookmark, Doubt};
@@ -64,10 +64,7 @@ impl Output {
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         match to_write().create_new(true).open(path) {
             Ok(file) => Self::at_the_start(path, file),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let name = path.display();
-                bail!("{name} exists and is not overwritten: --resume goes on with it, or remove it first")
-            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(path)),
             Err(error) => Err(error).with_context(|| format!("cannot write {}", path.display())),
         }
     }
@@ -146,6 +143,12 @@ impl Output {
         file.flush()?;
         file.get_ref().sync_all()
     }
+}
+
+/// What is wrong with a file that is there already.
+pub fn exists(path: &Path) -> anyhow::Error {
+    let name = path.display();
+    anyhow!("{name} exists and is not overwritten: --resume goes on with it, or remove it first")
 }
 
 impl Writer {

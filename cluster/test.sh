@@ -13,6 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=(
   'cc|build-essential|the build'
   'kill|procps|tests that stop a relay'
+  'script|bsdutils|tests of what is shown on a terminal'
   'node|nodejs|tests with nostr-tools, and of the files for deployment'
   'npm|npm|tests with nostr-tools, and of the files for deployment'
   'redis-server|redis-server|tests of several nodes'

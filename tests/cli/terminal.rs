@@ -17,7 +17,7 @@ const HOSTILE: &str =
 const WIDE: &str =
     "日本語のとても長い文章です 👩‍👩‍👧 ❤️ 🇩🇪 👍🏽 and some words that a terminal has no room for in one line";
 
-/// The program on a terminal of so many columns.
+/// The program on a terminal of so many columns, for a minute at most.
 fn on_terminal(columns: usize, arguments: &[&str]) -> Child {
     let program = rookery(arguments);
     let typed: Vec<&str> = [program.get_program()]
@@ -25,10 +25,12 @@ fn on_terminal(columns: usize, arguments: &[&str]) -> Child {
         .chain(program.get_args())
         .map(|word| word.to_str().filter(|word| !word.contains('\'')).unwrap())
         .collect();
-    let typed = format!("stty columns {columns} -onlcr && exec '{}'", typed.join("' '"));
+    let typed =
+        format!("stty columns {columns} -onlcr && exec timeout --foreground 60 '{}'", typed.join("' '"));
     let mut command = Command::new("script");
-    for (name, value) in program.get_envs().filter(|(_, value)| value.is_none()) {
-        assert!(value.is_none());
+    // Only variables that are not to be there.
+    for (name, value) in program.get_envs() {
+        assert_eq!(value, None);
         command.env_remove(name);
     }
     command.args(["--quiet", "--flush", "--return", "--command", &typed, "/dev/null"]);

@@ -9,6 +9,8 @@
 #   CASSANDRA_SEEDS=127.0.0.1        CASSANDRA_HEAP=512m
 #   CASSANDRA_WAIT=120               seconds until it must answer
 #   CASSANDRA_COMMITLOG_SYNC=periodic  or batch: what is acknowledged survives the end of the server
+#   CASSANDRA_TLS=                   file (PEM) with key and certificate: clients speak TLS, or nothing
+#   CASSANDRA_TLS_CLIENTS=           file (PEM) with authorities: clients show a certificate that is of one of them
 #   CASSANDRA_OWNER=                 process id; when that is gone, so is the server
 #   CASSANDRA_JVM_FLAGS=             more flags for Java
 #
@@ -44,6 +46,19 @@ commitlog_sync='commitlog_sync: batch'
 if [[ ${CASSANDRA_COMMITLOG_SYNC:-periodic} == periodic ]]; then
   commitlog_sync=$'commitlog_sync: periodic\ncommitlog_sync_period: 10s'
 fi
+client_encryption=
+if [[ -n ${CASSANDRA_TLS:-} ]]; then
+  client_encryption="client_encryption_options:
+  enabled: true
+  optional: false
+  ssl_context_factory: { class_name: org.apache.cassandra.security.PEMBasedSslContextFactory }
+  keystore: $CASSANDRA_TLS"
+  if [[ -n ${CASSANDRA_TLS_CLIENTS:-} ]]; then
+    client_encryption+="
+  require_client_auth: true
+  truststore: $CASSANDRA_TLS_CLIENTS"
+  fi
+fi
 mkdir -p "$folder/conf" "$folder/tmp"
 cat >"$folder/conf/cassandra.yaml" <<YAML
 cluster_name: rookery
@@ -63,6 +78,7 @@ commitlog_directory: $folder/commitlog
 saved_caches_directory: $folder/saved_caches
 hints_directory: $folder/hints
 cdc_raw_directory: $folder/cdc_raw
+$client_encryption
 $commitlog_sync
 commitlog_segment_size: 8MiB
 commitlog_total_space: 64MiB
@@ -156,8 +172,10 @@ if [[ -n ${CASSANDRA_OWNER:-} ]]; then
     kill -9 "$1" 2>/dev/null' "$CASSANDRA_OWNER" "$pid" >/dev/null 2>&1 </dev/null &
 fi
 
-# It answers when an OPTIONS frame (protocol 4, opcode 5) is answered by SUPPORTED (opcode 6).
+# It answers when an OPTIONS frame (protocol 4, opcode 5) is answered by SUPPORTED (opcode 6). By TLS nobody here can
+# ask; it listens when it is ready.
 answers() {
+  [[ -z ${CASSANDRA_TLS:-} ]] || return 0
   exec 3<>"/dev/tcp/$address/$port" || return 1
   printf '\x04\x00\x00\x00\x05\x00\x00\x00\x00' >&3
   local head

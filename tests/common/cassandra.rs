@@ -31,9 +31,12 @@ pub fn new_name() -> String {
 fn start() -> String {
     remove_old();
     let ports = [free_port(), free_port()];
-    up(&folder(), 1, ports, "periodic", "-Dcassandra.unsafesystem=true");
+    up(&folder(), 1, ports, &[FORGETFUL]);
     format!("127.0.0.1:{}", ports[0])
 }
+
+/// What is stored need not outlive the server.
+const FORGETFUL: (&str, &str) = ("CASSANDRA_JVM_FLAGS", "-Dcassandra.unsafesystem=true");
 
 /// A folder of this process.
 fn folder() -> PathBuf {
@@ -42,17 +45,19 @@ fn folder() -> PathBuf {
 
 /// Starts a server on 127.0.0.`number` with these ports, for clients and for other servers, and waits until
 /// it answers.
-fn up(folder: &Path, number: usize, [cql, storage]: [u16; 2], sync: &str, flags: &str) {
+fn up(folder: &Path, number: usize, [cql, storage]: [u16; 2], more: &[(&str, &str)]) {
+    const FLAGS: &str = "CASSANDRA_JVM_FLAGS";
+    let flags = more.iter().find(|(name, _)| *name == FLAGS).map_or("", |(_, flags)| *flags);
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/cassandra-up.sh"))
         .arg(folder)
         .arg(number.to_string())
         .env("CASSANDRA_CQL_PORT", cql.to_string())
         .env("CASSANDRA_STORAGE_PORT", storage.to_string())
         .env("CASSANDRA_OWNER", std::process::id().to_string())
-        .env("CASSANDRA_COMMITLOG_SYNC", sync)
         .env("CASSANDRA_SEEDS", "127.0.0.1,127.0.0.2,127.0.0.3")
+        .envs(more.iter().copied())
         // Half of the time that a start takes is otherwise spent on code that a test hardly runs.
-        .env("CASSANDRA_JVM_FLAGS", format!("-XX:TieredStopAtLevel=1 {flags}"))
+        .env(FLAGS, format!("-XX:TieredStopAtLevel=1 {flags}"))
         .output()
         .unwrap();
     assert!(
@@ -105,19 +110,18 @@ impl Servers {
         let token = i64::MIN.wrapping_add_unsigned((number as u64 - 1) * (u64::MAX / self.count as u64));
         let flags = format!("-Dcassandra.initial_token={token} -Dcassandra.auto_bootstrap=false");
         // What is acknowledged must be there when they are back.
-        up(&self.folder(number), number, self.ports, "batch", &flags);
+        let settings = [("CASSANDRA_COMMITLOG_SYNC", "batch"), ("CASSANDRA_JVM_FLAGS", &*flags)];
+        up(&self.folder(number), number, self.ports, &settings);
     }
 
     /// `kill -9`
     pub fn kill(&self, number: usize) {
-        self.signal(number, "KILL");
-        let _ = std::fs::remove_file(self.folder(number).join("pid"));
+        kill(&self.folder(number));
     }
 
     /// `STOP` and `CONT` freeze it and let it go on.
     pub fn signal(&self, number: usize, name: &str) {
-        let pid = std::fs::read_to_string(self.folder(number).join("pid")).unwrap();
-        assert!(Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success());
+        signal(&self.folder(number), name);
     }
 
     fn folder(&self, number: usize) -> PathBuf {
@@ -133,6 +137,48 @@ impl Drop for Servers {
             }
         }
     }
+}
+
+/// A server that speaks TLS alone; killed when dropped.
+pub struct Guarded {
+    folder: PathBuf,
+    pub address: String,
+}
+
+impl Guarded {
+    /// `identity`: its key and certificate. `clients`: authorities, where clients must show a certificate.
+    pub fn start(identity: &Path, clients: Option<&Path>) -> Self {
+        remove_old();
+        let ports = [free_port(), free_port()];
+        let server = Self {
+            folder: folder().join(format!("tls-{}", ports[0])),
+            address: format!("127.0.0.1:{}", ports[0]),
+        };
+        let identity = identity.to_str().unwrap();
+        let clients = clients.map_or("", |clients| clients.to_str().unwrap());
+        let settings = [FORGETFUL, ("CASSANDRA_TLS", identity), ("CASSANDRA_TLS_CLIENTS", clients)];
+        up(&server.folder, 1, ports, &settings);
+        server
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if self.folder.join("pid").exists() {
+            kill(&self.folder);
+        }
+    }
+}
+
+/// `kill -9` of the server in that folder.
+fn kill(folder: &Path) {
+    signal(folder, "KILL");
+    let _ = std::fs::remove_file(folder.join("pid"));
+}
+
+fn signal(folder: &Path, name: &str) {
+    let pid = std::fs::read_to_string(folder.join("pid")).unwrap();
+    assert!(Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success());
 }
 
 /// What earlier runs have left behind is of no use.

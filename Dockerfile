@@ -10,7 +10,7 @@ ARG RUST_VERSION=1.95
 ARG DEBIAN=bookworm
 
 FROM rust:${RUST_VERSION}-slim-${DEBIAN} AS source
-# The C code of LMDB, zstd, libsecp256k1 and ring needs a compiler and the C library's headers.
+# The C code of LMDB, zstd, libsecp256k1, ring and AWS-LC needs a compiler and the C library's headers.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends build-essential \

@@ -354,6 +354,17 @@ section! {
         user: String = String::new(),
         /// Password of that user.
         password: String = String::new(),
+        /// Whether all links to the servers are TLS, to those found later too. None is without then.
+        tls: bool = false,
+        /// File with the certificates (PEM) of the authorities that the servers' certificates may be of, and of no
+        /// others. Empty: those of the system; SSL_CERT_FILE names others.
+        tls_ca: PathBuf = PathBuf::new(),
+        /// File with a certificate (PEM) for servers that want one of their clients.
+        tls_cert: PathBuf = PathBuf::new(),
+        /// File with the private key (PEM) of that certificate.
+        tls_key: PathBuf = PathBuf::new(),
+        /// Name that every server's certificate must have. Empty: the IP address at which it is reached.
+        tls_name: String = String::new(),
         /// Datacentre whose servers are asked, no others. Empty: any.
         datacenter: String = String::new(),
         /// How many replicas answer a read, by its name in CQL. The start refuses what could miss a
@@ -604,6 +615,14 @@ impl Config {
         ensure!(
             scylla.nodes.is_empty() || store.sweep_margin_seconds >= 2 * scylla.clock_tolerance_seconds,
             "store.sweep_margin_seconds must be at least twice scylla.clock_tolerance_seconds"
+        );
+        ensure!(
+            scylla.tls
+                || scylla.tls_name.is_empty()
+                    && [&scylla.tls_ca, &scylla.tls_cert, &scylla.tls_key]
+                        .iter()
+                        .all(|file| file.as_os_str().is_empty()),
+            "scylla.tls_ca, tls_cert, tls_key and tls_name mean nothing without scylla.tls = true"
         );
         ensure!(
             session.mailbox > session.window,
@@ -929,6 +948,8 @@ mod tests {
             ("trusted_proxy = ['10.0.0.300/8']", vec![], "trusted_proxy"),
             ("trusted_proxy = ['proxy-1']", vec![], "\"proxy-1\" is no network"),
             ("proxy_protocol = true", vec![], "proxy_protocol needs trusted_proxy"),
+            ("[scylla]\ntls_ca = 'ca.pem'", vec![], "without scylla.tls = true"),
+            ("[scylla]\ntls_name = 'cql'", vec![], "without scylla.tls = true"),
         ] {
             let error = format!("{:#}", load(file, &env, "").unwrap_err());
             assert!(error.contains(expected), "{error}");

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod node;
 pub mod telemetry;
+pub mod tls;
 pub mod trace;
 
 pub mod net;

@@ -11,6 +11,8 @@ static MALLOC_CONF: &u8 =
     &c"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0".to_bytes_with_nul()[0];
 
 fn main() -> ExitCode {
+    // Before any link is made.
+    rookery::tls::provider();
     match rookery::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -307,7 +307,10 @@ fn tell_start(config: &Config, address: SocketAddr, operators: SocketAddr) {
     let version = env!("CARGO_PKG_VERSION");
     let store = match &config.scylla.nodes[..] {
         [] => format!("LMDB in {}", config.general.data.display()),
-        nodes => format!("CQL at {}, keyspace {}", nodes.join(", "), config.scylla.keyspace),
+        nodes => {
+            let by = if config.scylla.tls { " by TLS" } else { "" };
+            format!("CQL{by} at {}, keyspace {}", nodes.join(", "), config.scylla.keyspace)
+        }
     };
     let bus = match config.without_secrets().general.redis {
         urls if urls.is_empty() => "none".to_owned(),

@@ -138,8 +138,6 @@ pub struct Endpoint {
 impl Endpoint {
     /// Connects. Authenticates only when asked to, by [`Connection::authenticate`].
     pub async fn connect(&self) -> Result<Connection, ClientError> {
-        // Fails where a provider is installed already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES))

@@ -30,7 +30,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::Tracer;
-use crate::config;
+use crate::{config, tls};
 
 /// What exports spans. Its threads end when it is shut down.
 pub struct Pipeline {
@@ -118,8 +118,7 @@ fn connect(config: &config::Traces) -> anyhow::Result<Otlp> {
         "/" => url.join("v1/traces")?,
         _ => url,
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let connector = HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider)?;
+    let connector = HttpsConnectorBuilder::new().with_provider_and_webpki_roots(tls::provider())?;
     let client = HyperClient::new(connector.https_or_http().enable_http1().build(), timeout, None);
     let http = Otlp::builder().with_http().with_http_client(client).with_protocol(Protocol::HttpBinary);
     Ok(http.with_endpoint(endpoint).with_timeout(timeout).build()?)

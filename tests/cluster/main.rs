@@ -13,6 +13,7 @@ mod scripts;
 mod stored;
 mod strangers;
 mod stress;
+mod tls;
 
 use std::collections::HashSet;
 

@@ -29,7 +29,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{OpenError, consistency, schema, statements::Statements};
+use super::{OpenError, Refusal, consistency, link, schema, statements::Statements};
 use crate::{
     config,
     protocol::Timestamp,
@@ -138,12 +138,16 @@ pub async fn connect(config: &config::Scylla, patience: Duration) -> Result<Sess
         .keyspaces_to_fetch([config.keyspace.clone()])
         .default_execution_profile_handle(profile.into_handle());
     if !config.user.is_empty() {
+        link::warn_of_plain_password(config);
         builder = builder.user(&config.user, &config.password);
     }
-    builder
-        .build()
-        .await
-        .map_err(|error| OpenError::Connect { nodes: config.nodes.join(", "), error: Box::new(error) })
+    builder.tls_context(link::configuration(config)?).build().await.map_err(|error| {
+        let nodes = config.nodes.join(", ");
+        match Refusal::of(&error, config) {
+            Some(refusal) => OpenError::Refused { nodes, refusal },
+            None => OpenError::Connect { nodes, error: Box::new(error) },
+        }
+    })
 }
 
 impl Cql {

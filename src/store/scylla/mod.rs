@@ -16,6 +16,7 @@ mod hidden;
 mod index;
 mod key;
 mod known;
+mod link;
 mod log;
 mod merge;
 mod peers;
@@ -43,6 +44,7 @@ use tokio::{
 };
 use tracing::Instrument;
 
+pub use link::Refusal;
 pub use schema::{DEFAULT_REPLICATION, SCHEMA};
 
 use self::{
@@ -69,6 +71,7 @@ use crate::{
     config,
     protocol::{Event, Timestamp},
     telemetry::Pulse,
+    tls::TlsError,
 };
 
 /// Why a store could not be opened.
@@ -76,6 +79,10 @@ use crate::{
 pub enum OpenError {
     #[error("cannot reach the store at {nodes}: {error}")]
     Connect { nodes: String, error: Box<NewSessionError> },
+    #[error("cannot reach the store at {nodes}: {refusal}")]
+    Refused { nodes: String, refusal: Refusal },
+    #[error("cannot reach the store by TLS: {0}")]
+    Tls(#[from] TlsError),
     #[error("cannot use the keyspace: {0}")]
     Keyspace(Box<UseKeyspaceError>),
     #[error("keyspace {0} has no tables of Rookery; `rookery schema apply` makes them")]

@@ -523,6 +523,43 @@ fn what_expires_half_written_is_cleared_away() {
     assert!(left.all().is_empty());
 }
 
+/// What another node has finished of a process while it was merely stopped says nothing of what it leaves later: it
+/// has come further since, and its drafts of before are gone.
+#[test]
+fn who_comes_back_leaves_something_else_later() {
+    // More than two partitions of drafts have.
+    const BATCHES: u64 = 140;
+    let ([gone, left], keyspace) = nodes_and_keyspace(patient());
+    let half_written = |at| {
+        let note = note(&user(0), at, "");
+        assert_eq!(gone.put(&note), Outcome::Stored);
+        // As if it had not come to that.
+        ask_server(&format!("DELETE FROM {keyspace}.event WHERE id = 0x{}", note.id()));
+        note
+    };
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let until_abandoned = || loop {
+        let abandoned = left.block_on(left.store().abandoned(TRIED_FOR)).unwrap();
+        if !abandoned.is_empty() {
+            break abandoned;
+        }
+        assert!(Instant::now() < deadline, "nobody misses it");
+    };
+    let first = half_written(1);
+    assert_eq!(until_abandoned(), std::slice::from_ref(&first));
+    assert_eq!(left.put(&first), Outcome::Stored);
+    // It goes on, and tells how far it has come.
+    for at in 2..BATCHES {
+        assert_eq!(gone.put(&note(&user(0), at, "")), Outcome::Stored);
+    }
+    assert!(gone.block_on(gone.store().abandoned(TRIED_FOR)).unwrap().is_empty());
+    let last = half_written(BATCHES);
+    drop(gone);
+    // As if hours had passed.
+    ask_server(&format!("DELETE FROM {keyspace}.node WHERE list = 0"));
+    assert_eq!(until_abandoned(), [last]);
+}
+
 /// A process that ends in order leaves nothing for others to finish, and may write again all the same.
 #[test]
 fn who_leaves_in_order_leaves_nothing() {

@@ -10,14 +10,15 @@ use rookery::{
     config::Limits,
     ingest::Policy,
     protocol::{
-        ClientMessage, Filter, ParsedEvent, RelayMessage, event::Address, hll::HyperLogLog,
-        message::Malformed, verify::Verifier,
+        ClientMessage, Filter, ParsedEvent, Reason, RelayMessage, addressee::Addressee, event::Address,
+        hll::HyperLogLog, message::Malformed, verify::Verifier,
     },
     route::key::{cover, keys},
 };
 use serde_json::{from_str, to_string};
 
 fuzz_target!(|bytes: &[u8]| {
+    read_addressee(bytes);
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match ClientMessage::parse(text) {
         Ok(ClientMessage::Event(event) | ClientMessage::Auth(event)) => read_event(event),
@@ -43,6 +44,21 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
 });
+
+/// Whom a message is about that is not read: the same, however it comes in pieces.
+fn read_addressee(bytes: &[u8]) {
+    let addressee = |cut: usize| {
+        let mut addressee = Addressee::default();
+        let (begin, end) = bytes.split_at(cut);
+        addressee.see(begin);
+        addressee.see(end);
+        format!("{:?}", addressee.answer(Reason::invalid("")))
+    };
+    let whole = addressee(0);
+    for cut in [bytes.len() / 3, bytes.len() / 2] {
+        assert_eq!(addressee(cut), whole);
+    }
+}
 
 fn read_event(parsed: ParsedEvent<'_>) {
     thread_local! {

@@ -6,17 +6,17 @@
 use std::{cell::RefCell, sync::Arc, time::Instant};
 
 use arbitrary::{Result, Unstructured};
-use futures_executor::block_on;
 use libfuzzer_sys::fuzz_target;
 use rookery::{
     config,
     protocol::{Event, EventId, Filter, ParsedEvent, PublicKey, TagFilter, Tags, event::Signature},
     store::{
-        Cursor, Outcome, Query, Store, Viewer,
+        Cursor, Limit, Outcome, Query, Store, Viewer,
         lmdb::{Access, Lmdb},
     },
 };
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
 
 /// Events that a store takes before it is replaced, so that it stays small.
 const FULL: u64 = 2_000;
@@ -25,6 +25,7 @@ const KIND: u16 = 1;
 const NOW: u64 = 1_000;
 
 struct Subject {
+    runtime: Runtime,
     store: Lmdb,
     written: u64,
     _folder: TempDir,
@@ -49,7 +50,9 @@ fn open() -> Subject {
     let config =
         config::Store { readers: 1, min_free_bytes: 0, map_bytes: 1 << 30, ..config::Store::default() };
     let store = Lmdb::open(folder.path(), &config, Access::Exclusive).unwrap();
-    Subject { store, written: 0, _folder: folder }
+    // Questions wait for room, and for no longer than a while.
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    Subject { runtime, store, written: 0, _folder: folder }
 }
 
 impl Subject {
@@ -68,7 +71,10 @@ impl Subject {
         };
         let event = event.trust();
         let expired = event.expiration().is_some_and(|at| at <= NOW);
-        let written = block_on(self.store.write([Arc::new(event.clone())].into(), NOW, Instant::now())).unwrap();
+        let written = self
+            .runtime
+            .block_on(self.store.write([Arc::new(event.clone())].into(), NOW, Instant::now()))
+            .unwrap();
         let expected = if expired { Outcome::Expired } else { Outcome::Stored };
         assert_eq!(written.outcomes, [expected]);
         if expired {
@@ -89,12 +95,13 @@ impl Subject {
         let filter = Filter { ids, tags: tag.into_iter().collect(), ..Filter::default() };
         assert_eq!(filter.matches(event), expected);
         let limit = FULL as usize;
-        let query = Query { filters: vec![(filter, limit)], boundary: 0, viewer: Viewer::Operator, now: NOW };
+        let query =
+            Query { filters: vec![(filter, Limit::exactly(limit))], viewer: Viewer::Operator, now: NOW };
         let query = Arc::new(query);
         let mut found = Vec::new();
         let mut next = Some(Cursor::start(&query));
         while let Some(cursor) = next {
-            let page = block_on(self.store.query(Arc::clone(&query), cursor)).unwrap();
+            let page = self.runtime.block_on(self.store.query(Arc::clone(&query), cursor)).unwrap();
             found.extend(
                 page.iter().filter(|entry| entry.id == event.id()).map(|entry| entry.json.to_owned()),
             );

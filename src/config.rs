@@ -19,7 +19,7 @@ use url::Url;
 
 mod network;
 
-pub use self::network::Network;
+pub use self::network::{Network, network};
 
 /// A setting as the documentation shows it.
 pub struct Setting {

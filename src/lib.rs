@@ -4,6 +4,23 @@
 //! a command ([`cli`]) reads the [`config`] and runs a [`node`]; [`net`] accepts a socket, a
 //! [`session`] reads [`protocol`] messages from it, [`ingest`] admits an event, [`persist`] writes it
 //! to a [`store`], and [`route`] finds the sessions that want it.
+//!
+//! No part imports from one above it, or from one beside it:
+//!
+//! ```text
+//! cli
+//! node
+//! net
+//! session
+//! persist
+//! route ingest
+//! store
+//! telemetry
+//! trace
+//! config
+//! clock
+//! protocol
+//! ```
 
 pub mod cli;
 pub mod config;

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::{
     config::Config,
     ingest::{Admission, Policy, Recent},
-    net::{Connections, Descriptors, Need, Readiness, serve, serve_ops},
+    net::{Descriptors, Need, Readiness, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
     protocol::PublicKey,
     route::{
@@ -29,7 +29,7 @@ use crate::{
         redis::{self, RedisBus},
         seen::Seen,
     },
-    session::{Rates, Shared},
+    session::{Connections, Rates, Shared},
     store::{
         Store,
         feeds::{Authors, Feeds},

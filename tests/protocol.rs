@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use rookery::protocol::{
     ClientMessage, EventId, Filter, ParsedEvent, PublicKey, Reason, RelayMessage, TagFilter, Tags,
-    event::Signature, filter::sorted, hll::HyperLogLog, message::Malformed, message::ok, sign::Keys,
+    event::Signature, filter::sorted, hll::HyperLogLog, malformed::Malformed, message::ok, sign::Keys,
     verify::Verifier,
 };
 

@@ -28,8 +28,7 @@ use tokio_tungstenite::{
 
 use super::{terminal::shown, time::now};
 use crate::{
-    net::STORE_HEADER,
-    protocol::{Event, EventId, Reply, Tags, kind, sign::Keys},
+    protocol::{Event, EventId, Reply, STORE_HEADER, Tags, kind, sign::Keys},
     store::Identity,
 };
 

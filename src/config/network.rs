@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     str::FromStr,
 };
 
@@ -27,6 +27,16 @@ pub fn socket_address(value: &Value) -> anyhow::Result<Value> {
         }
     };
     Ok(Value::String(address.to_string()))
+}
+
+/// What counts as one address: of IPv6 the /64 network, which one customer has whole.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
+        }
+        other => other,
+    }
 }
 
 /// A network, such as 10.0.0.0/8; an address alone is the network of that one.

@@ -32,14 +32,12 @@ use url::Url;
 
 use super::{
     client::{client_address, is_trusted, names},
-    connections::{Connections, Refusal},
     info,
     proxy::{Fault, read_header},
-    socket::{PIECE, upgrade},
 };
 use crate::{
     route::{Link, RouterAddr, Routers, SessionId, SubscriptionRouter, bus::Bus},
-    session::{Outbox, Shared, Socket, Window},
+    session::{Connections, Outbox, PIECE, Refusal, Shared, Socket, Window, upgrade},
     telemetry::{BoundedQueue, measure_lag},
 };
 

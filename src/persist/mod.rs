@@ -20,7 +20,7 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
 };
 use opentelemetry::TraceId;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -45,7 +45,6 @@ use crate::{
     ingest::Admission,
     protocol::{Event, EventId, Reason},
     route::{Routers, SessionId},
-    session::Session,
     store::{Outcome, Store, StoreError, Written as Batch},
     telemetry::{BoundedQueue, Metrics, Stage, measure_lag},
     trace::{Trace, Traced, Tracer, Write},
@@ -77,7 +76,7 @@ struct Sender {
 #[derive(Clone)]
 pub struct Publisher {
     pub id: SessionId,
-    pub session: Addr<Session>,
+    pub session: Recipient<Written>,
 }
 
 /// What became of events of one session: one message a batch.
@@ -146,7 +145,7 @@ pub struct Persister {
 
 /// Answers, gathered by session.
 #[derive(Default)]
-struct Answers(HashMap<SessionId, (Addr<Session>, Written)>);
+struct Answers(HashMap<SessionId, (Recipient<Written>, Written)>);
 
 impl Persister {
     pub fn new(parts: Parts, config: config::Persister, sweeps: Sweeps) -> Self {

@@ -3,7 +3,7 @@
 //! Looks at its bytes as they pass, and keeps nothing but the verb and the id. So an answer can name what the
 //! client waits for, whatever is wrong with the rest.
 
-use super::{Reason, message::Malformed};
+use super::{Malformed, Reason};
 
 /// Longest id echoed in a refusal, in characters.
 pub const MAX_ECHO: usize = 64;

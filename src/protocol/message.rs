@@ -9,6 +9,7 @@ use super::{
     EventId, Filter, ParsedEvent, Reason,
     addressee::{Addressee, is_echoed},
     filter::RawFilter,
+    malformed::Malformed,
 };
 
 /// Longest subscription id, in characters (NIP-01).
@@ -36,21 +37,6 @@ pub enum ClientMessage<'a> {
     },
     /// NEG-CLOSE.
     NegentropyClose,
-}
-
-/// A message that can not be acted upon, and to what the refusal is to be addressed.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Malformed {
-    /// Answer `OK false` to the event with this id, as the client wrote it.
-    Event(String, Reason),
-    /// Answer `CLOSED` to this subscription id, as the client wrote it.
-    Subscription(String, Reason),
-    /// Answer `CLOSED` to the COUNT of this id, as the client wrote it.
-    Count(String, Reason),
-    /// Answer `NEG-ERR` to this id, as the client wrote it.
-    Negentropy(String, Reason),
-    /// Nothing in it can be named: answer `NOTICE`.
-    Unknown(Reason),
 }
 
 impl<'a> ClientMessage<'a> {

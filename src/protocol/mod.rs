@@ -9,6 +9,7 @@ pub mod filter;
 pub mod hex32;
 pub mod hll;
 pub mod kind;
+pub mod malformed;
 pub mod message;
 pub mod nip19;
 pub mod reason;
@@ -20,6 +21,7 @@ pub mod verify;
 pub use event::{Event, ParsedEvent};
 pub use filter::{Filter, TagFilter};
 pub use hex32::{EventId, PublicKey};
+pub use malformed::Malformed;
 pub use message::{ClientMessage, RelayMessage};
 pub use reason::{Prefix, Reason};
 pub use reply::Reply;
@@ -27,3 +29,7 @@ pub use tags::Tags;
 
 /// Seconds since the Unix epoch, the unit of `created_at`, `since`, `until` and `expiration`.
 pub type Timestamp = u64;
+
+/// The header by which the answer to a handshake tells which store the node has: nodes that share one tell the
+/// same. So a client knows a relay again, whatever its address.
+pub const STORE_HEADER: &str = "rookery-store";

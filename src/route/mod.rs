@@ -9,6 +9,7 @@ pub mod index;
 pub mod key;
 mod link;
 mod mailbox;
+mod push;
 pub mod redis;
 pub mod seen;
 
@@ -18,7 +19,7 @@ use std::{
     time::Instant,
 };
 
-use actix::{Actor, Addr, Context, Handler, Message, ResponseFuture, dev::ToEnvelope};
+use actix::{Actor, Context, Handler, Message, Recipient, ResponseFuture};
 use smallvec::SmallVec;
 use tracing::debug;
 
@@ -28,11 +29,14 @@ use self::{
     key::{RoutingKey, cover},
     mailbox::MAILBOX,
 };
-pub use self::{link::Link, mailbox::RouterAddr};
+pub use self::{
+    link::Link,
+    mailbox::RouterAddr,
+    push::{Deliver, Push},
+};
 use crate::{
     config,
     protocol::{Event, Filter},
-    session::Session,
     store::Position,
     telemetry::{BoundedQueue, Metrics},
     trace::Traced,
@@ -57,7 +61,7 @@ pub struct SubscriptionRouter {
 }
 
 struct Member {
-    session: Addr<Session>,
+    session: Recipient<Push>,
     link: Arc<Link>,
     subscriptions: SmallVec<[(Generation, Slot); 1]>,
     /// Gathered while a batch is routed; sent as one message.
@@ -94,7 +98,7 @@ impl Routers {
 #[rtype(result = "()")]
 pub struct Join {
     pub id: SessionId,
-    pub session: Addr<Session>,
+    pub session: Recipient<Push>,
     pub link: Arc<Link>,
 }
 
@@ -131,20 +135,6 @@ pub struct Route {
     pub position: Option<Position>,
     /// Whether these are the last of their batch: everything up to the position is routed then.
     pub last: bool,
-}
-
-/// What one session gets of a batch: one message, however many events.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Deliver {
-    pub events: Vec<(Generation, Arc<Event>)>,
-    /// As in [`Route`].
-    pub position: Option<Position>,
-    pub last: bool,
-    /// Bytes of all events, taken off [`Link::lag_bytes`] when the session has handled them.
-    pub bytes: usize,
-    /// When the router was done with the batch.
-    pub sent: Instant,
 }
 
 /// Events of other nodes may have been missed: every subscription ends, so that nobody goes on without
@@ -313,7 +303,8 @@ impl Handler<Route> for SubscriptionRouter {
             delivered += events.len() as u64;
             let lag = member.link.lag(bytes);
             most_lag = most_lag.max(lag);
-            let taken = member.session.try_send(Deliver { events, position, last, bytes, sent });
+            let taken =
+                member.session.try_send(Push::Deliver(Deliver { events, position, last, bytes, sent }));
             if lag > self.max_lag_bytes || taken.is_err() {
                 self.evict(session);
             }
@@ -329,8 +320,7 @@ impl Handler<Gap> for SubscriptionRouter {
 
     fn handle(&mut self, _: Gap, _: &mut Self::Context) {
         let told = |(&id, member): (&SessionId, &Member)| {
-            let told =
-                member.subscriptions.is_empty() || tell(&member.session, crate::session::Missed).is_ok();
+            let told = member.subscriptions.is_empty() || member.session.try_send(Push::Missed).is_ok();
             (!told).then_some(id)
         };
         let deaf: Vec<SessionId> = self.sessions.iter().filter_map(told).collect();
@@ -348,20 +338,9 @@ impl Handler<Drain> for SubscriptionRouter {
         for (nth, (&id, member)) in (0u32..).zip(&self.sessions) {
             let after = spread * nth / count;
             // A session that can not even take this does not read: its socket goes with the process.
-            if tell(&member.session, crate::session::GoAway { after }).is_err() {
+            if member.session.try_send(Push::GoAway { after }).is_err() {
                 debug!(session = id, "could not be asked to close");
             }
         }
     }
-}
-
-/// `try_send` with the message's type spelt out once.
-fn tell<M>(session: &Addr<Session>, message: M) -> Result<(), actix::prelude::SendError<M>>
-where
-    M: Message + Send + 'static,
-    M::Result: Send,
-    Session: Handler<M>,
-    <Session as Actor>::Context: ToEnvelope<Session, M>,
-{
-    session.try_send(message)
 }

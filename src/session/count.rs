@@ -7,7 +7,7 @@ use tracing::error;
 
 use super::{
     Context, Session,
-    query::{Work, query},
+    subscription::{Work, query},
 };
 use crate::{
     protocol::{Filter, Reason, RelayMessage, hll::HyperLogLog},

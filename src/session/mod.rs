@@ -4,12 +4,16 @@
 //! its outbox. It never blocks, and it never waits for another actor while it holds up its client.
 
 mod auth;
+mod connections;
 mod count;
+mod guard;
 mod outbox;
 mod publish;
 mod query;
 mod rate;
+mod socket;
 mod subscribe;
+mod subscription;
 mod window;
 
 use std::{
@@ -19,20 +23,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorContext, AsyncContext, Handler, Message};
+use actix::{Actor, ActorContext, AsyncContext, Handler};
 use tracing::debug;
 use url::Url;
 
-use self::{auth::Auth, query::Work, rate::Bucket, subscribe::Subscription};
-pub use self::{outbox::Outbox, publish::explain, rate::Rates, window::Window};
+use self::{
+    auth::Auth,
+    rate::Bucket,
+    socket::{Incoming, SocketContext as Context},
+    subscription::{Subscription, Work},
+};
+pub use self::{
+    connections::{Connections, Permit, Refusal},
+    outbox::Outbox,
+    publish::explain,
+    rate::Rates,
+    socket::{PIECE, upgrade},
+    window::Window,
+};
 use crate::{
     clock,
     config::Config,
     ingest::Admission,
-    net::{Incoming, Permit, SocketContext as Context},
     persist::{Queue, Share, Workers},
-    protocol::{ClientMessage, Reason, RelayMessage, addressee::Addressee, message::Malformed},
-    route::{Generation, Join, Leave, Link, RouterAddr, SessionId},
+    protocol::{ClientMessage, Reason, RelayMessage, addressee::Addressee, malformed::Malformed},
+    route::{Generation, Join, Leave, Link, Push, RouterAddr, SessionId},
     store::Store,
     telemetry::{CloseReason, Label, Metrics, Stage, Verb},
     trace::{self, Subject, Trace, Tracer},
@@ -98,18 +113,6 @@ pub struct Session {
     trace: trace::Connection,
     _permit: Permit,
 }
-
-/// The node shuts down: close after that time, answers sent.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct GoAway {
-    pub after: Duration,
-}
-
-/// Events of other nodes may have been missed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Missed;
 
 impl Session {
     pub fn new(shared: Arc<Shared>, router: RouterAddr, socket: Socket, incoming: Incoming) -> Self {
@@ -297,7 +300,7 @@ impl Actor for Session {
         let config = &self.shared.config.session;
         ctx.set_mailbox_capacity(config.mailbox);
         ctx.run_interval(Duration::from_secs(config.ping_seconds), Self::tick);
-        let join = Join { id: self.id, session: ctx.address(), link: Arc::clone(&self.link) };
+        let join = Join { id: self.id, session: ctx.address().recipient(), link: Arc::clone(&self.link) };
         #[expect(clippy::disallowed_methods, reason = "one a connection, and connections are bounded")]
         self.router.do_send(join);
         self.outbox.text(&self.auth.message());
@@ -319,13 +322,19 @@ impl Actor for Session {
     }
 }
 
-impl Handler<GoAway> for Session {
+impl Handler<Push> for Session {
     type Result = ();
 
-    fn handle(&mut self, GoAway { after }: GoAway, ctx: &mut Context) {
-        ctx.run_later(after, |this, ctx| {
-            this.leaving = true;
-            this.finish_if_done(ctx);
-        });
+    fn handle(&mut self, push: Push, ctx: &mut Context) {
+        match push {
+            Push::Deliver(delivery) => self.deliver(delivery),
+            Push::Missed => self.end_subscriptions(),
+            Push::GoAway { after } => {
+                ctx.run_later(after, |this, ctx| {
+                    this.leaving = true;
+                    this.finish_if_done(ctx);
+                });
+            }
+        }
     }
 }

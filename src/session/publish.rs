@@ -64,7 +64,7 @@ impl Session {
     }
 
     fn publisher(&self, ctx: &mut Context) -> Publisher {
-        Publisher { id: self.id, session: ctx.address() }
+        Publisher { id: self.id, session: ctx.address().recipient() }
     }
 
     /// Answers an event for which there is no place.
@@ -84,7 +84,7 @@ impl Session {
     /// The way of the event ends here, when its answer is in the outbox.
     fn answer(&mut self, id: &EventId, answer: Answer, mut trace: Trace) {
         let (result, label) = match answer {
-            Answer::Outcome(outcome) => (explain(outcome), EventResult::from(outcome)),
+            Answer::Outcome(outcome) => (explain(outcome), result(outcome)),
             Answer::Routed => (Ok(None), EventResult::Ephemeral),
             Answer::Failed(reason) => (Err(reason), EventResult::Error),
             Answer::Overloaded => (Err(too_much()), EventResult::Overloaded),
@@ -112,6 +112,18 @@ pub fn explain(outcome: Outcome) -> Result<Option<Reason>, Reason> {
         Outcome::Vanished => Err(Reason::blocked("its author has asked to vanish")),
         Outcome::Expired => Err(Reason::invalid("the event has expired")),
         Outcome::NoSpace(shortage) => Err(Reason::error(shortage.to_string())),
+    }
+}
+
+/// The same for the metrics.
+fn result(outcome: Outcome) -> EventResult {
+    match outcome {
+        Outcome::Stored => EventResult::Stored,
+        Outcome::Duplicate => EventResult::Duplicate,
+        Outcome::Superseded => EventResult::Superseded,
+        Outcome::Deleted | Outcome::Vanished => EventResult::Deleted,
+        Outcome::Expired => EventResult::Invalid,
+        Outcome::NoSpace(_) => EventResult::Error,
     }
 }
 

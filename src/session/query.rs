@@ -10,75 +10,14 @@ use tracing::{debug, error, field::display};
 
 use super::{
     Context, Session,
-    subscribe::{Held, Phase, Recent},
+    subscription::{Phase, Work},
 };
 use crate::{
-    clock,
-    config::Config,
-    protocol::{Filter, PublicKey, Reason, RelayMessage, message::Hint},
+    protocol::{Reason, RelayMessage, message::Hint},
     route::Generation,
-    store::{Cursor, End, Limit, Page, Position, Query, StoreError, Viewer},
+    store::{End, Page, StoreError},
     telemetry::{BoundedQueue, Stage},
-    trace::Trace,
 };
-
-/// The part of a limit that may be sent beyond it, so that the last second is whole: a tenth.
-const BOUNDARY_PART: usize = 10;
-
-/// Something to be read for a connection.
-pub(super) enum Work {
-    /// The next page of a subscription.
-    Page(Generation),
-    /// A COUNT of that id, and how many bytes its message had.
-    Count { id: Box<str>, query: Arc<Query>, bytes: usize },
-}
-
-/// Where a subscription stands whose stored events are being sent.
-pub(super) struct Reading {
-    begun: Instant,
-    query: Arc<Query>,
-    cursor: Cursor,
-    /// Everything up to here had been routed when the subscription began.
-    pub routed: Position,
-    pub held: Held,
-    recent: Recent,
-    sent: usize,
-    bytes: usize,
-    pub trace: Trace,
-}
-
-impl Reading {
-    pub fn new(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>, trace: Trace) -> Self {
-        let query = Arc::new(query(filters, config, keys));
-        let cursor = Cursor::start(&query);
-        let (held, recent) = (Held::default(), Recent::default());
-        Self { begun: Instant::now(), query, cursor, routed: 0, held, recent, sent: 0, bytes: 0, trace }
-    }
-
-    /// Whether everything that the filters can ever match was sent: ids, all of them found.
-    fn is_complete(&self) -> bool {
-        match &*self.query.filters {
-            [(filter, limit)] => {
-                filter.ids.as_ref().is_some_and(|ids| ids.len() == self.sent && self.sent <= limit.events)
-            }
-            _ => false,
-        }
-    }
-}
-
-/// The question to the store: limits put in, and how much more completes a second.
-pub(super) fn query(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>) -> Query {
-    let limits = &config.limits;
-    let limit = |filter: &Filter| {
-        let events = filter.limit.unwrap_or(limits.default_limit).min(limits.max_limit);
-        Limit { events, boundary: (events / BOUNDARY_PART).min(limits.max_boundary_events) }
-    };
-    Query {
-        filters: filters.iter().map(|filter| (filter.clone(), limit(filter))).collect(),
-        viewer: Viewer::Client(Arc::clone(keys)),
-        now: clock::now(),
-    }
-}
 
 impl Session {
     /// Asks the store for what is next, if it is not at work for this connection already.
@@ -129,7 +68,7 @@ impl Session {
         let max_bytes = self.shared.config.limits.max_answer_bytes;
         let Some(subscription) = self.subscription(generation) else { return };
         let Phase::Stored(reading) = &mut subscription.phase else { return };
-        reading.trace.page(&page);
+        reading.trace.page(page.len(), page.effort.rows, &page.effort);
         if reading.bytes >= max_bytes && !page.is_empty() {
             return self.finish_reading(generation, End::More);
         }
@@ -197,6 +136,7 @@ impl Session {
         }
         self.fail(generation, &Reason::error(error.to_string()));
     }
+
     pub(super) fn count_store_error(&self, error: &StoreError) {
         let metrics = &self.shared.metrics;
         metrics.store_errors.inc();

@@ -9,7 +9,7 @@ use std::{
 
 use lru::LruCache;
 
-use crate::{config, net::network};
+use crate::config::{self, network};
 
 /// Fills at a constant rate up to a burst; each message takes one token.
 #[derive(Debug)]

@@ -1,64 +1,20 @@
 //! REQ and CLOSE: which subscriptions a connection has, and what of live events they get when.
 
-use std::{hash::BuildHasher, sync::Arc, time::Instant};
+use std::time::Instant;
 
-use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
+use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 
 use super::{
-    Context, Missed, Session,
-    query::{Reading, Work},
+    Context, Session,
+    subscription::{Phase, Reading, Subscription, Work},
 };
 use crate::{
-    protocol::{Event, EventId, Filter, Reason, RelayMessage, message::Quoted},
+    protocol::{Filter, Reason, RelayMessage, message::Quoted},
     route::{Deliver, Generation, Subscribe, Unsubscribe, key::cover},
-    store::{Entry, Position},
+    store::Position,
     telemetry::Stage,
     trace::Trace,
 };
-
-/// One subscription of a connection.
-pub(super) struct Subscription {
-    pub generation: Generation,
-    pub id: Box<str>,
-    /// The id as JSON.
-    pub quoted: Box<str>,
-    /// What the store held when the REQ came. Of that, the answer of the store is the whole: an event
-    /// that is routed only now, because its publisher is answered first, is not live for this one.
-    stored: Position,
-    /// Routing keys, counted against the connection's bound.
-    pub keys: usize,
-    /// How long the message was, counted likewise: what its filters take grows with it.
-    pub bytes: usize,
-    pub phase: Phase,
-}
-
-pub(super) enum Phase {
-    /// Stored events are being read and sent; live ones are held back.
-    Stored(Box<Reading>),
-    /// Live events are sent at once.
-    Live(Recent),
-}
-
-/// Ids of stored events that were sent and may yet come live: they were committed while the
-/// subscription began, or accepted by another node not long ago. Of each a hash of 8 bytes is kept, keyed so
-/// that nobody can make an id that is mistaken for another: there may be thousands for an hour.
-#[derive(Default)]
-pub(super) struct Recent {
-    /// In order once all are noted.
-    ids: Vec<u64>,
-    hasher: foldhash::quality::RandomState,
-    /// Once everything of this node up to here is routed, none of its own comes any more; 0 then.
-    position: Position,
-    /// When the last of them was accepted, in milliseconds since 1970; 0 where there are no other nodes.
-    accepted_at: u64,
-}
-
-/// Live events held back while stored ones are sent.
-#[derive(Default)]
-pub(super) struct Held {
-    pub events: Vec<Arc<Event>>,
-    pub bytes: usize,
-}
 
 impl Session {
     pub(super) fn subscribe(
@@ -221,55 +177,17 @@ impl Session {
     }
 }
 
-impl Recent {
-    /// Whether the event was sent as a stored one.
-    pub fn contains(&self, id: &EventId) -> bool {
-        !self.ids.is_empty() && self.ids.binary_search(&self.hasher.hash_one(id.0)).is_ok()
-    }
-
-    /// Everything of this node up to `routed` had been routed when the subscription began.
-    pub fn note(&mut self, entry: &Entry<'_>, routed: Position) {
-        self.ids.push(self.hasher.hash_one(entry.id.0));
-        if entry.position > routed {
-            self.position = self.position.max(entry.position);
-        }
-        self.accepted_at = self.accepted_at.max(entry.accepted_at);
-    }
-
-    /// All are noted.
-    pub fn settle(&mut self) {
-        self.ids.sort_unstable();
-        self.ids.shrink_to_fit();
-    }
-
-    /// Everything of this node up to that position is routed, if one is told, and everything that any node
-    /// accepted up to that time has come.
-    pub fn forget(&mut self, position: Option<Position>, accepted_at: u64) {
-        if position.is_some_and(|position| position >= self.position) {
-            self.position = 0;
-        }
-        if self.position == 0 && accepted_at >= self.accepted_at {
-            self.ids = Vec::new();
-        }
-    }
-}
-
-impl Handler<Missed> for Session {
-    type Result = ();
-
-    fn handle(&mut self, _: Missed, _: &mut Context) {
+impl Session {
+    /// Events of other nodes may have been missed: whoever asks again misses nothing.
+    pub(super) fn end_subscriptions(&mut self) {
         let reason = Reason::error("events of other nodes may have been missed; subscribe again");
         while let Some(subscription) = self.subscriptions.first() {
             let id = subscription.id.clone();
             self.close_subscription(&id, &reason);
         }
     }
-}
 
-impl Handler<Deliver> for Session {
-    type Result = ();
-
-    fn handle(&mut self, Deliver { events, position, last, bytes, sent }: Deliver, _: &mut Context) {
+    pub(super) fn deliver(&mut self, Deliver { events, position, last, bytes, sent }: Deliver) {
         self.link.catch_up(bytes);
         let max_held = self.shared.config.session.max_held_bytes;
         for (generation, event) in events {
@@ -297,34 +215,5 @@ impl Handler<Deliver> for Session {
         }
         self.shared.metrics.stages.of(Stage::Deliver).observe(sent.elapsed().as_secs_f64());
         self.forget_recent(position.filter(|_| last));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(nth: u16, position: Position, accepted_at: u64) -> Entry<'static> {
-        let mut id = EventId([7; 32]);
-        id.0[..2].copy_from_slice(&nth.to_be_bytes());
-        Entry { id, created_at: 0, position, accepted_at, json: "" }
-    }
-
-    #[test]
-    fn ids_are_known_while_they_may_come_and_take_eight_bytes() {
-        let mut recent = Recent::default();
-        // Most were written elsewhere; one by this node while the subscription began.
-        (0..5_000).for_each(|nth| recent.note(&entry(nth, 0, 1_000), 10));
-        recent.note(&entry(5_000, 11, 900), 10);
-        recent.settle();
-        assert!((0..=5_000).all(|nth| recent.contains(&entry(nth, 0, 0).id)));
-        assert!((5_001..9_000).all(|nth| !recent.contains(&entry(nth, 0, 0).id)));
-        assert_eq!(recent.ids.capacity() * size_of::<u64>(), 40_008);
-        recent.forget(Some(10), 2_000);
-        recent.forget(Some(11), 999);
-        assert!(recent.contains(&entry(5_000, 0, 0).id));
-        // Nothing of this node is awaited any more, so nobody need deliver anything of it.
-        recent.forget(None, 1_000);
-        assert_eq!(recent.ids.capacity(), 0);
     }
 }

@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{MetricType, TypedMetric},
 };
 
-use crate::{protocol::Prefix, store::Outcome};
+use crate::protocol::Prefix;
 
 /// A label with all its values.
 pub trait Label: Copy + fmt::Debug + Send + Sync + 'static {
@@ -136,19 +136,6 @@ impl From<Prefix> for EventResult {
             Prefix::AuthRequired => Self::AuthRequired,
             Prefix::Error => Self::Error,
             Prefix::Blocked | Prefix::Restricted | Prefix::Unsupported => Self::Refused,
-        }
-    }
-}
-
-impl From<Outcome> for EventResult {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Stored => Self::Stored,
-            Outcome::Duplicate => Self::Duplicate,
-            Outcome::Superseded => Self::Superseded,
-            Outcome::Deleted | Outcome::Vanished => Self::Deleted,
-            Outcome::Expired => Self::Invalid,
-            Outcome::NoSpace(_) => Self::Error,
         }
     }
 }

@@ -10,8 +10,7 @@ use opentelemetry::{
 use super::{
     Context, Inner,
     context::Remote,
-    message::network,
-    span::{Clock, Parent, Span},
+    span::{Clock, Parent, Span, network},
 };
 
 /// Empty where the connection is not traced, as most are.

@@ -1,6 +1,6 @@
 //! The way of one message through its node: what is noted on it, and what becomes of that in the end.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Instant};
+use std::{borrow::Cow, fmt::Display, sync::Arc, time::Instant};
 
 use opentelemetry::{
     KeyValue,
@@ -11,12 +11,9 @@ use smallvec::SmallVec;
 use super::{
     Client, Connection, Context, Inner,
     context::Remote,
-    span::{Clock, Parent, Span},
+    span::{Clock, Parent, Span, network},
 };
-use crate::{
-    protocol::{EventId, Reason, reason::Prefix},
-    store::Page,
-};
+use crate::protocol::{EventId, Reason, reason::Prefix};
 
 /// Goes with a message from one part of the node to the next. Empty where traces are off.
 ///
@@ -147,15 +144,15 @@ impl Trace {
         }
     }
 
-    /// A page was read for it.
-    pub fn page(&mut self, page: &Page) {
+    /// So many rows were returned to it, of so many that were read by that plan.
+    pub fn page(&mut self, returned: usize, read: usize, plan: impl Display) {
         let Some(message) = &mut self.0 else { return };
         let attributes = vec![
             KeyValue::new("db.system.name", message.inner.store),
             KeyValue::new("db.operation.name", "query"),
-            KeyValue::new("db.response.returned_rows", page.len() as i64),
-            KeyValue::new("rookery.rows_read", page.effort.rows as i64),
-            KeyValue::new("rookery.plan", page.effort.to_string()),
+            KeyValue::new("db.response.returned_rows", returned as i64),
+            KeyValue::new("rookery.rows_read", read as i64),
+            KeyValue::new("rookery.plan", plan.to_string()),
         ];
         message.stage("query", Instant::now(), attributes);
     }
@@ -295,14 +292,4 @@ impl Message {
         }
         attributes
     }
-}
-
-/// Who is at the other end.
-pub(super) fn network(address: IpAddr, session: u64) -> [KeyValue; 4] {
-    [
-        KeyValue::new("network.transport", "tcp"),
-        KeyValue::new("network.protocol.name", "websocket"),
-        KeyValue::new("client.address", address.to_string()),
-        KeyValue::new("rookery.session.id", session as i64),
-    ]
 }

@@ -1,6 +1,9 @@
 //! A span that has ended, on its way to the exporter.
 
-use std::time::{Instant, SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Instant, SystemTime},
+};
 
 use opentelemetry::{
     InstrumentationScope, KeyValue,
@@ -79,4 +82,14 @@ impl Span {
             instrumentation_scope,
         }
     }
+}
+
+/// Who is at the other end.
+pub(super) fn network(address: IpAddr, session: u64) -> [KeyValue; 4] {
+    [
+        KeyValue::new("network.transport", "tcp"),
+        KeyValue::new("network.protocol.name", "websocket"),
+        KeyValue::new("client.address", address.to_string()),
+        KeyValue::new("rookery.session.id", session as i64),
+    ]
 }

@@ -2,7 +2,6 @@
 
 use std::{
     cmp::Reverse,
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,7 +9,7 @@ use std::{
 use lru::LruCache;
 
 use super::{
-    Hearing,
+    Heard,
     author::{Author, Fill, Item, Place, end_of},
     scan::{Found, Scan},
 };
@@ -36,9 +35,6 @@ struct State {
     bytes: usize,
     last_fill: Fill,
 }
-
-/// How each author of a question is heard now. Who is not in it is not.
-pub type Heard = HashMap<PublicKey, Hearing, foldhash::fast::RandomState>;
 
 /// A read of the store that is to be made.
 pub struct Wanted {

@@ -12,6 +12,7 @@ mod scan;
 
 use std::{
     cmp::Reverse,
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -26,7 +27,7 @@ use tracing::debug;
 pub use self::authors::Authors;
 use self::{
     author::{Place, end_of},
-    authors::{Heard, Wanted},
+    authors::Wanted,
 };
 use super::{
     Counted, Cursor, End, Identity, Load, Outcome, Page, Position, Query, Store, StoreError, Written,
@@ -43,6 +44,9 @@ use crate::{
 
 /// Tells one time of listening to an author from another: between them something may have been missed.
 pub type Hearing = (u64, u64);
+
+/// How each author of a question is heard now. Who is not in it is not.
+type Heard = HashMap<PublicKey, Hearing, foldhash::fast::RandomState>;
 
 /// Tells of each author how it is heard at this time, if it is: that everything written from here on comes.
 pub type Listener = Arc<dyn Fn(&[PublicKey]) -> Vec<Option<Hearing>> + Send + Sync>;

@@ -10,8 +10,8 @@ use std::{
 use lru::LruCache;
 
 use super::{
+    Heard,
     author::{Author, Item, Place, end_of, top_of},
-    authors::Heard,
 };
 use crate::{
     protocol::{

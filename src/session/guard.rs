@@ -17,7 +17,7 @@ use actix_web::{error::PayloadError, web::Bytes};
 use bytes::{BufMut, BytesMut};
 use futures_util::{Stream, ready};
 
-use crate::session::Window;
+use super::Window;
 
 /// Wraps the payload of a connection.
 pub struct Guard<S> {

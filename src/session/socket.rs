@@ -16,13 +16,12 @@ use actix_web_actors::ws::{self, Message, ProtocolError, WebsocketContext};
 use futures_util::Stream;
 
 use super::{
-    STORE_HEADER,
+    Outbox, Session, Shared, Socket,
     guard::{Bounds, Fault, Guard, Stop},
 };
 use crate::{
-    protocol::{Reason, addressee::Addressee},
+    protocol::{Reason, STORE_HEADER, addressee::Addressee},
     route::RouterAddr,
-    session::{Outbox, Session, Shared, Socket},
     telemetry::CloseReason,
 };
 
@@ -30,7 +29,7 @@ use crate::{
 pub type SocketContext = WebsocketContext<Session>;
 
 /// Bytes handed to the connection, and written by it, at once. Its buffer grows to about this and stays.
-pub(super) const PIECE: usize = 16 * 1024;
+pub const PIECE: usize = 16 * 1024;
 
 const CLOSE_NORMAL: u16 = 1000;
 const CLOSE_PROTOCOL: u16 = 1002;

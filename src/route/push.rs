@@ -1,0 +1,36 @@
+//! What a router tells those who subscribe, a session or another.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::Message;
+
+use super::Generation;
+use crate::{protocol::Event, store::Position};
+
+/// One message to whoever subscribes.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum Push {
+    Deliver(Deliver),
+    /// Events of other nodes may have been missed.
+    Missed,
+    /// The node shuts down: to be gone after that time, with everything answered.
+    GoAway {
+        after: Duration,
+    },
+}
+
+/// What one session gets of a batch: one message, however many events.
+pub struct Deliver {
+    pub events: Vec<(Generation, Arc<Event>)>,
+    /// As in [`Route`](super::Route).
+    pub position: Option<Position>,
+    pub last: bool,
+    /// Bytes of all events, taken off the lag of the [`Link`](super::Link) when the session has handled them.
+    pub bytes: usize,
+    /// When the router was done with the batch.
+    pub sent: Instant,
+}

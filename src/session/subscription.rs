@@ -1,0 +1,176 @@
+//! A subscription of a connection: what is being read for it, what is held back, what may come twice.
+
+use std::{hash::BuildHasher, sync::Arc, time::Instant};
+
+use crate::{
+    clock,
+    config::Config,
+    protocol::{Event, EventId, Filter, PublicKey},
+    route::Generation,
+    store::{Cursor, Entry, Limit, Position, Query, Viewer},
+    trace::Trace,
+};
+
+/// The part of a limit that may be sent beyond it, so that the last second is whole: a tenth.
+const BOUNDARY_PART: usize = 10;
+
+/// One subscription of a connection.
+pub(super) struct Subscription {
+    pub generation: Generation,
+    pub id: Box<str>,
+    /// The id as JSON.
+    pub quoted: Box<str>,
+    /// What the store held when the REQ came. Of that, the answer of the store is the whole: an event
+    /// that is routed only now, because its publisher is answered first, is not live for this one.
+    pub stored: Position,
+    /// Routing keys, counted against the connection's bound.
+    pub keys: usize,
+    /// How long the message was, counted likewise: what its filters take grows with it.
+    pub bytes: usize,
+    pub phase: Phase,
+}
+
+pub(super) enum Phase {
+    /// Stored events are being read and sent; live ones are held back.
+    Stored(Box<Reading>),
+    /// Live events are sent at once.
+    Live(Recent),
+}
+
+/// Ids of stored events that were sent and may yet come live: they were committed while the
+/// subscription began, or accepted by another node not long ago. Of each a hash of 8 bytes is kept, keyed so
+/// that nobody can make an id that is mistaken for another: there may be thousands for an hour.
+#[derive(Default)]
+pub(super) struct Recent {
+    /// In order once all are noted.
+    ids: Vec<u64>,
+    hasher: foldhash::quality::RandomState,
+    /// Once everything of this node up to here is routed, none of its own comes any more; 0 then.
+    position: Position,
+    /// When the last of them was accepted, in milliseconds since 1970; 0 where there are no other nodes.
+    accepted_at: u64,
+}
+
+/// Live events held back while stored ones are sent.
+#[derive(Default)]
+pub(super) struct Held {
+    pub events: Vec<Arc<Event>>,
+    pub bytes: usize,
+}
+
+/// Something to be read for a connection.
+pub(super) enum Work {
+    /// The next page of a subscription.
+    Page(Generation),
+    /// A COUNT of that id, and how many bytes its message had.
+    Count { id: Box<str>, query: Arc<Query>, bytes: usize },
+}
+
+/// Where a subscription stands whose stored events are being sent.
+pub(super) struct Reading {
+    pub begun: Instant,
+    pub query: Arc<Query>,
+    pub cursor: Cursor,
+    /// Everything up to here had been routed when the subscription began.
+    pub routed: Position,
+    pub held: Held,
+    pub recent: Recent,
+    pub sent: usize,
+    pub bytes: usize,
+    pub trace: Trace,
+}
+
+impl Reading {
+    pub fn new(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>, trace: Trace) -> Self {
+        let query = Arc::new(query(filters, config, keys));
+        let cursor = Cursor::start(&query);
+        let (held, recent) = (Held::default(), Recent::default());
+        Self { begun: Instant::now(), query, cursor, routed: 0, held, recent, sent: 0, bytes: 0, trace }
+    }
+
+    /// Whether everything that the filters can ever match was sent: ids, all of them found.
+    pub fn is_complete(&self) -> bool {
+        match &*self.query.filters {
+            [(filter, limit)] => {
+                filter.ids.as_ref().is_some_and(|ids| ids.len() == self.sent && self.sent <= limit.events)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The question to the store: limits put in, and how much more completes a second.
+pub(super) fn query(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>) -> Query {
+    let limits = &config.limits;
+    let limit = |filter: &Filter| {
+        let events = filter.limit.unwrap_or(limits.default_limit).min(limits.max_limit);
+        Limit { events, boundary: (events / BOUNDARY_PART).min(limits.max_boundary_events) }
+    };
+    Query {
+        filters: filters.iter().map(|filter| (filter.clone(), limit(filter))).collect(),
+        viewer: Viewer::Client(Arc::clone(keys)),
+        now: clock::now(),
+    }
+}
+
+impl Recent {
+    /// Whether the event was sent as a stored one.
+    pub fn contains(&self, id: &EventId) -> bool {
+        !self.ids.is_empty() && self.ids.binary_search(&self.hasher.hash_one(id.0)).is_ok()
+    }
+
+    /// Everything of this node up to `routed` had been routed when the subscription began.
+    pub fn note(&mut self, entry: &Entry<'_>, routed: Position) {
+        self.ids.push(self.hasher.hash_one(entry.id.0));
+        if entry.position > routed {
+            self.position = self.position.max(entry.position);
+        }
+        self.accepted_at = self.accepted_at.max(entry.accepted_at);
+    }
+
+    /// All are noted.
+    pub fn settle(&mut self) {
+        self.ids.sort_unstable();
+        self.ids.shrink_to_fit();
+    }
+
+    /// Everything of this node up to that position is routed, if one is told, and everything that any node
+    /// accepted up to that time has come.
+    pub fn forget(&mut self, position: Option<Position>, accepted_at: u64) {
+        if position.is_some_and(|position| position >= self.position) {
+            self.position = 0;
+        }
+        if self.position == 0 && accepted_at >= self.accepted_at {
+            self.ids = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(nth: u16, position: Position, accepted_at: u64) -> Entry<'static> {
+        let mut id = EventId([7; 32]);
+        id.0[..2].copy_from_slice(&nth.to_be_bytes());
+        Entry { id, created_at: 0, position, accepted_at, json: "" }
+    }
+
+    #[test]
+    fn ids_are_known_while_they_may_come_and_take_eight_bytes() {
+        let mut recent = Recent::default();
+        // Most were written elsewhere; one by this node while the subscription began.
+        (0..5_000).for_each(|nth| recent.note(&entry(nth, 0, 1_000), 10));
+        recent.note(&entry(5_000, 11, 900), 10);
+        recent.settle();
+        assert!((0..=5_000).all(|nth| recent.contains(&entry(nth, 0, 0).id)));
+        assert!((5_001..9_000).all(|nth| !recent.contains(&entry(nth, 0, 0).id)));
+        assert_eq!(recent.ids.capacity() * size_of::<u64>(), 40_008);
+        recent.forget(Some(10), 2_000);
+        recent.forget(Some(11), 999);
+        assert!(recent.contains(&entry(5_000, 0, 0).id));
+        // Nothing of this node is awaited any more, so nobody need deliver anything of it.
+        recent.forget(None, 1_000);
+        assert_eq!(recent.ids.capacity(), 0);
+    }
+}

@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! cli
+//! bench
 //! node
 //! net
 //! session
@@ -22,6 +23,7 @@
 //! protocol
 //! ```
 
+mod bench;
 pub mod cli;
 pub mod config;
 pub mod node;

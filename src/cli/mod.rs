@@ -1,7 +1,6 @@
 //! The command line: a file a command. Parses, calls the library, prints.
 
 mod backoff;
-mod bench;
 mod bookmark;
 mod client;
 mod config;
@@ -49,7 +48,7 @@ enum Command {
     /// Run a relay; what `rookery` alone does
     Relay(RelayFlags),
     /// Measure any relay under a load that is the same each time
-    Bench(bench::BenchArgs),
+    Bench(crate::bench::BenchArgs),
     /// Print the effective configuration, without passwords
     Config(config::ConfigArgs),
     /// Make and show keys
@@ -206,7 +205,7 @@ pub fn told(error: &anyhow::Error) -> String {
 pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Bench(args)) => crate::bench::run(args),
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Relay(flags)) => relay::run(flags),
         Some(Command::Key(args)) => key::run(args),

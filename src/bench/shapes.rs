@@ -187,7 +187,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::cli::bench::workload::Authors;
+    use crate::bench::workload::Authors;
 
     fn answer<'a>(events: impl IntoIterator<Item = &'a Event>) -> Answer {
         let mut answer = Answer::default();

@@ -13,7 +13,7 @@
 //! node
 //! net
 //! session
-//! persist
+//! persist bus
 //! route ingest
 //! store
 //! telemetry
@@ -39,6 +39,7 @@ pub mod ingest;
 pub mod persist;
 pub mod store;
 
+pub mod bus;
 pub mod route;
 
 mod clock;

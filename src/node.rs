@@ -17,18 +17,13 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
+    bus::{self, PubSub, redis::Redis},
     config::Config,
     ingest::{Admission, Policy, Recent},
     net::{Descriptors, Need, Readiness, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
     protocol::PublicKey,
-    route::{
-        Drain, Routers,
-        bus::Bus,
-        key::digests,
-        redis::{self, RedisBus},
-        seen::Seen,
-    },
+    route::{Drain, Routers, bus::Bus, key::digests, seen::Seen},
     session::{Connections, Rates, Shared},
     store::{
         Store,
@@ -126,7 +121,7 @@ pub async fn run_on(
             let authors = (config.feeds.max_bytes > 0 && store.log().is_some()).then(|| {
                 Arc::new(Authors::new(config.feeds.clone(), config.bus.patience(), Arc::clone(&metrics)))
             });
-            let parts = redis::Parts {
+            let parts = bus::Parts {
                 routers: routers.clone(),
                 seen: Arc::clone(&seen),
                 store: Arc::clone(&store),
@@ -137,7 +132,8 @@ pub async fn run_on(
                 metrics: Arc::clone(&metrics),
                 tracer: tracer.clone(),
             };
-            let bus = Arc::new(RedisBus::start(urls, &config.bus, parts).await?);
+            let transport = Box::new(Redis::new(urls, &config.bus)?);
+            let bus: Arc<dyn Bus> = Arc::new(PubSub::start(transport, &config.bus, parts).await?);
             let (on, carries) = ("Redis carries nothing (bus.ready)", Arc::clone(&bus));
             needs.push((on, Box::new(move || carries.is_ready())));
             if let Some(authors) = authors {

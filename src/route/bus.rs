@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Instant};
 use futures_util::future::BoxFuture;
 
 use super::key::RoutingKey;
-use crate::{protocol::Event, store::log::Sequence, trace::Traced};
+use crate::{
+    protocol::{Event, PublicKey},
+    store::{feeds::Hearing, log::Sequence},
+    trace::Traced,
+};
 
 /// Events that are published together.
 #[derive(Debug, Clone)]
@@ -42,6 +46,12 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Takes back one count of each key. The bus may keep them a little longer.
     fn unsubscribe(&self, keys: Vec<RoutingKey>);
+
+    /// Whether the node may be given clients, as far as `bus.ready` makes that depend on the bus.
+    fn is_ready(&self) -> bool;
+
+    /// How each author is heard: everything that other nodes write of them comes here.
+    fn hears(&self, authors: &[PublicKey]) -> Vec<Option<Hearing>>;
 
     /// The node shuts down: resolves when what was published before is on its way, and the others
     /// know that no more will come.

@@ -10,7 +10,6 @@ pub mod key;
 mod link;
 mod mailbox;
 mod push;
-pub mod redis;
 pub mod seen;
 
 use std::{

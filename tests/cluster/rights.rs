@@ -4,11 +4,9 @@ use std::time::{Duration, Instant};
 
 use redis::Commands as _;
 use rookery::{
+    bus::{channel::Channel, envelope::Envelope, redis::names},
     protocol::{Event, EventId, Tags, sign::Keys},
-    route::{
-        key::RoutingKey,
-        redis::{channel::Channel, envelope::Envelope},
-    },
+    route::key::RoutingKey,
     store::Identity,
 };
 
@@ -101,7 +99,7 @@ async fn a_link_that_carries_nothing_is_none_and_attempts_become_rare() {
 
 /// What Redis is made to say to a node in the name of an author.
 fn publish(redis: &Redis, keys: &Keys, payload: &[u8]) {
-    let channel = Channel::of(RoutingKey::By(keys.public_key()), &EventId([0; 32])).name(PREFIX);
+    let channel = names::name(PREFIX, &Channel::of(RoutingKey::By(keys.public_key()), &EventId([0; 32])));
     let mut connection = ::redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
     let receivers: usize = connection.spublish(channel, payload).unwrap();
     assert_eq!(receivers, 1);

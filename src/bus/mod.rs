@@ -1,7 +1,7 @@
-//! The bus over Redis: sharded publish and subscribe (Redis 7), on one server or a Redis Cluster.
+//! The bus: publish and subscribe between nodes, over what can carry it ([`transport`]).
 //!
 //! An event is published under every routing key that it carries; a node is subscribed to the keys
-//! that its clients want, and so receives nothing else. Redis delivers at most once, so every node
+//! that its clients want, and so receives nothing else. Messages come at most once, so every node
 //! also sends numbered fences: one that arrives proves that all before it arrived. What may have been
 //! missed is read from the log of the store.
 
@@ -11,11 +11,11 @@ mod deliver;
 mod echoes;
 pub mod envelope;
 mod interest;
-mod link;
 pub mod origins;
 mod receive;
 mod recover;
-mod topology;
+pub mod redis;
+pub mod transport;
 #[cfg(test)]
 mod world;
 
@@ -33,7 +33,6 @@ use std::{
 use actix::Arbiter;
 use anyhow::{Context, anyhow};
 use futures_util::{FutureExt, future::BoxFuture};
-use redis::ConnectionInfo;
 use smallvec::SmallVec;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
@@ -44,22 +43,22 @@ use tracing::{debug, info, warn};
 use self::{
     channel::{Channel, channels},
     clocks::Clocks,
+    echoes::Echoes,
     envelope::{Card, Envelope, Fence},
     interest::Interest,
-    link::Link,
     origins::{Origins, Times},
-    topology::Topology,
-};
-use super::{
-    Gap, Routers,
-    bus::{Bus, BusError, Publication},
-    key::{RoutingKey, keys},
-    seen::Seen,
+    transport::{Address, Incoming, Link, Transport},
 };
 use crate::{
     clock::{self, Moment, Standing},
     config::{self, BusReady},
     protocol::{EventId, PublicKey, verify::Verifier},
+    route::{
+        Gap, Routers,
+        bus::{Bus, BusError, Publication},
+        key::{RoutingKey, keys},
+        seen::Seen,
+    },
     store::{
         Identity, Store,
         feeds::{Authors, Hearing},
@@ -87,7 +86,7 @@ pub struct Parts {
 }
 
 /// The bus. Its tasks run on a thread of their own and end when it is dropped.
-pub struct RedisBus {
+pub struct PubSub {
     shared: Arc<Shared>,
     subscriptions: mpsc::Sender<Subscription>,
     outgoing: mpsc::Sender<Outgoing>,
@@ -97,7 +96,7 @@ pub struct RedisBus {
 /// What the tasks of the bus share.
 struct Shared {
     config: config::Bus,
-    seeds: Vec<ConnectionInfo>,
+    transport: Box<dyn Transport>,
     /// This process.
     origin: Origin,
     /// Where it stores events.
@@ -127,19 +126,36 @@ struct Subscription {
     done: oneshot::Sender<()>,
 }
 
+/// A link that is up.
+struct Up {
+    link: Box<dyn Link>,
+    /// This node's own fences on it.
+    echoes: Mutex<Echoes>,
+}
+
+impl Up {
+    fn echoes(&self) -> MutexGuard<'_, Echoes> {
+        // No step leaves it half done.
+        self.echoes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 enum Outgoing {
     Publication(Publication),
     /// The last word.
     Leave(oneshot::Sender<()>),
 }
 
-impl RedisBus {
+impl PubSub {
     /// Starts the thread of the bus. It connects on its own, and again when it has to.
     ///
     /// # Errors
-    /// When the addresses are not valid, or the log of the store can not be read, or Redis is not
-    /// reached in the time that the configuration gives it.
-    pub async fn start(urls: &[String], config: &config::Bus, parts: Parts) -> anyhow::Result<Self> {
+    /// When the log of the store can not be read, or no link is made in the time that the configuration gives it.
+    pub async fn start(
+        transport: Box<dyn Transport>,
+        config: &config::Bus,
+        parts: Parts,
+    ) -> anyhow::Result<Self> {
         let (subscriptions, receive_subscriptions) = mpsc::channel(config.subscribe_queue);
         let (outgoing, receive_outgoing) = mpsc::channel(config.publish_queue);
         let origin = parts.log.as_ref().map_or_else(rand::random, |log| log.origin());
@@ -155,7 +171,7 @@ impl RedisBus {
             kept_for: parts.log.as_ref().map(|log| log.kept_for()).unwrap_or_default(),
         };
         let shared = Arc::new(Shared {
-            seeds: topology::parse(urls)?,
+            transport,
             origin,
             store: parts.store.identity(),
             strangers: Mutex::default(),
@@ -187,7 +203,7 @@ impl RedisBus {
         Ok(bus)
     }
 
-    /// Waits for Redis at the start of a node that is not to start without it.
+    /// Waits for a link at the start of a node that is not to start without one.
     async fn wait_for_link(&self, patience: Duration) -> anyhow::Result<()> {
         /// How often it is looked at.
         const PAUSE: Duration = Duration::from_millis(20);
@@ -203,9 +219,16 @@ impl RedisBus {
             || format!("Redis can not be reached, for {patience:?} (bus.start_seconds); the log says why");
         timeout(patience, linked).await.with_context(why)
     }
+}
 
-    /// Whether the node may be given clients, as far as `bus.ready` makes that depend on the bus.
-    pub fn is_ready(&self) -> bool {
+impl Drop for PubSub {
+    fn drop(&mut self) {
+        self.thread.stop();
+    }
+}
+
+impl Bus for PubSub {
+    fn is_ready(&self) -> bool {
         match self.shared.config.ready {
             BusReady::Always => true,
             BusReady::Once => self.shared.has_carried.load(Ordering::Acquire),
@@ -213,8 +236,7 @@ impl RedisBus {
         }
     }
 
-    /// How each author is heard: everything that other nodes write of them comes here.
-    pub fn hears(&self, authors: &[PublicKey]) -> Vec<Option<Hearing>> {
+    fn hears(&self, authors: &[PublicKey]) -> Vec<Option<Hearing>> {
         let Some(certainty) = self.shared.origins().certainty() else {
             return vec![None; authors.len()];
         };
@@ -225,15 +247,7 @@ impl RedisBus {
         };
         authors.iter().map(hears).collect()
     }
-}
 
-impl Drop for RedisBus {
-    fn drop(&mut self) {
-        self.thread.stop();
-    }
-}
-
-impl Bus for RedisBus {
     fn publish(&self, publication: Publication) {
         let ephemeral = publication.ephemeral;
         if self.outgoing.try_send(Outgoing::Publication(publication)).is_err() {
@@ -314,17 +328,9 @@ impl Shared {
         self.interest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn name(&self, channel: &Channel) -> String {
-        channel.name(&self.config.prefix)
-    }
-
     fn origins(&self) -> MutexGuard<'_, Origins> {
         // No step leaves it half done.
         self.origins.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn patience(&self) -> Duration {
-        Duration::from_millis(self.config.timeout_ms)
     }
 
     fn fence_interval(&self) -> Interval {
@@ -406,9 +412,9 @@ impl Shared {
         }
     }
 
-    /// A link has brought something back, through every primary.
-    fn carries(&self, link: &Link) {
-        if link.echoes().have_come() && !self.carries.swap(true, Ordering::AcqRel) {
+    /// A link has brought something back, on every path.
+    fn carries(&self, up: &Up) {
+        if up.echoes().have_come() && !self.carries.swap(true, Ordering::AcqRel) {
             self.has_carried.store(true, Ordering::Release);
             self.parts.metrics.bus_connected.set(1);
         }
@@ -445,15 +451,16 @@ async fn run(shared: Arc<Shared>, mut subscriptions: mpsc::Receiver<Subscription
     let mut attempt = 0;
     loop {
         let (incoming, received) = mpsc::channel(shared.config.receive_queue);
-        match establish(&shared, &incoming).await {
-            Ok(link) => {
-                info!(primaries = link.len(), "connected to Redis");
-                shared.origins().link_up(link.len(), Moment::now());
+        match establish(&shared, incoming).await {
+            Ok(up) => {
+                let paths = up.link.paths();
+                info!(primaries = paths, "connected to Redis");
+                shared.origins().link_up(paths, Moment::now());
                 shared.in_doubt.notify_one();
                 let ended = tokio::select! {
-                    ended = sender.run(&shared, &link) => ended,
-                    ended = keep_subscribed(&shared, &link, &mut subscriptions) => ended,
-                    ended = receive::run(&shared, &link, received) => ended,
+                    ended = sender.run(&shared, &up) => ended,
+                    ended = keep_subscribed(&shared, &*up.link, &mut subscriptions) => ended,
+                    ended = receive::run(&shared, &up, received) => ended,
                     () = shared.suspicion.notified() => Err(anyhow!("a node that lives is not heard")),
                 };
                 shared.parts.metrics.bus_connected.set(0);
@@ -483,21 +490,16 @@ fn backoff(config: &config::Bus, attempt: u32) -> Duration {
 }
 
 /// Connects, and subscribes to all that is wanted.
-async fn establish(shared: &Arc<Shared>, incoming: &mpsc::Sender<link::Incoming>) -> anyhow::Result<Link> {
-    let config = &shared.config;
-    let topology = Topology::discover(&shared.seeds, &config.prefix, shared.patience()).await?;
-    let link =
-        Link::connect(&topology, &config.prefix, shared.patience(), incoming, config.receive_queue_bytes)
-            .await
-            .context("cannot connect to a primary")?;
+async fn establish(shared: &Arc<Shared>, incoming: mpsc::Sender<Incoming>) -> anyhow::Result<Up> {
+    let link = shared.transport.connect(incoming).await?;
+    let echoes = Mutex::new(Echoes::new(link.paths(), Moment::now()));
     let missing = shared.interest().missing();
-    subscribe(shared, &link, &missing).await?;
-    Ok(link)
+    subscribe(shared, &*link, &missing).await?;
+    Ok(Up { link, echoes })
 }
 
-async fn subscribe(shared: &Shared, link: &Link, channels: &[Channel]) -> anyhow::Result<()> {
-    let names: Vec<String> = channels.iter().map(|channel| shared.name(channel)).collect();
-    link.subscribe(&names).await?;
+async fn subscribe(shared: &Shared, link: &dyn Link, channels: &[Channel]) -> anyhow::Result<()> {
+    link.subscribe(channels).await?;
     shared.interest().acknowledge(channels);
     Ok(())
 }
@@ -506,7 +508,7 @@ async fn subscribe(shared: &Shared, link: &Link, channels: &[Channel]) -> anyhow
 /// Ends with `Ok` when the bus is dropped.
 async fn keep_subscribed(
     shared: &Shared,
-    link: &Link,
+    link: &dyn Link,
     subscriptions: &mut mpsc::Receiver<Subscription>,
 ) -> anyhow::Result<()> {
     /// Subscriptions that are sent to Redis together.
@@ -542,8 +544,7 @@ async fn keep_subscribed(
                 }
                 let left = shared.interest().take_left(Moment::now());
                 if !left.is_empty() {
-                    let names: Vec<String> = left.iter().map(|channel| shared.name(channel)).collect();
-                    link.unsubscribe(&names).await?;
+                    link.unsubscribe(&left).await?;
                     shared.parts.metrics.bus_channels.set(shared.interest().len() as i64);
                 }
             }
@@ -566,14 +567,14 @@ impl Sender {
 
     /// Publishes batch after batch, and a fence every second. Ends with `Ok` when the bus is dropped or
     /// has left.
-    async fn run(&mut self, shared: &Shared, link: &Link) -> anyhow::Result<()> {
+    async fn run(&mut self, shared: &Shared, up: &Up) -> anyhow::Result<()> {
         /// Batches that are published in one round trip.
         const GATHERED: usize = 16;
         let mut fences = shared.fence_interval();
         loop {
-            let leaving = self.publish(shared, link).await?;
+            let leaving = self.publish(shared, &*up.link).await?;
             if let Some(left) = leaving {
-                self.fence(shared, link, true).await?;
+                self.fence(shared, up, true).await?;
                 // Who waited may have given up.
                 let _ = left.send(());
                 return Ok(());
@@ -584,14 +585,18 @@ impl Sender {
                         return Ok(());
                     }
                 }
-                _ = fences.tick() => self.fence(shared, link, false).await?,
+                _ = fences.tick() => self.fence(shared, up, false).await?,
             }
         }
     }
 
     /// Publishes what was taken out of the queue. Copies do no harm, so what is not known to have
     /// been published is published again.
-    async fn publish(&mut self, shared: &Shared, link: &Link) -> anyhow::Result<Option<oneshot::Sender<()>>> {
+    async fn publish(
+        &mut self,
+        shared: &Shared,
+        link: &dyn Link,
+    ) -> anyhow::Result<Option<oneshot::Sender<()>>> {
         if self.unsent.is_empty() {
             return Ok(None);
         }
@@ -605,7 +610,7 @@ impl Sender {
             }
         }
         let begun = Instant::now();
-        link.publish(&messages, shared.config.publish_bytes).await?;
+        link.publish(&messages).await?;
         self.sequence = sequence;
         let metrics = &shared.parts.metrics;
         metrics.stages.of(Stage::Publish).observe(begun.elapsed().as_secs_f64());
@@ -621,16 +626,17 @@ impl Sender {
         }))
     }
 
-    async fn fence(&self, shared: &Shared, link: &Link, leaving: bool) -> anyhow::Result<()> {
+    async fn fence(&self, shared: &Shared, up: &Up, leaving: bool) -> anyhow::Result<()> {
         let (origin, lost) = (shared.origin, shared.lost.load(Ordering::Acquire));
         let fence = Fence { origin, sequence: self.sequence, lost, leaving };
         let card = Card { origin, store: Some(shared.store), at: Some(clock::millis()) };
-        link.fence(&fence.encode(), &card.encode()).await
+        up.echoes().send(Moment::now());
+        up.link.fence(&fence.encode(), &card.encode()).await
     }
 }
 
 /// One message for each channel of each event, or one for all nodes.
-fn write_messages(shared: &Shared, publication: &Publication, messages: &mut Vec<(String, Arc<[u8]>)>) {
+fn write_messages(shared: &Shared, publication: &Publication, messages: &mut Vec<(Address, Arc<[u8]>)>) {
     let config = &shared.config;
     let published_at = clock::millis();
     let mut known: HashSet<Channel, foldhash::fast::RandomState> = HashSet::default();
@@ -657,9 +663,11 @@ fn write_messages(shared: &Shared, publication: &Publication, messages: &mut Vec
         // Ephemeral events under few keys go as ever: neighbouring versions listen to nothing else.
         match fits || can_be_fetched || publication.ephemeral && few_keys {
             true => {
-                messages.extend(channels.iter().map(|channel| (shared.name(channel), Arc::clone(&payload))));
+                messages.extend(
+                    channels.iter().map(|&channel| (Address::Channel(channel), Arc::clone(&payload))),
+                );
             }
-            false => messages.push((link::everybody(&config.prefix), payload)),
+            false => messages.push((Address::Everybody, payload)),
         }
     }
 }

@@ -11,7 +11,7 @@ use redis::{
 };
 use tracing::warn;
 
-use super::channel::{PARTITIONS, Partition, control};
+use super::names::{PARTITIONS, Partition, control};
 
 /// The primaries, and what each of them has.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::{
-    Shared,
+    Shared, Up,
     envelope::{Card, Envelope, Fence},
-    link::{Incoming, Link},
+    transport::Incoming,
 };
 use crate::{
     clock::{self, Moment},
@@ -24,7 +24,7 @@ const GATHERED: usize = 256;
 /// Handles what comes, until the link is lost.
 pub(super) async fn run(
     shared: &Shared,
-    link: &Link,
+    up: &Up,
     mut incoming: mpsc::Receiver<Incoming>,
 ) -> anyhow::Result<()> {
     let patience = shared.config.patience();
@@ -39,15 +39,15 @@ pub(super) async fn run(
                 }
                 let ratio = incoming.len() as f64 / shared.config.receive_queue as f64;
                 shared.parts.metrics.queue_fill.of(BoundedQueue::BusReceive).set(ratio);
-                if link.has_overflown() {
+                if up.link.has_overflown() {
                     shared.parts.metrics.queue_full.of(BoundedQueue::BusReceive).inc();
                     bail!("more came than could be handled (bus.receive_queue, bus.receive_queue_bytes)");
                 }
-                handle(shared, link, &mut verifier, gathered.drain(..)).await?;
+                handle(shared, up, &mut verifier, gathered.drain(..)).await?;
             }
             _ = ticks.tick() => {
                 // One that stays away: the link is broken.
-                if link.echoes().last().is_some_and(|last| last.elapsed() > patience) {
+                if up.echoes().last().is_some_and(|last| last.elapsed() > patience) {
                     bail!("this node's own fences do not come back");
                 }
             }
@@ -57,7 +57,7 @@ pub(super) async fn run(
 
 async fn handle(
     shared: &Shared,
-    link: &Link,
+    up: &Up,
     verifier: &mut Option<Verifier>,
     gathered: impl Iterator<Item = Incoming>,
 ) -> anyhow::Result<()> {
@@ -66,12 +66,12 @@ async fn handle(
     for incoming in gathered {
         match incoming {
             Incoming::Event { payload, bytes: _bytes } => taken.event(shared, verifier, &payload),
-            Incoming::Fence { shard, payload } => match Fence::decode(&payload) {
+            Incoming::Fence { path, payload } => match Fence::decode(&payload) {
                 Some(fence) if fence.origin == shared.origin => {
-                    link.echoes().come(shard, Moment::now());
-                    shared.carries(link);
+                    up.echoes().come(path, Moment::now());
+                    shared.carries(up);
                 }
-                Some(fence) => fences.push((shard, fence)),
+                Some(fence) => fences.push((path, fence)),
                 // Its origin is silent, then.
                 None => shared.puzzle(&"a fence of another version"),
             },
@@ -98,9 +98,9 @@ async fn handle(
     }
     shared.route(events, Traced::from_others(traced.into_iter())).await;
     // Only now is what they prove routed.
-    for (shard, fence) in fences {
-        let Some(proves) = link.echoes().prove(shard) else { continue };
-        if shared.origins().fence(shard, &fence, proves, Moment::now()) {
+    for (path, fence) in fences {
+        let Some(proves) = up.echoes().prove(path) else { continue };
+        if shared.origins().fence(path, &fence, proves, Moment::now()) {
             warn!("events of another node may have been missed: it did not publish them");
             shared.parts.metrics.bus_gaps.inc();
             shared.in_doubt.notify_one();

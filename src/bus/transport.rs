@@ -1,0 +1,99 @@
+//! What carries messages between nodes: Redis ([`super::redis`]), or whatever else can do this.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use super::channel::Channel;
+
+/// Makes links, one after the other.
+pub trait Transport: Send + Sync + 'static {
+    /// Connects, subscribed to what goes to all nodes: fences, cards, and [`Address::Everybody`]. What comes goes to
+    /// `incoming` and never waits: what finds no room there has [overflown](Link::has_overflown).
+    fn connect(&self, incoming: mpsc::Sender<Incoming>) -> BoxFuture<'_, anyhow::Result<Box<dyn Link>>>;
+}
+
+/// A connection to the others. It lives until anything about it fails; then all of it is made anew.
+///
+/// It has one or more paths. Each keeps the order of what is published on it, which is what a fence rests on.
+pub trait Link: Send + Sync {
+    /// How many paths there are.
+    fn paths(&self) -> usize;
+
+    /// Whether something came that could not be taken: what came after it proves nothing.
+    fn has_overflown(&self) -> bool;
+
+    /// Publishes in this order.
+    ///
+    /// # Errors
+    /// When it is not known that all are published.
+    fn publish<'a>(&'a self, messages: &'a [(Address, Arc<[u8]>)]) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Publishes a fence on every path, behind everything that was published before, and before it a card on one.
+    ///
+    /// # Errors
+    /// When it is not known that all are published.
+    fn fence<'a>(&'a self, fence: &'a [u8], card: &'a [u8]) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Resolves when all are acknowledged.
+    ///
+    /// # Errors
+    /// When one is not.
+    fn subscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Asks for no more of these.
+    ///
+    /// # Errors
+    /// When the link has failed.
+    fn unsubscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, anyhow::Result<()>>;
+}
+
+/// Whom a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    /// Those who want what is published there.
+    Channel(Channel),
+    /// All nodes.
+    Everybody,
+}
+
+/// What comes unasked.
+#[derive(Debug)]
+pub enum Incoming {
+    Event {
+        payload: Vec<u8>,
+        bytes: Waiting,
+    },
+    Fence {
+        path: usize,
+        payload: Vec<u8>,
+    },
+    Card(Vec<u8>),
+    /// Nothing more will come on this link.
+    Lost(&'static str),
+}
+
+/// Bytes that wait to be handled, bounded together.
+#[derive(Debug)]
+pub struct Waiting {
+    taken: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// `None`: more than `most` would wait.
+    pub fn take(taken: &Arc<AtomicUsize>, bytes: usize, most: usize) -> Option<Self> {
+        let waiting = Self { taken: Arc::clone(taken), bytes };
+        (taken.fetch_add(bytes, Ordering::Relaxed) + bytes <= most).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

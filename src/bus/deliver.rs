@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Instant};
 use anyhow::anyhow;
 use futures_util::future::join_all;
 
-use super::{Shared, channel::Channel};
+use super::{channel::Channel, shared::Shared};
 use crate::{
     clock,
     protocol::{Event, EventId, Filter, ParsedEvent, filter::sorted},

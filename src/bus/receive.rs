@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::{
-    Shared, Up,
     envelope::{Card, Envelope, Fence},
+    shared::Shared,
     transport::Incoming,
+    up::Up,
 };
 use crate::{
     clock::{self, Moment},

@@ -10,8 +10,8 @@ use futures_util::{TryStreamExt, stream};
 use tracing::{info, warn};
 
 use super::{
-    Shared,
     origins::{Begun, Due},
+    shared::Shared,
 };
 use crate::{
     clock::Moment,

@@ -1,0 +1,179 @@
+//! What the tasks of the bus share, and what any of them may find out.
+
+use std::{
+    collections::HashSet,
+    fmt::Display,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    Parts, channel::Channel, clocks::Clocks, envelope::Card, interest::Interest, origins::Origins,
+    transport::Transport, up::Up,
+};
+use crate::{
+    clock::{self, Moment, Standing},
+    config,
+    protocol::verify::Verifier,
+    route::Gap,
+    store::{Identity, log::Origin},
+};
+
+/// What the tasks of the bus share.
+pub(super) struct Shared {
+    pub config: config::Bus,
+    pub transport: Box<dyn Transport>,
+    /// This process.
+    pub origin: Origin,
+    /// Where it stores events.
+    pub store: Identity,
+    /// Other stores that were told of.
+    pub strangers: Mutex<HashSet<Identity>>,
+    pub clocks: Mutex<Clocks>,
+    pub interest: Mutex<Interest>,
+    pub origins: Mutex<Origins>,
+    /// Something may have been missed just now.
+    pub in_doubt: Notify,
+    /// The link is up and does not bring what it should.
+    pub suspicion: Notify,
+    /// Batches that were never published: nobody may rest on a fence.
+    pub lost: AtomicU64,
+    /// Whether the link carries something, and whether one ever did.
+    pub carries: AtomicBool,
+    pub has_carried: AtomicBool,
+    /// Whether a message that is not understood was told of.
+    pub puzzled: AtomicBool,
+    pub parts: Parts,
+}
+
+impl Shared {
+    pub fn interest(&self) -> MutexGuard<'_, Interest> {
+        // No step leaves it half done.
+        self.interest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn origins(&self) -> MutexGuard<'_, Origins> {
+        // No step leaves it half done.
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn fence_interval(&self) -> Interval {
+        let mut interval = interval(Duration::from_millis(self.config.fence_ms));
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        interval
+    }
+
+    /// A subscription begins that these channels are not acknowledged for. What is committed from now on
+    /// must not rest on fences.
+    pub fn go_on_without(&self, channels: &[Channel]) {
+        self.interest().give_up(channels);
+        self.origins().doubt();
+        self.in_doubt.notify_one();
+    }
+
+    /// Where nodes share a store, that compares them.
+    fn compare_clocks(&self, card: &Card) {
+        let Some(told) = card.at.filter(|_| self.parts.log.is_none() && card.origin != self.origin) else {
+            return;
+        };
+        let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = clocks.hear(card.origin, told, clock::millis(), Instant::now());
+        self.parts.metrics.clock_ahead.set(clocks.standing().seconds_ahead());
+        match news {
+            Some(far @ Standing::Far(_)) => warn!("{far}: events expire here when they do not there"),
+            Some(standing) => info!("{standing}"),
+            None => {}
+        }
+    }
+
+    /// A process says of itself who it is. One that has another store is not listened to, or clients would hear
+    /// of events that nobody finds.
+    pub fn meet(&self, card: &Card) {
+        /// Other stores that are named.
+        const MOST: usize = 100;
+        let Some(store) = card.store.filter(|store| !self.store.meets(*store)) else {
+            return self.compare_clocks(card);
+        };
+        self.parts.metrics.bus_strangers.inc();
+        self.origins().estrange(card.origin, Moment::now());
+        let mut named = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.len() < MOST && named.insert(store) {
+            let own = self.store;
+            match (own, store) {
+                (Identity::Own(_), Identity::Shared(_)) => warn!(
+                    "this node has a store of its own ({own}), and others on this Redis share one ({store}): it \
+                     hears nothing of them, nor they of it. Name the shared store with --scylla and --keyspace, or \
+                     choose another bus.prefix"
+                ),
+                _ => warn!(
+                    "a node on this Redis has another store ({store}) than this one ({own}): neither hears of the \
+                     other. Nodes that do not belong together need a bus.prefix each"
+                ),
+            }
+        }
+    }
+
+    /// Something may have been missed.
+    pub fn doubt(&self, why: &str) {
+        warn!("events of other nodes may have been missed: {why}");
+        self.parts.metrics.bus_gaps.inc();
+        self.origins().doubt();
+        self.in_doubt.notify_one();
+    }
+
+    /// A message of another node is not understood, nor what it was.
+    pub fn miss_what_is_not_understood(&self, why: &dyn Display) {
+        self.parts.metrics.bus_malformed.inc();
+        self.puzzle(why);
+        // The log is read when the next fence is due: others may follow.
+        self.origins().doubt();
+    }
+
+    /// Something is wrong with the messages of another node: said once, as there may be many.
+    pub fn puzzle(&self, why: &dyn Display) {
+        if !self.puzzled.swap(true, Ordering::Relaxed) {
+            warn!("a message of another node is not understood, and others may follow (said once): {why}");
+        }
+    }
+
+    /// A link has brought something back, on every path.
+    pub fn carries(&self, up: &Up) {
+        if up.echoes().have_come() && !self.carries.swap(true, Ordering::AcqRel) {
+            self.has_carried.store(true, Ordering::Release);
+            self.parts.metrics.bus_connected.set(1);
+        }
+    }
+
+    /// Verifies what comes, where that is wanted.
+    pub fn verifier(&self) -> Option<Verifier> {
+        self.config.verify.then(|| Verifier::new(self.parts.hot_authors))
+    }
+
+    /// Events that other nodes have published are not in the store. They may have been deleted or replaced since;
+    /// or this node reads what is older, or another store.
+    pub fn miss(&self, events: usize) {
+        debug!(events, "not found in the store");
+        self.parts.metrics.bus_unfetched.inc_by(events as u64);
+        self.origins().doubt();
+        self.in_doubt.notify_one();
+    }
+
+    /// Tells every router that events of other nodes were missed, and can not be found.
+    pub async fn tell_of_gap(&self, why: &str) {
+        warn!("subscriptions end, because events of other nodes may have been missed {why}");
+        self.parts.metrics.bus_gaps_told.inc();
+        for router in self.parts.routers.all() {
+            // A router that is gone has no sessions.
+            let _ = router.send(Gap).await;
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! A link that is up, and what comes back on it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{echoes::Echoes, transport::Link};
+use crate::clock::Moment;
+
+/// A link that is up.
+pub(super) struct Up {
+    pub link: Box<dyn Link>,
+    /// This node's own fences on it.
+    echoes: Mutex<Echoes>,
+}
+
+impl Up {
+    pub fn new(link: Box<dyn Link>) -> Self {
+        let echoes = Mutex::new(Echoes::new(link.paths(), Moment::now()));
+        Self { link, echoes }
+    }
+
+    pub fn echoes(&self) -> MutexGuard<'_, Echoes> {
+        // No step leaves it half done.
+        self.echoes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

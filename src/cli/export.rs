@@ -23,6 +23,7 @@ use super::{
     filter_flags::FilterFlags,
     folder::{DataFlag, FolderPages},
     holder::Holder,
+    interrupt::interrupted,
     output::reader_gone,
     pages::{PAGE, RelayPages},
     progress::{Progress, duration},
@@ -30,7 +31,6 @@ use super::{
     secret::KeyFlags,
     source::Source,
     time,
-    watch::interrupted,
 };
 use crate::protocol::{Event, Filter, Timestamp, nip19};
 

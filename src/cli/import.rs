@@ -2,6 +2,7 @@
 //! moment, and goes on where it was.
 
 mod bookmark;
+mod folder;
 mod ledger;
 mod upload;
 
@@ -14,21 +15,22 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use tokio::select;
 
-pub use self::ledger::{Ledger, Ticket, Verdict};
 use self::{
     bookmark::{Bookmark, Doubt, progress_file},
+    folder::FolderSink,
+    ledger::Ledger,
     upload::Upload,
 };
 use super::{
     client::{ClientError, Endpoint, RelayFlag},
-    folder::{DataFlag, FolderSink, folder_name},
+    folder::{DataFlag, folder_name},
     holder::Holder,
+    interrupt::interrupted,
     lines::Lines,
     pages::RelayPages,
     progress::Progress,
     run_async,
     secret::KeyFlags,
-    watch::interrupted,
 };
 use crate::protocol::{
     Filter, Tags, event,

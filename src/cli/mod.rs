@@ -9,6 +9,7 @@ mod filter_flags;
 mod folder;
 mod holder;
 mod import;
+mod interrupt;
 mod key;
 mod lines;
 mod mine;

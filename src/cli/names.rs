@@ -7,7 +7,6 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{
-    output::content,
     source::Source,
     terminal::{cut, shown},
 };
@@ -71,7 +70,7 @@ impl Names {
         if event.kind() != PROFILE {
             return;
         }
-        let Ok(profile) = serde_json::from_str::<Profile>(&content(event)) else { return };
+        let Ok(profile) = serde_json::from_str::<Profile>(&event.content()) else { return };
         let names = [profile.display_name, profile.name].into_iter().flatten();
         let mut names = names.map(|name| shown(name.trim())).filter(|name| !name.is_empty());
         self.0.put(event.pubkey(), names.next());

@@ -3,12 +3,10 @@
 //! A reader that goes away (`| head`) is a normal end, never an error.
 
 use std::{
-    borrow::Cow,
     io::{self, ErrorKind, IsTerminal, Stdout, Write},
     os::fd::AsFd,
 };
 
-use serde::Deserialize;
 use tokio::{io::Interest, net::unix::pipe};
 
 use super::{
@@ -83,16 +81,6 @@ pub async fn reader_gone() {
     std::future::pending().await
 }
 
-/// The text of an event.
-pub fn content(event: &Event) -> Cow<'_, str> {
-    #[derive(Deserialize)]
-    struct Content<'a> {
-        #[serde(borrow)]
-        content: Cow<'a, str>,
-    }
-    serde_json::from_str(event.json()).map_or(Cow::Borrowed(""), |Content { content }| content)
-}
-
 /// Columns of a name.
 const NAME: usize = 22;
 
@@ -103,7 +91,7 @@ fn readable(event: &Event, name: &str) -> String {
         NOTE => String::new(),
         kind => format!("[kind {kind}] "),
     };
-    format!("{at}  {}  {kind}{}", pad(name, NAME), shown(&content(event)))
+    format!("{at}  {}  {kind}{}", pad(name, NAME), shown(&event.content()))
 }
 
 #[cfg(test)]
@@ -114,7 +102,7 @@ mod tests {
     #[test]
     fn a_readable_line_is_one_line() {
         let event = Keys::generate().sign(0, 1, Default::default(), "a\nb \"c\" \u{1b}[2J");
-        assert_eq!(content(&event), "a\nb \"c\" \u{1b}[2J");
+        assert_eq!(event.content(), "a\nb \"c\" \u{1b}[2J");
         let line = readable(&event, "alice …zkq2");
         assert_eq!(line, "1970-01-01 00:00:00  alice …zkq2             a b \"c\"  [2J");
         let event = Keys::generate().sign(0, 7, Default::default(), "+");

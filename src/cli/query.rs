@@ -8,7 +8,7 @@ use super::{
     client::{Endpoint, RelayFlag},
     filter_flags::FilterFlags,
     folder::{DataFlag, FolderPages},
-    output::{Printer, content, reader_gone},
+    output::{Printer, reader_gone},
     pages::{PAGE, RelayPages},
     progress::Progress,
     run_async,
@@ -131,7 +131,7 @@ impl Query {
 }
 
 fn matches(keyword: Option<&str>, event: &Event) -> bool {
-    keyword.is_none_or(|word| content(event).to_lowercase().contains(word))
+    keyword.is_none_or(|word| event.content().to_lowercase().contains(word))
 }
 
 #[cfg(test)]

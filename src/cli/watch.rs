@@ -9,16 +9,13 @@ use std::{
 use anyhow::bail;
 use clap::Args;
 use lru::LruCache;
-use tokio::{
-    select,
-    signal::unix::{SignalKind, signal},
-    time::sleep,
-};
+use tokio::{select, time::sleep};
 
 use super::{
     backoff::Backoff,
     client::{ClientError, Connection, Endpoint, RelayFlag},
     filter_flags::FilterFlags,
+    interrupt::interrupted,
     output::{Printer, reader_gone},
     pages::RelayPages,
     run_async,
@@ -106,15 +103,6 @@ pub fn run(args: WatchArgs) -> anyhow::Result<()> {
             () = reader_gone() => Ok(()),
         }
     })
-}
-
-/// Resolves when the user or the system wants the command to end.
-pub async fn interrupted() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    select! {
-        pressed = tokio::signal::ctrl_c() => pressed,
-        _ = terminate.recv() => Ok(()),
-    }
 }
 
 impl Watch {

@@ -163,6 +163,16 @@ impl Event {
         &self.json
     }
 
+    /// The text, which is kept in the JSON alone.
+    pub fn content(&self) -> Cow<'_, str> {
+        #[derive(Deserialize)]
+        struct Content<'a> {
+            #[serde(borrow)]
+            content: Cow<'a, str>,
+        }
+        serde_json::from_str(&self.json).map_or(Cow::Borrowed(""), |Content { content }| content)
+    }
+
     pub fn class(&self) -> Class {
         kind::class(self.kind)
     }

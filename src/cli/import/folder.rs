@@ -1,0 +1,153 @@
+//! The embedded store as a place to put events into, without a relay: it wants the folder for itself.
+
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use tokio::sync::mpsc;
+
+use super::{
+    super::{
+        folder::as_operator,
+        lines::{Line, event_json},
+    },
+    is_witness,
+    ledger::{Ledger, Ticket, Verdict},
+};
+use crate::{
+    clock,
+    config::Config,
+    ingest::{Admission, Admitted, Policy, Recent},
+    protocol::{Event, Filter, ParsedEvent, Reason},
+    session::explain,
+    store::{
+        Cursor, Identity, Store,
+        lmdb::{Access, Lmdb},
+    },
+};
+
+/// Events written in one commit.
+const BATCH: usize = 4_096;
+
+/// Nobody waits for a batch; a disk takes what time it needs.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+
+/// Puts lines into a data folder.
+pub struct FolderSink {
+    store: Lmdb,
+    admission: Admission,
+}
+
+impl FolderSink {
+    /// As the relay whose folder it is would open it.
+    pub fn open(path: &Path, config: &Config) -> anyhow::Result<Self> {
+        let store = Lmdb::open(path, &config.store, Access::Exclusive)?;
+        if store.map_bytes() < config.store.map_bytes {
+            let (wanted, taken) = (config.store.map_bytes, store.map_bytes());
+            eprintln!(
+                "no room in the address space for store.map_bytes = {wanted}: the folder may grow to {taken} bytes"
+            );
+        }
+        let hot_authors = config.persister.hot_authors;
+        let policy = Policy::new(&config.limits, config.relay_url()?);
+        Ok(Self { store, admission: Admission::new(policy, Recent::new(1), hot_authors) })
+    }
+
+    /// Which folder it is, wherever it lies: one that was made anew is another.
+    pub fn identity(&self) -> Identity {
+        self.store.identity()
+    }
+
+    /// Whether anything that matches is stored.
+    pub async fn has_any(&self, filter: Filter) -> anyhow::Result<bool> {
+        let query = as_operator(filter, 1);
+        let page = self.store.query(Arc::clone(&query), Cursor::start(&query)).await?;
+        Ok(page.iter().next().is_some())
+    }
+
+    /// Takes all lines; each gets its verdict in the ledger.
+    pub async fn take(
+        self,
+        mut input: mpsc::Receiver<io::Result<Vec<Line>>>,
+        ledger: &mut Ledger,
+        tick: &mut dyn FnMut(&mut Ledger) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(lines) = input.recv().await {
+            let lines = match lines {
+                Ok(lines) => lines,
+                Err(error) => {
+                    // What was read before is good.
+                    self.write(&mut batch, ledger).await?;
+                    return Err(error).context("cannot read on");
+                }
+            };
+            let is_end = lines.is_empty();
+            for line in lines {
+                let ticket = ledger.enter(&line);
+                match self.admit(&line) {
+                    Ok(Some(event)) => batch.push((ticket, event)),
+                    Ok(None) => ledger.settle(ticket, Verdict::Empty, "")?,
+                    Err(reason) => {
+                        let text = line.text.unwrap_or_default();
+                        ledger.settle(ticket, Verdict::Refused(reason.to_string()), &text)?;
+                    }
+                }
+            }
+            if batch.len() >= BATCH || is_end {
+                self.write(&mut batch, ledger).await?;
+                tick(ledger)?;
+            }
+        }
+        self.write(&mut batch, ledger).await
+    }
+
+    /// As a relay would admit it from its author.
+    fn admit(&self, line: &Line) -> Result<Option<Arc<Event>>, Reason> {
+        let text = line.text.as_ref().map_err(|error| Reason::invalid(error.to_string()))?;
+        let text = event_json(text);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let parsed: ParsedEvent<'_> =
+            serde_json::from_str(text).map_err(|error| Reason::invalid(error.to_string()))?;
+        let author = [parsed.pubkey];
+        match self.admission.admit(parsed, &author, clock::now())? {
+            Admitted::Store(event) => Ok(Some(event)),
+            Admitted::Ephemeral(_) | Admitted::Known => {
+                Err(Reason::blocked("ephemeral events are not stored"))
+            }
+        }
+    }
+
+    async fn write(&self, batch: &mut Vec<(Ticket, Arc<Event>)>, ledger: &mut Ledger) -> anyhow::Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let events = batch.iter().map(|(_, event)| Arc::clone(event)).collect();
+        let (now, until) = (clock::now(), Instant::now() + PATIENCE);
+        let written = match self.store.write(events, now, until).await {
+            Ok(written) => written,
+            Err(error) => bail!("the folder takes no more: {}", error.detail()),
+        };
+        for ((ticket, event), outcome) in batch.drain(..).zip(written.outcomes) {
+            let verdict = match explain(outcome) {
+                Ok(None) => Verdict::Accepted,
+                Ok(Some(_)) => Verdict::Duplicate,
+                Err(reason) => Verdict::Refused(reason.to_string()),
+            };
+            if is_witness(event.kind(), event.tags())
+                && matches!(verdict, Verdict::Accepted | Verdict::Duplicate)
+            {
+                ledger.witness(event.id());
+            }
+            ledger.settle(ticket, verdict, event.json())?;
+        }
+        while written.removed.many && self.store.maintain(now).await? {}
+        Ok(())
+    }
+}

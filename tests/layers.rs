@@ -55,13 +55,13 @@ impl Source {
             (first, rest) if first == "crate" => (Vec::new(), rest),
             (first, rest) if first == "self" => (from.to_vec(), rest),
             (first, _) if first == "super" => (from.to_vec(), path),
-            (first, _) if self.files.contains_key(&[from, &[first.clone()]].concat()) => {
+            (first, _) if self.files.contains_key(&[from, std::slice::from_ref(first)].concat()) => {
                 (from.to_vec(), path)
             }
             _ => return None,
         };
         while let Some((next, others)) = rest.split_first() {
-            let within = [&at[..], &[next.clone()]].concat();
+            let within = [&at[..], std::slice::from_ref(next)].concat();
             if next == "super" {
                 at.pop();
             } else if self.files.contains_key(&within) {

@@ -343,3 +343,6 @@ impl Handler<Drain> for SubscriptionRouter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

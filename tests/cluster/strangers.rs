@@ -6,8 +6,8 @@ use std::{
 };
 
 use rookery::{
+    bus::{envelope::Card, redis::names::cards},
     protocol::sign::Keys,
-    route::redis::{channel::control, envelope::Card},
 };
 use serde_json::{Value, json};
 
@@ -125,8 +125,7 @@ async fn who_has_another_time_than_the_others_says_so() {
         for origin in [1, 2] {
             let card = Card { origin, store: None, at: Some((now() - 3_600) * 1_000) };
             let mut publish = ::redis::cmd("SPUBLISH");
-            let heard: u64 =
-                publish.arg(control("rookery", 0, "card")).arg(card.encode()).query(&mut connection).unwrap();
+            let heard: u64 = publish.arg(cards("rookery")).arg(card.encode()).query(&mut connection).unwrap();
             assert_eq!(heard, 1, "it does not listen");
         }
     };

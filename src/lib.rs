@@ -19,7 +19,7 @@
 //! telemetry
 //! trace
 //! config
-//! clock
+//! clock tls
 //! protocol
 //! ```
 

@@ -12,16 +12,8 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use scylla::{
-    client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
-    deserialize::row::DeserializeRow,
-    errors::{DbError, ExecutionError, RequestAttemptError},
-    policies::{
-        load_balancing::DefaultPolicy, retry::DefaultRetryPolicy,
-        speculative_execution::SimpleSpeculativeExecutionPolicy,
-    },
-    response::query_result::QueryResult,
-    statement::prepared::PreparedStatement,
-    value::CqlValue,
+    client::session::Session, deserialize::row::DeserializeRow, errors::ExecutionError,
+    response::query_result::QueryResult, statement::prepared::PreparedStatement, value::CqlValue,
 };
 use tokio::{
     sync::Semaphore,
@@ -29,7 +21,12 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{OpenError, Refusal, consistency, link, schema, statements::Statements};
+use super::{
+    OpenError, consistency,
+    dial::{connect, is_final},
+    schema,
+    statements::Statements,
+};
 use crate::{
     config,
     protocol::Timestamp,
@@ -109,45 +106,6 @@ impl From<Failure> for StoreError {
             other => Self::Engine(Arc::new(other)),
         }
     }
-}
-
-/// Connects without a keyspace. `patience`: for how long a statement may take.
-///
-/// # Errors
-/// When no node answers.
-pub async fn connect(config: &config::Scylla, patience: Duration) -> Result<Session, OpenError> {
-    let read = consistency::parse(&config.read_consistency)?;
-    let speculative = SimpleSpeculativeExecutionPolicy {
-        max_retry_count: 1,
-        retry_interval: Duration::from_millis(config.speculative_ms.max(1)),
-    };
-    let mut balancing = DefaultPolicy::builder().token_aware(true);
-    if !config.datacenter.is_empty() {
-        balancing = balancing.prefer_datacenter(config.datacenter.clone()).permit_dc_failover(false);
-    }
-    let profile = ExecutionProfile::builder()
-        .consistency(read)
-        .request_timeout(Some(patience))
-        .retry_policy(Arc::new(DefaultRetryPolicy::new()))
-        .load_balancing_policy(balancing.build())
-        .speculative_execution_policy(Some(Arc::new(speculative)))
-        .build();
-    let mut builder = SessionBuilder::new()
-        .known_nodes(&config.nodes)
-        .connection_timeout(Duration::from_secs(5))
-        .keyspaces_to_fetch([config.keyspace.clone()])
-        .default_execution_profile_handle(profile.into_handle());
-    if !config.user.is_empty() {
-        link::warn_of_plain_password(config);
-        builder = builder.user(&config.user, &config.password);
-    }
-    builder.tls_context(link::configuration(config)?).build().await.map_err(|error| {
-        let nodes = config.nodes.join(", ");
-        match Refusal::of(&error, config) {
-            Some(refusal) => OpenError::Refused { nodes, refusal },
-            None => OpenError::Connect { nodes, error: Box::new(error) },
-        }
-    })
 }
 
 impl Cql {
@@ -308,29 +266,6 @@ impl Cql {
                 .into())
             }
         }
-    }
-}
-
-/// Whether trying again can not help: the statement or the rights are wrong, not the moment.
-pub fn is_final(error: &ExecutionError) -> bool {
-    match error {
-        ExecutionError::BadQuery(_) => true,
-        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => matches!(
-            error,
-            DbError::SyntaxError | DbError::Invalid | DbError::Unauthorized | DbError::ConfigError
-        ),
-        _ => false,
-    }
-}
-
-/// How many servers a statement needs, where it failed because they are not there.
-pub fn required(error: &ExecutionError) -> Option<usize> {
-    match error {
-        ExecutionError::LastAttemptError(RequestAttemptError::DbError(
-            DbError::Unavailable { required, .. },
-            _,
-        )) => usize::try_from(*required).ok(),
-        _ => None,
     }
 }
 

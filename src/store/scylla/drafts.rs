@@ -11,8 +11,8 @@ use std::{
 use super::{
     batch::{BatchId, Told},
     cql::{Cql, Failure, large, number, text},
-    settled::Writer,
     tables,
+    writers::Writer,
 };
 use crate::{
     protocol::{Event, EventId},

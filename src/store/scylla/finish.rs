@@ -15,7 +15,7 @@ use super::{
     cql::{Cql, Failure, large, stamp},
     drafts::{Adoption, Drafts},
     log,
-    settled::{Writer, writers},
+    writers::{Writer, writers},
 };
 use crate::{protocol::Event, store::log::Origin};
 

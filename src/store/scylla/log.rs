@@ -12,9 +12,9 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     Connection,
-    batch::Told,
-    cql::{Cql, Failure, Values, blob, large, stamp},
+    cql::{Cql, Failure, blob, large, stamp},
     drafts::Drafts,
+    writers::words,
 };
 use crate::{
     clock::{self, Moment},
@@ -261,30 +261,6 @@ impl Log for CqlLog {
     fn kept_for(&self) -> Duration {
         KEPT_FOR
     }
-}
-
-/// What a process last told of itself.
-pub struct Word {
-    pub beat: Beat,
-    /// By its clock, in microseconds.
-    pub at: i64,
-    /// Programs of before do not tell.
-    pub settled: Option<Told>,
-}
-
-/// What the processes last told of themselves.
-///
-/// # Errors
-/// When the servers refuse.
-pub async fn words(cql: &Cql) -> Result<Vec<Word>, Failure> {
-    type Row = (i64, i64, i64, i64, Option<Vec<u8>>);
-    let rows: Vec<Row> = cql.read(&cql.statements.get_words, Values::new()).await?;
-    let word = |(origin, head, count, at, settled): Row| Word {
-        beat: Beat { origin: origin as u64, head: head as u64, count: count as u64 },
-        at,
-        settled: settled.as_deref().and_then(Told::parse),
-    };
-    Ok(rows.into_iter().map(word).collect())
 }
 
 #[derive(Debug, thiserror::Error)]

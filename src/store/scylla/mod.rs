@@ -10,6 +10,7 @@ mod bucket;
 mod consistency;
 mod cql;
 mod decide;
+mod dial;
 mod drafts;
 mod finish;
 mod hidden;
@@ -29,6 +30,7 @@ mod statements;
 mod sweep;
 mod tables;
 mod write;
+mod writers;
 
 use std::{
     sync::Arc,

@@ -17,7 +17,7 @@ use tracing::info;
 use super::{
     OpenError,
     consistency::{self, Replicas},
-    cql,
+    dial,
 };
 use crate::{clock, config, store::Identity};
 
@@ -48,7 +48,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// When the servers refuse, or when the tables are newer than this program.
 pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), OpenError> {
     let write = consistency::parse(&config.write_consistency)?;
-    let session = cql::connect(config, PATIENCE).await?;
+    let session = dial::connect(config, PATIENCE).await?;
     let keyspace = &config.keyspace;
     check_name(keyspace)?;
     let create = format!("CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = {replication}");
@@ -173,11 +173,11 @@ async fn patiently<T>(
         };
         let cause = error.downcast_ref::<ExecutionError>();
         let servers = servers(session);
-        match cause.and_then(cql::required).filter(|required| *required > servers) {
+        match cause.and_then(dial::required).filter(|required| *required > servers) {
             Some(required) if begun.elapsed() > JOINING => {
                 return Err(OpenError::FewServers { required, servers });
             }
-            _ if cause.is_none_or(cql::is_final) || begun.elapsed() > PATIENCE => {
+            _ if cause.is_none_or(dial::is_final) || begun.elapsed() > PATIENCE => {
                 return Err(OpenError::Schema(error));
             }
             _ => {}

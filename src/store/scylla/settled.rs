@@ -11,10 +11,10 @@ use std::{
 use lru::LruCache;
 
 use super::{
-    batch::{BatchId, Told},
-    cql::{Cql, Failure, Values},
+    batch::BatchId,
+    cql::{Cql, Failure},
     drafts::Drafts,
-    log::{Word, words},
+    writers::{Writer, writers},
 };
 use crate::{protocol::EventId, store::log::Origin};
 
@@ -39,24 +39,6 @@ struct State {
     /// Of those not listed: everything up to there was settled when it was looked.
     past: LruCache<Origin, u64>,
     read_at: Option<Instant>,
-}
-
-/// A process that may have batches which are not settled.
-#[derive(Debug, Clone)]
-pub struct Writer {
-    pub origin: Origin,
-    /// Everything up to there is settled.
-    pub floor: u64,
-    /// The timestamp of that row.
-    pub at: i64,
-    /// What it told lately, and how often it did; `None` when it has been silent for hours.
-    pub told: Option<(u64, Told)>,
-}
-
-impl Writer {
-    pub fn covers(&self, number: u64) -> bool {
-        number <= self.floor || self.told.as_ref().is_some_and(|(_, told)| told.covers(number))
-    }
 }
 
 impl Settled {
@@ -121,23 +103,4 @@ impl Settled {
         // No step leaves it half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The processes that may have batches which are not settled.
-///
-/// # Errors
-/// When the servers refuse.
-pub async fn writers(cql: &Cql) -> Result<Vec<Writer>, Failure> {
-    type Listed = (i64, Option<i64>, Option<i64>);
-    // In this order: a process tells of itself before it lists itself.
-    let listed: Vec<Listed> = cql.read(&cql.statements.get_writers, Values::new()).await?;
-    let told = |word: Word| Some((word.beat.origin, (word.beat.count, word.settled?)));
-    let mut told: HashMap<Origin, (u64, Told)> = words(cql).await?.into_iter().filter_map(told).collect();
-    let writers = listed.into_iter().map(|(origin, floor, at)| Writer {
-        origin: origin as u64,
-        floor: floor.unwrap_or_default() as u64,
-        at: at.unwrap_or_default(),
-        told: told.remove(&(origin as u64)),
-    });
-    Ok(writers.collect())
 }

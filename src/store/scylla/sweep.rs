@@ -20,10 +20,10 @@ use super::{
     hidden::{Hidden, vanishing},
     index::{self, Key},
     key::{self, inserted_at, removed_at, written_at},
-    log,
     merge::{Asked, Body, Merge, Row},
     peers::{Peers, Word},
     tables::{self, SLOT_BITS, Tables},
+    writers,
 };
 use crate::{
     clock::{self, Standing},
@@ -183,12 +183,12 @@ impl Sweeper {
         }
         let cql = &self.tables.cql;
         let before = clock::millis();
-        let word = |told: log::Word| Word {
+        let word = |told: writers::Word| Word {
             origin: told.beat.origin,
             count: told.beat.count,
             at: key::seconds(told.at) / 1_000,
         };
-        let words: Vec<Word> = log::words(cql).await?.into_iter().map(word).collect();
+        let words: Vec<Word> = writers::words(cql).await?.into_iter().map(word).collect();
         match self.peers.meet(&words, (before, clock::millis()), Instant::now()) {
             Some(far @ Standing::Far(_)) => {
                 warn!("{far}: it removes nothing as expired until it is right");

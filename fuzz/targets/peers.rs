@@ -5,12 +5,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use rookery::{
+    bus::envelope::{Card, Envelope, Fence},
     protocol::{
         Reply,
         nip19::{note, npub, nsec, read_event_id, read_public_key, read_secret},
         reply::prefix,
     },
-    route::redis::envelope::{Card, Envelope, Fence},
 };
 use serde_json::{from_str, to_string};
 

@@ -29,9 +29,20 @@ struct Cluster {
 }
 
 impl Cluster {
+    /// Nodes that take a while to doubt each other: whatever else the machine has to do, nothing is missed.
     async fn start(nodes: usize) -> Self {
+        let patient = ["--set", "bus.silent_fences=300", "--set", "bus.timeout_ms=30000"];
+        Self::of(nodes, &patient).await
+    }
+
+    /// Nodes that are quick to notice, for tests that wait for that.
+    async fn quick(nodes: usize) -> Self {
+        Self::of(nodes, &QUICK).await
+    }
+
+    async fn of(nodes: usize, settings: &[&str]) -> Self {
         let redis = Redis::start();
-        let nodes: Vec<Relay> = (0..nodes).map(|_| node(&redis.url())).collect();
+        let nodes: Vec<Relay> = (0..nodes).map(|_| node(&redis.url(), settings)).collect();
         let cluster = Self { nodes, redis };
         cluster.connected(1.0).await;
         cluster
@@ -44,20 +55,11 @@ impl Cluster {
     }
 }
 
-fn node(redis: &str) -> Relay {
-    // Quick to notice, as the tests wait for it.
-    Relay::start(&[
-        "--redis",
-        redis,
-        "--workers",
-        "2",
-        "--set",
-        "bus.fence_ms=100",
-        "--set",
-        "bus.silent_fences=10",
-        "--set",
-        "bus.timeout_ms=500",
-    ])
+const QUICK: [&str; 4] = ["--set", "bus.silent_fences=20", "--set", "bus.timeout_ms=1000"];
+
+fn node(redis: &str, settings: &[&str]) -> Relay {
+    let usual = ["--redis", redis, "--workers", "2", "--set", "bus.fence_ms=100"];
+    Relay::start(&[&usual, settings].concat())
 }
 
 fn sum(nodes: &[Relay], metric: &str) -> f64 {
@@ -236,7 +238,7 @@ async fn ephemeral_events_and_large_ones_travel_too() {
 
 #[tokio::test]
 async fn clients_are_told_when_redis_was_restarted_and_can_go_on() {
-    let mut cluster = Cluster::start(2).await;
+    let mut cluster = Cluster::quick(2).await;
     let keys = Keys::generate();
     let mut client = follow(&cluster.nodes[1], &keys).await;
     let mut publisher = cluster.nodes[0].connect().await;
@@ -259,7 +261,7 @@ async fn clients_are_told_when_redis_was_restarted_and_can_go_on() {
 
 #[tokio::test]
 async fn clients_are_told_when_redis_was_frozen() {
-    let cluster = Cluster::start(2).await;
+    let cluster = Cluster::quick(2).await;
     let keys = Keys::generate();
     let mut client = follow(&cluster.nodes[1], &keys).await;
     cluster.redis.signal("STOP");
@@ -270,7 +272,7 @@ async fn clients_are_told_when_redis_was_frozen() {
 
 #[tokio::test]
 async fn clients_are_told_when_a_node_dies_and_not_when_it_leaves() {
-    let mut cluster = Cluster::start(3).await;
+    let mut cluster = Cluster::quick(3).await;
     let keys = Keys::generate();
     let mut client = follow(&cluster.nodes[0], &keys).await;
     let (left, dead) = (cluster.nodes.remove(1), cluster.nodes.remove(1));
@@ -296,7 +298,7 @@ async fn a_node_starts_without_redis_and_finds_it_later() {
     let mut redis = Redis::start();
     redis.stop();
     let keys = Keys::generate();
-    let (one, other) = (node(&redis.url()), node(&redis.url()));
+    let (one, other) = (node(&redis.url(), &QUICK), node(&redis.url(), &QUICK));
     let mut early = follow(&one, &keys).await;
     assert!(one.metric("rookery_bus_subscriptions_unacknowledged_total") >= 1.0);
     redis.start_again();
@@ -333,7 +335,7 @@ async fn redis_may_want_tls_and_a_password() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_cluster_may_fail_over() {
     let mut redis = RedisCluster::start().await;
-    let nodes = [node(&redis.urls()), node(&redis.urls())];
+    let nodes = [node(&redis.urls(), &QUICK), node(&redis.urls(), &QUICK)];
     let connected = |value: f64| nodes.iter().all(|node| node.metric("rookery_bus_connected") == value);
     eventually("the bus", || connected(1.0)).await;
     // Authors enough for all three primaries.

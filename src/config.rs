@@ -409,7 +409,7 @@ section! {
         /// Milliseconds after which it makes a pause, as long as store.sweep_share says.
         sweep_ms: u64 = 100 => whole(1, 60_000),
         /// Statements of removals in flight.
-        sweep_concurrency: usize = 8 => whole(1, 1 << 16),
+        sweep_concurrency: usize = 4 => whole(1, 1 << 16),
     }
 }
 

@@ -2,6 +2,7 @@
 //! them away; reading them is for [`super::merge`].
 
 use std::{
+    collections::{HashMap, HashSet},
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -176,15 +177,30 @@ impl Indexes {
     }
 }
 
+/// The buckets in which rows stand that are to be taken away, by key. Asked once for many events: where the newest
+/// rows of a partition were removed, the servers step over all of them for each answer.
+pub struct Places(HashMap<Key, Vec<Bucket>>);
+
+impl Places {
+    /// Those of events whose rows are there already: a bucket is listed before its first row.
+    ///
+    /// # Errors
+    /// When the servers refuse.
+    pub async fn of(cql: &Cql, events: impl Iterator<Item = &Event>) -> Result<Self, Failure> {
+        let keys: HashSet<Key> = events.flat_map(Key::of).collect();
+        let found = keys.into_iter().map(async |key| Ok((key.clone(), buckets(cql, &key).await?)));
+        Ok(Self(cql.all(found).await?.into_iter().collect()))
+    }
+}
+
 /// Takes the row of an event away, from every bucket where it may stand.
 ///
 /// # Errors
 /// When the servers refuse.
-pub async fn remove(cql: &Cql, key: Key, event: Arc<Event>, at: i64) -> Result<(), Failure> {
+pub async fn remove(cql: &Cql, key: &Key, event: &Event, places: &Places, at: i64) -> Result<(), Failure> {
     let (id, created_at) = (event.id(), event.created_at());
-    let mut buckets = buckets(cql, &key).await?;
-    buckets.retain(|bucket| bucket.holds(created_at, &id));
-    for bucket in buckets {
+    let buckets = places.0.get(key).into_iter().flatten();
+    for &bucket in buckets.filter(|bucket| bucket.holds(created_at, &id)) {
         let mut values = vec![stamp(at)];
         values.extend(key.partition(bucket));
         values.extend([time(created_at), blob(id.0)]);

@@ -279,17 +279,26 @@ impl Sweeper {
             Some(_) => next,
             None => Front { span_bits: (front.span_bits + 1).min(SLOT_BITS), ..next },
         };
-        cql.all(rows.into_iter().map(|(at, id, created_at)| self.expire(at, id, created_at))).await?;
+        self.expire(rows).await?;
         Ok(next)
     }
 
-    async fn expire(&self, at: Timestamp, id: EventId, created_at: Timestamp) -> Result<(), Failure> {
-        let found = self.tables.find(id).await?;
-        match found.event {
-            Some(event) => self.tables.sweep(event, found.swept).await,
-            // Gone for another reason, or never committed.
-            None => self.tables.forget_expiration(at, id, inserted_at(created_at, found.swept)).await,
+    /// When they expire, their ids, and their own times.
+    async fn expire(&self, rows: Vec<(Timestamp, EventId, Timestamp)>) -> Result<(), Failure> {
+        let looked_up = rows.into_iter().map(async |row| Ok((row, self.tables.find(row.1).await?)));
+        let (mut there, mut gone) = (Vec::new(), Vec::new());
+        for ((at, id, created_at), found) in self.tables.cql.all(looked_up).await? {
+            match found.event {
+                Some(event) => there.push((event, found.swept)),
+                // For another reason, or never committed.
+                None => gone.push((at, id, inserted_at(created_at, found.swept))),
+            }
         }
+        self.tables.sweep(there).await?;
+        let forgotten =
+            gone.into_iter().map(|(at, id, micros)| self.tables.forget_expiration(at, id, micros));
+        self.tables.cql.all(forgotten).await?;
+        Ok(())
     }
 
     /// Carries requests to vanish out (NIP-62), the one whose turn was the longest ago first.
@@ -305,14 +314,20 @@ impl Sweeper {
         merge.add(vec![Asked { group: 0, keys, window: (0, until), wanted: self.bounds.rows }]).await?;
         let slice_ends = Instant::now() + self.bounds.slice;
         while Instant::now() < slice_ends {
-            let rows = merge.take(self.bounds.events).await?;
-            let Some(last) = rows.last().map(|row| (row.created_at, row.id)) else {
+            let rows = merge.take(self.bounds.rows).await?;
+            if rows.is_empty() {
                 self.end_pass(request, walk).await?;
                 return Ok(true);
-            };
-            self.take_away(request, rows).await?;
-            walk.after = Some(last);
-            lock(&self.walks).insert(request, walk);
+            }
+            for some in split(rows, self.bounds.events) {
+                let last = some.last().map(|row| (row.created_at, row.id));
+                self.take_away(request, some).await?;
+                walk.after = last.or(walk.after);
+                lock(&self.walks).insert(request, walk);
+                if Instant::now() >= slice_ends {
+                    break;
+                }
+            }
         }
         Ok(true)
     }
@@ -367,13 +382,56 @@ impl Sweeper {
     async fn event(&self, id: EventId, body: Body) -> Result<Option<Arc<Event>>, Failure> {
         match body {
             Body::Text { text, .. } => tables::parse(&text).map(Some),
-            Body::Fields { kind, .. } if kind != kind::GIFT_WRAP => Ok(None),
+            body if !may_vanish(&body) => Ok(None),
             Body::Fields { .. } | Body::Unread => Ok(self.tables.find(id).await?.event),
         }
     }
 }
 
+/// Of what others wrote to somebody, gift wraps go with them; the rest stays.
+fn may_vanish(body: &Body) -> bool {
+    !matches!(body, Body::Fields { kind, .. } if *kind != kind::GIFT_WRAP)
+}
+
+/// In pieces of which at most so many rows may vanish: however few of very many do, they go together.
+fn split(rows: Vec<Row>, most: usize) -> Vec<Vec<Row>> {
+    let (mut pieces, mut candidates) = (vec![Vec::new()], 0);
+    for row in rows {
+        let counts = usize::from(may_vanish(&row.body));
+        if candidates + counts > most {
+            pieces.push(Vec::new());
+            candidates = 0;
+        }
+        candidates += counts;
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(row);
+        }
+    }
+    pieces
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No step leaves it half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_vanishes_goes_together_and_what_stays_costs_nothing() {
+        let row = |kind| Row {
+            created_at: 1,
+            id: EventId([0; 32]),
+            body: Body::Fields { kind, pubkey: PublicKey([0; 32]) },
+        };
+        let rows: Vec<Row> =
+            (0..1_000).map(|nth| row(if nth % 50 == 0 { kind::GIFT_WRAP } else { 1 })).collect();
+        let pieces = split(rows, 16);
+        // Sixteen wraps and what stands between them, up to the seventeenth; then four.
+        assert_eq!(pieces.iter().map(Vec::len).collect::<Vec<_>>(), [800, 200]);
+        let wraps = (0..35).map(|_| row(kind::GIFT_WRAP)).collect();
+        assert_eq!(split(wraps, 16).iter().map(Vec::len).collect::<Vec<_>>(), [16, 16, 3]);
+    }
 }

@@ -6,7 +6,7 @@ use super::{
     batch::BatchId,
     bucket::Sampling,
     cql::{Cql, Failure, Values, blob, number, stamp, text, time},
-    index::{self, Accepted, Indexes, Key},
+    index::{self, Accepted, Indexes, Key, Places},
     key::{self, inserted_at, removed_at},
 };
 use crate::protocol::{Event, EventId, ParsedEvent, Timestamp};
@@ -105,26 +105,33 @@ impl Tables {
     /// # Errors
     /// When the servers refuse; some rows may be gone then.
     pub async fn remove(&self, events: Vec<Arc<Event>>) -> Result<(), Failure> {
-        self.cql.all(events.into_iter().map(|event| self.remove_one(event))).await?;
+        let places = &Places::of(&self.cql, events.iter().map(|event| &**event)).await?;
+        self.cql.all(events.into_iter().map(|event| self.remove_one(event, places))).await?;
         Ok(())
     }
 
-    async fn remove_one(&self, event: Arc<Event>) -> Result<(), Failure> {
+    async fn remove_one(&self, event: Arc<Event>, places: &Places) -> Result<(), Failure> {
         let at = removed_at(event.created_at());
-        self.remove_rows(&event, at).await?;
+        self.remove_rows(&event, places, at).await?;
         self.cql.write(&self.cql.statements.remove_event, vec![stamp(at), blob(event.id().0)]).await?;
         self.remove_expiration(&event, at).await
     }
 
-    /// Takes an event away that has expired. Where clocks differ it may come again, so what is written
-    /// then must be later than this.
+    /// Takes events away that have expired; of each, how often it was swept before. Where clocks differ one may come
+    /// again, so what is written then must be later than this.
     ///
     /// # Errors
-    /// When the servers refuse; it is found again then.
-    pub async fn sweep(&self, event: Arc<Event>, swept: i32) -> Result<(), Failure> {
+    /// When the servers refuse; they are found again then.
+    pub async fn sweep(&self, events: Vec<(Arc<Event>, i32)>) -> Result<(), Failure> {
+        let places = &Places::of(&self.cql, events.iter().map(|(event, _)| &**event)).await?;
+        self.cql.all(events.into_iter().map(|(event, swept)| self.sweep_one(event, swept, places))).await?;
+        Ok(())
+    }
+
+    async fn sweep_one(&self, event: Arc<Event>, swept: i32, places: &Places) -> Result<(), Failure> {
         let at = inserted_at(event.created_at(), swept);
         let next = inserted_at(event.created_at(), swept + 1);
-        self.remove_rows(&event, at).await?;
+        self.remove_rows(&event, places, at).await?;
         let id = event.id().0;
         self.cql
             .write(&self.cql.statements.note_swept, vec![stamp(next), number(swept + 1), blob(id)])
@@ -133,9 +140,13 @@ impl Tables {
         self.remove_expiration(&event, at).await
     }
 
-    async fn remove_rows(&self, event: &Arc<Event>, at: i64) -> Result<(), Failure> {
+    async fn remove_rows(&self, event: &Arc<Event>, places: &Places, at: i64) -> Result<(), Failure> {
         let keys = Key::of(event).into_iter();
-        self.cql.all(keys.map(|key| index::remove(&self.cql, key, Arc::clone(event), at))).await?;
+        let removals = keys.map(|key| {
+            let event = Arc::clone(event);
+            async move { index::remove(&self.cql, &key, &event, places, at).await }
+        });
+        self.cql.all(removals).await?;
         Ok(())
     }
 

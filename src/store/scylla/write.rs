@@ -113,9 +113,9 @@ impl Writer {
         let remove = std::mem::take(&mut decided.remove).into_iter().chain(half_written.refused);
         let expired = half_written.expired.into_iter().map(|event| {
             let swept = known.swept.get(&event.id()).copied().unwrap_or_default();
-            self.tables.sweep(event, swept)
+            (event, swept)
         });
-        let expired = self.tables.cql.all(expired.collect::<Vec<_>>());
+        let expired = self.tables.sweep(expired.collect());
         try_join(self.tables.remove(remove.collect()), expired).instrument(span("removal")).await?;
         self.tables.commit(&insert, accepted).instrument(span("commit")).await?;
         self.rank(&decided, &known).instrument(span("ranks")).await?;

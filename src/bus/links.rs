@@ -36,7 +36,7 @@ pub(super) async fn run(
         match establish(&shared, incoming).await {
             Ok(up) => {
                 let paths = up.link.paths();
-                info!(primaries = paths, "connected to Redis");
+                info!(paths, "connected to {}", shared.transport.name());
                 shared.origins().link_up(paths, Moment::now());
                 shared.in_doubt.notify_one();
                 let ended = tokio::select! {
@@ -46,17 +46,22 @@ pub(super) async fn run(
                     () = shared.suspicion.notified() => Err(anyhow!("a node that lives is not heard")),
                 };
                 shared.parts.metrics.bus_connected.set(0);
-                // One that only begins is no better than none: Redis takes the connection and nothing else.
+                // One that only begins is no better than none: it takes the connection and nothing else.
                 if shared.carries.swap(false, Ordering::AcqRel) {
                     attempt = 0;
                 }
                 shared.origins().link_down();
                 match ended {
                     Ok(()) => return,
-                    Err(error) => shared.doubt(&format!("the connection to Redis is lost: {error:#}")),
+                    Err(error) => {
+                        let name = shared.transport.name();
+                        shared.doubt(&format!("the connection to {name} is lost: {error:#}"));
+                    }
                 }
             }
-            Err(error) if attempt == 0 => warn!("Redis can not be reached: {error:#}"),
+            Err(error) if attempt == 0 => {
+                warn!("{} can not be reached: {error:#}", shared.transport.name());
+            }
             Err(_) => {}
         }
         shared.interest().lose();

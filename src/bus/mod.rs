@@ -174,8 +174,9 @@ impl PubSub {
                 sleep(PAUSE).await;
             }
         };
+        let name = self.shared.transport.name();
         let why =
-            || format!("Redis can not be reached, for {patience:?} (bus.start_seconds); the log says why");
+            || format!("{name} can not be reached, for {patience:?} (bus.start_seconds); the log says why");
         timeout(patience, linked).await.with_context(why)
     }
 }

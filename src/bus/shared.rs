@@ -107,15 +107,15 @@ impl Shared {
         self.origins().estrange(card.origin, Moment::now());
         let mut named = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         if named.len() < MOST && named.insert(store) {
-            let own = self.store;
+            let (own, name) = (self.store, self.transport.name());
             match (own, store) {
                 (Identity::Own(_), Identity::Shared(_)) => warn!(
-                    "this node has a store of its own ({own}), and others on this Redis share one ({store}): it \
+                    "this node has a store of its own ({own}), and others on this {name} share one ({store}): it \
                      hears nothing of them, nor they of it. Name the shared store with --scylla and --keyspace, or \
                      choose another bus.prefix"
                 ),
                 _ => warn!(
-                    "a node on this Redis has another store ({store}) than this one ({own}): neither hears of the \
+                    "a node on this {name} has another store ({store}) than this one ({own}): neither hears of the \
                      other. Nodes that do not belong together need a bus.prefix each"
                 ),
             }

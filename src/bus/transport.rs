@@ -12,6 +12,9 @@ use super::channel::Channel;
 
 /// Makes links, one after the other.
 pub trait Transport: Send + Sync + 'static {
+    /// What operators call it.
+    fn name(&self) -> &'static str;
+
     /// Connects, subscribed to what goes to all nodes: fences, cards, and [`Address::Everybody`]. What comes goes to
     /// `incoming` and never waits: what finds no room there has [overflown](Link::has_overflown).
     fn connect(&self, incoming: mpsc::Sender<Incoming>) -> BoxFuture<'_, anyhow::Result<Box<dyn Link>>>;
@@ -66,7 +69,7 @@ pub enum Address {
 pub enum Incoming {
     Event {
         payload: Vec<u8>,
-        bytes: Waiting,
+        bytes: QueuedBytes,
     },
     Fence {
         path: usize,
@@ -79,20 +82,20 @@ pub enum Incoming {
 
 /// Bytes that wait to be handled, bounded together.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct QueuedBytes {
     taken: Arc<AtomicUsize>,
     bytes: usize,
 }
 
-impl Waiting {
+impl QueuedBytes {
     /// `None`: more than `most` would wait.
     pub fn take(taken: &Arc<AtomicUsize>, bytes: usize, most: usize) -> Option<Self> {
-        let waiting = Self { taken: Arc::clone(taken), bytes };
-        (taken.fetch_add(bytes, Ordering::Relaxed) + bytes <= most).then_some(waiting)
+        let queued = Self { taken: Arc::clone(taken), bytes };
+        (taken.fetch_add(bytes, Ordering::Relaxed) + bytes <= most).then_some(queued)
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuedBytes {
     fn drop(&mut self) {
         self.taken.fetch_sub(self.bytes, Ordering::Relaxed);
     }

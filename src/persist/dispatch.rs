@@ -17,8 +17,9 @@ use crate::{
     trace::{Traced, Tracer},
 };
 
-/// Batches that may wait to be routed. While one waits, the next may be written, and no more.
-const QUEUE: usize = 1;
+/// Places for what waits to be routed. The batch that the store is writing holds one; the other is for what is routed
+/// meanwhile, so that ephemeral events never wait for the store.
+const QUEUE: usize = 2;
 
 /// Events to be routed, in the order in which they were committed.
 #[derive(Default)]

@@ -3,49 +3,50 @@
 //!
 //! It answers the publishers, and hands what was stored to the routers in the order of the commits.
 
+mod answer;
 mod budget;
 mod dispatch;
 mod ephemeral;
+mod late;
 mod outlook;
 mod pace;
 mod queue;
+mod settle;
 mod sweep;
 mod unsettled;
 mod workers;
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
-};
-use opentelemetry::TraceId;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tracing::{Instrument, error, warn};
+use tracing::{Instrument, warn};
 
+use self::{
+    answer::Answers,
+    dispatch::Dispatch,
+    ephemeral::OnTheWay,
+    pace::{Lap, Pace},
+    queue::{Bounds, Waiting},
+    unsettled::Unsettled,
+};
 pub use self::{
+    answer::{Answer, Publisher, Written},
     budget::{Place, Share},
     dispatch::Others,
     queue::{Full, Queue},
     sweep::Sweeps,
     workers::Workers,
 };
-use self::{
-    dispatch::Dispatch,
-    ephemeral::OnTheWay,
-    pace::{Lap, Pace},
-    queue::{Bounds, Refused, Waiting},
-    unsettled::Unsettled,
-};
 use crate::{
     clock, config,
     ingest::Admission,
-    protocol::{Event, EventId, Reason},
-    route::{Routers, SessionId},
-    store::{Outcome, Store, StoreError, Written as Batch},
+    protocol::{Event, Reason},
+    route::Routers,
+    store::{Outcome, Store},
     telemetry::{BoundedQueue, Metrics, Stage, measure_lag},
     trace::{Trace, Traced, Tracer, Write},
 };
@@ -70,30 +71,6 @@ struct Sender {
     from: Publisher,
     _place: Place,
     trace: Trace,
-}
-
-/// A session that waits for an answer.
-#[derive(Clone)]
-pub struct Publisher {
-    pub id: SessionId,
-    pub session: Recipient<Written>,
-}
-
-/// What became of events of one session: one message a batch.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Written(pub Vec<(EventId, Answer, Trace)>);
-
-/// The answer to an event.
-#[derive(Debug, Clone)]
-pub enum Answer {
-    Outcome(Outcome),
-    /// It is ephemeral, and was handed to whoever wanted it.
-    Routed,
-    /// It is not known to be stored.
-    Failed(Reason),
-    /// It would be stored too late, so it is not.
-    Overloaded,
 }
 
 /// Resolves when everything that waited is stored and routed.
@@ -142,10 +119,6 @@ pub struct Persister {
     is_looking: bool,
     flushes: Vec<oneshot::Sender<()>>,
 }
-
-/// Answers, gathered by session.
-#[derive(Default)]
-struct Answers(HashMap<SessionId, (Recipient<Written>, Written)>);
 
 impl Persister {
     pub fn new(parts: Parts, config: config::Persister, sweeps: Sweeps) -> Self {
@@ -301,137 +274,6 @@ impl Persister {
         if self.writing.len() > 1 { left / 2 } else { left }
     }
 
-    fn written(&mut self, place: Option<mpsc::OwnedPermit<Dispatch>>, result: Result<Batch, StoreError>) {
-        let mut batch = std::mem::take(&mut self.writing);
-        let mut answers = Answers::default();
-        match result {
-            Ok(Batch { outcomes, head, removed, sequence, again }) => {
-                let again = again.into_iter().map(|place| Arc::clone(&batch[place].event)).collect();
-                let stays = batch.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
-                let traced = Traced::of(
-                    stays.filter_map(|(waiting, _)| Some((waiting.event.id(), waiting.trace.context()?))),
-                );
-                self.note_shortage(&mut batch, &outcomes);
-                let mut events = Vec::new();
-                for (waiting, outcome) in batch.into_iter().zip(outcomes) {
-                    self.observe_answer(&waiting);
-                    answers.add(waiting.from, waiting.event.id(), Answer::Outcome(outcome), waiting.trace);
-                    if outcome == Outcome::Stored {
-                        events.push(waiting.event);
-                    }
-                }
-                let stored = Dispatch { events, traced, again, position: Some(head), sequence, done: None };
-                // Where others write to the store too, they may take away what this node has put there.
-                if self.parts.store.log().is_none() {
-                    let ids = stored.events.iter().map(|event| event.id());
-                    self.parts.admission.recent.update(ids, &removed);
-                }
-                if removed.many {
-                    // A request to vanish leaves work behind.
-                    self.sweep.notify_one();
-                }
-                answers.send();
-                if let (Some(place), false) = (place, stored.is_empty()) {
-                    place.send(stored);
-                }
-            }
-            Err(error) => {
-                self.parts.metrics.store_errors.inc();
-                if let Some(others) = &self.parts.others {
-                    others.bus.skip();
-                }
-                let (events, trace_id) = fail(batch.iter_mut().map(|waiting| (waiting, &error)));
-                error!(trace_id = trace_id.map(display), events, "could not write: {}", error.detail());
-                self.failed(batch, &error);
-            }
-        }
-    }
-
-    /// Says that there was no room for events.
-    fn note_shortage(&self, batch: &mut [Waiting], outcomes: &[Outcome]) {
-        let short = batch.iter_mut().zip(outcomes).filter_map(|(waiting, outcome)| match outcome {
-            Outcome::NoSpace(shortage) => Some((waiting, shortage)),
-            _ => None,
-        });
-        let (events, trace_id) = fail(short);
-        if events > 0 {
-            self.parts.metrics.store_errors.inc();
-            error!(trace_id = trace_id.map(display), events, "could not write: there is no room");
-        }
-    }
-
-    /// A batch of several that are still waited for goes on in parts; what is left is answered.
-    fn failed(&mut self, mut batch: Vec<Waiting>, error: &StoreError) {
-        if batch.len() > 1 && matches!(error, StoreError::Engine(_) | StoreError::Late(_)) {
-            let deadline = Duration::from_millis(self.config.deadline_ms);
-            let is_awaited = |waiting: &Waiting| waiting.from.is_some() && waiting.since.elapsed() < deadline;
-            let awaited = batch.extract_if(.., |waiting| is_awaited(waiting)).collect();
-            self.parts_of_failed.extend(parts(awaited));
-        }
-        let mut answers = Answers::default();
-        for waiting in &mut batch {
-            self.observe_answer(waiting);
-            let (from, trace) = (waiting.from.take(), waiting.trace.take());
-            let reason = Reason::error(error.to_string());
-            answers.add(from, waiting.event.id(), Answer::Failed(reason), trace);
-        }
-        answers.send();
-        self.settle_later(batch);
-    }
-
-    /// Their publishers were told. Where other nodes write too, they may be stored all the same.
-    fn settle_later(&mut self, batch: Vec<Waiting>) {
-        if self.parts.store.log().is_some() && !batch.is_empty() {
-            self.unsettled.add(batch);
-            self.forget_unsettled();
-        }
-    }
-
-    /// Those that were tried for long enough, and what is too many.
-    fn forget_unsettled(&mut self) {
-        let forgotten = self.unsettled.forget(Instant::now());
-        if forgotten > 0 {
-            warn!(events = forgotten, "not tried again: whether they are stored is unknown");
-        }
-        self.parts.metrics.unsettled.set(self.unsettled.len() as i64);
-    }
-
-    /// What somebody else began to write is tried like what failed here.
-    fn adopt(&mut self, events: Vec<Arc<Event>>) {
-        self.unsettled.add(events.into_iter().map(Waiting::adopted));
-        self.parts.metrics.unsettled.set(self.unsettled.len() as i64);
-    }
-
-    /// What will not be stored in time is told so now, and taken out.
-    fn refuse_excess(&self) {
-        self.refuse(self.parts.queue.shed(Instant::now()));
-    }
-
-    /// What nobody waits for any more is not stored.
-    fn refuse_late(&self) {
-        let deadline = Duration::from_millis(self.config.deadline_ms);
-        self.refuse(self.parts.queue.take_late(deadline, Instant::now()));
-    }
-
-    fn refuse(&self, refused: Vec<Refused>) {
-        let mut answers = Answers::default();
-        for Refused { id, from, since, mut trace } in refused {
-            self.parts.metrics.stages.of(Stage::Answer).observe(since.elapsed().as_secs_f64());
-            self.parts.metrics.queue_full.of(BoundedQueue::Persister).inc();
-            trace.fail("overloaded");
-            answers.add(from, id, Answer::Overloaded, trace);
-        }
-        answers.send();
-    }
-
-    /// Its publisher is about to be answered, unless it was at the deadline.
-    fn observe_answer(&self, waiting: &Waiting) {
-        if waiting.from.is_some() {
-            let taken = waiting.since.elapsed();
-            self.parts.metrics.stages.of(Stage::Answer).observe(taken.as_secs_f64());
-        }
-    }
-
     /// Looks for what somebody else began to write and left, and for what this node did.
     fn look_for_abandoned(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.is_looking, true) {
@@ -491,31 +333,6 @@ impl Persister {
             answers.send();
         }));
     }
-
-    /// Answers what is being written for too long: it may be stored all the same, and is routed then. What
-    /// still waits is taken out.
-    fn check_deadline(&mut self) {
-        let deadline = Duration::from_millis(self.config.deadline_ms);
-        let mut answers = Answers::default();
-        let parts = self.parts_of_failed.iter_mut().flatten();
-        for waiting in self.writing.iter_mut().chain(parts) {
-            let since = waiting.since.elapsed();
-            if since >= deadline && waiting.from.is_some() {
-                self.parts.metrics.stages.of(Stage::Answer).observe(since.as_secs_f64());
-                let reason = Reason::error("the store did not answer in time; try again");
-                let mut trace = waiting.trace.take();
-                trace.lap("persist");
-                answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason), trace);
-            }
-        }
-        for (id, Sender { from, trace, .. }) in self.on_the_way.late(deadline, Instant::now()) {
-            let reason = Reason::error("it was not delivered in time; try again");
-            answers.add(Some(from), id, Answer::Failed(reason), trace);
-        }
-        answers.send();
-        self.refuse_late();
-        self.refuse_excess();
-    }
 }
 
 /// How long half of those will wait at least who began to wait then: neither does one that is old cut the time of all
@@ -524,46 +341,6 @@ fn left_to_most(mut since: Vec<Instant>, deadline: Duration, now: Instant) -> Du
     since.sort_unstable();
     let middle = since.get(since.len() / 2).copied().unwrap_or(now);
     (middle + deadline).saturating_duration_since(now)
-}
-
-/// Notes that events failed, and why: how many, and a trace in which that can be seen, for the log.
-fn fail<'w, W: ToString>(failed: impl Iterator<Item = (&'w mut Waiting, W)>) -> (usize, Option<TraceId>) {
-    failed.fold((0, None), |(events, trace_id), (waiting, why)| {
-        // Of all, as each is to have spans.
-        let own = waiting.trace.fail(why.to_string());
-        (events + 1, trace_id.or(own))
-    })
-}
-
-/// The largest event apart, and the others in halves.
-fn parts(mut batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
-    let largest = batch.iter().enumerate().max_by_key(|(_, waiting)| waiting.rows).map(|(place, _)| place);
-    let largest: Vec<Waiting> = largest.map(|place| batch.remove(place)).into_iter().collect();
-    let second = batch.split_off(batch.len() / 2);
-    let parts = [largest, second, batch];
-    parts.into_iter().filter(|part| !part.is_empty()).collect()
-}
-
-impl Answers {
-    fn add(&mut self, to: Option<Publisher>, id: EventId, answer: Answer, trace: Trace) {
-        let Some(Publisher { id: session_id, session }) = to else { return };
-        self.0
-            .entry(session_id)
-            .or_insert_with(|| (session, Written(Vec::new())))
-            .1
-            .0
-            .push((id, answer, trace));
-    }
-
-    fn send(self) {
-        for (session, answers) in self.0.into_values() {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "at most one for each place in the session's window"
-            )]
-            session.do_send(answers);
-        }
-    }
 }
 
 impl Actor for Persister {
@@ -634,19 +411,4 @@ impl Handler<Flush> for Persister {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_old_event_does_not_cut_the_time_of_a_young_batch_short() {
-        const SECOND: Duration = Duration::from_secs(1);
-        let now = Instant::now() + 60 * SECOND;
-        let left = |ages: &[u32]| {
-            let since = ages.iter().map(|age| now - *age * SECOND / 10).collect();
-            left_to_most(since, 2 * SECOND, now).as_millis()
-        };
-        assert_eq!(left(&[19, 0, 0, 0]), 2_000);
-        assert_eq!(left(&[19, 18, 17, 0]), 300);
-        assert_eq!((left(&[19]), left(&[25]), left(&[])), (100, 0, 2_000));
-    }
-}
+mod tests;

@@ -144,7 +144,7 @@ impl Queue {
         persister.try_send(Ephemeral { event, from, place, trace }).map_err(|_| Full)
     }
 
-    pub(super) fn budget(&self) -> &Budget {
+    pub(super) fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 

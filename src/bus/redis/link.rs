@@ -26,13 +26,15 @@ use super::{
 use crate::{
     bus::{
         channel::Channel,
-        transport::{Address, Incoming, Link, Waiting},
+        transport::{Address, Incoming, Link, QueuedBytes},
     },
     config,
 };
 
 /// Commands that go out together.
 const CHUNK: usize = 1_000;
+
+const NOT_CONNECTED: &str = "cannot connect to a primary";
 
 /// Connections to every primary; each is a path.
 pub struct Links {
@@ -98,8 +100,14 @@ pub async fn connect(
             overflown: Arc::clone(&overflown),
         };
         let shard = Shard {
-            publisher: to(primary.connect(patience, None::<mpsc::UnboundedSender<PushInfo>>).await)?,
-            subscriber: to(primary.connect(patience, Some(move |push| receiver.take(push))).await)?,
+            publisher: primary
+                .connect(patience, None::<mpsc::UnboundedSender<PushInfo>>)
+                .await
+                .context(NOT_CONNECTED)?,
+            subscriber: primary
+                .connect(patience, Some(move |push| receiver.take(push)))
+                .await
+                .context(NOT_CONNECTED)?,
             fences,
             leaving,
         };
@@ -117,10 +125,6 @@ pub async fn connect(
     let everybody = names::address(&links.prefix, &Address::Everybody);
     links.subscribe_to(&[links.cards.clone(), everybody]).await?;
     Ok(links)
-}
-
-fn to<T>(connection: anyhow::Result<T>) -> anyhow::Result<T> {
-    connection.context("cannot connect to a primary")
 }
 
 impl Link for Links {
@@ -273,7 +277,7 @@ impl Receiver {
                 } else if channel == self.cards.as_bytes() {
                     Incoming::Card(payload)
                 } else {
-                    let Some(bytes) = Waiting::take(&self.taken, payload.len(), self.max_bytes) else {
+                    let Some(bytes) = QueuedBytes::take(&self.taken, payload.len(), self.max_bytes) else {
                         self.overflown.store(true, Ordering::Release);
                         return Ok(());
                     };

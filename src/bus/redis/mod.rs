@@ -29,6 +29,10 @@ impl Redis {
 }
 
 impl Transport for Redis {
+    fn name(&self) -> &'static str {
+        "Redis"
+    }
+
     fn connect(&self, incoming: mpsc::Sender<Incoming>) -> BoxFuture<'_, anyhow::Result<Box<dyn Link>>> {
         async move {
             let patience = Duration::from_millis(self.config.timeout_ms);

@@ -1,0 +1,70 @@
+//! What comes too late: it is refused before the store has it, or answered while the store has it.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Persister, Sender,
+    answer::{Answer, Answers},
+    queue::{Refused, Waiting},
+};
+use crate::{
+    protocol::Reason,
+    telemetry::{BoundedQueue, Stage},
+};
+
+impl Persister {
+    /// What will not be stored in time is told so now, and taken out.
+    pub(super) fn refuse_excess(&self) {
+        self.refuse(self.parts.queue.shed(Instant::now()));
+    }
+
+    /// What nobody waits for any more is not stored.
+    pub(super) fn refuse_late(&self) {
+        let deadline = Duration::from_millis(self.config.deadline_ms);
+        self.refuse(self.parts.queue.take_late(deadline, Instant::now()));
+    }
+
+    pub(super) fn refuse(&self, refused: Vec<Refused>) {
+        let mut answers = Answers::default();
+        for Refused { id, from, since, mut trace } in refused {
+            self.parts.metrics.stages.of(Stage::Answer).observe(since.elapsed().as_secs_f64());
+            self.parts.metrics.queue_full.of(BoundedQueue::Persister).inc();
+            trace.fail("overloaded");
+            answers.add(from, id, Answer::Overloaded, trace);
+        }
+        answers.send();
+    }
+
+    /// Its publisher is about to be answered, unless it was at the deadline.
+    pub(super) fn observe_answer(&self, waiting: &Waiting) {
+        if waiting.from.is_some() {
+            let taken = waiting.since.elapsed();
+            self.parts.metrics.stages.of(Stage::Answer).observe(taken.as_secs_f64());
+        }
+    }
+
+    /// Answers what is being written for too long: it may be stored all the same, and is routed then. What
+    /// still waits is taken out.
+    pub(super) fn check_deadline(&mut self) {
+        let deadline = Duration::from_millis(self.config.deadline_ms);
+        let mut answers = Answers::default();
+        let parts = self.parts_of_failed.iter_mut().flatten();
+        for waiting in self.writing.iter_mut().chain(parts) {
+            let since = waiting.since.elapsed();
+            if since >= deadline && waiting.from.is_some() {
+                self.parts.metrics.stages.of(Stage::Answer).observe(since.as_secs_f64());
+                let reason = Reason::error("the store did not answer in time; try again");
+                let mut trace = waiting.trace.take();
+                trace.lap("persist");
+                answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason), trace);
+            }
+        }
+        for (id, Sender { from, trace, .. }) in self.on_the_way.late(deadline, Instant::now()) {
+            let reason = Reason::error("it was not delivered in time; try again");
+            answers.add(Some(from), id, Answer::Failed(reason), trace);
+        }
+        answers.send();
+        self.refuse_late();
+        self.refuse_excess();
+    }
+}

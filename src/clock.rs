@@ -60,6 +60,36 @@ impl Add<Duration> for Moment {
     }
 }
 
+/// A wall clock that never runs ahead of itself: for what must be kept for a while whoever sets the clock meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Steady {
+    /// What the wall clock read, in milliseconds since the epoch, …
+    wall: u64,
+    /// … then.
+    at: Moment,
+}
+
+impl Steady {
+    pub fn new(wall: u64, at: Moment) -> Self {
+        Self { wall, at }
+    }
+
+    /// Reads the wall clock now, and trusts it so far.
+    pub fn begin() -> Self {
+        Self::new(millis(), Moment::now())
+    }
+
+    /// Milliseconds since the epoch, at the least: a clock that was set ahead since counts as it was, one that was
+    /// set back as it is.
+    pub fn millis(&self) -> u64 {
+        self.least(millis(), Moment::now())
+    }
+
+    fn least(&self, wall: u64, now: Moment) -> u64 {
+        wall.min(self.wall.saturating_add(now.since(self.at).as_millis() as u64))
+    }
+}
+
 /// What is known of this node's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Standing {
@@ -114,6 +144,16 @@ fn median(mut all: Vec<i64>) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_ahead_makes_nothing_old() {
+        let hour = Duration::from_secs(3_600);
+        let clock = Steady::new(1_000_000, Moment::new(hour));
+        let after = |seconds| Moment::new(hour + Duration::from_secs(seconds));
+        assert_eq!(clock.least(1_010_000, after(10)), 1_010_000);
+        assert_eq!(clock.least(1_010_000 + 7_200_000, after(10)), 1_010_000);
+        assert_eq!(clock.least(500_000, after(10)), 500_000);
+    }
 
     #[test]
     fn moments_are_those_of_a_clock_that_counts_suspensions() {

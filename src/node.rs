@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     bus::{self, PubSub, redis::Redis},
+    clock::Steady,
     config::Config,
     ingest::{Admission, Policy, Recent},
     net::{Descriptors, Need, Readiness, serve, serve_ops},
@@ -187,6 +188,7 @@ pub async fn run_on(
         workers,
         metrics: Arc::clone(&metrics),
         tracer,
+        clock: Steady::begin(),
     });
     let readiness = Readiness::new(needs);
     let operators = listeners.operators.local_addr().context("the operators' listener")?;

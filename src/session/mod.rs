@@ -64,12 +64,15 @@ pub struct Shared {
     pub rates: Rates,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
+    /// Begun with the node.
+    pub clock: clock::Steady,
 }
 
 impl Shared {
-    /// What any node accepted before this time, in milliseconds since 1970, does not come live any more.
+    /// What any node accepted before this time, in milliseconds since 1970, does not come live any more. A clock that
+    /// is set ahead forgets nothing: what was sent as stored would come again.
     fn late_since(&self) -> u64 {
-        clock::millis().saturating_sub(self.config.bus.late_seconds.saturating_mul(1_000))
+        self.clock.millis().saturating_sub(self.config.bus.late_seconds.saturating_mul(1_000))
     }
 }
 

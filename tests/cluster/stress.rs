@@ -382,8 +382,10 @@ impl World {
         if client.socket.send(Message::text(message)).await.is_err() {
             return false;
         }
+        /// A node may stand still for as long as it is frozen, and then takes its time as ever.
+        const ANSWERED: Duration = Duration::from_secs(30);
         loop {
-            match hear(client, Duration::from_secs(10)).await {
+            match hear(client, ANSWERED).await {
                 Heard::Message(ok) if ok[0] == "OK" && ok[1] == event.id().to_hex() => {
                     let reason = ok[3].as_str().unwrap();
                     // Of two lists at once the older one may come too late.

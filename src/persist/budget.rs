@@ -55,7 +55,7 @@ pub struct Place {
 
 impl Budget {
     pub fn new(config: &config::Persister) -> Arc<Self> {
-        let deadline = Duration::from_millis(config.deadline_ms);
+        let deadline = config.deadline();
         Arc::new(Self {
             max_events: config.queue,
             max_bytes: config.queue_bytes,

@@ -1,6 +1,6 @@
 //! What comes too late: it is refused before the store has it, or answered while the store has it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{
     Persister, Sender,
@@ -20,7 +20,7 @@ impl Persister {
 
     /// What nobody waits for any more is not stored.
     pub(super) fn refuse_late(&self) {
-        let deadline = Duration::from_millis(self.config.deadline_ms);
+        let deadline = self.config.deadline();
         self.refuse(self.parts.queue.take_late(deadline, Instant::now()));
     }
 
@@ -46,7 +46,7 @@ impl Persister {
     /// Answers what is being written for too long: it may be stored all the same, and is routed then. What
     /// still waits is taken out.
     pub(super) fn check_deadline(&mut self) {
-        let deadline = Duration::from_millis(self.config.deadline_ms);
+        let deadline = self.config.deadline();
         let mut answers = Answers::default();
         let parts = self.parts_of_failed.iter_mut().flatten();
         for waiting in self.writing.iter_mut().chain(parts) {

@@ -124,7 +124,7 @@ impl Persister {
     pub fn new(parts: Parts, config: config::Persister, sweeps: Sweeps) -> Self {
         Self {
             parts,
-            pace: Pace::new(config.max_batch_rows, Duration::from_millis(config.batch_ms)),
+            pace: Pace::new(config.max_batch_rows, config.batch_time()),
             unsettled: Unsettled::new(&config),
             config,
             sweeps,
@@ -171,7 +171,7 @@ impl Persister {
             return true;
         }
         let (rows, done) = self.last;
-        let longest = Duration::from_millis(self.config.stand_back_ms);
+        let longest = self.config.stand_back();
         self.stands_back = rows >= MANY
             && done.elapsed() < longest
             && self.flushes.is_empty()
@@ -267,7 +267,7 @@ impl Persister {
     /// How long the store may try to write the batch. One of several events has half of what its publishers wait,
     /// so that its parts are tried in the other half.
     fn allowed(&self, now: Instant) -> Duration {
-        let deadline = Duration::from_millis(self.config.deadline_ms);
+        let deadline = self.config.deadline();
         let awaited = self.writing.iter().filter(|waiting| waiting.from.is_some());
         let left = left_to_most(awaited.map(|waiting| waiting.since).collect(), deadline, now);
         let left = left.min(self.parts.queue.budget().utmost());
@@ -282,7 +282,7 @@ impl Persister {
         let store = Arc::clone(&self.parts.store);
         /// Where nothing is tried again at once, it is after that.
         const AT_LEAST: Duration = Duration::from_secs(60);
-        let tried_for = Duration::from_secs(self.config.retry_seconds).max(AT_LEAST);
+        let tried_for = self.config.retry().max(AT_LEAST);
         let work = async move { store.abandoned(tried_for).await };
         ctx.spawn(work.into_actor(self).map(|abandoned, this, ctx| {
             this.is_looking = false;
@@ -348,7 +348,7 @@ impl Actor for Persister {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         /// How often in a deadline the waiting are looked at.
-        const CHECKS: u64 = 16;
+        const CHECKS: u32 = 16;
         // Every ephemeral event in the mailbox holds a place.
         ctx.set_mailbox_capacity(self.config.queue);
         self.parts.queue.wakes(ctx.address());
@@ -359,13 +359,13 @@ impl Actor for Persister {
         actix::spawn(measure_lag(metrics.lag_of("persister")));
         self.dispatch = Some(dispatch);
         self.sweep = self.sweeps.start(Arc::clone(&self.parts.store), Arc::clone(&self.parts.metrics));
-        let check = Duration::from_millis((self.config.deadline_ms / CHECKS).max(1));
+        let check = (self.config.deadline() / CHECKS).max(Duration::from_millis(1));
         self.parts.queue.pulse.beat();
         ctx.run_interval(check, |this, _| {
             this.parts.queue.pulse.beat();
             this.check_deadline();
         });
-        ctx.run_interval(Duration::from_millis(self.config.deadline_ms.max(1)), |this, ctx| {
+        ctx.run_interval(self.config.deadline(), |this, ctx| {
             this.forget_unsettled();
             this.next(ctx);
         });

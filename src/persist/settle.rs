@@ -1,10 +1,7 @@
 //! What becomes of a batch that the store has had: its events are answered and handed on, tried in parts, or tried
 //! again.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use opentelemetry::TraceId;
 use tokio::sync::mpsc;
@@ -89,7 +86,7 @@ impl Persister {
     /// A batch of several that are still waited for goes on in parts; what is left is answered.
     pub(super) fn failed(&mut self, mut batch: Vec<Waiting>, error: &StoreError) {
         if batch.len() > 1 && matches!(error, StoreError::Engine(_) | StoreError::Late(_)) {
-            let deadline = Duration::from_millis(self.config.deadline_ms);
+            let deadline = self.config.deadline();
             let is_awaited = |waiting: &Waiting| waiting.from.is_some() && waiting.since.elapsed() < deadline;
             let awaited = batch.extract_if(.., |waiting| is_awaited(waiting)).collect();
             self.parts_of_failed.extend(parts(awaited));

@@ -31,7 +31,7 @@ impl Unsettled {
             bytes: 0,
             max_events: config.retry_events,
             max_bytes: config.retry_bytes,
-            retry_for: Duration::from_secs(config.retry_seconds),
+            retry_for: config.retry(),
             due: Instant::now(),
             together: usize::MAX,
         }

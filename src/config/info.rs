@@ -1,0 +1,25 @@
+//! The texts of NIP-11.
+
+use serde::{Deserialize, Serialize};
+
+use super::setting::section;
+
+section! {
+    /// What the relay says of itself (NIP-11). Empty fields are left out.
+    Info {
+        /// Name, under 30 characters.
+        name: String = "Rookery".into(),
+        /// What the relay is for; no markup.
+        description: String = String::new(),
+        /// Public key of the operator, 64 hexadecimal digits.
+        pubkey: String = String::new(),
+        /// Other way to reach the operator, a URI such as "mailto:…".
+        contact: String = String::new(),
+        /// Link to a square image.
+        icon: String = String::new(),
+        /// Link to a wide image.
+        banner: String = String::new(),
+        /// Link to the terms of service.
+        terms_of_service: String = String::new(),
+    }
+}

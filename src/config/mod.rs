@@ -1,0 +1,98 @@
+//! The configuration: every bound and every setting, with its default and its explanation.
+//!
+//! The sections, a file each, are the only place where a setting is declared. The example file, the reference in
+//! `docs/configuration.md` and the environment variables are made from them. What reads them ([`load`]), refuses
+//! them ([`check`]) and shows them ([`render`]) knows none by its own.
+
+mod bus;
+mod check;
+mod feeds;
+mod general;
+mod info;
+mod limits;
+mod load;
+mod network;
+mod persister;
+mod rate;
+mod render;
+mod scylla;
+mod session;
+mod setting;
+mod store;
+mod table;
+mod traces;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+pub use self::{
+    bus::{Bus, BusReady},
+    feeds::Feeds,
+    general::General,
+    info::Info,
+    limits::Limits,
+    load::{set, variables},
+    network::{Network, network},
+    persister::Persister,
+    rate::Rate,
+    render::{example, reference},
+    scylla::Scylla,
+    session::Session,
+    setting::{Range, Setting},
+    store::Store,
+    traces::Traces,
+};
+
+macro_rules! sections {
+    ($($field:ident: $type:ident),* $(,)?) => {
+        /// Everything that can be set. The general settings stand at the top of the file, the others
+        /// in a table each.
+        #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Config {
+            #[serde(flatten)]
+            pub general: General,
+            $(pub $field: $type),*
+        }
+
+        /// Name of the table (empty for the top), what it is about, its settings.
+        const SECTIONS: &[(&str, &[&str], &[Setting])] = &[
+            ("", General::ABOUT, General::SETTINGS),
+            $((stringify!($field), $type::ABOUT, $type::SETTINGS)),*
+        ];
+    };
+}
+
+sections! {
+    info: Info,
+    limits: Limits,
+    rate: Rate,
+    session: Session,
+    persister: Persister,
+    store: Store,
+    scylla: Scylla,
+    bus: Bus,
+    traces: Traces,
+    feeds: Feeds,
+}
+
+/// The settings that are numbers: section, name, and what they may be.
+pub fn ranges() -> impl Iterator<Item = (&'static str, &'static str, Range)> {
+    SECTIONS.iter().flat_map(|(section, _, settings)| {
+        settings.iter().filter_map(|setting| Some((*section, setting.name, setting.range?)))
+    })
+}
+
+impl Config {
+    /// The URL of the relay, where it is known.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn relay_url(&self) -> anyhow::Result<Option<Url>> {
+        match self.general.url.as_str() {
+            "" => Ok(None),
+            url => Ok(Some(Url::parse(url).with_context(|| format!("url {url:?} is not valid"))?)),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Shows the configuration: what is in force, and what could be set.
+
+use toml::Table;
+use url::Url;
+
+use super::{
+    Config, SECTIONS,
+    table::{lookup, variable},
+};
+
+impl Config {
+    /// The same without passwords, to be shown.
+    pub fn without_secrets(&self) -> Self {
+        let mut shown = self.clone();
+        if !shown.scylla.password.is_empty() {
+            shown.scylla.password = HIDDEN.to_owned();
+        }
+        for url in &mut shown.general.redis {
+            *url = without_password(url);
+        }
+        if !shown.traces.otlp.is_empty() {
+            shown.traces.otlp = without_password(&shown.traces.otlp);
+        }
+        shown
+    }
+
+    /// The effective configuration as a file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Stands where a password is.
+const HIDDEN: &str = "hidden";
+
+fn without_password(text: &str) -> String {
+    // What is no such URL may be anything, and a query may have one.
+    let Some(mut url) = Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none()) else {
+        return HIDDEN.to_owned();
+    };
+    // A URL that is left as it is keeps its spelling too.
+    match url.password().is_some() && url.set_password(Some(HIDDEN)).is_ok() {
+        true => url.into(),
+        false => text.to_owned(),
+    }
+}
+
+/// `rookery.example.toml`: every setting with its explanation and default, commented out.
+pub fn example() -> String {
+    let defaults = Table::try_from(Config::default()).unwrap_or_default();
+    let mut out = String::from(
+        "# Every setting of Rookery with its default. Made by `rookery config --example`.\n\
+         # Flags win over ROOKERY_… variables, variables over this file.\n",
+    );
+    for (section, about, settings) in SECTIONS {
+        out.push('\n');
+        for line in *about {
+            out.push_str(&format!("#{line}\n"));
+        }
+        if !section.is_empty() {
+            out.push_str(&format!("[{section}]\n"));
+        }
+        for setting in *settings {
+            out.push('\n');
+            for line in setting.doc {
+                out.push_str(&format!("#{line}\n"));
+            }
+            if let Some(range) = setting.range {
+                out.push_str(&format!("# From {range}.\n"));
+            }
+            let value = lookup(&defaults, section, setting.name).map(ToString::to_string).unwrap_or_default();
+            out.push_str(&format!("#{} = {value}\n", setting.name));
+        }
+    }
+    out
+}
+
+/// `docs/configuration.md`: the same as a reference.
+pub fn reference() -> String {
+    let defaults = Table::try_from(Config::default()).unwrap_or_default();
+    let mut out = String::from(
+        "# Configuration\n\n\
+         Made from the code by `rookery config --reference`.\n\n\
+         A setting is taken from the first of: the command line, the environment, the file given with\n\
+         `--config` (or `ROOKERY_CONFIG`), its default. `rookery config` prints what is in force,\n\
+         without passwords.\n",
+    );
+    for (section, about, settings) in SECTIONS {
+        let title = if section.is_empty() { "General".to_owned() } else { format!("[{section}]") };
+        out.push_str(&format!("\n## {title}\n\n"));
+        for line in *about {
+            out.push_str(&format!("{}\n", line.trim_start()));
+        }
+        out.push_str("\n| setting | default | from – to | variable | meaning |\n|---|---|---|---|---|\n");
+        for setting in *settings {
+            let value = lookup(&defaults, section, setting.name).map(ToString::to_string).unwrap_or_default();
+            let doc: Vec<_> = setting.doc.iter().map(|line| line.trim_start()).collect();
+            out.push_str(&format!(
+                "| `{}` | `{value}` | {} | `{}` | {} |\n",
+                setting.name,
+                setting.range.map(|range| range.to_string().replace(" to ", " – ")).unwrap_or_default(),
+                variable(section, setting.name),
+                doc.join(" ")
+            ));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::tests::load;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let mut config = Config::default();
+        config.scylla.password = "secret".into();
+        config.general.redis = [
+            "redis://user:secret@redis-1:6379",
+            "rediss://:secret@redis-2",
+            "unix:///run/redis?user=u&pass=secret",
+            "user:secret@redis-3:6379",
+            "redis://redis-4:6379",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let shown = config.without_secrets();
+        assert!(!shown.to_toml().contains("secret"), "{}", shown.to_toml());
+        assert_eq!(shown.general.redis[0], "redis://user:hidden@redis-1:6379");
+        assert_eq!(shown.general.redis[4], "redis://redis-4:6379");
+        assert_eq!(Config::default().without_secrets().to_toml(), Config::default().to_toml());
+    }
+
+    #[test]
+    fn the_example_with_its_comments_taken_away_is_the_default() {
+        let uncommented: String = example()
+            .lines()
+            .filter_map(|line| line.strip_prefix('#').map_or(Some(line), |l| l.contains(" = ").then_some(l)))
+            .filter(|line| !line.starts_with(' '))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let config = load(&uncommented, &[], "").unwrap();
+        assert_eq!(config.to_toml(), Config::default().to_toml());
+    }
+
+    #[test]
+    fn the_effective_configuration_can_be_read_back() {
+        let text = Config::default().to_toml();
+        assert_eq!(load(&text, &[], "").unwrap().to_toml(), text);
+    }
+}

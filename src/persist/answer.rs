@@ -1,6 +1,6 @@
 //! What publishers are told, and who they are.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use actix::{Message, Recipient};
 
@@ -15,7 +15,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Publisher {
     pub id: SessionId,
-    pub session: Recipient<Written>,
+    /// Shared, as a recipient is boxed and goes with each event.
+    pub session: Arc<Recipient<Written>>,
 }
 
 /// What became of events of one session: one message a batch.
@@ -37,7 +38,7 @@ pub enum Answer {
 
 /// Answers, gathered by session.
 #[derive(Default)]
-pub(super) struct Answers(HashMap<SessionId, (Recipient<Written>, Written)>);
+pub(super) struct Answers(HashMap<SessionId, (Arc<Recipient<Written>>, Written)>);
 
 impl Answers {
     pub fn add(&mut self, to: Option<Publisher>, id: EventId, answer: Answer, trace: Trace) {

@@ -123,9 +123,9 @@ pub struct Persister {
 impl Persister {
     pub fn new(parts: Parts, config: config::Persister, sweeps: Sweeps) -> Self {
         Self {
-            parts,
             pace: Pace::new(config.max_batch_rows, config.batch_time()),
-            unsettled: Unsettled::new(&config),
+            unsettled: Unsettled::new(&config, Arc::clone(&parts.metrics)),
+            parts,
             config,
             sweeps,
             sweep: Arc::default(),

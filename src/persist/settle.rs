@@ -116,13 +116,11 @@ impl Persister {
         if forgotten > 0 {
             warn!(events = forgotten, "not tried again: whether they are stored is unknown");
         }
-        self.parts.metrics.unsettled.set(self.unsettled.len() as i64);
     }
 
     /// What somebody else began to write is tried like what failed here.
     pub(super) fn adopt(&mut self, events: Vec<Arc<Event>>) {
         self.unsettled.add(events.into_iter().map(Waiting::adopted));
-        self.parts.metrics.unsettled.set(self.unsettled.len() as i64);
     }
 }
 

@@ -221,7 +221,7 @@ impl Stage {
     }
 
     fn publisher(&self) -> Publisher {
-        Publisher { id: 1, session: self.client.clone().recipient() }
+        Publisher { id: 1, session: Arc::new(self.client.clone().recipient()) }
     }
 
     fn publish(&self, event: &Arc<Event>) {

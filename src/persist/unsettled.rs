@@ -3,11 +3,12 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::queue::{Bounds, Waiting, take};
-use crate::config;
+use crate::{config, telemetry::Metrics};
 
 /// For each moment that the store is kept busy for these, others have it for so many.
 const OTHERS: u32 = 9;
@@ -22,10 +23,11 @@ pub struct Unsettled {
     due: Instant,
     /// How many are tried together: fewer after a failure, down to the one that is at fault.
     together: usize,
+    metrics: Arc<Metrics>,
 }
 
 impl Unsettled {
-    pub fn new(config: &config::Persister) -> Self {
+    pub fn new(config: &config::Persister, metrics: Arc<Metrics>) -> Self {
         Self {
             waiting: VecDeque::new(),
             bytes: 0,
@@ -34,11 +36,13 @@ impl Unsettled {
             retry_for: config.retry(),
             due: Instant::now(),
             together: usize::MAX,
+            metrics,
         }
     }
 
-    pub fn len(&self) -> usize {
-        self.waiting.len()
+    /// Those that are being tried count until that has succeeded.
+    fn note_len(&self) {
+        self.metrics.unsettled.set(self.waiting.len() as i64);
     }
 
     /// Takes up what was answered. It holds no place any more: this has bounds of its own.
@@ -48,6 +52,7 @@ impl Unsettled {
             self.bytes += waiting.event.json().len();
             self.waiting.push_back(waiting);
         }
+        self.note_len();
     }
 
     /// Forgets those that were tried for long enough, and the oldest of what is too many: how many.
@@ -59,6 +64,7 @@ impl Unsettled {
             let Some(oldest) = self.waiting.pop_front() else { break };
             self.bytes -= bytes(&oldest);
         }
+        self.note_len();
         before - self.waiting.len()
     }
 
@@ -78,10 +84,12 @@ impl Unsettled {
 
     /// What was tried has kept the store busy for so long. `contended`: others waited for it.
     pub fn tried(&mut self, events: usize, took: Duration, failed: bool, contended: bool, now: Instant) {
-        self.together = match failed {
-            true => (events / 2).max(1),
-            false => events.saturating_mul(2).max(self.together),
-        };
+        if failed {
+            self.together = (events / 2).max(1);
+        } else {
+            self.together = events.saturating_mul(2).max(self.together);
+            self.note_len();
+        }
         if failed || contended {
             self.due = now + took * OTHERS;
         }
@@ -94,8 +102,6 @@ fn bytes(waiting: &Waiting) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::{
         protocol::{Event, Tags, sign::Keys},
@@ -118,13 +124,14 @@ mod tests {
     #[test]
     fn one_that_always_fails_is_found_in_a_tenth_of_the_time() {
         let (keys, begun) = (Keys::generate(), Instant::now());
-        let mut unsettled = Unsettled::new(&config::Persister::default());
+        let (config, metrics) = (config::Persister::default(), Arc::new(Metrics::new("test")));
+        let mut unsettled = Unsettled::new(&config, metrics);
         let events: Vec<_> =
             (0..16).map(|n| Arc::new(keys.sign(n, 1, Tags::default(), &n.to_string()))).collect();
         let poison = events[11].id();
         unsettled.add(events.iter().map(|event| waiting(event, begun)));
         let (mut now, mut busy, took) = (begun, Duration::ZERO, Duration::from_millis(100));
-        while unsettled.len() > 1 {
+        while unsettled.waiting.len() > 1 {
             let batch = unsettled.take(ALL, now);
             if batch.is_empty() {
                 now += took;
@@ -146,10 +153,10 @@ mod tests {
         let event = Arc::new(keys.sign(1, 1, Tags::default(), ""));
         let bytes = 3 * event.json().len();
         let config = config::Persister { retry_events: 5, retry_bytes: bytes, ..Default::default() };
-        let mut unsettled = Unsettled::new(&config);
+        let mut unsettled = Unsettled::new(&config, Arc::new(Metrics::new("test")));
         let later = begun + Duration::from_secs(1);
         unsettled.add((0..9).map(|n| waiting(&event, if n < 8 { begun } else { later })));
-        assert_eq!((unsettled.forget(begun), unsettled.len()), (6, 3));
-        assert_eq!((unsettled.forget(begun + Duration::from_secs(60)), unsettled.len()), (2, 1));
+        assert_eq!((unsettled.forget(begun), unsettled.waiting.len()), (6, 3));
+        assert_eq!((unsettled.forget(begun + Duration::from_secs(60)), unsettled.waiting.len()), (2, 1));
     }
 }

@@ -45,7 +45,7 @@ use crate::{
     clock,
     config::Config,
     ingest::Admission,
-    persist::{Queue, Share, Workers},
+    persist::{Publisher, Queue, Share, Workers},
     protocol::{ClientMessage, Reason, RelayMessage, addressee::Addressee, malformed::Malformed},
     route::{Generation, Join, Leave, Link, Push, RouterAddr, SessionId},
     store::Store,
@@ -101,6 +101,8 @@ pub struct Session {
     outbox: Outbox,
     window: Window,
     incoming: Incoming,
+    /// Where its events are answered.
+    publisher: Option<Publisher>,
     /// What it has waiting for the store.
     share: Arc<Share>,
     auth: Auth,
@@ -131,6 +133,7 @@ impl Session {
             outbox,
             window,
             incoming,
+            publisher: None,
             share,
             auth: Auth::new(own_host),
             subscriptions: Vec::new(),

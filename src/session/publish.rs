@@ -1,6 +1,6 @@
 //! EVENT: admitted here, stored by the persister, answered when that has answered.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use actix::{AsyncContext, Handler};
 
@@ -47,11 +47,13 @@ impl Session {
         match admitted {
             Ok(Admitted::Known) => self.answer(&id, Answer::Outcome(Outcome::Duplicate), trace),
             Ok(Admitted::Store(event)) => {
-                self.shared.queue.store(event, place, self.publisher(ctx), trace);
+                let from = self.publisher(ctx);
+                self.shared.queue.store(event, place, from, trace);
                 self.window.take();
             }
             Ok(Admitted::Ephemeral(event)) => {
-                match self.shared.queue.route(event, place, self.publisher(ctx), trace) {
+                let from = self.publisher(ctx);
+                match self.shared.queue.route(event, place, from, trace) {
                     Ok(()) => self.window.take(),
                     Err(Full) => self.overloaded(&id),
                 }
@@ -63,8 +65,11 @@ impl Session {
         }
     }
 
-    fn publisher(&self, ctx: &mut Context) -> Publisher {
-        Publisher { id: self.id, session: ctx.address().recipient() }
+    /// Made with the first event: most connections never publish.
+    fn publisher(&mut self, ctx: &mut Context) -> Publisher {
+        let id = self.id;
+        let new = || Publisher { id, session: Arc::new(ctx.address().recipient()) };
+        self.publisher.get_or_insert_with(new).clone()
     }
 
     /// Answers an event for which there is no place.

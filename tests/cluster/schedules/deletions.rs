@@ -29,9 +29,7 @@ async fn deleted_while_it_is_written() {
     let (_ground, [a, b]) = nodes::<2>(&[]).await;
     let keys = Keys::generate();
     for (event, request) in targets(&keys) {
-        let commit = a.hold(COMMIT);
-        let mut publisher = a.send(&event).await;
-        commit.caught().await;
+        let (mut publisher, commit) = a.send_up_to(COMMIT, &event).await;
         b.store(&request).await;
         commit.release();
         refused(publisher.hear_ok(&event.id().to_hex()).await, "blocked: ");
@@ -75,9 +73,7 @@ async fn written_while_it_is_deleted() {
     for ((event, request), mark) in
         targets(&keys).into_iter().zip(["INSERT INTO deleted_id", "UPDATE deleted_address"])
     {
-        let mark = b.hold(mark);
-        let mut deleter = b.send(&request).await;
-        mark.caught().await;
+        let (mut deleter, mark) = b.send_up_to(mark, &request).await;
         a.store(&event).await;
         mark.release();
         assert!(deleter.hear_ok(&request.id().to_hex()).await.0);
@@ -97,9 +93,7 @@ async fn deleted_while_a_node_writes_it_that_is_killed() {
     let (_ground, [a, b]) = nodes::<2>(&second_look).await;
     let keys = Keys::generate();
     let [(event, request), _] = targets(&keys);
-    let commit = a.hold(COMMIT);
-    let _publisher = a.send(&event).await;
-    commit.caught().await;
+    let (_publisher, commit) = a.send_up_to(COMMIT, &event).await;
     b.store(&request).await;
     let look = a.hold("SELECT at FROM deleted_id");
     commit.release();

@@ -46,9 +46,7 @@ async fn it_is_finished_by_those_who_are_left() {
     let keys = Keys::generate();
     let mut clients = [b.follow(&keys).await];
     let event = race(&keys, 1, "");
-    let commit = a.hold(COMMIT);
-    let _publisher = a.send(&event).await;
-    commit.caught().await;
+    let (_publisher, _commit) = a.send_up_to(COMMIT, &event).await;
     assert_eq!(b.find_all_ways(&keys, 1, &[&event]).await, [""; 0]);
     drop(a.relay);
     assert_eq!(b.find_all_ways(&keys, 1, &[&event]).await, [""; 0]);
@@ -96,9 +94,7 @@ async fn it_is_deleted() {
     let (ground, [a, b]) = nodes::<2>(&[]).await;
     let keys = Keys::generate();
     let event = race(&keys, 1, "");
-    let commit = a.hold(COMMIT);
-    let _publisher = a.send(&event).await;
-    commit.caught().await;
+    let (_publisher, commit) = a.send_up_to(COMMIT, &event).await;
     drop(a.relay);
     b.store(&delete(&keys, &event)).await;
     assert_eq!(b.find_all_ways(&keys, 1, &[&event]).await, [""; 0]);
@@ -121,9 +117,7 @@ async fn it_is_committed_after_its_deletion() {
     let (ground, [a, b, c]) = nodes::<3>(&[]).await;
     let keys = Keys::generate();
     let event = race(&keys, 1, "");
-    let commit = a.hold(COMMIT);
-    let _publisher = a.send(&event).await;
-    commit.caught().await;
+    let (_publisher, commit) = a.send_up_to(COMMIT, &event).await;
     b.store(&delete(&keys, &event)).await;
     drop(b.relay);
     let (check, landed) = (a.hold(CHECK), a.hold_answers(COMMIT));
@@ -146,9 +140,7 @@ async fn its_author_vanishes() {
     let (ground, [a, b]) = nodes::<2>(&[]).await;
     let keys = Keys::generate();
     let event = race_at(&keys, now() - 10, 1, "");
-    let commit = a.hold(COMMIT);
-    let _publisher = a.send(&event).await;
-    commit.caught().await;
+    let (_publisher, commit) = a.send_up_to(COMMIT, &event).await;
     drop(a.relay);
     b.store(&keys.sign(now() - 5, 62, Tags::from_iter([["relay", "ALL_RELAYS"]]), "")).await;
     assert_eq!(b.find_all_ways(&keys, 1, &[&event]).await, [""; 0]);
@@ -168,9 +160,7 @@ async fn its_writer_was_stopped_and_goes_on() {
     let keys = Keys::generate();
     let mut clients = [b.follow(&keys).await];
     let event = race(&keys, 1, "");
-    let commit = a.hold(COMMIT);
-    let mut publisher = a.send(&event).await;
-    commit.caught().await;
+    let (mut publisher, commit) = a.send_up_to(COMMIT, &event).await;
     a.relay.signal("STOP");
     all_hear(&mut clients, &event).await;
     assert_eq!(b.find_all_ways(&keys, 1, &[&event]).await, ids(&[&event]));

@@ -143,6 +143,14 @@ impl Node {
         client
     }
 
+    /// Such a client, once what begins so is held back.
+    async fn send_up_to(&self, beginning: &str, event: &Event) -> (Client, Hold) {
+        let hold = self.hold(beginning);
+        let client = self.send(event).await;
+        hold.caught().await;
+        (client, hold)
+    }
+
     async fn publish(&self, event: &Event) -> (bool, String) {
         self.relay.connect().await.publish(event).await
     }

@@ -19,9 +19,7 @@ async fn older_ones_go_and_newer_ones_stay() {
     let keys = Keys::generate();
     let until = now() - 10;
     let (older, newer) = (race_at(&keys, until, 1, "older"), race_at(&keys, until + 1, 1, "newer"));
-    let commit = a.hold(COMMIT);
-    let mut publisher = a.send(&older).await;
-    commit.caught().await;
+    let (mut publisher, commit) = a.send_up_to(COMMIT, &older).await;
     let strike = b.hold_answers(STRIKE);
     b.store(&vanish(&keys, until)).await;
     c.store(&newer).await;
@@ -48,9 +46,7 @@ async fn vanished_while_a_node_writes_that_is_killed() {
     let (_ground, [a, b]) = nodes::<2>(&["scylla.deadline_ms=2000"]).await;
     let keys = Keys::generate();
     let event = race_at(&keys, now() - 10, 1, "");
-    let row = a.hold(ROW);
-    let _publisher = a.send(&event).await;
-    row.caught().await;
+    let (_publisher, row) = a.send_up_to(ROW, &event).await;
     let (sweep, strike) = (b.hold_answers(PAGE), b.hold_answers(STRIKE));
     b.store(&vanish(&keys, now() - 5)).await;
     sweep.caught().await;

@@ -38,9 +38,7 @@ async fn the_winner_overtakes_the_loser() {
     for (kind, same_time) in CASES {
         let keys = Keys::generate();
         let [winner, loser] = &versions(&keys, kind, same_time);
-        let commit = a.hold(COMMIT);
-        let mut publisher = a.send(loser).await;
-        commit.caught().await;
+        let (mut publisher, commit) = a.send_up_to(COMMIT, loser).await;
         b.store(winner).await;
         commit.release();
         refused(publisher.hear_ok(&loser.id().to_hex()).await, "duplicate: ");
@@ -59,9 +57,7 @@ async fn the_loser_slips_in_before_the_winner() {
     for (kind, same_time) in CASES {
         let keys = Keys::generate();
         let [winner, loser] = &versions(&keys, kind, same_time);
-        let rank = a.hold(RANK);
-        let mut publisher = a.send(winner).await;
-        rank.caught().await;
+        let (mut publisher, rank) = a.send_up_to(RANK, winner).await;
         b.store(loser).await;
         rank.release();
         assert!(publisher.hear_ok(&winner.id().to_hex()).await.0);
@@ -144,9 +140,7 @@ async fn a_version_is_committed_and_has_no_rank() {
     let keys = Keys::generate();
     let [winner, loser] = &versions(&keys, 30_023, false);
     a.store(loser).await;
-    let rank = b.hold(RANK);
-    let _publisher = b.send(winner).await;
-    rank.caught().await;
+    let (_publisher, rank) = b.send_up_to(RANK, winner).await;
     drop(b.relay);
     rank.discard();
     assert_eq!(a.find_all_ways(&keys, 30_023, &[winner, loser]).await, ids(&[loser]));

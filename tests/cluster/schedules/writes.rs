@@ -15,9 +15,7 @@ async fn a_copy_at_two_nodes_at_once() {
     let keys = Keys::generate();
     let mut clients = follow_at(&nodes, &keys).await;
     let event = race(&keys, 1, "");
-    let commit = a.hold(COMMIT);
-    let mut publisher = a.send(&event).await;
-    commit.caught().await;
+    let (mut publisher, commit) = a.send_up_to(COMMIT, &event).await;
     b.store(&event).await;
     all_hear(&mut clients, &event).await;
     commit.release();
@@ -91,9 +89,7 @@ async fn a_retry_elsewhere_of_what_was_half_written() {
     let [a, b] = &nodes;
     let keys = Keys::generate();
     let event = race(&keys, 1, "");
-    let commit = a.hold(COMMIT);
-    let mut publisher = a.send(&event).await;
-    commit.caught().await;
+    let (mut publisher, commit) = a.send_up_to(COMMIT, &event).await;
     let mut client = a.relay.connect().await;
     let filter = json!({ "authors": [keys.public_key()] });
     assert_eq!(client.request("s", &[filter]).await.0, [""; 0]);
@@ -141,9 +137,7 @@ async fn a_deletion_of_what_was_half_written() {
     let [a, b] = &nodes;
     let keys = Keys::generate();
     let event = race(&keys, 1, "");
-    let commit = a.hold(COMMIT);
-    let mut publisher = a.send(&event).await;
-    commit.caught().await;
+    let (mut publisher, commit) = a.send_up_to(COMMIT, &event).await;
     assert!(!publisher.hear_ok(&event.id().to_hex()).await.0);
     b.store(&keys.sign(now(), 5, Tags::from_iter([["e", &event.id().to_hex()]]), "")).await;
     commit.discard();

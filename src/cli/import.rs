@@ -73,7 +73,7 @@ pub struct ImportArgs {
 /// Where the lines go.
 enum Sink {
     Relay { endpoint: Endpoint, window: usize },
-    Folder { sink: FolderSink, name: String },
+    Folder { sink: Box<FolderSink>, name: String },
 }
 
 impl Sink {
@@ -168,7 +168,7 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
                 config.general.url = url;
             }
             config.validate()?;
-            let sink = FolderSink::open(folder, &config)?;
+            let sink = Box::new(FolderSink::open(folder, &config)?);
             Sink::Folder { sink, name: folder_name(folder) }
         }
         None => {

@@ -72,6 +72,8 @@ section! {
         sweep_rows: usize = 1_000 => whole(1, 1 << 20),
         /// Milliseconds after which it makes a pause, as long as store.sweep_share says.
         sweep_ms: u64 = 100 => whole(1, 60_000),
+        /// Statements in flight about the relay's own records (settings, lists, accounts).
+        record_concurrency: usize = 32 => whole(1, 1 << 16),
         /// Statements of removals in flight.
         sweep_concurrency: usize = 4 => whole(1, 1 << 16),
     }

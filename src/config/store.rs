@@ -19,6 +19,9 @@ section! {
         readers: usize = 0 => whole(0, 512),
         /// Queries that may wait for a reading thread; beyond, they read "error: overloaded".
         max_waiting_queries: usize = 10_000 => whole(1, 1 << 18),
+        /// Changes of the relay's own records (settings, lists, accounts) that may wait to be written; beyond, they
+        /// fail.
+        max_waiting_records: usize = 1_024 => whole(1, 1 << 18),
         /// Ranges of rows (a filter has one for each id, tag value, or author and kind) of the questions that are
         /// given to each reading thread at once; further questions wait. A quarter is kept for those of few ranges.
         question_ranges: usize = 1_024 => whole(1, 1 << 20),

@@ -15,6 +15,7 @@ use crate::{
         Counted, Cursor, Identity, Load, Page, Position, Query, StoreError, Written as Batch,
         log::{Beat, Log, Logged, Origin, Sequence},
         memory::Memory,
+        records::Records,
     },
 };
 
@@ -92,6 +93,10 @@ impl Store for Held {
 
     fn log(&self) -> Option<Arc<dyn Log>> {
         self.is_shared.then(|| Arc::new(Empty) as Arc<dyn Log>)
+    }
+
+    fn records(&self) -> &dyn Records {
+        self.inner.records()
     }
 
     fn identity(&self) -> Identity {

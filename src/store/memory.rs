@@ -7,7 +7,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
@@ -15,8 +15,12 @@ use futures_util::future::BoxFuture;
 use super::{
     Counted, Cursor, End, Entry, Identity, Load, Outcome, Page, Position, Progress, Query, Removed, Store,
     StoreError, Written,
+    records::{self, Gathering, Listed, Race, Record, RecordKind, Records, Unfit, Version},
 };
-use crate::protocol::{Event, EventId, PublicKey, Timestamp, event, hll::HyperLogLog, kind};
+use crate::{
+    clock,
+    protocol::{Event, EventId, PublicKey, Timestamp, event, hll::HyperLogLog, kind},
+};
 
 /// A store in memory. Nothing in it is durable.
 pub struct Memory {
@@ -35,6 +39,13 @@ struct State {
     deleted_ids: BTreeSet<(EventId, PublicKey)>,
     deleted_addresses: BTreeMap<Address, Timestamp>,
     vanished: BTreeMap<PublicKey, Timestamp>,
+    records: BTreeMap<(RecordKind, String), Lasting>,
+}
+
+/// A record, and until when it is one, in milliseconds.
+struct Lasting {
+    record: Record,
+    until: Option<u64>,
 }
 
 struct Stored {
@@ -100,13 +111,20 @@ impl Store for Memory {
 
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move {
-            self.state().remove(|event| is_expired(event, now));
+            let mut state = self.state();
+            state.remove(|event| is_expired(event, now));
+            let swept = now.saturating_mul(1_000);
+            state.records.retain(|_, lasting| lasting.until.is_none_or(|until| until > swept));
             Ok(false)
         })
     }
 
     fn head(&self) -> Position {
         self.state().head
+    }
+
+    fn records(&self) -> &dyn Records {
+        self
     }
 
     fn identity(&self) -> Identity {
@@ -118,7 +136,88 @@ impl Store for Memory {
     }
 }
 
+impl Records for Memory {
+    fn get(&self, kind: RecordKind, key: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        let record = self.state().record(kind, key);
+        Box::pin(async move { Ok(record) })
+    }
+
+    fn get_decided(&self, kind: RecordKind, key: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.get(kind, key)
+    }
+
+    fn list(
+        &self,
+        kind: RecordKind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Listed, StoreError>> {
+        let listed = self.state().list(kind, prefix, after, limit);
+        Box::pin(async move { Ok(listed) })
+    }
+
+    fn put(
+        &self,
+        kind: RecordKind,
+        key: &str,
+        expected: Option<Version>,
+        value: Vec<u8>,
+        expires_in: Option<Duration>,
+    ) -> BoxFuture<'_, Result<Race, Unfit>> {
+        let key = key.to_owned();
+        Box::pin(async move {
+            records::check(&key, &value, expires_in)?;
+            let version = Version::after(expected);
+            let until = expires_in.map(records::expires_at);
+            let record = Record { key: key.clone(), value, version };
+            Ok(self.state().change(kind, key, expected, version, Some(Lasting { record, until })))
+        })
+    }
+
+    fn remove(&self, kind: RecordKind, key: &str, expected: Version) -> BoxFuture<'_, Race> {
+        let race =
+            self.state().change(kind, key.to_owned(), Some(expected), Version::after(Some(expected)), None);
+        Box::pin(async move { race })
+    }
+}
+
 impl State {
+    fn record(&self, kind: RecordKind, key: &str) -> Option<Record> {
+        let Lasting { record, until } = self.records.get(&(kind, key.to_owned()))?;
+        until.is_none_or(|until| until > clock::millis()).then(|| record.clone())
+    }
+
+    fn list(&self, kind: RecordKind, prefix: &str, after: Option<&str>, limit: usize) -> Listed {
+        let mut page = Gathering::new(limit);
+        let of_this = self.records.keys().filter(|(of, key)| {
+            *of == kind && key.starts_with(prefix) && after.is_none_or(|after| &**key > after)
+        });
+        let mut there = of_this.filter_map(|(kind, key)| self.record(*kind, key));
+        let is_more = !there.all(|record| page.push(record));
+        page.end(is_more)
+    }
+
+    /// Puts another record in place of the expected version, or none.
+    fn change(
+        &mut self,
+        kind: RecordKind,
+        key: String,
+        expected: Option<Version>,
+        version: Version,
+        lasting: Option<Lasting>,
+    ) -> Race {
+        let found = self.record(kind, &key);
+        if found.as_ref().map(|found| found.version) != expected {
+            return Race::Overtaken(found);
+        }
+        match lasting {
+            Some(lasting) => self.records.insert((kind, key), lasting),
+            None => self.records.remove(&(kind, key)),
+        };
+        Race::Won(version)
+    }
+
     /// Writes one event: the first reason to refuse it counts.
     fn write(&mut self, event: &Arc<Event>, now: Timestamp, removed: &mut Vec<EventId>) -> Outcome {
         if is_expired(event, now) {

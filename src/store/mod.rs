@@ -10,6 +10,7 @@ pub mod lmdb;
 pub mod log;
 pub mod memory;
 mod page;
+pub mod records;
 pub mod scylla;
 
 use std::{
@@ -22,7 +23,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 pub use identity::Identity;
 pub use page::{Effort, Entry, Page};
 
-use self::log::{Log, Sequence};
+use self::{
+    log::{Log, Sequence},
+    records::Records,
+};
 
 use crate::protocol::{Event, EventId, Filter, PublicKey, Tags, Timestamp, hll::HyperLogLog, kind};
 
@@ -76,6 +80,9 @@ pub trait Store: Send + Sync + 'static {
     fn log(&self) -> Option<Arc<dyn Log>> {
         None
     }
+
+    /// The records of the relay itself.
+    fn records(&self) -> &dyn Records;
 
     /// Which store it is.
     fn identity(&self) -> Identity;

@@ -16,7 +16,9 @@ use rookery::{
     net::raise_descriptor_limit,
     node::{self, Listeners, Outside},
     protocol::{Event, EventId, Timestamp},
-    store::{Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, Written},
+    store::{
+        Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, Written, records::Records,
+    },
     telemetry::Lost,
     trace::Tracer,
 };
@@ -123,6 +125,10 @@ impl Store for Staged {
 
     fn head(&self) -> Position {
         self.inner.head()
+    }
+
+    fn records(&self) -> &dyn Records {
+        self.inner.records()
     }
 
     fn identity(&self) -> Identity {

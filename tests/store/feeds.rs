@@ -18,6 +18,7 @@ use rookery::{
         Written,
         feeds::{Authors, Feeds, Hearing},
         memory::Memory,
+        records::Records,
     },
     telemetry::Metrics,
 };
@@ -139,6 +140,10 @@ impl Store for Warm {
         self.feeds.head()
     }
 
+    fn records(&self) -> &dyn Records {
+        self.feeds.records()
+    }
+
     fn identity(&self) -> Identity {
         self.feeds.identity()
     }
@@ -190,6 +195,10 @@ impl Store for Scripted {
 
     fn head(&self) -> Position {
         self.memory.head()
+    }
+
+    fn records(&self) -> &dyn Records {
+        self.memory.records()
     }
 
     fn identity(&self) -> Identity {

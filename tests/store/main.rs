@@ -20,6 +20,7 @@ mod privacy;
 mod property;
 #[path = "../common/proxy.rs"]
 mod proxy;
+mod records;
 mod shapes;
 mod subject;
 mod universe;
@@ -131,6 +132,16 @@ macro_rules! contract {
                 shows_private_kinds_to_their_parties
                 counts_for_the_viewer
                 hidden_events_use_up_no_limit
+            }
+            records {
+                are_read_as_they_were_written
+                are_written_over_the_version_that_was_seen
+                are_removed_once
+                are_listed_in_the_order_of_their_keys
+                that_are_large_are_fewer_a_page
+                expire
+                that_do_not_fit_are_refused
+                are_won_by_one_at_a_time
             }
             shapes {
                 texts_come_back_byte_for_byte

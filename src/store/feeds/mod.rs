@@ -31,7 +31,7 @@ use self::{
 };
 use super::{
     Counted, Cursor, End, Identity, Load, Outcome, Page, Position, Query, Store, StoreError, Written,
-    log::Log,
+    log::Log, records::Records,
 };
 use crate::{
     clock, config,
@@ -161,6 +161,10 @@ impl Store for Feeds {
 
     fn log(&self) -> Option<Arc<dyn Log>> {
         self.store.log()
+    }
+
+    fn records(&self) -> &dyn Records {
+        self.store.records()
     }
 
     fn identity(&self) -> Identity {

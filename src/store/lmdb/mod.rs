@@ -8,6 +8,7 @@ mod hidden;
 mod plan;
 mod read;
 mod record;
+mod records;
 mod room;
 mod scan;
 mod schema;
@@ -23,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use futures_util::{FutureExt, future::BoxFuture};
 use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
 use rustix::io::Errno;
@@ -36,6 +37,7 @@ use self::{
     folder::Folder,
     hidden::Hidden,
     read::{Bounds, Reader},
+    records::{Conditional, Span},
     room::Reserve,
     schema::{TABLES, Tables},
     write::{Slice, Writer},
@@ -43,6 +45,7 @@ use self::{
 use super::{
     Counted, Cursor, Identity, Load, Page, Position, Query, Shortage, Store, StoreError, Written,
     door::{Door, Work},
+    records::{Listed, Race, Record, RecordKind, Records},
 };
 use crate::{
     config,
@@ -54,6 +57,9 @@ use crate::{
 /// Batches and sweeps that may wait for the writing thread. The persister sends one of each at a time.
 const WRITE_QUEUE: usize = 8;
 
+/// Changes of records that are one commit.
+const CHANGES: usize = 256;
+
 /// Slots for read transactions, those of other processes that read the folder included. Whoever opens
 /// it first decides, so it is the same for all; the configuration allows fewer threads.
 const MAX_READERS: u32 = 1_024;
@@ -61,6 +67,7 @@ const MAX_READERS: u32 = 1_024;
 /// The embedded store.
 pub struct Lmdb {
     writes: Sender<Write>,
+    changes: Sender<Change>,
     reads: Sender<Read>,
     door: Arc<Door>,
     head: Arc<AtomicU64>,
@@ -78,9 +85,17 @@ enum Write {
     Maintain(Timestamp, Reply<bool>),
 }
 
+/// A conditional write of a record.
+struct Change {
+    conditional: Conditional,
+    reply: Reply<Race>,
+}
+
 enum Read {
     Page(Arc<Query>, Cursor, Reply<Page>),
     Count(Arc<Query>, Reply<Counted>),
+    Record(RecordKind, String, Reply<Option<Record>>),
+    Records(Span, Reply<Listed>),
 }
 
 /// Why a store could not be opened.
@@ -119,6 +134,7 @@ impl Lmdb {
         let reader = Reader::new(env, tables, hidden, Bounds::from(config));
 
         let (writes, receive) = bounded(WRITE_QUEUE);
+        let (changes, receive_changes) = bounded(config.max_waiting_records);
         let work = WriteLoop {
             writer,
             folder,
@@ -130,7 +146,7 @@ impl Lmdb {
         };
         let (mut threads, mut pulses) = (Vec::new(), Vec::new());
         if access == Access::Exclusive {
-            threads.push(spawn("lmdb-write", move || work.run(&receive))?);
+            threads.push(spawn("lmdb-write", move || work.run(&receive, &receive_changes))?);
         }
         let (reads, receive) = bounded(config.max_waiting_queries);
         for _ in 0..readers {
@@ -143,7 +159,7 @@ impl Lmdb {
         // One for each thread, and one that waits for it.
         let door = Arc::new(Door::new(config.max_waiting_queries, room, 2 * readers, patience));
         let identity = tables.tag_hash.identity();
-        Ok(Self { writes, reads, door, head, identity, map_bytes, threads, pulses })
+        Ok(Self { writes, changes, reads, door, head, identity, map_bytes, threads, pulses })
     }
 
     /// How large the file may become, which may be less than the configuration asks for.
@@ -210,6 +226,10 @@ impl Store for Lmdb {
         self.head.load(Ordering::Acquire)
     }
 
+    fn records(&self) -> &dyn Records {
+        self
+    }
+
     fn identity(&self) -> Identity {
         self.identity
     }
@@ -224,6 +244,7 @@ impl Drop for Lmdb {
     /// Waits for what is under way, so that the folder is free afterwards.
     fn drop(&mut self) {
         (self.writes, _) = bounded(0);
+        (self.changes, _) = bounded(0);
         (self.reads, _) = bounded(0);
         for thread in self.threads.drain(..) {
             // Nothing is left to do about one that panicked.
@@ -290,18 +311,65 @@ struct WriteLoop {
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 impl WriteLoop {
-    fn run(mut self, receive: &Receiver<Write>) {
-        for write in receive {
-            // A reply that nobody waits for any more is dropped.
-            match write {
-                Write::Batch(events, now, reply) => {
-                    let _ = reply.send(self.batch(&events, now));
+    /// Batches and changes of records take turns as they come.
+    fn run(mut self, writes: &Receiver<Write>, changes: &Receiver<Change>) {
+        loop {
+            select! {
+                recv(writes) -> write => match write {
+                    Ok(write) => self.carry_out(write),
+                    Err(_) => break,
+                },
+                recv(changes) -> change => match change {
+                    Ok(change) => self.change(change, changes),
+                    Err(_) => break,
+                },
+            }
+        }
+        // The store is being closed: what waits, and no more comes.
+        writes.iter().for_each(|write| self.carry_out(write));
+        changes.iter().for_each(|change| self.change(change, changes));
+    }
+
+    fn carry_out(&mut self, write: Write) {
+        // A reply that nobody waits for any more is dropped.
+        match write {
+            Write::Batch(events, now, reply) => {
+                let _ = reply.send(self.batch(&events, now));
+            }
+            Write::Maintain(now, reply) => {
+                let _ = reply.send(self.maintain(now));
+            }
+        }
+    }
+
+    /// Decides about records in one transaction: the first, and those that wait behind it.
+    fn change(&mut self, first: Change, others: &Receiver<Change>) {
+        let all: Vec<Change> = std::iter::once(first).chain(others.try_iter().take(CHANGES - 1)).collect();
+        let conditionals = all.iter().map(|change| &change.conditional);
+        match self.change_all(conditionals) {
+            Ok(races) => {
+                for (change, race) in all.into_iter().zip(races) {
+                    let _ = change.reply.send(Ok(race));
                 }
-                Write::Maintain(now, reply) => {
-                    let _ = reply.send(self.maintain(now));
+            }
+            Err(error) => {
+                for change in all {
+                    let _ = change.reply.send(Err(error.clone()));
                 }
             }
         }
+    }
+
+    /// Where there is room for deletions there is room for records: a list of those who are banned may be what helps.
+    fn change_all<'c>(&self, all: impl Iterator<Item = &'c Conditional>) -> Result<Vec<Race>, StoreError> {
+        let room = self.writer.room(&self.reserve, &self.folder).map_err(engine_error)?;
+        if let Some(shortage) = room.shortage_for(true) {
+            return Err(StoreError::NoSpace(shortage));
+        }
+        self.writer.change_records(all).map_err(|error| match self.shortage(&error) {
+            Some(shortage) => StoreError::NoSpace(shortage),
+            None => engine_error(error),
+        })
     }
 
     /// Writes what there is room for; if that turns out to be less than was thought, what makes room.
@@ -393,6 +461,12 @@ fn read_loop(reader: &Reader, receive: &Receiver<Read>, pulse: &Pulse) {
                 if !reply.is_closed() {
                     let _ = reply.send(reader.count(&query).map_err(engine_error));
                 }
+            }
+            Read::Record(kind, key, reply) => {
+                let _ = reply.send(reader.record(kind, &key).map_err(engine_error));
+            }
+            Read::Records(span, reply) => {
+                let _ = reply.send(reader.records(&span).map_err(engine_error));
             }
         }
         pulse.rest();

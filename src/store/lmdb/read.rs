@@ -8,13 +8,17 @@ use heed::{Env, RoTxn, WithoutTls};
 use super::{
     hidden::{Hidden, Snapshot},
     record::Record,
+    records::Span,
     scan::{Head, Scan},
     schema::{Tables, Tail},
 };
 use crate::{
     config,
     protocol::{Filter, filter::Fields, hll::HyperLogLog},
-    store::{Counted, Cursor, End, Entry, Page, Progress, Query, Viewer},
+    store::{
+        Counted, Cursor, End, Entry, Page, Progress, Query, Viewer,
+        records::{self, RecordKind},
+    },
 };
 
 /// Answers questions. Cheap to clone, one for each reading thread.
@@ -66,6 +70,16 @@ struct Found<'t> {
 impl Reader {
     pub fn new(env: Env<WithoutTls>, tables: Tables, hidden: Hidden, bounds: Bounds) -> Self {
         Self { env, tables, hidden, bounds }
+    }
+
+    /// Reads a record of the relay itself.
+    pub fn record(&self, kind: RecordKind, key: &str) -> heed::Result<Option<records::Record>> {
+        super::records::get(&self.env, &self.tables, kind, key)
+    }
+
+    /// Reads a page of records.
+    pub fn records(&self, span: &Span) -> heed::Result<records::Listed> {
+        super::records::list(&self.env, &self.tables, span)
     }
 
     /// Reads one page.

@@ -116,6 +116,10 @@ tables! {
     vanished,
     /// author → created_at up to which events are still to be removed.
     vanishing,
+    /// kind and key of a record of the relay itself → when it expires, version, value.
+    record,
+    /// when a record expires, its kind and key → nothing.
+    record_expiration,
 }
 
 pub const TABLES: u32 = NAMES.len() as u32;

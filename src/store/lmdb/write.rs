@@ -15,6 +15,7 @@ use super::{
     folder::Folder,
     hidden::Hidden,
     record::{self, Record},
+    records::{self, Conditional},
     room::{Reserve, Room},
     schema::{
         AddressKey, Key, NEXT, Rank, Row, Table, Tables, TagHash, Tail, address_key, address_key_of,
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     config,
     protocol::{Event, EventId, PublicKey, Timestamp, event::Address, filter::Fields, kind},
-    store::{Outcome, Position, Removed, Written},
+    store::{Outcome, Position, Removed, Written, records::Race},
 };
 
 /// The one that writes. Owned by the writing thread.
@@ -141,6 +142,11 @@ impl Writer {
         Ok(Written { outcomes, head: self.head(), removed, sequence: None, again: Vec::new() })
     }
 
+    /// Decides about records, and syncs.
+    pub fn change_records<'c>(&self, all: impl Iterator<Item = &'c Conditional>) -> Result<Vec<Race>> {
+        records::change(&self.env, &self.tables, all)
+    }
+
     /// Commits once, with nothing new.
     pub fn turn(&mut self) -> Result<()> {
         let mut txn = self.env.write_txn()?;
@@ -156,6 +162,7 @@ impl Writer {
         let mut txn = self.env.write_txn()?;
         let mut batch = Batch::new(&mut txn, &self.tables, self.next, now);
         batch.remove_expired(&mut budget)?;
+        batch.remove_expired_records(&mut budget)?;
         let struck = batch.remove_vanished(&mut walk, &mut budget)?;
         if budget.events < slice.events || struck {
             batch.finish()?;
@@ -429,6 +436,18 @@ impl<'w, 't> Batch<'w, 't> {
                 self.rows.expiration.push((Key::expiration(at, position), None));
             }
             self.apply_rows()?;
+        }
+        Ok(())
+    }
+
+    fn remove_expired_records(&mut self, budget: &mut Budget) -> Result<()> {
+        let by = self.now.saturating_mul(1_000);
+        while !budget.is_spent() {
+            let removed = records::sweep(self.txn, self.tables, by, budget.group())?;
+            if removed == 0 {
+                break;
+            }
+            budget.events -= removed;
         }
         Ok(())
     }

@@ -12,8 +12,12 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use scylla::{
-    client::session::Session, deserialize::row::DeserializeRow, errors::ExecutionError,
-    response::query_result::QueryResult, statement::prepared::PreparedStatement, value::CqlValue,
+    client::session::Session,
+    deserialize::row::DeserializeRow,
+    errors::ExecutionError,
+    response::query_result::QueryResult,
+    statement::prepared::PreparedStatement,
+    value::{CqlValue, Row},
 };
 use tokio::{
     sync::Semaphore,
@@ -81,12 +85,20 @@ pub enum Failure {
     /// It was tried until the deadline.
     #[error("no answer within {} ms; the last error: {}", .waited.as_millis(), or_none(.last))]
     Away { waited: Duration, last: Option<Arc<ExecutionError>> },
+    /// A conditional write may have been made, or may be yet.
+    #[error("nobody says whether a conditional write was made: {0}")]
+    Undecided(Arc<ExecutionError>),
     /// This process was stopped for so long that others may have taken the batch over.
     #[error("held up for so long that other nodes may have finished it")]
     Held,
     #[error("the store is closed")]
     Closed,
 }
+
+/// The answer to a conditional write does not say whether it was made.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer to a conditional write does not say whether it was made")]
+struct NotDecided;
 
 fn or_none(error: &Option<Arc<ExecutionError>>) -> String {
     error.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
@@ -180,6 +192,35 @@ impl Cql {
         R: for<'f> DeserializeRow<'f, 'f>,
     {
         Ok(self.read(statement, values).await?.into_iter().next())
+    }
+
+    /// Has a conditional write decided, and tries once: whether it was made. A failure does not say that it was not.
+    ///
+    /// # Errors
+    /// What the servers say, or that they say nothing.
+    pub async fn decide(
+        &self,
+        statement: &PreparedStatement,
+        values: Vec<Option<CqlValue>>,
+    ) -> Result<bool, Failure> {
+        let _permit = self.gate.acquire().await.map_err(|_| Failure::Closed)?;
+        self.counters.sent.fetch_add(1, Ordering::Relaxed);
+        let result = match self.session.execute_unpaged(statement, &values).await {
+            Ok(result) => result,
+            Err(error) if is_final(&error) => return Err(Failure::Refused(Box::new(error))),
+            Err(error) => {
+                let error = Arc::new(error);
+                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&error));
+                return Err(Failure::Undecided(error));
+            }
+        };
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        let rows = result.into_rows_result().map_err(Failure::answer)?;
+        // Servers differ in which columns they send beside it.
+        let place = rows.column_specs().iter().position(|column| column.name() == "[applied]");
+        let row = rows.first_row::<Row>().map_err(Failure::answer)?;
+        let applied = place.and_then(|place| row.columns.into_iter().nth(place)).flatten();
+        applied.and_then(|applied| applied.as_boolean()).ok_or_else(|| Failure::answer(NotDecided))
     }
 
     async fn run(&self, statement: &PreparedStatement, values: Values) -> Result<QueryResult, Failure> {

@@ -24,6 +24,7 @@ mod peers;
 mod plan;
 mod positions;
 mod read;
+mod records;
 mod schema;
 mod settled;
 mod statements;
@@ -58,6 +59,7 @@ use self::{
     log::CqlLog,
     positions::Positions,
     read::{Bounds, Reader},
+    records::Recorder,
     settled::Settled,
     sweep::{Leftovers, Removable, Sweeper},
     tables::Tables,
@@ -67,6 +69,7 @@ use super::{
     Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, Written,
     door::{Door, Work},
     log::{Digests, Log},
+    records::Records,
 };
 use crate::{
     clock::Moment,
@@ -150,6 +153,7 @@ struct Parts {
     reader: Reader,
     sweeper: Sweeper,
     finisher: Finisher,
+    recorder: Recorder,
     positions: Arc<Positions>,
     /// Batches take turns: what one writes is what the next decides by. Removals need none: what they take
     /// away is refused by its mark, its winner or its expiration, whoever writes meanwhile.
@@ -287,6 +291,7 @@ impl Scylla {
             removable,
             deadline,
         };
+        let recorder = Recorder::new(room(config.record_concurrency));
         let parts = Parts {
             writes,
             questions,
@@ -294,6 +299,7 @@ impl Scylla {
             reader,
             sweeper,
             finisher,
+            recorder,
             positions,
             turn: Mutex::new(()),
             deadline,
@@ -405,6 +411,10 @@ impl Store for Scylla {
 
     fn log(&self) -> Option<Arc<dyn Log>> {
         Some(Arc::clone(&self.log) as Arc<dyn Log>)
+    }
+
+    fn records(&self) -> &dyn Records {
+        self
     }
 
     fn identity(&self) -> Identity {

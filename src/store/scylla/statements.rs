@@ -2,7 +2,7 @@
 
 use scylla::{
     client::session::Session,
-    statement::{Consistency, prepared::PreparedStatement},
+    statement::{Consistency, SerialConsistency, prepared::PreparedStatement},
 };
 
 use super::OpenError;
@@ -117,6 +117,17 @@ statements! {
     write put_writer = "INSERT INTO writer (list, origin, settled) VALUES (0, ?, ?) USING TIMESTAMP ?";
     /// → origin, settled, its timestamp.
     read get_writers = "SELECT origin, settled, WRITETIME(settled) FROM writer WHERE list = 0";
+    /// kind, shard, key → value, number, write.
+    read get_record = "SELECT value, number, write FROM record WHERE kind = ? AND shard = ? AND key = ?";
+    /// The same, when all is decided that is under way.
+    decided get_decided_record = "SELECT value, number, write FROM record WHERE kind = ? AND shard = ? AND key = ?";
+    /// kind, shard, key after which, most rows → key, value, number, write.
+    read list_records = "SELECT key, value, number, write FROM record WHERE kind = ? AND shard = ? AND key > ? LIMIT ?";
+    /// The same, from a key on.
+    read list_records_from = "SELECT key, value, number, write FROM record WHERE kind = ? AND shard = ? AND key >= ? LIMIT ?";
+    /// seconds (0: for ever), value, number, write, kind, shard, key, the write that is expected to be there.
+    conditional change_record = "UPDATE record USING TTL ? SET value = ?, number = ?, write = ? WHERE kind = ? AND shard = ? AND key = ? IF write = ?";
+
     /// timestamp, origin.
     write remove_writer = "DELETE FROM writer USING TIMESTAMP ? WHERE list = 0 AND origin = ?";
 }
@@ -149,6 +160,22 @@ impl Prepare<'_> {
     async fn write(&self, text: &str) -> Result<PreparedStatement, OpenError> {
         let mut statement = self.read(text).await?;
         statement.set_consistency(self.write);
+        Ok(statement)
+    }
+
+    /// A conditional write, decided by a quorum of all replicas, wherever they are. It is not for the driver to run it
+    /// twice: whoever sends it wants to know what became of the first one.
+    async fn conditional(&self, text: &str) -> Result<PreparedStatement, OpenError> {
+        let mut statement = self.write(text).await?;
+        statement.set_serial_consistency(Some(SerialConsistency::Serial));
+        statement.set_is_idempotent(false);
+        Ok(statement)
+    }
+
+    /// A read that ends whatever conditional write is under way, and sees it.
+    async fn decided(&self, text: &str) -> Result<PreparedStatement, OpenError> {
+        let mut statement = self.read(text).await?;
+        statement.set_consistency(Consistency::Serial);
         Ok(statement)
     }
 

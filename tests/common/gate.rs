@@ -3,10 +3,15 @@
 //!
 //! Knows as much of the native protocol (version 4, not compressed) as tells which statement a frame is about.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -45,6 +50,8 @@ pub struct Hold {
     beginning: String,
     /// `None`: they are not held back any more.
     caught: watch::Sender<Option<Vec<Parcel>>>,
+    /// Nothing more is held back.
+    is_over: Arc<AtomicBool>,
 }
 
 /// A frame, and where it is to go.
@@ -77,8 +84,12 @@ impl Gate {
 
     /// Holds statements back that begin so, or the answers to them. Tables are named without their keyspace.
     pub fn hold(&self, way: Way, beginning: &str) -> Hold {
-        let hold =
-            Hold { way, beginning: beginning.to_owned(), caught: watch::Sender::new(Some(Vec::new())) };
+        let hold = Hold {
+            way,
+            beginning: beginning.to_owned(),
+            caught: watch::Sender::new(Some(Vec::new())),
+            is_over: Arc::default(),
+        };
         self.shared.holds.lock().unwrap().push(hold.clone());
         hold
     }
@@ -91,6 +102,11 @@ impl Hold {
         let any = caught.wait_for(|caught| caught.as_ref().is_some_and(|caught| !caught.is_empty()));
         let any = timeout(PATIENCE, any).await;
         any.unwrap_or_else(|_| panic!("never sent: {} …", self.beginning)).unwrap();
+    }
+
+    /// Keeps what was held back so far, and lets go whatever else comes.
+    pub fn let_others_pass(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 
     /// Lets go what was held back and whatever else comes.
@@ -112,7 +128,8 @@ impl Hold {
 
     /// Takes a frame, unless it is none of those.
     fn catch(&self, way: Way, statement: &str, parcel: Parcel) -> Option<Parcel> {
-        if self.way != way || !statement.starts_with(&self.beginning) {
+        if self.way != way || !statement.starts_with(&self.beginning) || self.is_over.load(Ordering::Relaxed)
+        {
             return Some(parcel);
         }
         let mut left = Some(parcel);

@@ -14,6 +14,9 @@ mod deletion;
 mod expiry;
 mod feeds;
 mod filters;
+#[path = "../common/gate.rs"]
+mod gate;
+mod lost_answers;
 mod order;
 mod paging;
 mod privacy;
@@ -28,7 +31,7 @@ mod vanishing;
 mod versions;
 mod writes;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use rookery::{
     config,
@@ -38,6 +41,9 @@ use rookery::{
     },
 };
 use subject::Subject;
+
+/// For how long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn lmdb(path: &Path, config: &config::Store) -> Lmdb {
     Lmdb::open(path, config, Access::Exclusive).unwrap()

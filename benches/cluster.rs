@@ -11,7 +11,8 @@ mod nodes;
 
 use std::env;
 
-use nodes::{Node, Redis, number, report, rookery};
+use common::{Relay, redis::Redis};
+use nodes::{cpu_seconds, info, node, number, report, rookery};
 
 /// What one load came to.
 struct Point {
@@ -102,8 +103,8 @@ fn measure(count: usize, subscribers: usize, seed: u64) -> Point {
         // What takes longer than it may is to be measured, not refused.
         arguments.extend(["--set", "persister.deadline_ms=20000", "--set", "scylla.deadline_ms=20000"]);
     }
-    let nodes: Vec<Node> = (0..count).map(|_| Node::start(Some(&redis), &arguments)).collect();
-    let urls: Vec<String> = nodes.iter().map(Node::url).collect();
+    let nodes: Vec<Relay> = (0..count).map(|_| node(Some(&redis), &arguments)).collect();
+    let urls: Vec<String> = nodes.iter().map(Relay::url).collect();
     let (at, urls) = (&urls[0], urls.join(","));
     let (rate, seconds) = (number("RATE", 250.0), number("SECONDS", 20.0));
     let mut bench =
@@ -111,11 +112,11 @@ fn measure(count: usize, subscribers: usize, seed: u64) -> Point {
     bench.args(["--seed", &seed.to_string(), "--subscribers", &subscribers.to_string()]);
     bench.args(["--rate", &rate.to_string(), "--events", &(rate * seconds).to_string()]);
     bench.args(["--contacts", &contacts.to_string()]);
-    let bytes = || redis.info("total_net_input_bytes") + redis.info("total_net_output_bytes");
+    let bytes = || info(&redis, "total_net_input_bytes") + info(&redis, "total_net_output_bytes");
     let mut before = (0.0, 0.0);
-    let subscribed = || before = (redis.process.cpu_seconds(), bytes());
+    let subscribed = || before = (cpu_seconds(redis.id()), bytes());
     let report = report(bench, &nodes, subscribers, subscribed);
-    let (redis_cpu, redis_bytes) = (redis.process.cpu_seconds() - before.0, bytes() - before.1);
+    let (redis_cpu, redis_bytes) = (cpu_seconds(redis.id()) - before.0, bytes() - before.1);
     let figure = |name: &str| report["median"][name].as_f64().expect("a figure");
     let sum = |name: &str| nodes.iter().map(|node| node.metric(name)).sum::<f64>();
     let copies = sum("rookery_bus_events_copies_total");

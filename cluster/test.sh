@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests of Rookery. Installs what they need and is missing, where apt is the way to do so.
 #
-#   cluster/test.sh [ARGUMENT…]    arguments go to `cargo test`, such as --test nips
+#   cluster/test.sh [ARGUMENT…]    arguments go to `cargo test`, such as --test node nip09
 #   cluster/test.sh --quick        those that need no services and little time. Installs nothing
 #   cluster/test.sh --long         those that take too long for every day, and only those: half an hour or more
 #
@@ -28,10 +28,6 @@ tools=(
   'java|openjdk-17-jre-headless|tests of the cluster store (unless ROOKERY_TEST_CQL names a server)'
   'mvn|maven|tests of the cluster store (unless ROOKERY_TEST_CQL names a server)'
 )
-
-# Tests that need something of `tools`, or minutes. A file that is new is quick until it stands here.
-not_quick=(cluster crash deployment durability fairness full_disk nostr_tools observability overload proxy_protocol
-  slow_reader traces)
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -69,7 +65,7 @@ install() {
 
 # Go is not installed here, because that of Debian 12 is too old.
 has_go() {
-  (cd cluster/jaeger && go version) >/dev/null 2>&1
+  (cd cluster/dev/jaeger && go version) >/dev/null 2>&1
 }
 
 # Says what is missing, and what does not run for it.
@@ -85,6 +81,20 @@ if ! type -P cargo >/dev/null; then
   exit 1
 fi
 
+# Each test that starts a relay, or connects to one, notes how long it took.
+times=$PWD/target/tmp/test-times
+mkdir -p "${times%/*}"
+: >"$times"
+export ROOKERY_TEST_TIMES=$times
+
+# Prints which tests took longest.
+slowest() {
+  if [[ -s $times ]]; then
+    say 'The longest tests, in seconds:'
+    sort --reverse --numeric-sort "$times" | head --lines 20 >&2
+  fi
+}
+
 # Tests open many sockets. Where the limit may not be raised, it stays.
 ulimit -Sn "$(ulimit -Hn)" || true
 
@@ -95,20 +105,12 @@ if [[ ${1:-} == --quick ]]; then
     exit 1
   }
   type -P kill >/dev/null || say 'MISSING: kill (package procps): tests that stop a relay will fail'
-  quick=()
-  for file in tests/*.rs tests/*/main.rs; do
-    name=${file#tests/}
-    name=${name%/main.rs}
-    name=${name%.rs}
-    if [[ " ${not_quick[*]} store " != *" $name "* ]]; then
-      quick+=(--test "$name")
-    fi
-  done
   status=0
-  cargo test --locked --no-fail-fast --lib --bins "${quick[@]}" "$@" || status=$?
+  cargo test --locked --no-fail-fast --lib --bins --test node "$@" || status=$?
   # Without those that start a CQL server.
   cargo test --locked --no-fail-fast --test store -- --skip cql --skip cluster:: || status=$?
-  say "Not run: ${not_quick[*]}, and the cluster store in the tests of stores. cluster/test.sh runs them too."
+  slowest
+  say 'Not run: tests/cluster, tests/system, and the cluster store in tests/store. cluster/test.sh runs them too.'
   exit "$status"
 fi
 
@@ -160,6 +162,7 @@ else
   fi
   cargo test --locked --no-fail-fast "$@" || status=$?
 fi
+slowest
 if [[ -n $lacking ]]; then
   report "$lacking"
 fi

@@ -10,7 +10,8 @@
 mod nodes;
 mod spans;
 
-use nodes::{Node, Redis, number, report, rookery};
+use common::{Relay, redis::Redis};
+use nodes::{end, node, number, report, rookery};
 use spans::{Collector, Way};
 
 const SUBSCRIBERS: usize = 2_000;
@@ -62,7 +63,7 @@ fn measure(count: usize, run: usize) -> Stages {
     let mut arguments = vec!["--otlp", &url, "--set", "traces.ratio=1", "--set", "traces.queue=200000"];
     arguments.extend(["--set", "traces.export_batch=200000", "--set", "traces.export_interval_ms=600000"]);
     arguments.extend(["--set", "traces.export_timeout_ms=30000", "--set", "traces.flush_ms=30000"]);
-    let nodes: Vec<Node> = (0..count).map(|_| Node::start(redis.as_ref(), &arguments)).collect();
+    let nodes: Vec<Relay> = (0..count).map(|_| node(redis.as_ref(), &arguments)).collect();
     let (publish_at, subscribe_at) = (nodes[0].url(), nodes[count - 1].url());
     let (rate, seconds) = (number("RATE", 250.0), number("SECONDS", 20.0));
     let mut bench = rookery(&["bench", "fanout", &publish_at, "--even", "--seed", &(run + 1).to_string()]);
@@ -71,7 +72,7 @@ fn measure(count: usize, run: usize) -> Stages {
     bench.args(["--rate", &rate.to_string(), "--events", &(rate * seconds).to_string()]);
     let report = report(bench, &nodes, SUBSCRIBERS, || {});
     let to_outbox = spans::quantiles_of_stage(&nodes[count - 1].metrics(), "deliver");
-    nodes.into_iter().for_each(Node::end);
+    nodes.into_iter().for_each(end);
 
     let ways: Vec<_> = collector.ways().iter().map(Way::stages).collect();
     assert_eq!(ways.len(), (rate * seconds) as usize, "an event, a trace");

@@ -13,12 +13,9 @@ use rookery::protocol::{Event, Tags, sign::Keys};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{
-    common::{self, Client, Relay, cassandra, eventually, note, now},
-    follow, hears,
-    redis::Redis,
-    stored::Keyspace,
-};
+use crate::{follow, hears, stored::Keyspace};
+use common::redis::Redis;
+use common::{self, Client, Relay, cassandra, eventually, note, now};
 
 /// The last commit whose messages had neither notes nor cards.
 const BEFORE: &str = "3cd844e";

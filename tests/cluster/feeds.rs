@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use crate::{
     Cluster,
-    common::{Client, PATIENCE, Relay, cassandra, note, now},
-    redis::Redis,
     stored::{Keyspace, publish_all},
 };
+use common::redis::Redis;
+use common::{Client, PATIENCE, Relay, cassandra, note, now};
 
 fn node(keyspace: &Keyspace, redis: &str, settings: &[&str]) -> Relay {
     let server = cassandra::server();

@@ -6,12 +6,12 @@ use std::time::Instant;
 use rookery::protocol::{Event, sign::Keys};
 
 use crate::{
-    common::{Client, PATIENCE, Relay, eventually, fresh},
     follow, hears,
-    redis::RedisCluster,
     stored::{Keyspace, start},
     sum,
 };
+use common::redis::RedisCluster;
+use common::{Client, PATIENCE, Relay, eventually, fresh};
 
 /// A note by these keys, acknowledged by that node.
 async fn publish(node: &Relay, keys: &Keys, content: &str) -> Event {

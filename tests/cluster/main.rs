@@ -2,11 +2,8 @@
 //! known, the clients are told.
 
 mod before;
-#[path = "../common/mod.rs"]
-mod common;
 mod feeds;
 mod gaps;
-mod redis;
 mod rights;
 mod schedules;
 mod scripts;
@@ -17,8 +14,8 @@ mod tls;
 
 use std::collections::HashSet;
 
+use common::redis::{Redis, RedisCluster};
 use common::{Client, Relay, eventually, fresh, now};
-use redis::{Redis, RedisCluster};
 use rookery::protocol::{Event, Tags, sign::Keys};
 use serde_json::json;
 
@@ -314,7 +311,7 @@ async fn a_node_starts_without_redis_and_finds_it_later() {
 fn a_node_may_be_told_not_to_start_without_redis() {
     let data = tempfile::TempDir::new().unwrap();
     // Nobody listens there.
-    let nowhere = format!("redis://127.0.0.1:{}", redis::free_port());
+    let nowhere = format!("redis://127.0.0.1:{}", common::redis::free_port());
     let arguments = ["--redis", &nowhere, "--set", "bus.start_seconds=1"];
     let ended = common::relay_command(data.path(), &arguments).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);

@@ -10,11 +10,9 @@ use rookery::{
     store::Identity,
 };
 
-use crate::{
-    common::{Client, Relay, eventually, note, now},
-    follow, hears,
-    redis::{Redis, RedisCluster},
-};
+use crate::{follow, hears};
+use common::redis::{Redis, RedisCluster};
+use common::{Client, Relay, eventually, note, now};
 
 /// The prefix of the channels in these tests.
 const PREFIX: &str = "tests";

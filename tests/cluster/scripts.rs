@@ -13,13 +13,13 @@ use rookery::protocol::sign::Keys;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::common::{Client, binary, eventually, fresh};
+use common::{Client, binary, eventually, fresh};
 
 /// As many ports from its base on are used at most.
 const PORTS: u16 = 25;
 
 fn script(name: &str) -> Command {
-    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster").join(name))
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/dev").join(name))
 }
 
 fn succeeded(output: Output) -> String {

@@ -10,11 +10,9 @@ use rookery::protocol::{Event, Tags, sign::Keys};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::{
-    Cluster,
-    common::{Client, PATIENCE, Relay, binary, cassandra, eventually, fresh, note, now, refused},
-    redis::Redis,
-};
+use crate::Cluster;
+use common::redis::Redis;
+use common::{Client, PATIENCE, Relay, binary, cassandra, eventually, fresh, note, now, refused};
 
 /// A keyspace with the tables, and nodes on it.
 pub struct Keyspace {

@@ -11,12 +11,9 @@ use rookery::{
 };
 use serde_json::{Value, json};
 
-use crate::{
-    common::{self, Client, Relay, cassandra, eventually, note, now, raw::Raw},
-    follow, hears,
-    redis::Redis,
-    stored::Keyspace,
-};
+use crate::{follow, hears, stored::Keyspace};
+use common::redis::Redis;
+use common::{self, Client, Relay, cassandra, eventually, note, now, raw::Raw};
 
 /// A node whose log is kept in its data folder.
 fn start(arguments: &[&str]) -> Relay {

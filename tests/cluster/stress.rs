@@ -26,16 +26,14 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
-use crate::{
-    common::{
-        self, Client, Relay,
-        cassandra::Servers,
-        eventually, fresh, now,
-        proxy::{Flow, Proxy},
-        watch,
-    },
-    redis::{Redis, RedisCluster, free_port},
-    stored::Keyspace,
+use crate::stored::Keyspace;
+use common::redis::{Redis, RedisCluster, free_port};
+use common::{
+    self, Client, Relay,
+    cassandra::Servers,
+    eventually, fresh, now,
+    proxy::{Flow, Proxy},
+    watch,
 };
 
 const NODES: usize = 3;

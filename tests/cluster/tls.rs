@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::{io::AsyncReadExt, time::timeout};
 
-use crate::common::{
+use common::{
     PATIENCE, Relay, binary,
     cassandra::{self, Guarded},
     fresh, relay_command,

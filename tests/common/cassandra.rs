@@ -1,8 +1,6 @@
 //! A real CQL server for tests: the one that `ROOKERY_TEST_CQL` names (`HOST:PORT`), or an Apache Cassandra that
 //! is started for this run and ends with it.
 
-#![allow(dead_code, reason = "each test file uses a part")]
-
 use std::{
     env,
     net::TcpListener,
@@ -40,7 +38,7 @@ const FORGETFUL: (&str, &str) = ("CASSANDRA_JVM_FLAGS", "-Dcassandra.unsafesyste
 
 /// A folder of this process.
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cassandra-{}", std::process::id()))
+    crate::scratch().join(format!("cassandra-{}", std::process::id()))
 }
 
 /// Starts a server on 127.0.0.`number` with these ports, for clients and for other servers, and waits until
@@ -48,7 +46,7 @@ fn folder() -> PathBuf {
 fn up(folder: &Path, number: usize, [cql, storage]: [u16; 2], more: &[(&str, &str)]) {
     const FLAGS: &str = "CASSANDRA_JVM_FLAGS";
     let flags = more.iter().find(|(name, _)| *name == FLAGS).map_or("", |(_, flags)| *flags);
-    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/cassandra-up.sh"))
+    let output = Command::new(crate::root().join("cluster/dev/cassandra-up.sh"))
         .arg(folder)
         .arg(number.to_string())
         .env("CASSANDRA_CQL_PORT", cql.to_string())
@@ -183,7 +181,7 @@ fn signal(folder: &Path, name: &str) {
 
 /// What earlier runs have left behind is of no use.
 fn remove_old() {
-    let Ok(folders) = std::fs::read_dir(env!("CARGO_TARGET_TMPDIR")) else { return };
+    let Ok(folders) = std::fs::read_dir(crate::scratch()) else { return };
     for folder in folders.flatten() {
         let name = folder.file_name().to_string_lossy().into_owned();
         let owner = name.strip_prefix("cassandra-").and_then(|owner| owner.parse::<u32>().ok());

@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::PATIENCE;
+use crate::PATIENCE;
 
 pub struct Gate {
     pub address: SocketAddr,

@@ -1,7 +1,5 @@
 //! A way to a server that can be cut, and held up in either direction.
 
-#![allow(dead_code, reason = "each test file uses a part")]
-
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},

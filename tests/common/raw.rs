@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{PATIENCE, watch};
+use crate::{PATIENCE, watch};
 
 pub const CONTINUE: u8 = 0x0;
 pub const TEXT: u8 = 0x1;

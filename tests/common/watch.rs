@@ -5,7 +5,8 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    env,
+    fs::{self, OpenOptions},
     io::{self, Write},
     process::Command,
     sync::{LazyLock, Mutex, PoisonError},
@@ -26,8 +27,14 @@ thread_local! {
     static TEST: Option<Test> = Test::begin();
 }
 
+/// Names a file in which a line is added for each test that ends: for how many seconds it ran, and its name.
+const TIMES: &str = "ROOKERY_TEST_TIMES";
+
 /// A test that runs on this thread.
-struct Test(String);
+struct Test {
+    name: String,
+    begun: Instant,
+}
 
 impl Test {
     /// Nothing where all tests share the first thread, and nothing on threads that tests started.
@@ -37,14 +44,20 @@ impl Test {
             return None;
         }
         set(&name, LIMIT);
-        Some(Self(name))
+        Some(Self { name, begun: Instant::now() })
     }
 }
 
 impl Drop for Test {
     fn drop(&mut self) {
         let mut deadlines = DEADLINES.lock().unwrap_or_else(PoisonError::into_inner);
-        deadlines.remove(&self.0);
+        deadlines.remove(&self.name);
+        if let Some(path) = env::var_os(TIMES) {
+            let line = format!("{:.1} {}\n", self.begun.elapsed().as_secs_f64(), self.name);
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            // What nobody can write down is of no use to the test.
+            let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+        }
     }
 }
 
@@ -61,7 +74,7 @@ pub fn begin() {
 
 /// The test on this thread may take so long from now on.
 pub fn allow(limit: Duration) {
-    TEST.with(|test| test.iter().for_each(|test| set(&test.0, limit)));
+    TEST.with(|test| test.iter().for_each(|test| set(&test.name, limit)));
 }
 
 fn watch() {

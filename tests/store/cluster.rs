@@ -26,10 +26,10 @@ use crate::{
     cql_server::{
         ask_server, block_on, count_on_server, new_name, nodes, nodes_and_keyspace, patient, settings,
     },
-    proxy::{Flow, Proxy},
     subject::{NOW, Subject, delete, event, filter, gift_wrap, hex, ids, note, query, soon, user, vanish},
     universe::{BEGINNING, cases},
 };
+use common::proxy::{Flow, Proxy};
 
 const ONE_REPLICA: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
 

@@ -13,8 +13,9 @@ use rookery::{
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 use tokio::runtime::{Builder, Runtime};
 
-pub use crate::cassandra::new_name;
-use crate::{cassandra::server, subject::Subject};
+use crate::subject::Subject;
+pub use common::cassandra::new_name;
+use common::cassandra::server;
 
 /// What the tests themselves ask the server runs here.
 static RUNTIME: LazyLock<Runtime> =

@@ -16,10 +16,13 @@ use rookery::{
     },
 };
 
-use crate::{
+use common::{
     cassandra::server,
-    cql_server::{block_on, nodes_and_keyspace, patient, settings},
     gate::{Gate, Hold, Way},
+};
+
+use crate::{
+    cql_server::{block_on, nodes_and_keyspace, patient, settings},
     subject::Subject,
 };
 

@@ -5,8 +5,6 @@
 //! list runs against it under its own name, as `lmdb::order::limits_take_the_newest`, and so does
 //! the comparison with the model.
 
-#[path = "../common/cassandra.rs"]
-mod cassandra;
 mod cluster;
 mod counts;
 mod cql_server;
@@ -14,15 +12,11 @@ mod deletion;
 mod expiry;
 mod feeds;
 mod filters;
-#[path = "../common/gate.rs"]
-mod gate;
 mod lost_answers;
 mod order;
 mod paging;
 mod privacy;
 mod property;
-#[path = "../common/proxy.rs"]
-mod proxy;
 mod records;
 mod shapes;
 mod subject;
@@ -31,7 +25,7 @@ mod vanishing;
 mod versions;
 mod writes;
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use rookery::{
     config,
@@ -41,9 +35,6 @@ use rookery::{
     },
 };
 use subject::Subject;
-
-/// For how long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn lmdb(path: &Path, config: &config::Store) -> Lmdb {
     Lmdb::open(path, config, Access::Exclusive).unwrap()

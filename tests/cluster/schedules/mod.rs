@@ -22,17 +22,14 @@ use scylla::client::session_builder::SessionBuilder;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::{
-    common::{
-        Client, PATIENCE, Relay, cassandra, eventually, fresh,
-        gate::{Gate, Hold, Way},
-        now,
-        proxy::Proxy,
-        refused,
-    },
-    follow, hears,
-    redis::Redis,
-    stored::Keyspace,
+use crate::{follow, hears, stored::Keyspace};
+use common::redis::Redis;
+use common::{
+    Client, PATIENCE, Relay, cassandra, eventually, fresh,
+    gate::{Gate, Hold, Way},
+    now,
+    proxy::Proxy,
+    refused,
 };
 
 /// The commit mark of an event.

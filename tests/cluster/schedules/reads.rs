@@ -1,7 +1,7 @@
 //! What comes live while stored events are read.
 
 use super::*;
-use crate::common::proxy::Flow;
+use common::proxy::Flow;
 
 /// A client that asks for what is stored of this author and what comes, and has no answer yet.
 async fn ask(node: &Node, keys: &Keys) -> Client {

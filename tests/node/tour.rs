@@ -1,0 +1,145 @@
+//! The quick tour of the README, word for word: its commands in their order, in one folder, as a stranger types
+//! them. Only the ports are others.
+
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpListener},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use common::{Relay, eventually};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+
+/// A block of commands, typed into a terminal of its own.
+struct Block {
+    commands: String,
+    /// Whether they stay until they are ended.
+    stays: bool,
+}
+
+/// The blocks of the section. Every one is marked, so that none is forgotten.
+fn tour() -> Vec<Block> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, section) = text.split_once("## A quick tour\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let mut blocks = Vec::new();
+    let mut pieces = section.split("```");
+    while let (Some(prose), Some(code)) = (pieces.next(), pieces.next()) {
+        let commands = code.strip_prefix("sh\n").unwrap_or_else(|| panic!("no shell commands: {code}"));
+        let stays = match prose.trim_end().lines().last() {
+            Some("<!-- tour: stays -->") => true,
+            Some("<!-- tour -->") => false,
+            other => panic!("{other:?} marks no block of the tour: {commands}"),
+        };
+        blocks.push(Block { commands: commands.to_owned(), stays });
+    }
+    blocks
+}
+
+/// What runs in a terminal; ended when dropped, and what it started with it.
+struct Terminal {
+    process: Child,
+    output: std::path::PathBuf,
+}
+
+impl Terminal {
+    fn printed(&self) -> String {
+        fs::read_to_string(&self.output).unwrap()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = kill_process_group(Pid::from_child(&self.process), Signal::KILL);
+        let _ = self.process.wait();
+    }
+}
+
+/// A folder, and a port for each that the tour names.
+struct Stranger {
+    folder: TempDir,
+    ports: Vec<(&'static str, u16)>,
+}
+
+impl Stranger {
+    fn new() -> Self {
+        let names = ["7777", "9777", "7778", "9778", "7779", "9779"];
+        // All at once, so that they differ.
+        let free = names.map(|name| (name, TcpListener::bind("127.0.0.1:0").unwrap()));
+        let ports = free.iter().map(|(name, listener)| (*name, listener.local_addr().unwrap().port()));
+        Self { folder: TempDir::new().unwrap(), ports: ports.collect() }
+    }
+
+    fn address(&self, name: &str) -> SocketAddr {
+        let (_, port) = self.ports.iter().find(|(known, _)| *known == name).unwrap();
+        SocketAddr::from(([127, 0, 0, 1], *port))
+    }
+
+    fn types(&self, number: usize, commands: &str) -> Terminal {
+        let binary = Path::new(env!("CARGO_BIN_EXE_rookery")).parent().unwrap();
+        let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+        let commands = self
+            .ports
+            .iter()
+            .fold(commands.to_owned(), |text, (name, port)| text.replace(name, &port.to_string()));
+        let output = self.folder.path().join(format!("terminal-{number}"));
+        let file = File::create(&output).unwrap();
+        let process = Command::new("bash")
+            .args(["-euc", &commands])
+            .current_dir(&self.folder)
+            .process_group(0)
+            .env("PATH", path)
+            .env_remove("RUST_LOG")
+            .env_remove("ROOKERY_KEY")
+            // The ports that are not named because they are the defaults.
+            .env("ROOKERY_LISTEN", self.address("7777").to_string())
+            .env("ROOKERY_OPS_LISTEN", self.address("9777").to_string())
+            .env("ROOKERY_RELAY", format!("ws://{}", self.address("7777")))
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Terminal { process, output }
+    }
+}
+
+#[tokio::test]
+async fn the_tour_works_word_for_word() {
+    let stranger = Stranger::new();
+    let mut staying: Vec<Terminal> = Vec::new();
+    let mut seen = String::new();
+    for (number, block) in tour().iter().enumerate() {
+        let mut terminal = stranger.types(number, &block.commands);
+        if !block.stays {
+            let status = terminal.process.wait().unwrap();
+            assert!(status.success(), "{}\n{}", block.commands, terminal.printed());
+            seen += &terminal.printed();
+            continue;
+        }
+        if block.commands.contains("watch") {
+            let operators = stranger.address("9777");
+            eventually("a subscription", || {
+                Relay::get(operators, "/metrics", "").1.contains("\nrookery_subscriptions 1\n")
+            })
+            .await;
+        } else {
+            eventually("a relay that listens", || terminal.printed().contains("listening")).await;
+        }
+        staying.push(terminal);
+    }
+    // What was sent was watched, found by both queries, and found again in the other relay.
+    assert!(seen.contains("accepted "), "{seen}");
+    assert_eq!(seen.matches(r#""content":"hello #nostr""#).count(), 3, "{seen}");
+    assert!(seen.contains("exported 1 events") && seen.contains("accepted 1, known already 0"), "{seen}");
+    assert_eq!(seen.matches("nothing lost, doubled, refused or unanswered").count(), 2, "{seen}");
+    let watched =
+        || staying.iter().any(|terminal| terminal.printed().contains(r#""content":"hello #nostr""#));
+    eventually("the note", watched).await;
+    for terminal in &mut staying {
+        assert!(terminal.process.try_wait().unwrap().is_none(), "it ended: {}", terminal.printed());
+    }
+}

@@ -1,0 +1,15 @@
+//! Traces, as a collector sees them: which spans there are, below which, in what order, and what they say.
+
+mod alone;
+mod collector;
+mod files;
+mod jaeger;
+mod nodes;
+
+use common::Relay;
+
+/// A node that exports to `otlp` soon, and everything unless told otherwise.
+fn node(otlp: &str, arguments: &[&str]) -> Relay {
+    let traces = ["--otlp", otlp, "--set", "traces.export_interval_ms=20", "--set", "traces.ratio=1"];
+    Relay::start(&[&traces, arguments].concat())
+}

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     process::{Command, Stdio},
+    time::Instant,
 };
 
 use futures_util::{SinkExt, StreamExt};
@@ -60,15 +61,27 @@ pub async fn start(nodes: usize) -> Cluster {
     cluster
 }
 
-/// Publishes without waiting, then hears every OK.
+/// Publishes without waiting, then hears every OK. What is refused, as the machine has too much else to do, is
+/// published again.
 pub async fn publish_all(client: &mut Client, events: &[Event]) {
-    for event in events {
-        client.socket.feed(Message::text(format!(r#"["EVENT",{}]"#, event.json()))).await.unwrap();
-    }
-    client.socket.flush().await.unwrap();
-    for _ in events {
-        let ok = client.hear().await;
-        assert_eq!((&ok[0], &ok[2]), (&json!("OK"), &json!(true)), "{ok}");
+    let mut waiting: Vec<&Event> = events.iter().collect();
+    let begun = Instant::now();
+    while !waiting.is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "{} events are refused", waiting.len());
+        for event in &waiting {
+            client.socket.feed(Message::text(format!(r#"["EVENT",{}]"#, event.json()))).await.unwrap();
+        }
+        client.socket.flush().await.unwrap();
+        let mut refused = HashSet::new();
+        for _ in &waiting {
+            let ok = client.hear().await;
+            assert_eq!(ok[0], "OK", "{ok}");
+            if ok[2] == false {
+                assert!(ok[3].as_str().unwrap().starts_with("error: "), "{ok}");
+                refused.insert(ok[1].as_str().unwrap().to_owned());
+            }
+        }
+        waiting.retain(|event| refused.contains(&event.id().to_hex()));
     }
 }
 
@@ -146,14 +159,18 @@ async fn what_was_acknowledged_outlives_the_node() {
         publisher.socket.feed(Message::text(format!(r#"["EVENT",{}]"#, event.json()))).await.unwrap();
     }
     publisher.socket.flush().await.unwrap();
-    let mut acknowledged = Vec::new();
+    let (mut acknowledged, mut answered) = (Vec::new(), 0);
     let mut doomed = Some(doomed);
     while let Some(Ok(message)) = publisher.socket.next().await {
         let Message::Text(text) = message else { continue };
         let ok: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((&ok[0], &ok[2]), (&json!("OK"), &json!(true)), "{ok}");
-        acknowledged.push(ok[1].as_str().unwrap().to_owned());
-        if acknowledged.len() == 50 {
+        assert_eq!(ok[0], "OK", "{ok}");
+        answered += 1;
+        // Some may be refused, as the machine has too much else to do.
+        if ok[2] == true {
+            acknowledged.push(ok[1].as_str().unwrap().to_owned());
+        }
+        if acknowledged.len() == 50 || answered == events.len() {
             // `kill -9`
             drop(doomed.take());
         }

@@ -72,7 +72,8 @@ fn read_event(parsed: ParsedEvent<'_>) {
     let fields = (0, parsed.pubkey, parsed.created_at, parsed.kind, &parsed.tags, &parsed.content);
     assert_eq!(hashed, to_string(&fields).unwrap().into_bytes());
 
-    let policy = Policy::new(&Limits { min_pow_difficulty: 1, ..Limits::default() }, None);
+    let limits = Limits { min_pow_difficulty: 1, ..Limits::default() };
+    let policy = Policy::new(&limits, None);
     let _ = policy.check(&parsed, &[parsed.pubkey], 1_700_000_000);
     let _ = VERIFIER.with_borrow_mut(|verifier| verifier.verify(parsed.clone()));
 

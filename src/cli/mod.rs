@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use toml::Table;
 
-use crate::config::Config;
+use crate::config::{Config, Sources};
 
 /// A Nostr relay in one binary, and the tools around it.
 #[derive(Debug, Parser)]
@@ -129,8 +129,8 @@ struct CommonFlags {
 }
 
 impl RelayFlags {
-    /// The effective configuration.
-    fn load(self) -> anyhow::Result<Config> {
+    /// Where settings come from.
+    fn sources(self) -> anyhow::Result<Sources> {
         let mut flags = self.common.table()?;
         macro_rules! take {
             ($($field:ident)*) => {
@@ -152,7 +152,7 @@ impl RelayFlags {
         if !self.redis.is_empty() {
             flags.insert("redis".to_owned(), self.redis.into());
         }
-        Config::load(self.common.config.as_deref(), environment, flags)
+        Ok(Sources::new(self.common.config, environment, flags))
     }
 }
 

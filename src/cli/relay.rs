@@ -9,13 +9,14 @@ use super::{RelayFlags, secret};
 use crate::{
     config,
     net::raise_descriptor_limit,
-    node::{self, Listeners, Outside},
+    node::{self, Listeners, Outside, Reload},
     telemetry,
     trace::{Pipeline, Tracer},
 };
 
 pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
-    let config = flags.load()?;
+    let reload = Reload::new(flags.sources()?)?;
+    let config = reload.config().clone();
     let spans = Pipeline::start(&config.traces, &node::id(&config))?;
     let layer = spans.as_ref().map(Pipeline::layer);
     let log = telemetry::init_logs(&config.general.log, config.general.log_lines, layer)?;
@@ -36,14 +37,8 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
         let listeners = Listeners::bind(&config)?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        // Some send it to have a configuration read again, and a terminal that is closed sends it. Neither
-        // is a reason to leave clients.
-        let mut hangup = signal(SignalKind::hangup())?;
-        actix::spawn(async move {
-            while hangup.recv().await.is_some() {
-                info!("SIGHUP: nothing is read again; a changed configuration needs a restart");
-            }
-        });
+        // A terminal that is closed sends it too: that is no reason to leave clients.
+        let reload = Some(reload.at(signal(SignalKind::hangup())?));
         let shutdown = async move {
             tokio::select! {
                 _ = terminate.recv() => info!("SIGTERM"),
@@ -58,7 +53,7 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
                 std::process::exit(1);
             });
         };
-        let outside = Outside { listeners, descriptors, tracer, log: log.0.lost().clone() };
+        let outside = Outside { listeners, descriptors, tracer, log: log.0.lost().clone(), reload };
         node::run(config, outside, shutdown).await
     });
     if let Some(spans) = spans {

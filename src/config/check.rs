@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail, ensure};
 use toml::{Table, Value};
 
-use super::{Config, General, SECTIONS, Setting, ranges, table::lookup};
+use super::{
+    Config, General, SECTIONS, Setting, ranges,
+    table::{lookup, path},
+};
 
 impl Config {
     /// Refuses what could not work.
@@ -64,8 +67,7 @@ impl Config {
 pub(super) fn check_ranges(table: &Table) -> anyhow::Result<()> {
     for (section, name, range) in ranges() {
         if let Some(value) = lookup(table, section, name).filter(|value| !range.has(value)) {
-            let dot = if section.is_empty() { "" } else { "." };
-            bail!("{section}{dot}{name} must be from {range}, not {value}");
+            bail!("{} must be from {range}, not {value}", path(section, name));
         }
     }
     Ok(())

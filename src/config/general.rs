@@ -14,39 +14,39 @@ section! {
     General {
         /// Address and port for clients: WebSocket and NIP-11 over HTTP. A name is looked up at the start, a port
         /// alone is one of loopback.
-        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7777)),
+        listen: fixed SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7777)),
         /// Address and port for operators: /health/live, /health/ready, /metrics. Keep it private.
-        ops_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9777)),
+        ops_listen: fixed SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9777)),
         /// Folder of the embedded store. Made when it is missing.
-        data: PathBuf = PathBuf::from("./rookery-data"),
+        data: fixed PathBuf = PathBuf::from("./rookery-data"),
         /// The URL under which clients reach this relay, such as "wss://relay.example.com". Checked in
         /// AUTH (NIP-42) and requests to vanish (NIP-62). Empty: AUTH counts only for clients that connect
         /// to an address of this machine themselves, and name it.
-        url: String = String::new(),
+        url: fixed String = String::new(),
         /// Name of this node in logs and metrics. Empty: the host's name.
-        node_id: String = String::new(),
+        node_id: fixed String = String::new(),
         /// Proxies that are believed whom they speak for, by address or network, such as ["10.0.0.5",
         /// "10.1.0.0/16"]: in the X-Forwarded-For header, and before it in the PROXY protocol.
-        trusted_proxy: Vec<Network> = Vec::new(),
+        trusted_proxy: fixed Vec<Network> = Vec::new(),
         /// Whether every connection of a trusted proxy begins with a PROXY header (version 1 or 2), as
         /// balancers on TCP level send it. Such a connection is closed if it does not; of others, none
         /// is read.
-        proxy_protocol: bool = false,
+        proxy_protocol: fixed bool = false,
         /// URLs of Redis servers through which nodes share live events, such as
         /// "redis://user:password@redis-1:6379" ("rediss" with TLS). Any nodes of one Redis Cluster, or one
         /// server. Empty: this node is alone.
-        redis: Vec<String> = Vec::new(),
+        redis: fixed Vec<String> = Vec::new(),
         /// What is logged, in the syntax of tracing's EnvFilter. RUST_LOG wins over it.
-        log: String = "info,actix_server=warn,scylla=warn".into(),
+        log: fixed String = "info,actix_server=warn,scylla=warn".into(),
         /// Lines of the log that may wait to be written; beyond, they are lost. Nobody waits for the log.
-        log_lines: usize = 8_192 => whole(1, 1 << 20),
+        log_lines: fixed usize = 8_192 => whole(1, 1 << 20),
         /// Seconds for which the persister, or a thread of the store, may be at one thing before the node is
         /// not ready any more.
-        stuck_seconds: u64 = 10 => whole(1, HOUR),
+        stuck_seconds: fixed u64 = 10 => whole(1, HOUR),
         /// Threads that serve clients. 0: one a core.
-        workers: usize = 0 => whole(0, 256),
+        workers: fixed usize = 0 => whole(0, 256),
         /// Seconds from the signal to the end of the process, whatever is away: half of them for what is on its way
         /// to the store, the rest for other nodes and for sockets, which are closed spread over half of it at most.
-        drain_seconds: u64 = 5 => whole(1, HOUR),
+        drain_seconds: fixed u64 = 5 => whole(1, HOUR),
     }
 }

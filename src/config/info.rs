@@ -8,18 +8,18 @@ section! {
     /// What the relay says of itself (NIP-11). Empty fields are left out.
     Info {
         /// Name, under 30 characters.
-        name: String = "Rookery".into(),
+        name: live String = "Rookery".into(),
         /// What the relay is for; no markup.
-        description: String = String::new(),
+        description: live String = String::new(),
         /// Public key of the operator, 64 hexadecimal digits.
-        pubkey: String = String::new(),
+        pubkey: live String = String::new(),
         /// Other way to reach the operator, a URI such as "mailto:…".
-        contact: String = String::new(),
+        contact: live String = String::new(),
         /// Link to a square image.
-        icon: String = String::new(),
+        icon: live String = String::new(),
         /// Link to a wide image.
-        banner: String = String::new(),
+        banner: live String = String::new(),
         /// Link to the terms of service.
-        terms_of_service: String = String::new(),
+        terms_of_service: live String = String::new(),
     }
 }

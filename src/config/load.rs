@@ -1,47 +1,126 @@
-//! Puts the configuration together from the command line, the environment, a file and the defaults.
+//! Puts the configuration together from the command line, records, the environment, a file and the defaults.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use toml::{Table, Value};
 
 use super::{
     Config, SECTIONS,
-    check::{check_names, check_ranges, name_fault},
+    check::{check_ranges, name_fault},
+    file::{Trust, read},
     network,
-    table::{insert, lookup, merge, parse_like, variable},
+    table::{insert, lookup, merge, parse_like, split, variable},
 };
 
+/// Answers for variables.
+type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Where settings come from. A node reads them again while it runs.
+pub struct Sources {
+    file: Option<PathBuf>,
+    /// What stands in the place of a file where there is none.
+    given: Table,
+    env: Environment,
+    flags: Table,
+}
+
+/// Where a setting's value comes from, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    Default,
+    File,
+    Variable,
+    /// Changed while nodes ran, for all nodes that share the store.
+    Record,
+    Flag,
+}
+
+/// A configuration, and which source each setting has.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// What each source says, the weakest first.
+    layers: [(Source, Table); 4],
+}
+
 impl Config {
-    /// Puts the configuration together: `flags` win over the environment, the environment over the
-    /// file, the file over the defaults.
+    /// What the command line, the environment and a file say: see [`Sources`].
     ///
     /// # Errors
     /// Says which setting, and where it came from.
     pub fn load(
         file: Option<&Path>,
-        env: impl Fn(&str) -> Option<String>,
+        env: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
         flags: Table,
     ) -> anyhow::Result<Self> {
-        let mut table = match file {
-            Some(path) => read(path)?,
-            None => Table::new(),
+        Ok(Sources::new(file.map(Path::to_owned), env, flags).load(&Table::new(), Trust::Any)?.config)
+    }
+}
+
+impl Sources {
+    /// `env` answers for variables, `flags` is what the command line says.
+    pub fn new(
+        file: Option<PathBuf>,
+        env: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+        flags: Table,
+    ) -> Self {
+        Self { file, given: Table::new(), env: Box::new(env), flags }
+    }
+
+    /// A configuration that was made by a program, and that no file or variable changes.
+    ///
+    /// # Errors
+    /// It can not be told as a table.
+    pub fn fixed(config: &Config) -> anyhow::Result<Self> {
+        let given = Table::try_from(config).context("the configuration")?;
+        Ok(Self { file: None, given, env: Box::new(|_| None), flags: Table::new() })
+    }
+
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Puts the configuration together: flags win over `records`, these over variables, variables over the file, and
+    /// the file over the defaults. All of it is checked as a whole.
+    ///
+    /// # Errors
+    /// Says which setting, and where it came from.
+    pub fn load(&self, records: &Table, trust: Trust) -> anyhow::Result<Loaded> {
+        let file = match &self.file {
+            Some(path) => read(path, trust)?,
+            None => self.given.clone(),
         };
-        check_names(&table).with_context(|| match file {
-            Some(path) => format!("in {}", path.display()),
-            None => String::new(),
-        })?;
-        let defaults = Table::try_from(Self::default()).context("the defaults")?;
+        Loaded::of([
+            (Source::File, file),
+            (Source::Variable, self.variables()?),
+            (Source::Record, records.clone()),
+            (Source::Flag, self.flags.clone()),
+        ])
+    }
+
+    fn variables(&self) -> anyhow::Result<Table> {
+        let defaults = Table::try_from(Config::default()).context("the defaults")?;
+        let mut table = Table::new();
         for (section, _, settings) in SECTIONS {
             for setting in *settings {
                 let variable = variable(section, setting.name);
-                let Some(text) = env(&variable) else { continue };
+                let Some(text) = (self.env)(&variable) else { continue };
                 let value = parse_like(lookup(&defaults, section, setting.name), &text)
                     .with_context(|| format!("in the environment variable {variable}"))?;
                 insert(&mut table, section, setting.name, value);
             }
         }
-        merge(&mut table, flags);
+        Ok(table)
+    }
+}
+
+impl Loaded {
+    fn of(layers: [(Source, Table); 4]) -> anyhow::Result<Self> {
+        let mut table = Table::new();
+        for (_, layer) in &layers {
+            merge(&mut table, layer.clone());
+        }
         for name in ["listen", "ops_listen"] {
             if let Some(value) = table.get_mut(name) {
                 *value =
@@ -49,9 +128,36 @@ impl Config {
             }
         }
         check_ranges(&table)?;
-        let config: Self = Value::Table(table.clone()).try_into().with_context(|| name_fault(&table))?;
+        let config: Config = Value::Table(table.clone()).try_into().with_context(|| name_fault(&table))?;
         config.validate()?;
-        Ok(config)
+        Ok(Self { config, layers })
+    }
+
+    /// The same with other records.
+    ///
+    /// # Errors
+    /// Says which setting can not be.
+    pub fn with_records(&self, records: &Table) -> anyhow::Result<Self> {
+        let mut layers = self.layers.clone();
+        for (source, table) in &mut layers {
+            if *source == Source::Record {
+                *table = records.clone();
+            }
+        }
+        Self::of(layers)
+    }
+
+    /// Where the value of a setting comes from.
+    pub fn source(&self, section: &str, name: &str) -> Source {
+        let says =
+            |(source, table): &&(Source, Table)| lookup(table, section, name).is_some().then_some(*source);
+        self.layers.iter().rev().find_map(|layer| says(&layer)).unwrap_or(Source::Default)
+    }
+
+    /// What a source says of a setting.
+    pub fn said(&self, source: Source, section: &str, name: &str) -> Option<&Value> {
+        let (_, table) = self.layers.iter().find(|(layer, _)| *layer == source)?;
+        lookup(table, section, name)
     }
 }
 
@@ -61,7 +167,7 @@ impl Config {
 /// Says what is wrong with the text.
 pub fn set(flags: &mut Table, text: &str) -> anyhow::Result<()> {
     let (path, value) = text.split_once('=').with_context(|| format!("{text:?} is not SETTING=VALUE"))?;
-    let (section, name) = path.split_once('.').unwrap_or(("", path));
+    let (section, name) = split(path);
     let defaults = Table::try_from(Config::default()).context("the defaults")?;
     let default = lookup(&defaults, section, name);
     ensure!(default.is_some(), "unknown setting {path:?}; `rookery config` prints them all");
@@ -77,12 +183,6 @@ pub fn variables() -> impl Iterator<Item = String> {
         .flat_map(|(section, _, settings)| settings.iter().map(|setting| variable(section, setting.name)))
 }
 
-pub(super) fn read(path: &Path) -> anyhow::Result<Table> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
-    text.parse().with_context(|| format!("{} is not valid TOML", path.display()))
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::collections::BTreeMap;
@@ -93,8 +193,9 @@ pub(super) mod tests {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("rookery.toml");
         std::fs::write(&path, file)?;
-        let env: BTreeMap<_, _> = env.iter().copied().collect();
-        Config::load(Some(&path), |name| env.get(name).map(|v| (*v).to_owned()), flags.parse()?)
+        let env: BTreeMap<_, _> =
+            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Config::load(Some(&path), move |name| env.get(name).cloned(), flags.parse()?)
     }
 
     #[test]

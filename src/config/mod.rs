@@ -7,9 +7,11 @@
 mod bus;
 mod check;
 mod feeds;
+mod file;
 mod general;
 mod info;
 mod limits;
+mod live;
 mod load;
 mod network;
 mod persister;
@@ -29,17 +31,19 @@ use url::Url;
 pub use self::{
     bus::{Bus, BusReady},
     feeds::Feeds,
+    file::Trust,
     general::General,
     info::Info,
     limits::Limits,
-    load::{set, variables},
+    live::{Difference, Live, Settings, change, differences, usable},
+    load::{Loaded, Source, Sources, set, variables},
     network::{Network, network},
     persister::Persister,
     rate::Rate,
     render::{example, reference},
     scylla::Scylla,
     session::Session,
-    setting::{Range, Setting},
+    setting::{Change, Range, Setting},
     store::Store,
     traces::Traces,
 };
@@ -81,6 +85,13 @@ sections! {
 pub fn ranges() -> impl Iterator<Item = (&'static str, &'static str, Range)> {
     SECTIONS.iter().flat_map(|(section, _, settings)| {
         settings.iter().filter_map(|setting| Some((*section, setting.name, setting.range?)))
+    })
+}
+
+/// All settings: section, name, and what operators call them.
+pub fn paths() -> impl Iterator<Item = (&'static str, &'static str, String)> {
+    SECTIONS.iter().flat_map(|(section, _, settings)| {
+        settings.iter().map(|setting| (*section, setting.name, table::path(section, setting.name)))
     })
 }
 

@@ -4,7 +4,7 @@ use toml::Table;
 use url::Url;
 
 use super::{
-    Config, SECTIONS,
+    Change, Config, Loaded, SECTIONS, Setting, Source,
     table::{lookup, variable},
 };
 
@@ -30,6 +30,42 @@ impl Config {
     }
 }
 
+impl Loaded {
+    /// The effective configuration as a file, without passwords; behind each value that is not the default, where it
+    /// comes from.
+    pub fn to_toml(&self) -> String {
+        let shown = Table::try_from(self.config.without_secrets()).unwrap_or_default();
+        let mut out = String::new();
+        for (section, _, settings) in SECTIONS {
+            if !section.is_empty() {
+                out.push_str(&format!("\n[{section}]\n"));
+            }
+            for Setting { name, .. } in *settings {
+                let value = lookup(&shown, section, name).map(ToString::to_string).unwrap_or_default();
+                let source = match self.source(section, name) {
+                    Source::Default => String::new(),
+                    source => format!(" # {}", source.told(section, name)),
+                };
+                out.push_str(&format!("{name} = {value}{source}\n"));
+            }
+        }
+        out
+    }
+}
+
+impl Source {
+    /// What operators call it, of that setting.
+    pub fn told(self, section: &str, name: &str) -> String {
+        match self {
+            Self::Default => "the default".to_owned(),
+            Self::File => "the file".to_owned(),
+            Self::Variable => variable(section, name),
+            Self::Record => "a record of the store".to_owned(),
+            Self::Flag => "the command line".to_owned(),
+        }
+    }
+}
+
 /// Stands where a password is.
 const HIDDEN: &str = "hidden";
 
@@ -50,7 +86,8 @@ pub fn example() -> String {
     let defaults = Table::try_from(Config::default()).unwrap_or_default();
     let mut out = String::from(
         "# Every setting of Rookery with its default. Made by `rookery config --example`.\n\
-         # Flags win over ROOKERY_… variables, variables over this file.\n",
+         # Flags win over ROOKERY_… variables, variables over this file.\n\
+         # What is live takes effect when this file changes; the rest at the next start.\n",
     );
     for (section, about, settings) in SECTIONS {
         out.push('\n');
@@ -68,6 +105,9 @@ pub fn example() -> String {
             if let Some(range) = setting.range {
                 out.push_str(&format!("# From {range}.\n"));
             }
+            if setting.change == Change::Live {
+                out.push_str("# Live.\n");
+            }
             let value = lookup(&defaults, section, setting.name).map(ToString::to_string).unwrap_or_default();
             out.push_str(&format!("#{} = {value}\n", setting.name));
         }
@@ -82,8 +122,11 @@ pub fn reference() -> String {
         "# Configuration\n\n\
          Made from the code by `rookery config --reference`.\n\n\
          A setting is taken from the first of: the command line, the environment, the file given with\n\
-         `--config` (or `ROOKERY_CONFIG`), its default. `rookery config` prints what is in force,\n\
-         without passwords.\n",
+         `--config` (or `ROOKERY_CONFIG`), its default. `rookery config` prints what is in force and where it\n\
+         comes from, without passwords.\n\n\
+         What is *live* may change while a node runs: see\n\
+         [operations.md](operations.md#changing-settings-while-it-runs). All else takes effect at the next\n\
+         start.\n",
     );
     for (section, about, settings) in SECTIONS {
         let title = if section.is_empty() { "General".to_owned() } else { format!("[{section}]") };
@@ -91,14 +134,17 @@ pub fn reference() -> String {
         for line in *about {
             out.push_str(&format!("{}\n", line.trim_start()));
         }
-        out.push_str("\n| setting | default | from – to | variable | meaning |\n|---|---|---|---|---|\n");
+        out.push_str(
+            "\n| setting | default | from – to | live | variable | meaning |\n|---|---|---|---|---|---|\n",
+        );
         for setting in *settings {
             let value = lookup(&defaults, section, setting.name).map(ToString::to_string).unwrap_or_default();
             let doc: Vec<_> = setting.doc.iter().map(|line| line.trim_start()).collect();
             out.push_str(&format!(
-                "| `{}` | `{value}` | {} | `{}` | {} |\n",
+                "| `{}` | `{value}` | {} | {} | `{}` | {} |\n",
                 setting.name,
                 setting.range.map(|range| range.to_string().replace(" to ", " – ")).unwrap_or_default(),
+                if setting.change == Change::Live { "yes" } else { "" },
                 variable(section, setting.name),
                 doc.join(" ")
             ));

@@ -8,21 +8,21 @@ section! {
     /// One connection: its windows, queues and timeouts.
     Session {
         /// Seconds within which a client must have sent its HTTP request, and a proxy its PROXY header.
-        handshake_seconds: u64 = 5 => whole(1, HOUR),
+        handshake_seconds: fixed u64 = 5 => whole(1, HOUR),
         /// Seconds between pings.
-        ping_seconds: u64 = 30 => whole(1, DAY - 1),
+        ping_seconds: fixed u64 = 30 => whole(1, DAY - 1),
         /// Seconds of silence after which a connection is closed.
-        idle_seconds: u64 = 90 => whole(2, DAY),
+        idle_seconds: fixed u64 = 90 => whole(2, DAY),
         /// Events of a connection that may wait for their OK, and subscriptions that may wait to be
         /// entered; beyond, it is not read from.
-        window: usize = 128 => whole(1, 1 << 16),
+        window: fixed usize = 128 => whole(1, 1 << 16),
         /// Messages of other actors that may wait for a session. A client that does not read fills it.
-        mailbox: usize = 4_096 => whole(2, 1 << 20),
+        mailbox: fixed usize = 4_096 => whole(2, 1 << 20),
         /// Bytes of live events that may wait for a session. A client that lags further is closed.
-        max_lag_bytes: usize = 16 * 1024 * 1024 => whole(0, 1 << 40),
+        max_lag_bytes: fixed usize = 16 * 1024 * 1024 => whole(0, 1 << 40),
         /// Bytes of live events held back while the stored ones are sent. Beyond, the subscription is closed.
-        max_held_bytes: usize = 4 * 1024 * 1024 => whole(0, 1 << 40),
+        max_held_bytes: live usize = 4 * 1024 * 1024 => whole(0, 1 << 40),
         /// Seconds for which the network may leave what was sent unacknowledged.
-        unacknowledged_seconds: u64 = 60 => whole(0, DAY),
+        unacknowledged_seconds: fixed u64 = 60 => whole(0, DAY),
     }
 }

@@ -1,4 +1,5 @@
-//! How a setting is declared: in a [`section!`], with its explanation, its type, its default, and of a number its range.
+//! How a setting is declared: in a [`section!`], with its explanation, its type, its default, whether it may change
+//! while a node runs, and of a number its range.
 
 use std::fmt;
 
@@ -9,8 +10,20 @@ pub struct Setting {
     pub name: &'static str,
     /// One element a line.
     pub doc: &'static [&'static str],
+    /// When a new value takes effect.
+    pub change: Change,
     /// Of a number.
     pub range: Option<Range>,
+}
+
+/// When a new value of a setting takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// At once, while a node runs.
+    Live,
+    /// At the next start: something was made by it that can not be made anew, or whoever could change it at a running
+    /// node could do more than run a relay (listeners, paths, addresses of services, passwords, trusted proxies).
+    AtStart,
 }
 
 /// What a number may be, both ends included. Beyond, a queue has no memory to be in, a time no end, and a part of the
@@ -63,10 +76,19 @@ macro_rules! optional {
     };
 }
 
-/// `name: type = default => range`.
+macro_rules! change {
+    (live) => {
+        $crate::config::Change::Live
+    };
+    (fixed) => {
+        $crate::config::Change::AtStart
+    };
+}
+
+/// `name: live type = default => range`, or `fixed` instead of `live`.
 macro_rules! section {
     ($(#[doc = $about:literal])* $name:ident {
-        $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr $(=> $range:expr)?),*
+        $($(#[doc = $doc:literal])* $field:ident: $change:ident $type:ty = $default:expr $(=> $range:expr)?),*
         $(,)?
     }) => {
         $(#[doc = $about])*
@@ -88,10 +110,11 @@ macro_rules! section {
                 &[$($crate::config::Setting {
                     name: stringify!($field),
                     doc: &[$($doc),*],
+                    change: $crate::config::setting::change!($change),
                     range: $crate::config::setting::optional!($($range)?),
                 }),*];
         }
     };
 }
 
-pub(super) use {optional, section};
+pub(super) use {change, optional, section};

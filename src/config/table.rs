@@ -60,3 +60,24 @@ pub(super) fn parse_like(default: Option<&Value>, text: &str) -> anyhow::Result<
         _ => Value::String(text.to_owned()),
     })
 }
+
+/// Takes a setting out of a table.
+pub(super) fn remove(table: &mut Table, section: &str, name: &str) -> Option<Value> {
+    match section {
+        "" => table.remove(name),
+        section => table.get_mut(section)?.as_table_mut()?.remove(name),
+    }
+}
+
+/// What operators call a setting: `listen`, `limits.max_filters`.
+pub(super) fn path(section: &str, name: &str) -> String {
+    match section {
+        "" => name.to_owned(),
+        section => format!("{section}.{name}"),
+    }
+}
+
+/// The section and the name of a setting that is called so.
+pub(super) fn split(path: &str) -> (&str, &str) {
+    path.split_once('.').unwrap_or(("", path))
+}

@@ -16,29 +16,29 @@ section! {
     /// as ours, which wins.
     Traces {
         /// URL of a collector that takes OTLP, such as "http://127.0.0.1:4317". Empty: no traces.
-        otlp: String = String::new(),
+        otlp: fixed String = String::new(),
         /// "grpc" or "http/protobuf". Empty: HTTP where the URL has port 4318 or a path, else gRPC.
-        protocol: String = String::new(),
+        protocol: fixed String = String::new(),
         /// Part of the messages and connections that are traced.
-        ratio: f64 = 0.01 => part(0.0, 1.0),
+        ratio: fixed f64 = 0.01 => part(0.0, 1.0),
         /// Milliseconds from which on a message is slow: it is traced though it was not chosen.
-        slow_ms: u64 = 500 => whole(0, DAY * 1_000),
+        slow_ms: fixed u64 = 500 => whole(0, DAY * 1_000),
         /// Messages a second that are traced though they were not chosen: slow ones, those that the relay
         /// fails, and those of clients that ask for it.
-        extra_per_second: u32 = 20 => whole(0, 1 << 24),
+        extra_per_second: fixed u32 = 20 => whole(0, 1 << 24),
         /// Networks or addresses whose clients may ask for traces, with a traceparent header in their
         /// handshake.
-        trusted: Vec<Network> = loopback(),
+        trusted: fixed Vec<Network> = loopback(),
         /// Spans that may wait to be exported; beyond, they are lost.
-        queue: usize = 8_192 => whole(1, 1 << 20),
+        queue: fixed usize = 8_192 => whole(1, 1 << 20),
         /// Most spans of one export.
-        export_batch: usize = 512 => whole(1, 1 << 20),
+        export_batch: fixed usize = 512 => whole(1, 1 << 20),
         /// Milliseconds that a span waits for others.
-        export_interval_ms: u64 = 1_000 => whole(1, DAY * 1_000),
+        export_interval_ms: fixed u64 = 1_000 => whole(1, DAY * 1_000),
         /// Milliseconds that an export may take.
-        export_timeout_ms: u64 = 5_000 => whole(1, HOUR * 1_000),
+        export_timeout_ms: fixed u64 = 5_000 => whole(1, HOUR * 1_000),
         /// Milliseconds that a shutdown waits for spans to be exported.
-        flush_ms: u64 = 2_000 => whole(0, HOUR * 1_000),
+        flush_ms: fixed u64 = 2_000 => whole(0, HOUR * 1_000),
     }
 }
 

@@ -5,19 +5,25 @@ mod recent;
 
 use std::{cell::RefCell, num::NonZeroUsize, sync::Arc};
 
+use url::Url;
+
 pub use self::{
     policy::{Policy, difficulty, same_relay},
     recent::Recent,
 };
-use crate::protocol::{
-    Event, ParsedEvent, PublicKey, Reason, Timestamp,
-    kind::Class,
-    verify::{Identified, Verifier, VerifyError},
+use crate::{
+    config::Limits,
+    protocol::{
+        Event, ParsedEvent, PublicKey, Reason, Timestamp,
+        kind::Class,
+        verify::{Identified, Verifier, VerifyError},
+    },
 };
 
 /// Decides about events. One for the node; the verifier's cache is each thread's own.
 pub struct Admission {
-    pub policy: Policy,
+    /// This relay's own URL, if it knows it.
+    url: Option<Url>,
     pub recent: Recent,
     hot_authors: NonZeroUsize,
 }
@@ -39,21 +45,22 @@ thread_local! {
 }
 
 impl Admission {
-    pub fn new(policy: Policy, recent: Recent, hot_authors: usize) -> Self {
-        Self { policy, recent, hot_authors: NonZeroUsize::new(hot_authors).unwrap_or(NonZeroUsize::MIN) }
+    pub fn new(url: Option<Url>, recent: Recent, hot_authors: usize) -> Self {
+        Self { url, recent, hot_authors: NonZeroUsize::new(hot_authors).unwrap_or(NonZeroUsize::MIN) }
     }
 
-    /// Admits an event of a client that has authenticated as `keys`.
+    /// Admits an event of a client that has authenticated as `keys`, by the limits of now.
     ///
     /// # Errors
     /// The reason that the client is to read.
     pub fn admit(
         &self,
         parsed: ParsedEvent<'_>,
+        limits: &Limits,
         keys: &[PublicKey],
         now: Timestamp,
     ) -> Result<Admitted, Reason> {
-        self.policy.check(&parsed, keys, now)?;
+        Policy::new(limits, self.url.as_ref()).check(&parsed, keys, now)?;
         // Before the id is believed: what is said of an event is said of its content.
         let identified = parsed.identify().map_err(refusal)?;
         if self.recent.contains(&identified.id()) {

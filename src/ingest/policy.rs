@@ -8,13 +8,11 @@ use crate::{
 };
 
 /// The rules of this relay for events.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    max_tags: usize,
-    max_ahead_seconds: u64,
-    min_pow_difficulty: u32,
+#[derive(Debug, Clone, Copy)]
+pub struct Policy<'a> {
+    limits: &'a Limits,
     /// This relay's own URL, if it knows it.
-    url: Option<Url>,
+    url: Option<&'a Url>,
 }
 
 /// The tag that makes an event protected (NIP-70).
@@ -22,14 +20,9 @@ const PROTECTED: &str = "-";
 /// What the `relay` tag of a request to vanish says to all relays (NIP-62).
 const ALL_RELAYS: &str = "ALL_RELAYS";
 
-impl Policy {
-    pub fn new(limits: &Limits, url: Option<Url>) -> Self {
-        Self {
-            max_tags: limits.max_tags,
-            max_ahead_seconds: limits.max_ahead_seconds,
-            min_pow_difficulty: limits.min_pow_difficulty,
-            url,
-        }
+impl<'a> Policy<'a> {
+    pub fn new(limits: &'a Limits, url: Option<&'a Url>) -> Self {
+        Self { limits, url }
     }
 
     /// Asks everything that the fields alone can answer.
@@ -37,16 +30,16 @@ impl Policy {
     /// # Errors
     /// The reason that the client is to read.
     pub fn check(&self, event: &ParsedEvent<'_>, keys: &[PublicKey], now: Timestamp) -> Result<(), Reason> {
-        if event.tags.len() > self.max_tags {
-            return Err(Reason::invalid(format!("an event has at most {} tags", self.max_tags)));
+        if event.tags.len() > self.limits.max_tags {
+            return Err(Reason::invalid(format!("an event has at most {} tags", self.limits.max_tags)));
         }
         if event.kind == kind::AUTH {
             return Err(Reason::invalid("an event of kind 22242 is sent as AUTH and never published"));
         }
-        if event.created_at > now.saturating_add(self.max_ahead_seconds) {
+        if event.created_at > now.saturating_add(self.limits.max_ahead_seconds) {
             return Err(Reason::invalid(format!(
                 "created_at is more than {} seconds ahead",
-                self.max_ahead_seconds
+                self.limits.max_ahead_seconds
             )));
         }
         if event.tags.iter().filter(|tag| tag.name() == "expiration").any(|tag| !is_time(tag.value())) {
@@ -64,7 +57,7 @@ impl Policy {
 
     /// NIP-13. A difficulty that the author committed to counts, not one that luck brought.
     fn check_pow(&self, id: &EventId, tags: &Tags) -> Result<(), Reason> {
-        let wanted = self.min_pow_difficulty;
+        let wanted = self.limits.min_pow_difficulty;
         if wanted == 0 {
             return Ok(());
         }
@@ -89,15 +82,12 @@ impl Policy {
         }
         let names_us = event.tags.values("relay").any(|relay| {
             relay == ALL_RELAYS
-                || self
-                    .url
-                    .as_ref()
-                    .is_some_and(|own| Url::parse(relay).is_ok_and(|url| same_relay(own, &url)))
+                || self.url.is_some_and(|own| Url::parse(relay).is_ok_and(|url| same_relay(own, &url)))
         });
         if names_us {
             return Ok(());
         }
-        Err(Reason::invalid(match &self.url {
+        Err(Reason::invalid(match self.url {
             Some(url) => {
                 format!("a request to vanish from here needs a relay tag with {url} or {ALL_RELAYS}")
             }
@@ -166,9 +156,9 @@ mod tests {
     const NOW: Timestamp = 1_000_000;
 
     fn check(limits: &Limits, keys: &[PublicKey], event: &crate::protocol::Event) -> Result<(), Prefix> {
-        let policy = Policy::new(limits, Some(Url::parse("wss://relay.example.com/").unwrap()));
+        let url = Url::parse("wss://relay.example.com/").unwrap();
         let parsed = serde_json::from_str(event.json()).unwrap();
-        policy.check(&parsed, keys, NOW).map_err(|reason| reason.prefix)
+        Policy::new(limits, Some(&url)).check(&parsed, keys, NOW).map_err(|reason| reason.prefix)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{config::Config, protocol::message::MAX_SUBSCRIPTION_ID};
+use crate::{config::Settings, protocol::message::MAX_SUBSCRIPTION_ID};
 
 /// The protocols that this relay speaks.
 pub const SUPPORTED_NIPS: &[u16] = &[1, 2, 9, 11, 13, 17, 40, 42, 45, 59, 62, 65, 67, 70];
@@ -11,8 +11,8 @@ pub const SUPPORTED_NIPS: &[u16] = &[1, 2, 9, 11, 13, 17, 40, 42, 45, 59, 62, 65
 const SOFTWARE: &str = env!("CARGO_PKG_REPOSITORY");
 
 /// The document, with the limits that are really in force. Empty fields are left out.
-pub fn document(config: &Config) -> String {
-    let Config { info, limits, .. } = config;
+pub fn document(settings: &Settings) -> String {
+    let Settings { info, limits, .. } = settings;
     let mut document = Map::new();
     for (name, value) in [
         ("name", &info.name),

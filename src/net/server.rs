@@ -36,6 +36,7 @@ use super::{
     proxy::{Fault, read_header},
 };
 use crate::{
+    config::{Config, Network},
     route::{Link, RouterAddr, Routers, SessionId, SubscriptionRouter, bus::Bus},
     session::{Connections, Outbox, PIECE, Refusal, Shared, Socket, Window, upgrade},
     telemetry::{BoundedQueue, measure_lag},
@@ -68,9 +69,16 @@ struct Worker {
 struct NodeWide {
     shared: Arc<Shared>,
     connections: Arc<Connections>,
-    /// NIP-11.
-    document: String,
+    trusted_proxy: Vec<Network>,
     last_session: AtomicU64,
+}
+
+/// How connections begin.
+struct Beginning {
+    /// Whether those of these proxies begin with a PROXY header.
+    proxy_protocol: bool,
+    trusted_proxy: Vec<Network>,
+    handshake: Duration,
 }
 
 /// What is noted of a socket when it is accepted.
@@ -89,6 +97,7 @@ struct Accepted {
 /// When the listener can not be used.
 pub fn serve(
     listener: TcpListener,
+    config: &Config,
     shared: Arc<Shared>,
     routers: Routers,
     bus: Option<Arc<dyn Bus>>,
@@ -101,22 +110,27 @@ pub fn serve(
     const DISCONNECT: Duration = Duration::from_secs(1);
 
     let address = listener.local_addr()?;
-    let config = &shared.config;
     let workers = match config.general.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     };
     let handshake = Duration::from_secs(config.session.handshake_seconds);
     let unacknowledged = Duration::from_secs(config.session.unacknowledged_seconds);
-    let max_connections = config.limits.max_connections.saturating_add(REFUSED);
+    let max_connections = shared.max_sockets.saturating_add(REFUSED);
     let drain_seconds = config.general.drain_seconds;
     let paths = shared.url.as_ref().map(paths).unwrap_or_default();
     let node = Arc::new(NodeWide {
-        document: info::document(config),
+        trusted_proxy: config.general.trusted_proxy.clone(),
         shared: Arc::clone(&shared),
         connections: Arc::clone(&connections),
         last_session: AtomicU64::new(0),
     });
+    let beginning = Arc::new(Beginning {
+        proxy_protocol: config.general.proxy_protocol,
+        trusted_proxy: config.general.trusted_proxy.clone(),
+        handshake,
+    });
+    let session = config.session.clone();
     let started = Arc::new(AtomicUsize::new(0));
     let builder = actix_server::Server::build()
         .workers(workers)
@@ -126,7 +140,7 @@ pub fn serve(
     let draining = builder.graceful_shutdown_signal();
     // What actix-web's HttpServer does, but for the header that a proxy may send before HTTP.
     let worker = move || {
-        let (shared, node) = (Arc::clone(&shared), Arc::clone(&node));
+        let (shared, node, beginning) = (Arc::clone(&shared), Arc::clone(&node), Arc::clone(&beginning));
         let routed = shared.store.head();
         let metrics = Arc::clone(&shared.metrics);
         // A worker that is made anew takes the name of one that died.
@@ -134,7 +148,7 @@ pub fn serve(
         shared.workers.add(worker);
         actix::spawn(measure_lag(metrics.lag_of(format!("worker-{worker}"))));
         let full = metrics.queue_full.of(BoundedQueue::Router).clone();
-        let router = SubscriptionRouter::new(&shared.config.session, routed, bus.clone(), metrics).start();
+        let router = SubscriptionRouter::new(&session, routed, bus.clone(), metrics).start();
         let router = RouterAddr::new(router, full);
         routers.add(router.clone());
         let app = App::new().app_data(Data::new(Worker { router, node })).route("/", web::route().to(root));
@@ -152,7 +166,7 @@ pub fn serve(
             .local_addr(address)
             .on_connect_ext(move |stream, data| note_connection(stream, data, unacknowledged))
             .finish(map_config(app.into_factory(), |()| AppConfig::default()));
-        fn_service(move |stream| accept(stream, Arc::clone(&shared))).and_then(http)
+        fn_service(move |stream| accept(stream, Arc::clone(&beginning), Arc::clone(&shared))).and_then(http)
     };
     let server = builder.listen("clients", listener, worker)?.run();
     let handle = server.handle();
@@ -172,16 +186,15 @@ fn paths(url: &Url) -> Vec<String> {
 /// What HTTP is told of a connection: the peer is whom a trusted proxy says.
 async fn accept(
     mut stream: TcpStream,
+    beginning: Arc<Beginning>,
     shared: Arc<Shared>,
 ) -> Result<(TcpStream, Protocol, Option<SocketAddr>), DispatchError> {
     // Refused, it costs time and nothing else.
     let _ = stream.set_nodelay(true);
     let mut peer = stream.peer_addr()?;
-    let general = &shared.config.general;
-    if general.proxy_protocol && is_trusted(peer.ip(), &general.trusted_proxy) {
-        let handshake = Duration::from_secs(shared.config.session.handshake_seconds);
+    if beginning.proxy_protocol && is_trusted(peer.ip(), &beginning.trusted_proxy) {
         // In a box, or every connection would keep the room that this takes.
-        let header = Box::pin(timeout(handshake, read_header(&mut stream)));
+        let header = Box::pin(timeout(beginning.handshake, read_header(&mut stream)));
         match header.await.unwrap_or(Err(Fault::Late)) {
             Ok(source) => peer = source.unwrap_or(peer),
             Err(fault) => {
@@ -226,7 +239,7 @@ async fn root(request: HttpRequest, payload: Payload, worker: Data<Worker>) -> R
     response.insert_header((header::VARY, "Accept"));
     if wants_document(request.headers()) {
         response.insert_header((header::CONTENT_TYPE, "application/nostr+json"));
-        return Ok(response.body(worker.node.document.clone()));
+        return Ok(response.body(info::document(&worker.node.shared.live.load())));
     }
     response.insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"));
     Ok(response.body("This is a Nostr relay. Point a Nostr client at this address, with ws:// or wss://.\n"))
@@ -266,9 +279,9 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
     let (Some(peer), Some(&accepted)) = (request.peer_addr(), request.conn_data::<Accepted>()) else {
         return Ok(HttpResponse::InternalServerError().finish());
     };
-    let config = &node.shared.config;
-    let address = client_address(peer.ip(), request.headers(), &config.general.trusted_proxy);
-    let permit = match node.connections.take(address) {
+    let settings = node.shared.live.load();
+    let address = client_address(peer.ip(), request.headers(), &node.trusted_proxy);
+    let permit = match node.connections.take(address, &settings.limits) {
         Ok(permit) => permit,
         Err(refusal) => {
             node.shared.metrics.refused.inc();
@@ -291,7 +304,7 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
         own_host: own_host.map(str::to_owned),
         link: Arc::new(Link::new(accepted.fd)),
         outbox: Outbox::default(),
-        window: Window::new(config.session.window, &node.shared.metrics),
+        window: Window::new(settings.session.window, &node.shared.metrics),
         permit,
         trace: node.shared.tracer.connection(address, traceparent),
     };

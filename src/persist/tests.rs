@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::{
-    ingest::{Policy, Recent},
+    ingest::Recent,
     protocol::{EventId, Tags, Timestamp, sign::Keys},
     route::{Join, Link, Push, RouterAddr, Subscribe, SubscriptionRouter},
     store::{
@@ -204,11 +204,7 @@ impl Stage {
             queue: Arc::clone(&queue),
             workers: Workers::here(),
             store: Arc::clone(&store) as Arc<dyn Store>,
-            admission: Arc::new(Admission::new(
-                Policy::new(&config::Limits::default(), None),
-                Recent::new(16),
-                16,
-            )),
+            admission: Arc::new(Admission::new(None, Recent::new(16), 16)),
             routers,
             others: None,
             metrics: Arc::clone(&metrics),

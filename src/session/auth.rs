@@ -7,6 +7,7 @@ use url::Url;
 use super::Session;
 use crate::{
     clock,
+    config::Limits,
     ingest::same_relay,
     protocol::{Event, ParsedEvent, PublicKey, Reason, RelayMessage, Timestamp, kind, message::ok},
 };
@@ -77,20 +78,19 @@ fn is_at(url: &Url, host: &str) -> bool {
 }
 
 impl Session {
-    pub(super) fn authenticate(&mut self, parsed: ParsedEvent<'_>) {
+    pub(super) fn authenticate(&mut self, parsed: ParsedEvent<'_>, limits: &Limits) {
         let id = parsed.id;
-        let result = self.prove(parsed);
+        let result = self.prove(parsed, limits.max_auth_keys);
         self.outbox.text(&ok(&id, result.map(|()| None)));
     }
 
-    fn prove(&mut self, parsed: ParsedEvent<'_>) -> Result<(), Reason> {
+    fn prove(&mut self, parsed: ParsedEvent<'_>, most: usize) -> Result<(), Reason> {
         let event = self.shared.admission.verify(parsed)?;
         self.auth.check(&event, self.shared.url.as_ref(), clock::now())?;
         let keys = &self.auth.keys;
         if keys.contains(&event.pubkey()) {
             return Ok(());
         }
-        let most = self.shared.config.limits.max_auth_keys;
         if keys.len() >= most {
             return Err(Reason::restricted(format!("a connection authenticates as at most {most} keys")));
         }

@@ -6,13 +6,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::config::network;
+use crate::config::{Limits, network};
 
 /// Counts the open connections.
+#[derive(Default)]
 pub struct Connections {
     open: Mutex<Open>,
-    max: usize,
-    max_per_address: usize,
 }
 
 #[derive(Default)]
@@ -39,22 +38,18 @@ pub enum Refusal {
 }
 
 impl Connections {
-    pub fn new(max: usize, max_per_address: usize) -> Arc<Self> {
-        Arc::new(Self { open: Mutex::default(), max, max_per_address })
-    }
-
-    /// Takes a place for a connection of that address. Loopback has no bound of its own.
+    /// Takes a place for a connection of that address, if the limits of now have one. Loopback has no bound of its own.
     ///
     /// # Errors
     /// Says which bound is reached.
-    pub fn take(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
+    pub fn take(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Permit, Refusal> {
         let address = network(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.closed || open.all >= self.max {
+        if open.closed || open.all >= limits.max_connections {
             return Err(Refusal::Node);
         }
         let of_address = open.by_address.entry(address).or_default();
-        if *of_address >= self.max_per_address && !address.is_loopback() {
+        if *of_address >= limits.max_connections_per_address && !address.is_loopback() {
             return Err(Refusal::Address);
         }
         *of_address += 1;
@@ -92,20 +87,21 @@ mod tests {
 
     #[test]
     fn both_bounds_hold_and_places_come_back() {
-        let connections = Connections::new(3, 1);
+        let connections = Arc::new(Connections::default());
+        let limits = Limits { max_connections: 3, max_connections_per_address: 1, ..Limits::default() };
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let first = connections.take(address("203.0.113.1")).ok();
-        assert_eq!(connections.take(address("::ffff:203.0.113.1")).err(), Some(Refusal::Address));
-        let local = [(); 2].map(|()| connections.take(address("127.0.0.1")).ok());
-        assert_eq!(connections.take(address("203.0.113.2")).err(), Some(Refusal::Node));
+        let first = connections.take(address("203.0.113.1"), &limits).ok();
+        assert_eq!(connections.take(address("::ffff:203.0.113.1"), &limits).err(), Some(Refusal::Address));
+        let local = [(); 2].map(|()| connections.take(address("127.0.0.1"), &limits).ok());
+        assert_eq!(connections.take(address("203.0.113.2"), &limits).err(), Some(Refusal::Node));
         drop((first, local));
         assert_eq!(connections.open(), 0);
-        let first = connections.take(address("2001:db8::1")).ok();
-        assert_eq!(connections.take(address("2001:db8::2")).err(), Some(Refusal::Address));
-        assert!(first.is_some() && connections.take(address("2001:db8:0:1::1")).is_ok());
+        let first = connections.take(address("2001:db8::1"), &limits).ok();
+        assert_eq!(connections.take(address("2001:db8::2"), &limits).err(), Some(Refusal::Address));
+        assert!(first.is_some() && connections.take(address("2001:db8:0:1::1"), &limits).is_ok());
         drop(first);
-        assert!(connections.take(address("203.0.113.1")).is_ok());
+        assert!(connections.take(address("203.0.113.1"), &limits).is_ok());
         connections.close();
-        assert_eq!(connections.take(address("203.0.113.1")).err(), Some(Refusal::Node));
+        assert_eq!(connections.take(address("203.0.113.1"), &limits).err(), Some(Refusal::Node));
     }
 }

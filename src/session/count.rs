@@ -10,24 +10,33 @@ use super::{
     subscription::{Work, query},
 };
 use crate::{
+    config::Limits,
     protocol::{Filter, Reason, RelayMessage, hll::HyperLogLog},
     store::{Counted, Query},
     telemetry::Stage,
 };
 
 impl Session {
-    pub(super) fn count(&mut self, id: &str, filters: Vec<Filter>, bytes: usize, ctx: &mut Context) {
-        if let Err(reason) = self.check_filters(&filters).and_then(|()| self.check_waiting_counts(bytes)) {
+    pub(super) fn count(
+        &mut self,
+        id: &str,
+        filters: Vec<Filter>,
+        bytes: usize,
+        limits: &Limits,
+        ctx: &mut Context,
+    ) {
+        if let Err(reason) =
+            self.check_filters(&filters, limits).and_then(|()| self.check_waiting_counts(bytes, limits))
+        {
             return self.refuse_count(id, &reason);
         }
-        let query = Arc::new(query(&filters, &self.shared.config, self.auth.keys()));
+        let query = Arc::new(query(&filters, limits, self.auth.keys()));
         self.work.push_back(Work::Count { id: id.into(), query, bytes });
         self.read_next(ctx);
     }
 
     /// Counts wait like subscriptions do, and are bounded like them.
-    fn check_waiting_counts(&self, bytes: usize) -> Result<(), Reason> {
-        let limits = &self.shared.config.limits;
+    fn check_waiting_counts(&self, bytes: usize, limits: &Limits) -> Result<(), Reason> {
         let (mut count, mut taken) = (0, bytes);
         for work in &self.work {
             if let Work::Count { bytes, .. } = work {

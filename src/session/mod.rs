@@ -43,7 +43,7 @@ pub use self::{
 };
 use crate::{
     clock,
-    config::Config,
+    config::{Limits, Live},
     ingest::Admission,
     persist::{Publisher, Queue, Share, Workers},
     protocol::{ClientMessage, Reason, RelayMessage, addressee::Addressee, malformed::Malformed},
@@ -55,7 +55,12 @@ use crate::{
 
 /// What all sessions of a node share.
 pub struct Shared {
-    pub config: Config,
+    /// What is in force, some of which may change.
+    pub live: Arc<Live>,
+    /// How many connections the system has descriptors for.
+    pub max_sockets: usize,
+    /// For how long events of other nodes may come late.
+    pub late: Duration,
     pub url: Option<Url>,
     pub store: Arc<dyn Store>,
     pub admission: Arc<Admission>,
@@ -72,7 +77,7 @@ impl Shared {
     /// What any node accepted before this time, in milliseconds since 1970, does not come live any more. A clock that
     /// is set ahead forgets nothing: what was sent as stored would come again.
     fn late_since(&self) -> u64 {
-        self.clock.millis().saturating_sub(self.config.bus.late_seconds.saturating_mul(1_000))
+        self.clock.millis().saturating_sub(self.late.as_millis() as u64)
     }
 }
 
@@ -125,7 +130,7 @@ impl Session {
         let share = shared.queue.share(told.then_some(address));
         Self {
             id,
-            rate: shared.rates.connection(address),
+            rate: Rates::connection(address, &shared.live.load().rate),
             shared,
             router,
             address,
@@ -177,7 +182,10 @@ impl Session {
             Err(_) => Verb::Malformed,
         };
         metrics.messages.of(verb).inc();
-        let allowed = self.shared.rates.allow(&mut self.rate, self.address);
+        // Once, so that the whole of a message is judged alike.
+        let settings = self.shared.live.load();
+        let limits = &settings.limits;
+        let allowed = self.shared.rates.allow(&mut self.rate, self.address, &settings.rate);
         match message {
             Ok(message) if self.leaving => {
                 self.turn_away(&message, Reason::error("the relay is shutting down"));
@@ -186,15 +194,15 @@ impl Session {
             Ok(ClientMessage::Event(event)) => {
                 let subject = Subject::Event { id: event.id, kind: event.kind, bytes: text.len() };
                 let trace = self.trace(begun, subject);
-                self.publish(event, text.len(), trace, ctx);
+                self.publish(event, text.len(), limits, trace, ctx);
             }
-            Ok(ClientMessage::Auth(event)) => self.authenticate(event),
+            Ok(ClientMessage::Auth(event)) => self.authenticate(event, limits),
             Ok(ClientMessage::Req { id, filters }) => {
                 let subject = Subject::Req { filters: filters.len(), bytes: text.len() };
                 let trace = self.trace(begun, subject);
-                self.subscribe(&id, filters, text.len(), trace, ctx);
+                self.subscribe(&id, filters, text.len(), limits, trace, ctx);
             }
-            Ok(ClientMessage::Count { id, filters }) => self.count(&id, filters, text.len(), ctx),
+            Ok(ClientMessage::Count { id, filters }) => self.count(&id, filters, text.len(), limits, ctx),
             Ok(ClientMessage::Close { id }) => self.unsubscribe(&id),
             Ok(ClientMessage::Negentropy { id }) => {
                 self.refuse_negentropy(&id, &Reason::error("negentropy is not supported"));
@@ -207,9 +215,10 @@ impl Session {
     /// Answers a message that was not kept, as it is longer than messages may be.
     pub fn refuse_too_long(&mut self, addressee: Addressee) {
         self.shared.metrics.messages.of(Verb::Malformed).inc();
-        let reason = match self.shared.rates.allow(&mut self.rate, self.address) {
+        let settings = self.shared.live.load();
+        let reason = match self.shared.rates.allow(&mut self.rate, self.address, &settings.rate) {
             true => {
-                let most = self.shared.config.limits.max_message_bytes;
+                let most = self.incoming.max_message_bytes();
                 Reason::invalid(format!("the message is too large: it has more than {most} bytes"))
             }
             false => Reason::rate_limited("slow down"),
@@ -273,8 +282,8 @@ impl Session {
     }
 
     /// Whether the client may do anything but authenticate.
-    fn may_use(&self) -> Result<(), Reason> {
-        match self.shared.config.limits.auth_required && self.auth.keys().is_empty() {
+    fn may_use(&self, limits: &Limits) -> Result<(), Reason> {
+        match limits.auth_required && self.auth.keys().is_empty() {
             true => Err(Reason::auth_required("this relay serves those who have authenticated")),
             false => Ok(()),
         }
@@ -290,7 +299,7 @@ impl Session {
 
     fn tick(&mut self, ctx: &mut Context) {
         const GOING_AWAY: u16 = 1001;
-        if self.heard.elapsed() >= Duration::from_secs(self.shared.config.session.idle_seconds) {
+        if self.heard.elapsed() >= Duration::from_secs(self.shared.live.load().session.idle_seconds) {
             self.close(GOING_AWAY, "silent for too long", CloseReason::Idle, ctx);
         } else {
             self.outbox.ping();
@@ -303,7 +312,7 @@ impl Actor for Session {
     type Context = Context;
 
     fn started(&mut self, ctx: &mut Context) {
-        let config = &self.shared.config.session;
+        let config = &self.shared.live.load().session;
         ctx.set_mailbox_capacity(config.mailbox);
         ctx.run_interval(Duration::from_secs(config.ping_seconds), Self::tick);
         let join = Join { id: self.id, session: ctx.address().recipient(), link: Arc::clone(&self.link) };

@@ -7,6 +7,7 @@ use actix::{AsyncContext, Handler};
 use super::{Context, Session};
 use crate::{
     clock,
+    config::Limits,
     ingest::Admitted,
     persist::{Answer, Full, Publisher, Written},
     protocol::{EventId, ParsedEvent, Reason, message::ok},
@@ -20,11 +21,12 @@ impl Session {
         &mut self,
         parsed: ParsedEvent<'_>,
         bytes: usize,
+        limits: &Limits,
         mut trace: Trace,
         ctx: &mut Context,
     ) {
         let id = parsed.id;
-        if let Err(reason) = self.may_use() {
+        if let Err(reason) = self.may_use(limits) {
             trace.refuse(&reason);
             return self.refuse_event(&id, reason);
         }
@@ -34,7 +36,7 @@ impl Session {
             trace.fail("overloaded");
             return self.overloaded(&id);
         };
-        let admitted = self.shared.admission.admit(parsed, self.auth.keys(), clock::now());
+        let admitted = self.shared.admission.admit(parsed, limits, self.auth.keys(), clock::now());
         trace.lap("admit");
         let metrics = &self.shared.metrics;
         metrics.stages.of(Stage::Admit).observe(begun.elapsed().as_secs_f64());

@@ -65,7 +65,7 @@ impl Session {
     fn send_page(&mut self, generation: Generation, page: Page) {
         let outbox = self.outbox.clone();
         let since = self.shared.late_since();
-        let max_bytes = self.shared.config.limits.max_answer_bytes;
+        let max_bytes = self.shared.live.load().limits.max_answer_bytes;
         let Some(subscription) = self.subscription(generation) else { return };
         let Phase::Stored(reading) = &mut subscription.phase else { return };
         reading.trace.page(page.len(), page.effort.rows, &page.effort);

@@ -41,27 +41,25 @@ impl Bucket {
 
 /// The buckets of all addresses seen lately.
 pub struct Rates {
-    config: config::Rate,
     addresses: Mutex<LruCache<IpAddr, Bucket>>,
 }
 
 impl Rates {
-    pub fn new(config: config::Rate) -> Self {
-        let most = NonZeroUsize::new(config.max_addresses).unwrap_or(NonZeroUsize::MIN);
-        Self { config, addresses: Mutex::new(LruCache::new(most)) }
+    pub fn new(max_addresses: usize) -> Self {
+        let most = NonZeroUsize::new(max_addresses).unwrap_or(NonZeroUsize::MIN);
+        Self { addresses: Mutex::new(LruCache::new(most)) }
     }
 
     /// The bucket of a new connection; `None` for an address that is exempt.
-    pub fn connection(&self, address: IpAddr) -> Option<Bucket> {
-        let exempt = address.to_canonical().is_loopback() && !self.config.include_loopback;
-        (!exempt).then(|| Bucket::full(self.config.messages_burst, Instant::now()))
+    pub fn connection(address: IpAddr, config: &config::Rate) -> Option<Bucket> {
+        let exempt = address.to_canonical().is_loopback() && !config.include_loopback;
+        (!exempt).then(|| Bucket::full(config.messages_burst, Instant::now()))
     }
 
     /// Whether a connection, and its address, may send one more message now.
-    pub fn allow(&self, connection: &mut Option<Bucket>, address: IpAddr) -> bool {
+    pub fn allow(&self, connection: &mut Option<Bucket>, address: IpAddr, config: &config::Rate) -> bool {
         let Some(bucket) = connection else { return true };
         let now = Instant::now();
-        let config = &self.config;
         if !bucket.take(config.messages_per_second, config.messages_burst, now) {
             return false;
         }
@@ -96,12 +94,12 @@ mod tests {
     fn connections_of_an_address_share_its_bucket() {
         let config =
             config::Rate { address_messages_per_second: 1, address_messages_burst: 3, ..Default::default() };
-        let rates = Rates::new(config);
+        let rates = Rates::new(config.max_addresses);
         let address: IpAddr = "203.0.113.7".parse().unwrap();
-        let mut connections = [rates.connection(address), rates.connection(address)];
-        let allowed = (0..10).filter(|n| rates.allow(&mut connections[n % 2], address)).count();
+        let mut connections = [(); 2].map(|()| Rates::connection(address, &config));
+        let allowed = (0..10).filter(|n| rates.allow(&mut connections[n % 2], address, &config)).count();
         assert_eq!(allowed, 3);
-        let mut local = rates.connection("::ffff:127.0.0.1".parse().unwrap());
-        assert!(local.is_none() && rates.allow(&mut local, address));
+        let mut local = Rates::connection("::ffff:127.0.0.1".parse().unwrap(), &config);
+        assert!(local.is_none() && rates.allow(&mut local, address, &config));
     }
 }

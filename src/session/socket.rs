@@ -50,8 +50,11 @@ pub fn upgrade(
     let mut response = ws::handshake(request)?;
     response.insert_header((STORE_HEADER, shared.store.identity().to_string()));
     let outbox = socket.outbox.clone();
-    let limits = &shared.config.limits;
-    let bounds = Bounds { gathered: limits.max_message_bytes, passed_over: limits.max_refused_bytes };
+    let bounds = {
+        // For as long as the connection lives: its frames are cut by them.
+        let limits = &shared.live.load().limits;
+        Bounds { gathered: limits.max_message_bytes, passed_over: limits.max_refused_bytes }
+    };
     let (payload, stop) = Guard::new(payload, socket.window.clone(), bounds);
     let session = Session::new(shared, router, socket, Incoming { message: None, stop, bounds });
     let frames = WebsocketContext::with_codec(session, payload, Codec::new().max_size(bounds.gathered));
@@ -94,6 +97,11 @@ enum Broken {
 }
 
 impl Incoming {
+    /// The longest message that is taken.
+    pub fn max_message_bytes(&self) -> usize {
+        self.bounds.gathered
+    }
+
     /// Takes up a fragment; `Some` with the last one.
     fn fragment(&mut self, item: Item) -> Result<Option<Whole>, Broken> {
         let begin = |is_text| Some(Gathering { is_text, len: 0, content: Content::Kept(BytesMut::new()) });

@@ -9,6 +9,7 @@ use super::{
     subscription::{Phase, Reading, Subscription, Work},
 };
 use crate::{
+    config::Limits,
     protocol::{Filter, Reason, RelayMessage, message::Quoted},
     route::{Deliver, Generation, Subscribe, Unsubscribe, key::cover},
     store::Position,
@@ -22,11 +23,14 @@ impl Session {
         id: &str,
         filters: Vec<Filter>,
         bytes: usize,
+        limits: &Limits,
         mut trace: Trace,
         ctx: &mut Context,
     ) {
         let keys = filters.iter().map(|filter| cover(filter).len()).sum();
-        if let Err(reason) = self.check_filters(&filters).and_then(|()| self.check_room(id, keys, bytes)) {
+        if let Err(reason) =
+            self.check_filters(&filters, limits).and_then(|()| self.check_room(id, keys, bytes, limits))
+        {
             trace.refuse(&reason);
             // The old subscription of that id ends too: the client has been told it is closed.
             return self.close_subscription(id, &reason);
@@ -34,7 +38,7 @@ impl Session {
         self.unsubscribe(id);
         self.last_generation += 1;
         let generation = self.last_generation;
-        let reading = Reading::new(&filters, &self.shared.config, self.auth.keys(), trace);
+        let reading = Reading::new(&filters, limits, self.auth.keys(), trace);
         // Most connections have one.
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription {
@@ -124,9 +128,8 @@ impl Session {
     }
 
     /// Whether the filters may be asked at all, for REQ and COUNT.
-    pub(super) fn check_filters(&self, filters: &[Filter]) -> Result<(), Reason> {
-        self.may_use()?;
-        let limits = &self.shared.config.limits;
+    pub(super) fn check_filters(&self, filters: &[Filter], limits: &Limits) -> Result<(), Reason> {
+        self.may_use(limits)?;
         if filters.len() > limits.max_filters {
             return Err(Reason::invalid(format!("more than {} filters", limits.max_filters)));
         }
@@ -147,8 +150,7 @@ impl Session {
     }
 
     /// Whether one more subscription fits, the one that it replaces aside.
-    fn check_room(&self, id: &str, mut keys: usize, mut bytes: usize) -> Result<(), Reason> {
-        let limits = &self.shared.config.limits;
+    fn check_room(&self, id: &str, mut keys: usize, mut bytes: usize, limits: &Limits) -> Result<(), Reason> {
         let mut count = 0;
         for other in self.subscriptions.iter().filter(|subscription| &*subscription.id != id) {
             count += 1;
@@ -189,7 +191,6 @@ impl Session {
 
     pub(super) fn deliver(&mut self, Deliver { events, position, last, bytes, sent }: Deliver) {
         self.link.catch_up(bytes);
-        let max_held = self.shared.config.session.max_held_bytes;
         for (generation, event) in events {
             if !event.is_visible_to(self.auth.keys()) {
                 continue;
@@ -206,7 +207,7 @@ impl Session {
                 Phase::Stored(reading) => {
                     reading.held.bytes += event.json().len();
                     reading.held.events.push(event);
-                    if reading.held.bytes > max_held {
+                    if reading.held.bytes > self.shared.live.load().session.max_held_bytes {
                         let reason = "too many live events while stored ones were sent; ask again";
                         self.fail(generation, &Reason::error(reason));
                     }

@@ -4,7 +4,7 @@ use std::{hash::BuildHasher, sync::Arc, time::Instant};
 
 use crate::{
     clock,
-    config::Config,
+    config::Limits,
     protocol::{Event, EventId, Filter, PublicKey},
     route::Generation,
     store::{Cursor, Entry, Limit, Position, Query, Viewer},
@@ -81,8 +81,8 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub fn new(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>, trace: Trace) -> Self {
-        let query = Arc::new(query(filters, config, keys));
+    pub fn new(filters: &[Filter], limits: &Limits, keys: &Arc<[PublicKey]>, trace: Trace) -> Self {
+        let query = Arc::new(query(filters, limits, keys));
         let cursor = Cursor::start(&query);
         let (held, recent) = (Held::default(), Recent::default());
         Self { begun: Instant::now(), query, cursor, routed: 0, held, recent, sent: 0, bytes: 0, trace }
@@ -100,8 +100,7 @@ impl Reading {
 }
 
 /// The question to the store: limits put in, and how much more completes a second.
-pub(super) fn query(filters: &[Filter], config: &Config, keys: &Arc<[PublicKey]>) -> Query {
-    let limits = &config.limits;
+pub(super) fn query(filters: &[Filter], limits: &Limits, keys: &Arc<[PublicKey]>) -> Query {
     let limit = |filter: &Filter| {
         let events = filter.limit.unwrap_or(limits.default_limit).min(limits.max_limit);
         Limit { events, boundary: (events / BOUNDARY_PART).min(limits.max_boundary_events) }

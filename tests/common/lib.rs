@@ -11,11 +11,15 @@ pub mod redis;
 pub mod watch;
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -52,8 +56,17 @@ impl Relay {
 
     /// Starts on an existing data folder.
     pub fn start_on(data: TempDir, arguments: &[&str]) -> Self {
-        let (process, clients, operators) = spawn(relay_command(data.path(), arguments));
+        Self::spawn(relay_command(data.path(), arguments), data)
+    }
+
+    /// Starts by a command.
+    pub fn spawn(command: Command, data: TempDir) -> Self {
+        let (process, clients, operators) = spawn(command);
         Self { process, clients, operators, data }
+    }
+
+    pub fn log(&self) -> Log {
+        Log(self.clients)
     }
 
     pub fn url(&self) -> String {
@@ -151,6 +164,30 @@ pub fn relay_command(data: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// What relays have said since they listened, by where that is.
+static LOGS: Mutex<BTreeMap<SocketAddr, Vec<String>>> = Mutex::new(BTreeMap::new());
+
+/// What a relay has said since it listens.
+pub struct Log(SocketAddr);
+
+impl Log {
+    /// The first line with this text, when it is there.
+    pub async fn says(&self, text: &str) -> String {
+        eventually(&format!("a line of the log with {text:?}"), || self.line(text).is_some()).await;
+        self.line(text).unwrap()
+    }
+
+    /// The first line with this text, if it is there by now.
+    pub fn line(&self, text: &str) -> Option<String> {
+        LOGS.lock().unwrap().get(&self.0)?.iter().find(|line| line.contains(text)).cloned()
+    }
+
+    /// Forgets all lines.
+    pub fn clear(&self) {
+        LOGS.lock().unwrap().remove(&self.0);
+    }
+}
+
 /// Starts the command and waits until it says where it listens. Its log goes on to ours.
 pub fn spawn(mut command: Command) -> (Child, SocketAddr, SocketAddr) {
     watch::begin();
@@ -162,7 +199,12 @@ pub fn spawn(mut command: Command) -> (Child, SocketAddr, SocketAddr) {
         if entry["message"] == "listening" {
             let address = |name: &str| entry[name].as_str().unwrap().parse().unwrap();
             let addresses = (address("address"), address("operators"));
-            std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
+            std::thread::spawn(move || {
+                for line in lines.map_while(Result::ok) {
+                    eprintln!("{line}");
+                    LOGS.lock().unwrap().entry(addresses.0).or_default().push(line);
+                }
+            });
             return (process, addresses.0, addresses.1);
         }
     }

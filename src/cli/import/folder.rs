@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     clock,
-    config::Config,
-    ingest::{Admission, Admitted, Policy, Recent},
+    config::{Config, Limits},
+    ingest::{Admission, Admitted, Recent},
     protocol::{Event, Filter, ParsedEvent, Reason},
     session::explain,
     store::{
@@ -40,6 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(3_600);
 pub struct FolderSink {
     store: Lmdb,
     admission: Admission,
+    limits: Box<Limits>,
 }
 
 impl FolderSink {
@@ -53,8 +54,8 @@ impl FolderSink {
             );
         }
         let hot_authors = config.persister.hot_authors;
-        let policy = Policy::new(&config.limits, config.relay_url()?);
-        Ok(Self { store, admission: Admission::new(policy, Recent::new(1), hot_authors) })
+        let admission = Admission::new(config.relay_url()?, Recent::new(1), hot_authors);
+        Ok(Self { store, admission, limits: Box::new(config.limits.clone()) })
     }
 
     /// Which folder it is, wherever it lies: one that was made anew is another.
@@ -116,7 +117,7 @@ impl FolderSink {
         let parsed: ParsedEvent<'_> =
             serde_json::from_str(text).map_err(|error| Reason::invalid(error.to_string()))?;
         let author = [parsed.pubkey];
-        match self.admission.admit(parsed, &author, clock::now())? {
+        match self.admission.admit(parsed, &self.limits, &author, clock::now())? {
             Admitted::Store(event) => Ok(Some(event)),
             Admitted::Ephemeral(_) | Admitted::Known => {
                 Err(Reason::blocked("ephemeral events are not stored"))

@@ -170,6 +170,7 @@ impl Node {
                 descriptors: raise_descriptor_limit(),
                 tracer: Tracer::default(),
                 log: Lost::default(),
+                reload: None,
             };
             let run = node::run_on(store, config, outside, shutdown);
             actix::System::new().block_on(run).unwrap();

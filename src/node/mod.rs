@@ -1,26 +1,36 @@
 //! A node: wires the parts together, runs them, and shuts them down in order.
 
+mod file;
+mod live;
+mod shutdown;
+mod told;
+mod watch;
+
 use std::{
     future::Future,
-    io::IsTerminal,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     num::NonZeroUsize,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix::{Actor, Arbiter};
 use anyhow::Context;
-use rustix::fs::statvfs;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+pub use self::live::Reload;
+use self::{
+    live::Keeper,
+    shutdown::{Countdown, Phase},
+    told::{is_public, tell_start},
+    watch::{progress, watch, watch_disk},
+};
 use crate::{
     bus::{self, PubSub, redis::Redis},
     clock::Steady,
     config::Config,
-    ingest::{Admission, Policy, Recent},
+    ingest::{Admission, Recent},
     net::{Descriptors, Need, Readiness, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
     protocol::PublicKey,
@@ -32,7 +42,7 @@ use crate::{
         lmdb::{Access, Lmdb},
         scylla::Scylla,
     },
-    telemetry::{BoundedQueue, Lost, Metrics},
+    telemetry::{Lost, Metrics},
     trace::Tracer,
 };
 
@@ -48,6 +58,8 @@ pub struct Outside {
     pub descriptors: Descriptors,
     pub tracer: Tracer,
     pub log: Lost,
+    /// Where settings may change while it runs; `None`: nowhere.
+    pub reload: Option<Reload>,
 }
 
 impl Listeners {
@@ -86,18 +98,19 @@ pub async fn run(
 /// As [`run`].
 pub async fn run_on(
     mut store: Arc<dyn Store>,
-    mut config: Config,
+    config: Config,
     outside: Outside,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<Instant> {
-    let Outside { listeners, descriptors, tracer, log } = outside;
+    let Outside { listeners, descriptors, tracer, log, reload } = outside;
     let node_id = id(&config);
     let metrics = Arc::new(Metrics::new(&node_id));
-    config.limits.max_connections = config.limits.max_connections.min(descriptors.sockets);
+    let keeper = Keeper::new(&config, reload, descriptors.sockets)?;
+    let live = keeper.live();
     info!(
         node = node_id,
         file_descriptors = descriptors.limit,
-        max_connections = config.limits.max_connections,
+        max_connections = live.load().limits.max_connections,
         "starting"
     );
     let url = config.relay_url()?;
@@ -108,7 +121,7 @@ pub async fn run_on(
         );
     }
     let admission = Arc::new(Admission::new(
-        Policy::new(&config.limits, url.clone()),
+        url.clone(),
         Recent::new(config.persister.recent_ids),
         config.persister.hot_authors,
     ));
@@ -176,11 +189,12 @@ pub async fn run_on(
     let persister = Persister::start_in_arbiter(&arbiter.handle(), move |_| {
         Persister::new(parts, persister_config, sweeps)
     });
-    let connections =
-        Connections::new(config.limits.max_connections, config.limits.max_connections_per_address);
+    let connections = Arc::new(Connections::default());
     let shared = Arc::new(Shared {
-        rates: Rates::new(config.rate.clone()),
-        config,
+        rates: Rates::new(config.rate.max_addresses),
+        live,
+        max_sockets: descriptors.sockets,
+        late: Duration::from_secs(config.bus.late_seconds),
         url,
         store: Arc::clone(&store),
         admission,
@@ -194,15 +208,23 @@ pub async fn run_on(
     let operators = listeners.operators.local_addr().context("the operators' listener")?;
     let ops =
         serve_ops(listeners.operators, readiness.clone(), metrics).context("the operators' listener")?;
-    let server =
-        serve(listeners.clients, Arc::clone(&shared), routers.clone(), bus.clone(), Arc::clone(&connections))
-            .context("the clients' listener")?;
+    let server = serve(
+        listeners.clients,
+        &config,
+        Arc::clone(&shared),
+        routers.clone(),
+        bus.clone(),
+        Arc::clone(&connections),
+    )
+    .context("the clients' listener")?;
+    let keeper = actix::spawn(keeper.run());
     readiness.set(true);
-    tell_start(&shared.config, server.address, operators);
+    tell_start(&config, server.address, operators);
 
     shutdown.await;
 
-    let countdown = Countdown::start(Duration::from_secs(shared.config.general.drain_seconds));
+    let countdown = Countdown::start(Duration::from_secs(config.general.drain_seconds));
+    keeper.abort();
     info!(connections = connections.open(), "shutting down");
     shared.metrics.draining.set(1);
     readiness.set(false);
@@ -243,144 +265,6 @@ pub async fn run_on(
     Ok(countdown.end())
 }
 
-/// What a shutdown does, one after the other: all of it has one time, and each phase ends by its part of that,
-/// whenever it began, and earlier if it can.
-#[derive(Debug, Clone, Copy)]
-enum Phase {
-    /// What waits is stored.
-    Stored,
-    /// Other nodes know that this one leaves.
-    Told,
-    /// Sockets are asked to close.
-    Asked,
-    Closed,
-    /// The store has nothing left for other nodes. What is over is for the last spans.
-    Left,
-}
-
-struct Countdown {
-    begun: Instant,
-    whole: Duration,
-}
-
-impl Countdown {
-    fn start(whole: Duration) -> Self {
-        Self { begun: Instant::now(), whole }
-    }
-
-    /// How long a phase may take that begins now.
-    fn until(&self, phase: Phase) -> Duration {
-        self.left(phase, self.begun.elapsed())
-    }
-
-    fn left(&self, phase: Phase, spent: Duration) -> Duration {
-        let sixteenths = match phase {
-            Phase::Stored => 8,
-            Phase::Told => 10,
-            // Over half of the time at most, so that a shutdown with nothing to store is no longer for it.
-            Phase::Asked => return self.left_of(12, spent).min(self.whole / 2),
-            Phase::Closed => 14,
-            Phase::Left => 15,
-        };
-        self.left_of(sixteenths, spent)
-    }
-
-    fn left_of(&self, sixteenths: u32, spent: Duration) -> Duration {
-        (self.whole * sixteenths / 16).saturating_sub(spent)
-    }
-
-    /// By when the process has ended.
-    fn end(&self) -> Instant {
-        self.begun + self.whole
-    }
-}
-
-/// Whether others than this machine may connect.
-fn is_public(config: &Config) -> bool {
-    !config.general.listen.ip().is_loopback() || !config.general.trusted_proxy.is_empty()
-}
-
-/// What a stranger must know: in words on a terminal, else for programs.
-fn tell_start(config: &Config, address: SocketAddr, operators: SocketAddr) {
-    let version = env!("CARGO_PKG_VERSION");
-    let store = match &config.scylla.nodes[..] {
-        [] => format!("LMDB in {}", config.general.data.display()),
-        nodes => {
-            let by = if config.scylla.tls { " by TLS" } else { "" };
-            format!("CQL{by} at {}, keyspace {}", nodes.join(", "), config.scylla.keyspace)
-        }
-    };
-    let bus = match config.without_secrets().general.redis {
-        urls if urls.is_empty() => "none".to_owned(),
-        urls => format!("Redis at {}", urls.join(", ")),
-    };
-    let url = if config.general.url.is_empty() { "none" } else { &config.general.url };
-    if std::io::stderr().is_terminal() {
-        eprintln!(
-            "Rookery {version} listens at ws://{address} (operators: http://{operators}). Store: {store}; bus: {bus}; \
-             URL: {url}. Ctrl-C ends it; in another terminal, try `rookery watch --relay ws://{address}`"
-        );
-    } else {
-        info!(%address, %operators, version, store, bus, url, "listening");
-    }
-}
-
-/// Who must get on, or the node is not ready: within so much time.
-fn progress(queue: &Arc<Queue>, store: &Arc<dyn Store>, within: Duration) -> Vec<Need> {
-    let (persister, batch) = (Arc::clone(queue), Arc::clone(queue));
-    // Not to keep the store open.
-    let store = Arc::downgrade(store);
-    vec![
-        ("the persister does nothing", Box::new(move || persister.silence() < within)),
-        ("the store does not finish a batch", Box::new(move || batch.age_of_batch() < within)),
-        (
-            "a thread of the store does not get on",
-            Box::new(move || store.upgrade().is_none_or(|store| store.load().stuck < within)),
-        ),
-    ]
-}
-
-/// Has those looked at who do not report by themselves.
-fn watch(metrics: &Metrics, config: &Config, queue: &Arc<Queue>, store: &Arc<dyn Store>, routers: &Routers) {
-    let window = config.session.window as f64;
-    // Not to keep the store open.
-    let (queue, store, routers) = (Arc::downgrade(queue), Arc::downgrade(store), routers.clone());
-    metrics.before_scrapes(move |metrics| {
-        let (Some(queue), Some(store)) = (queue.upgrade(), store.upgrade()) else { return };
-        let load = store.load();
-        let windows = metrics.connections.get().max(1) as f64 * window;
-        for (name, ratio) in [
-            (BoundedQueue::Persister, queue.fill()),
-            (BoundedQueue::Router, routers.fill()),
-            (BoundedQueue::SessionWindow, metrics.awaited.get() as f64 / windows),
-            (BoundedQueue::Query, load.questions),
-            (BoundedQueue::Statement, load.statements),
-        ] {
-            metrics.queue_fill.of(name).set(ratio);
-        }
-        if store.log().is_some() {
-            metrics.clock_ahead.set(load.clock_ahead);
-        }
-        for (counter, count) in [
-            (&metrics.store_statements, load.sent),
-            (&metrics.store_retries, load.retries),
-            (&metrics.store_rows, load.rows),
-        ] {
-            counter.inc_by(count.saturating_sub(counter.get()));
-        }
-    });
-}
-
-/// Has the disk of the data folder looked at.
-fn watch_disk(metrics: &Metrics, folder: PathBuf) {
-    metrics.before_scrapes(move |metrics| {
-        let Ok(disk) = statvfs(&folder) else { return };
-        let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(disk.f_frsize)).unwrap_or(i64::MAX);
-        metrics.disk_free.set(bytes(disk.f_bavail));
-        metrics.disk_size.set(bytes(disk.f_blocks));
-    });
-}
-
 /// The embedded store, unless servers are named.
 async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match config.scylla.nodes.is_empty() {
@@ -394,32 +278,5 @@ pub fn id(config: &Config) -> String {
     match config.general.node_id.as_str() {
         "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
         id => id.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL: [Phase; 5] = [Phase::Stored, Phase::Told, Phase::Asked, Phase::Closed, Phase::Left];
-
-    #[test]
-    fn a_shutdown_has_one_time_however_long_its_phases_take() {
-        let countdown = Countdown::start(Duration::from_secs(16));
-        // Each takes all that it may.
-        let mut spent = Duration::ZERO;
-        let ends = ALL.map(|phase| {
-            // Sockets are waited for when they were asked.
-            let is_waited_for = !matches!(phase, Phase::Asked);
-            let left = countdown.left(phase, spent);
-            spent += if is_waited_for { left } else { Duration::ZERO };
-            (left.as_secs(), spent.as_secs())
-        });
-        assert_eq!(ends, [(8, 8), (2, 10), (2, 10), (4, 14), (1, 15)]);
-        // None takes anything.
-        let at_once = ALL.map(|phase| countdown.left(phase, Duration::ZERO).as_secs());
-        assert_eq!(at_once, [8, 10, 8, 14, 15]);
-        let too_late = ALL.map(|phase| countdown.left(phase, Duration::from_secs(20)));
-        assert_eq!(too_late, [Duration::ZERO; 5]);
     }
 }

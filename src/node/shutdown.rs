@@ -1,0 +1,82 @@
+//! How long each phase of a shutdown may take.
+
+use std::time::{Duration, Instant};
+
+/// What a shutdown does, one after the other: all of it has one time, and each phase ends by its part of that,
+/// whenever it began, and earlier if it can.
+#[derive(Debug, Clone, Copy)]
+pub enum Phase {
+    /// What waits is stored.
+    Stored,
+    /// Other nodes know that this one leaves.
+    Told,
+    /// Sockets are asked to close.
+    Asked,
+    Closed,
+    /// The store has nothing left for other nodes. What is over is for the last spans.
+    Left,
+}
+
+pub struct Countdown {
+    begun: Instant,
+    whole: Duration,
+}
+
+impl Countdown {
+    pub fn start(whole: Duration) -> Self {
+        Self { begun: Instant::now(), whole }
+    }
+
+    /// How long a phase may take that begins now.
+    pub fn until(&self, phase: Phase) -> Duration {
+        self.left(phase, self.begun.elapsed())
+    }
+
+    fn left(&self, phase: Phase, spent: Duration) -> Duration {
+        let sixteenths = match phase {
+            Phase::Stored => 8,
+            Phase::Told => 10,
+            // Over half of the time at most, so that a shutdown with nothing to store is no longer for it.
+            Phase::Asked => return self.left_of(12, spent).min(self.whole / 2),
+            Phase::Closed => 14,
+            Phase::Left => 15,
+        };
+        self.left_of(sixteenths, spent)
+    }
+
+    fn left_of(&self, sixteenths: u32, spent: Duration) -> Duration {
+        (self.whole * sixteenths / 16).saturating_sub(spent)
+    }
+
+    /// By when the process has ended.
+    pub fn end(&self) -> Instant {
+        self.begun + self.whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Phase; 5] = [Phase::Stored, Phase::Told, Phase::Asked, Phase::Closed, Phase::Left];
+
+    #[test]
+    fn a_shutdown_has_one_time_however_long_its_phases_take() {
+        let countdown = Countdown::start(Duration::from_secs(16));
+        // Each takes all that it may.
+        let mut spent = Duration::ZERO;
+        let ends = ALL.map(|phase| {
+            // Sockets are waited for when they were asked.
+            let is_waited_for = !matches!(phase, Phase::Asked);
+            let left = countdown.left(phase, spent);
+            spent += if is_waited_for { left } else { Duration::ZERO };
+            (left.as_secs(), spent.as_secs())
+        });
+        assert_eq!(ends, [(8, 8), (2, 10), (2, 10), (4, 14), (1, 15)]);
+        // None takes anything.
+        let at_once = ALL.map(|phase| countdown.left(phase, Duration::ZERO).as_secs());
+        assert_eq!(at_once, [8, 10, 8, 14, 15]);
+        let too_late = ALL.map(|phase| countdown.left(phase, Duration::from_secs(20)));
+        assert_eq!(too_late, [Duration::ZERO; 5]);
+    }
+}

@@ -1,0 +1,37 @@
+//! What whoever starts a node is told.
+
+use std::{io::IsTerminal, net::SocketAddr};
+
+use tracing::info;
+
+use crate::config::Config;
+
+/// Whether others than this machine may connect.
+pub fn is_public(config: &Config) -> bool {
+    !config.general.listen.ip().is_loopback() || !config.general.trusted_proxy.is_empty()
+}
+
+/// What a stranger must know: in words on a terminal, else for programs.
+pub fn tell_start(config: &Config, address: SocketAddr, operators: SocketAddr) {
+    let version = env!("CARGO_PKG_VERSION");
+    let store = match &config.scylla.nodes[..] {
+        [] => format!("LMDB in {}", config.general.data.display()),
+        nodes => {
+            let by = if config.scylla.tls { " by TLS" } else { "" };
+            format!("CQL{by} at {}, keyspace {}", nodes.join(", "), config.scylla.keyspace)
+        }
+    };
+    let bus = match config.without_secrets().general.redis {
+        urls if urls.is_empty() => "none".to_owned(),
+        urls => format!("Redis at {}", urls.join(", ")),
+    };
+    let url = if config.general.url.is_empty() { "none" } else { &config.general.url };
+    if std::io::stderr().is_terminal() {
+        eprintln!(
+            "Rookery {version} listens at ws://{address} (operators: http://{operators}). Store: {store}; bus: {bus}; \
+             URL: {url}. Ctrl-C ends it; in another terminal, try `rookery watch --relay ws://{address}`"
+        );
+    } else {
+        info!(%address, %operators, version, store, bus, url, "listening");
+    }
+}

@@ -156,7 +156,7 @@ if [[ ${1:-} == --long ]]; then
   # Whatever else says of itself that it is not for every day.
   cargo test --locked --no-fail-fast --lib --bins --tests "$@" -- --ignored || status=$?
 else
-  # Benchmarks are no tests, and the code has no examples to be tested.
+  # Benchmarks are no tests, and the documentation of the code has no examples to be tested.
   if (($# == 0)); then
     set -- --lib --bins --tests
   fi

@@ -3,7 +3,7 @@
 //! The modules in the order in which an event meets them:
 //! a command ([`cli`]) reads the [`config`] and runs a [`node`]; [`net`] accepts a socket, a
 //! [`session`] reads [`protocol`] messages from it, [`ingest`] admits an event, [`persist`] writes it
-//! to a [`store`], and [`route`] finds the sessions that want it.
+//! to a [`store`], and [`route`] finds the sessions that want it. A [`client`] is the other end: it talks to relays.
 //!
 //! No part imports from one above it, or from one beside it:
 //!
@@ -16,15 +16,16 @@
 //! persist bus
 //! route ingest
 //! store
-//! telemetry
+//! client telemetry
 //! trace
 //! config
-//! clock tls
+//! backoff clock tls
 //! protocol
 //! ```
 
 mod bench;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod node;
 pub mod telemetry;
@@ -42,4 +43,5 @@ pub mod store;
 pub mod bus;
 pub mod route;
 
+mod backoff;
 mod clock;

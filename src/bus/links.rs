@@ -21,7 +21,7 @@ use super::{
     transport::{Incoming, Link},
     up::Up,
 };
-use crate::{clock::Moment, config, telemetry::measure_lag};
+use crate::{backoff::Backoff, clock::Moment, telemetry::measure_lag};
 
 /// Keeps a link up, one after the other, until the bus is dropped.
 pub(super) async fn run(
@@ -30,7 +30,9 @@ pub(super) async fn run(
     mut sender: Sender,
 ) {
     actix::spawn(measure_lag(shared.parts.metrics.lag_of("bus")));
-    let mut attempt = 0;
+    let config = &shared.config;
+    let longest = Duration::from_millis(config.max_backoff_ms);
+    let mut backoff = Backoff::new(Duration::from_millis(config.min_backoff_ms), longest);
     loop {
         let (incoming, received) = mpsc::channel(shared.config.receive_queue);
         match establish(&shared, incoming).await {
@@ -48,7 +50,7 @@ pub(super) async fn run(
                 shared.parts.metrics.bus_connected.set(0);
                 // One that only begins is no better than none: it takes the connection and nothing else.
                 if shared.carries.swap(false, Ordering::AcqRel) {
-                    attempt = 0;
+                    backoff.succeed();
                 }
                 shared.origins().link_down();
                 match ended {
@@ -59,21 +61,14 @@ pub(super) async fn run(
                     }
                 }
             }
-            Err(error) if attempt == 0 => {
+            Err(error) if backoff.attempts() == 0 => {
                 warn!("{} can not be reached: {error:#}", shared.transport.name());
             }
             Err(_) => {}
         }
         shared.interest().lose();
-        sleep(backoff(&shared.config, attempt)).await;
-        attempt = attempt.saturating_add(1);
+        sleep(backoff.fail()).await;
     }
-}
-
-/// Twice as long each time, up to a bound, and a random part of it, so that nodes do not come at once.
-fn backoff(config: &config::Bus, attempt: u32) -> Duration {
-    let most = config.max_backoff_ms.min(config.min_backoff_ms << attempt.min(20));
-    Duration::from_millis(most / 2 + rand::random_range(0..=most / 2))
 }
 
 /// Connects, and subscribes to all that is wanted.

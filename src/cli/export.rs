@@ -19,20 +19,22 @@ use self::{
     output::{Kept, Output, exists},
 };
 use super::{
-    client::{Endpoint, RelayFlag},
     filter_flags::FilterFlags,
     folder::{DataFlag, FolderPages},
     holder::Holder,
     interrupt::interrupted,
     output::reader_gone,
-    pages::{PAGE, RelayPages},
     progress::{Progress, duration},
+    relay_flag::RelayFlag,
     run_async,
     secret::KeyFlags,
     source::Source,
     time,
 };
-use crate::protocol::{Event, Filter, Timestamp, nip19};
+use crate::{
+    client::{Endpoint, PAGE},
+    protocol::{Event, Filter, Timestamp, nip19},
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -111,8 +113,8 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
     let source = match &args.data.data {
         Some(folder) => Source::Folder(FolderPages::open(folder, args.data.load()?, rest)?),
         None => {
-            let endpoint = Endpoint { url: args.relay.relay, keys };
-            Source::Relay(Box::new(RelayPages::new(endpoint, rest, PAGE, args.verify)))
+            let endpoint = Endpoint { verify: args.verify, ..args.relay.endpoint(keys) };
+            Source::relay(endpoint, rest, PAGE)
         }
     };
     run_async(async {

@@ -22,20 +22,23 @@ use self::{
     upload::Upload,
 };
 use super::{
-    client::{ClientError, Endpoint, RelayFlag},
     folder::{DataFlag, folder_name},
     holder::Holder,
     interrupt::interrupted,
     lines::Lines,
-    pages::RelayPages,
     progress::Progress,
+    relay_flag::RelayFlag,
     run_async,
     secret::KeyFlags,
+    source::Source,
 };
-use crate::protocol::{
-    Filter, Tags, event,
-    filter::sorted,
-    kind::{self, Class},
+use crate::{
+    client::{ClientError, Endpoint},
+    protocol::{
+        Filter, Tags, event,
+        filter::sorted,
+        kind::{self, Class},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -103,7 +106,8 @@ impl Sink {
                 (target, sink.has_any(filter).await?)
             }
             Self::Relay { endpoint, .. } => {
-                let mut pages = RelayPages::new(endpoint.clone(), filter, noted.witnesses.len(), false);
+                let endpoint = Endpoint { verify: false, ..endpoint.clone() };
+                let mut pages = Source::relay(endpoint, filter, noted.witnesses.len());
                 let target = pages.holder().await?;
                 expect(&target)?;
                 let page = pages.next_page().await;
@@ -172,7 +176,7 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
             Sink::Folder { sink, name: folder_name(folder) }
         }
         None => {
-            let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
+            let endpoint = args.relay.endpoint(args.key.load()?);
             Sink::Relay { endpoint, window: args.window.into() }
         }
     };

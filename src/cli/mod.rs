@@ -1,8 +1,6 @@
 //! The command line: a file a command. Parses, calls the library, prints.
 
-mod backoff;
 mod bookmark;
-mod client;
 mod config;
 mod export;
 mod filter_flags;
@@ -15,10 +13,10 @@ mod lines;
 mod mine;
 mod names;
 mod output;
-mod pages;
 mod progress;
 mod query;
 mod relay;
+mod relay_flag;
 mod schema;
 mod secret;
 mod send;
@@ -32,7 +30,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use toml::Table;
 
-use crate::config::{Config, Sources};
+use crate::{
+    bench,
+    config::{self as settings, Config, Sources},
+    trace,
+};
 
 /// A Nostr relay in one binary, and the tools around it.
 #[derive(Debug, Parser)]
@@ -49,7 +51,7 @@ enum Command {
     /// Run a relay; what `rookery` alone does
     Relay(RelayFlags),
     /// Measure any relay under a load that is the same each time
-    Bench(crate::bench::BenchArgs),
+    Bench(bench::BenchArgs),
     /// Print the effective configuration, without passwords
     Config(config::ConfigArgs),
     /// Make and show keys
@@ -68,7 +70,7 @@ enum Command {
     Schema(schema::SchemaArgs),
 }
 
-/// Flags of the settings in [`crate::config::General`]; the environment is read there too.
+/// Flags of the settings in [`settings::General`]; the environment is read there too.
 #[derive(Debug, Args)]
 struct RelayFlags {
     #[command(flatten)]
@@ -147,7 +149,7 @@ impl RelayFlags {
             flags.insert("proxy_protocol".to_owned(), true.into());
         }
         if let Some(otlp) = self.otlp {
-            crate::config::set(&mut flags, &format!("traces.otlp={otlp}"))?;
+            settings::set(&mut flags, &format!("traces.otlp={otlp}"))?;
         }
         if !self.redis.is_empty() {
             flags.insert("redis".to_owned(), self.redis.into());
@@ -165,16 +167,16 @@ impl CommonFlags {
     fn table(&self) -> anyhow::Result<Table> {
         let mut flags = Table::new();
         for setting in &self.settings {
-            crate::config::set(&mut flags, setting)?;
+            settings::set(&mut flags, setting)?;
         }
         if let Some(log) = &self.log {
             flags.insert("log".to_owned(), log.clone().into());
         }
         if !self.scylla.is_empty() {
-            crate::config::set(&mut flags, &format!("scylla.nodes={}", self.scylla.join(",")))?;
+            settings::set(&mut flags, &format!("scylla.nodes={}", self.scylla.join(",")))?;
         }
         if let Some(keyspace) = &self.keyspace {
-            crate::config::set(&mut flags, &format!("scylla.keyspace={keyspace}"))?;
+            settings::set(&mut flags, &format!("scylla.keyspace={keyspace}"))?;
         }
         Ok(flags)
     }
@@ -183,10 +185,11 @@ impl CommonFlags {
 /// A variable of ours, or one of OpenTelemetry that stands for it.
 fn environment(name: &str) -> Option<String> {
     let read = |name: &str| std::env::var(name).ok();
-    read(name).or_else(|| crate::trace::standard(name, read))
+    read(name).or_else(|| trace::standard(name, read))
 }
 
-/// The error and what caused it, each once: errors of libraries like to tell their causes themselves.
+/// The error and what caused it, each once (errors of libraries like to tell their causes themselves), and what the user
+/// may do about it.
 pub fn told(error: &anyhow::Error) -> String {
     let mut told = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -196,7 +199,7 @@ pub fn told(error: &anyhow::Error) -> String {
             told = format!("{told}: {cause}");
         }
     }
-    told
+    told + error.chain().find_map(|cause| cause.downcast_ref()).map_or("", relay_flag::advice)
 }
 
 /// Runs the command that the arguments name.
@@ -206,7 +209,7 @@ pub fn told(error: &anyhow::Error) -> String {
 pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Bench(args)) => crate::bench::run(args),
+        Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Relay(flags)) => relay::run(flags),
         Some(Command::Key(args)) => key::run(args),

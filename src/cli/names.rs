@@ -6,11 +6,11 @@ use lru::LruCache;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{
-    source::Source,
-    terminal::{cut, shown},
+use super::{source::Source, terminal::cut};
+use crate::{
+    client::shown,
+    protocol::{Event, Filter, PublicKey, filter::sorted, nip19},
 };
-use crate::protocol::{Event, Filter, PublicKey, filter::sorted, nip19};
 
 /// Authors whose names are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);

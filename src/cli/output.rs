@@ -12,10 +12,13 @@ use tokio::{io::Interest, net::unix::pipe};
 use super::{
     names::Names,
     source::Source,
-    terminal::{columns, pad, shown, shown_json, wrap},
+    terminal::{columns, pad, shown_json, wrap},
     time,
 };
-use crate::protocol::{Event, Filter};
+use crate::{
+    client::shown,
+    protocol::{Event, Filter},
+};
 
 /// The kind of text notes (NIP-01).
 const NOTE: u16 = 1;

@@ -5,18 +5,17 @@ use clap::{Args, ValueEnum};
 use tokio::select;
 
 use super::{
-    client::{Endpoint, RelayFlag},
     filter_flags::FilterFlags,
     folder::{DataFlag, FolderPages},
     output::{Printer, reader_gone},
-    pages::{PAGE, RelayPages},
     progress::Progress,
+    relay_flag::RelayFlag,
     run_async,
     secret::KeyFlags,
     source::Source,
     time,
 };
-use crate::protocol::Event;
+use crate::{client::PAGE, protocol::Event};
 
 /// Oldest first wants them all in memory.
 const MAX_ASCENDING: usize = 100_000;
@@ -71,10 +70,10 @@ pub fn run(args: QueryArgs) -> anyhow::Result<()> {
     let source = match &args.data.data {
         Some(folder) => Source::Folder(FolderPages::open(folder, args.data.load()?, args.filter.filter())?),
         None => {
-            let endpoint = Endpoint { url: args.relay.relay, keys: args.key.load()? };
+            let endpoint = args.relay.endpoint(args.key.load()?);
             // A search has to look at more than it shows.
             let page = if args.keyword.is_some() { PAGE } else { args.amount.clamp(1, PAGE) };
-            Source::Relay(Box::new(RelayPages::new(endpoint, args.filter.filter(), page, true)))
+            Source::relay(endpoint, args.filter.filter(), page)
         }
     };
     let query = Query {

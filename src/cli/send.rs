@@ -4,23 +4,18 @@ use std::io::{self, Read, Write};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use tokio::time::{Instant, timeout_at};
 use toml::Table;
 use tracing::{Instrument, debug_span};
 
 use super::{
-    client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint, RelayFlag},
-    environment,
-    filter_flags::plain_value,
-    mine::Draft,
-    run_async,
-    secret::KeyFlags,
-    terminal::shown,
+    environment, filter_flags::plain_value, mine::Draft, relay_flag::RelayFlag, run_async, secret::KeyFlags,
     time,
 };
 use crate::{
+    client::{ClientError, Endpoint, Receipt, shown},
+    clock,
     config::Config,
-    protocol::{Event, Reply, Tags, Timestamp, reply},
+    protocol::{Event, Tags, Timestamp, reply},
     telemetry,
     trace::{self, Pipeline},
 };
@@ -65,7 +60,7 @@ pub struct SendArgs {
 pub fn run(args: SendArgs) -> anyhow::Result<()> {
     let keys = args.key.require()?;
     let content = if args.text == "-" { read_stdin()? } else { args.text };
-    let created_at = args.created_at.unwrap_or_else(time::now);
+    let created_at = args.created_at.unwrap_or_else(clock::now);
     let mut tags = Tags::from_iter(args.tag);
     if let Some(bits) = args.pow {
         if bits >= SLOW_BITS {
@@ -75,13 +70,13 @@ pub fn run(args: SendArgs) -> anyhow::Result<()> {
         tags = Draft { author, created_at, kind: args.kind, tags, content: &content }.mine(bits);
     }
     let event = keys.sign(created_at, args.kind, tags, &content);
-    let endpoint = Endpoint { url: args.relay.relay, keys: Some(keys) };
-    let (accepted, reason) = match args.trace {
+    let endpoint = args.relay.endpoint(Some(keys));
+    let receipt = match args.trace {
         true => traced(&endpoint, &event)?,
-        false => run_async(publish(&endpoint, &event))?,
+        false => run_async(async { Ok(publish(&endpoint, &event).await?) })?,
     };
-    let reason = shown(&reason);
-    if !accepted {
+    let reason = shown(&receipt.reason);
+    if !receipt.accepted {
         let hint = hint(reply::prefix(&reason));
         bail!("the relay refused {}: {reason}{hint}", event.id());
     }
@@ -91,7 +86,7 @@ pub fn run(args: SendArgs) -> anyhow::Result<()> {
 
 /// Publishes within a span, whose trace goes on in the relay. The span is exported to where the variables of
 /// OpenTelemetry say, if they do.
-fn traced(endpoint: &Endpoint, event: &Event) -> anyhow::Result<(bool, String)> {
+fn traced(endpoint: &Endpoint, event: &Event) -> anyhow::Result<Receipt> {
     let config = Config::load(None, environment, Table::new())?.traces;
     let spans = Pipeline::start(&config, &format!("send-{}", std::process::id()))?;
     telemetry::init_spans(spans.as_ref().map_or_else(trace::unexported, Pipeline::layer));
@@ -108,7 +103,7 @@ fn traced(endpoint: &Endpoint, event: &Event) -> anyhow::Result<(bool, String)> 
             if let Some(context) = trace::current() {
                 writeln!(io::stdout(), "trace {}", context.trace).context("cannot print the trace")?;
             }
-            publish(endpoint, event).await
+            Ok(publish(endpoint, event).await?)
         }
         .instrument(span),
     );
@@ -118,32 +113,11 @@ fn traced(endpoint: &Endpoint, event: &Event) -> anyhow::Result<(bool, String)> 
     published
 }
 
-/// Sends the event, once more after authentication where the relay demands that.
-async fn publish(endpoint: &Endpoint, event: &Event) -> anyhow::Result<(bool, String)> {
-    let message = format!(r#"["EVENT",{}]"#, event.json());
+async fn publish(endpoint: &Endpoint, event: &Event) -> Result<Receipt, ClientError> {
     let mut connection = endpoint.connect().await?;
-    connection.send(message.as_str()).await?;
-    let mut answer = answer(&mut connection, event).await?;
-    if !answer.0 && reply::prefix(&answer.1) == "auth-required" {
-        connection.authenticate().await?;
-        connection.send(message).await?;
-        answer = self::answer(&mut connection, event).await?;
-    }
+    let receipt = connection.publish(event).await?;
     connection.close().await;
-    Ok(answer)
-}
-
-async fn answer(connection: &mut Connection, event: &Event) -> Result<(bool, String), ClientError> {
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
-    loop {
-        let text = timeout_at(deadline, connection.receive()).await;
-        let text = text.map_err(|_| ClientError::Silent("answer the event"))??;
-        if let Some(Reply::Ok { id, accepted, reason }) = connection.read(&text)
-            && id == Some(event.id())
-        {
-            return Ok((accepted, reason.into_owned()));
-        }
-    }
+    Ok(receipt)
 }
 
 /// What to do about a refusal.

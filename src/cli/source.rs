@@ -2,16 +2,24 @@
 //!
 //! One variant a kind of place; the commands above know none of them.
 
-use super::{folder::FolderPages, holder::Holder, pages::RelayPages};
-use crate::protocol::{Event, Filter};
+use super::{folder::FolderPages, holder::Holder};
+use crate::{
+    client::{Endpoint, Pages},
+    protocol::{Event, Filter},
+};
 
 /// A place that holds events.
 pub enum Source {
-    Relay(Box<RelayPages>),
+    Relay(Box<Pages>),
     Folder(FolderPages),
 }
 
 impl Source {
+    /// A relay, of which so many events are asked for at first.
+    pub fn relay(endpoint: Endpoint, filter: Filter, first: usize) -> Self {
+        Self::Relay(Box::new(Pages::new(endpoint, filter, first)))
+    }
+
     /// The same place, asked for something else.
     pub fn again(&self, filter: Filter) -> Self {
         match self {
@@ -23,7 +31,10 @@ impl Source {
     /// Which relay or folder it is.
     pub async fn holder(&mut self) -> anyhow::Result<Holder> {
         match self {
-            Self::Relay(pages) => Ok(pages.holder().await?),
+            Self::Relay(pages) => {
+                let store = pages.store().await?;
+                Ok(Holder { name: pages.endpoint().url.clone(), store })
+            }
             Self::Folder(pages) => Ok(pages.holder()),
         }
     }
@@ -31,7 +42,7 @@ impl Source {
     /// The next events, newest first, ties by lowest id; `None` after the last.
     pub async fn next_page(&mut self) -> anyhow::Result<Option<Vec<Event>>> {
         match self {
-            Self::Relay(pages) => pages.next_page().await,
+            Self::Relay(pages) => Ok(pages.next_page().await?),
             Self::Folder(pages) => pages.next_page().await,
         }
     }

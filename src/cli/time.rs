@@ -1,15 +1,8 @@
 //! Points in time as people write and read them. UTC only: no zone database, no locale.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use crate::protocol::Timestamp;
+use crate::{clock::now, protocol::Timestamp};
 
 const DAY: u64 = 86_400;
-
-/// Seconds since the epoch by this machine's clock.
-pub fn now() -> Timestamp {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 /// Reads `1767225600`, `2026-01-01`, `2026-01-01T12:30:00Z`, or an age such as `90s`, `15m`, `2h`,
 /// `7d`, `4w`.

@@ -266,6 +266,13 @@ impl Serialize for Filter {
     }
 }
 
+/// Its JSON, as it stands in a REQ.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
 impl Serialize for TagFilter {
     /// The values. The one that stood first still does: NIP-45 makes something of it.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

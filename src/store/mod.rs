@@ -5,7 +5,6 @@
 
 mod door;
 pub mod feeds;
-mod identity;
 pub mod lmdb;
 pub mod log;
 pub mod memory;
@@ -20,7 +19,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 
-pub use identity::Identity;
+pub use crate::protocol::Identity;
 pub use page::{Effort, Entry, Page};
 
 use self::{

@@ -18,10 +18,9 @@ use crate::{
         holder::Holder,
         lines::{Line, Place},
         progress::duration,
-        terminal::shown,
     },
-    protocol::{EventId, reply},
-    store::Identity,
+    client::shown,
+    protocol::{EventId, Identity, reply},
 };
 
 /// What became of a line.

@@ -20,12 +20,8 @@ use super::{
     ledger::{Ledger, Ticket, Verdict},
 };
 use crate::{
-    cli::{
-        backoff::Backoff,
-        client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint, Step},
-        lines::{Line, event_json},
-        terminal::shown,
-    },
+    cli::lines::{Line, event_json},
+    client::{Backoff, ClientError, Connection, Endpoint, Step, shown},
     protocol::{EventId, ParsedEvent, Reply, reply},
 };
 
@@ -107,6 +103,7 @@ impl<'a> Upload<'a> {
         tick: &'a mut dyn FnMut(&mut Ledger) -> anyhow::Result<()>,
     ) -> Self {
         Self {
+            backoff: endpoint.backoff(),
             endpoint,
             ledger,
             tick,
@@ -119,7 +116,6 @@ impl<'a> Upload<'a> {
             suspects: 0,
             bytes: 0,
             auth: Auth::No,
-            backoff: Backoff::default(),
             resume_at: None,
         }
     }
@@ -203,7 +199,7 @@ impl<'a> Upload<'a> {
     }
 
     fn is_overdue(&self) -> bool {
-        self.sent.front().is_some_and(|first| first.sent_at.elapsed() > ANSWER_TIMEOUT)
+        self.sent.front().is_some_and(|first| first.sent_at.elapsed() > self.endpoint.bounds.answer)
     }
 
     /// Turns lines into events to send, as many as there is room for. What is no event by shape is
@@ -266,7 +262,7 @@ impl<'a> Upload<'a> {
         };
         if self.auth == Auth::Asked(id) {
             if !accepted {
-                return Err(ClientError::AuthRefused(shown(&reason)).into());
+                return Err(ClientError::AuthRefused(reason.into_owned()).into());
             }
             self.auth = Auth::Yes;
             return Ok(Ok(()));
@@ -302,7 +298,7 @@ impl<'a> Upload<'a> {
 
     /// A final answer: the relay is well.
     fn settle(&mut self, pending: Pending, verdict: Verdict) -> io::Result<()> {
-        self.backoff.reset();
+        self.backoff.succeed();
         self.suspects = self.suspects.saturating_sub(1);
         self.window = self.max_window.min(self.window + 1);
         if pending.is_witness && matches!(verdict, Verdict::Accepted | Verdict::Duplicate) {
@@ -329,7 +325,7 @@ impl<'a> Upload<'a> {
             bail!("the relay takes nothing: {}. Run the same command again to go on later", shown(reason));
         }
         self.window = (self.window / 2).max(1);
-        self.resume_at = Some(tokio::time::Instant::now() + self.backoff.next());
+        self.resume_at = Some(tokio::time::Instant::now() + self.backoff.fail());
         Ok(())
     }
 
@@ -353,9 +349,9 @@ impl<'a> Upload<'a> {
             if self.backoff.attempts() >= MAX_ATTEMPTS {
                 return Err(error).context("gave up; run the same command again to go on");
             }
-            let wait = self.backoff.next();
+            let wait = self.backoff.fail();
             (self.tick)(self.ledger)?;
-            eprintln!("{error}; trying again in {:.1} s", wait.as_secs_f32());
+            self.endpoint.observer.retry(&error, wait);
             sleep(wait).await;
             match self.connect().await {
                 Ok(connection) => return Ok(connection),

@@ -11,7 +11,7 @@ use rookery::protocol::Event;
 use tempfile::TempDir;
 
 use crate::cli::program::{NSEC, dump, err, events, fail, ids, rookery, run, sorted_ids, succeed};
-use crate::cli::relay::{Do, Relay, accept_all, event_id, holds, ok, say};
+use crate::cli::relay::{Do, Relay, accept_all, event_id, holds, ok, say, subscription};
 
 #[test]
 fn import_counts_and_keeps_what_was_refused() {
@@ -164,7 +164,9 @@ fn import_begins_anew_where_something_else_was_imported_or_forgotten() {
     let refuses = || {
         Relay::start(|_, message| match event_id(message) {
             Some(_) => accept_all(message),
-            None if message.starts_with(r#"["REQ""#) => say(r#"["CLOSED","page1","restricted: write only"]"#),
+            None if message.starts_with(r#"["REQ""#) => {
+                say(format!(r#"["CLOSED","{}","restricted: write only"]"#, subscription(message)))
+            }
             None => Vec::new(),
         })
     };

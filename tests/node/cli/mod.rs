@@ -1,5 +1,7 @@
-//! The client commands as users meet them: the built program against a relay that follows a script.
+//! The client commands as users meet them: the built program against a relay that follows a script. And the client
+//! itself.
 
+mod client;
 mod export;
 mod import;
 mod keys;

@@ -132,6 +132,14 @@ pub fn event_id(message: &str) -> Option<String> {
     }
 }
 
+/// The id of the subscription that a REQ asks for.
+pub fn subscription(message: &str) -> String {
+    match ClientMessage::parse(message) {
+        Ok(ClientMessage::Req { id, .. }) => id.to_string(),
+        _ => panic!("no REQ: {message}"),
+    }
+}
+
 pub fn ok(id: &str, accepted: bool, reason: &str) -> Vec<Do> {
     say(format!(r#"["OK","{id}",{accepted},"{reason}"]"#))
 }

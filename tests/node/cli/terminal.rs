@@ -8,7 +8,7 @@ use std::{
 use rookery::protocol::{Event, ParsedEvent, Tags, sign::Keys};
 
 use crate::cli::program::{rookery, succeed};
-use crate::cli::relay::{Do, Relay, holds, say};
+use crate::cli::relay::{Do, Relay, holds, say, subscription};
 
 /// Sets the title, clears the screen, colours, turns the direction of writing, goes back, and begins a line; in the
 /// ways of 7 and of 8 bits.
@@ -127,11 +127,13 @@ fn watch_shows_people_time_name_and_text() {
     let (profile, live) = (events[..1].to_vec(), events[1..].to_vec());
     let holds = holds(profile, 500, true);
     let relay = Relay::start(move |_, message| {
-        if !message.starts_with(r#"["REQ","watch""#) {
+        // Names are asked for by author, over connections of their own.
+        if !message.starts_with(r#"["REQ""#) || message.contains("authors") {
             return holds(message);
         }
-        let mut todo = say(r#"["EOSE","watch"]"#);
-        todo.extend(live.iter().map(|event| Do::Say(format!(r#"["EVENT","watch",{}]"#, event.json()))));
+        let id = subscription(message);
+        let mut todo = say(format!(r#"["EOSE","{id}"]"#));
+        todo.extend(live.iter().map(|event| Do::Say(format!(r#"["EVENT","{id}",{}]"#, event.json()))));
         todo
     });
     let mut child = on_terminal(60, &["watch", "--kind", "1", "--relay", &relay.url]);

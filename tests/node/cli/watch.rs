@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 
 use crate::cli::program::{events, fail, rookery, times};
-use crate::cli::relay::{Do, Relay, say};
+use crate::cli::relay::{Do, Relay, say, subscription};
 
 #[test]
 fn watch_goes_on_after_a_lost_connection_without_showing_an_event_twice() {
@@ -14,8 +14,9 @@ fn watch_goes_on_after_a_lost_connection_without_showing_an_event_twice() {
             return Vec::new();
         }
         let live = if connection == 1 { &all[..2] } else { &all };
-        let mut todo = say(r#"["EOSE","watch"]"#);
-        todo.extend(live.iter().map(|event| Do::Say(format!(r#"["EVENT","watch",{}]"#, event.json()))));
+        let id = subscription(message);
+        let mut todo = say(format!(r#"["EOSE","{id}"]"#));
+        todo.extend(live.iter().map(|event| Do::Say(format!(r#"["EVENT","{id}",{}]"#, event.json()))));
         todo.extend((connection == 1).then_some(Do::HangUp));
         todo
     });
@@ -25,7 +26,9 @@ fn watch_goes_on_after_a_lost_connection_without_showing_an_event_twice() {
         assert_eq!(times(&lines.next().unwrap().unwrap()), [expected]);
     }
     let requests = relay.heard();
-    assert_eq!(requests[0], r#"["REQ","watch",{"kinds":[1],"limit":0}]"#);
+    assert_eq!(requests[0], format!(r#"["REQ","{}",{{"kinds":[1],"limit":0}}]"#, subscription(&requests[0])));
+    // Nobody can guess an id from another one.
+    assert_ne!(subscription(&requests[0]), subscription(&requests[1]));
     assert!(requests[1].contains(r#""since":1"#) && !requests[1].contains("limit"), "{}", requests[1]);
     // Interrupted, it ends as if nothing had happened.
     let pid = rustix::process::Pid::from_child(&child);
@@ -36,8 +39,9 @@ fn watch_goes_on_after_a_lost_connection_without_showing_an_event_twice() {
 #[test]
 fn watch_ends_when_nobody_reads() {
     let event = events([10]).remove(0);
-    let relay = Relay::start(move |_, message| {
-        if message.is_empty() { vec![] } else { say(format!(r#"["EVENT","watch",{}]"#, event.json())) }
+    let relay = Relay::start(move |_, message| match message {
+        "" => vec![],
+        message => say(format!(r#"["EVENT","{}",{}]"#, subscription(message), event.json())),
     });
     let mut child = rookery(&["watch", "--relay", &relay.url]).spawn().unwrap();
     let mut first = String::new();
@@ -49,8 +53,9 @@ fn watch_ends_when_nobody_reads() {
 
 #[test]
 fn watch_says_why_the_relay_refuses() {
-    let relay = Relay::start(|_, message| {
-        if message.is_empty() { vec![] } else { say(r#"["CLOSED","watch","auth-required: members only"]"#) }
+    let relay = Relay::start(|_, message| match message {
+        "" => vec![],
+        message => say(format!(r#"["CLOSED","{}","auth-required: members only"]"#, subscription(message))),
     });
     let error = fail(&["watch", "--relay", &relay.url]);
     assert!(error.contains("--key-file"), "{error}");

@@ -4,21 +4,12 @@
 //! taken twice. A second with more events than the relay sends at once cannot be paged through;
 //! that is an error, never a silent hole.
 
-use std::{cmp::Reverse, collections::HashSet, num::NonZeroUsize};
+use std::{cmp::Reverse, collections::HashSet, time::Duration};
 
-use anyhow::{Context, bail};
 use tokio::time::{sleep, timeout};
 
-use super::{
-    backoff::Backoff,
-    client::{ANSWER_TIMEOUT, ClientError, Connection, Endpoint},
-    holder::Holder,
-    terminal::shown,
-};
-use crate::{
-    protocol::{Event, EventId, Filter, Reply, Timestamp, message::Hint, reply, verify::Verifier},
-    store::Identity,
-};
+use super::{Arrival, ClientError, Connection, Endpoint};
+use crate::protocol::{Event, EventId, Filter, Identity, Timestamp, message::Hint};
 
 /// Events asked for at once: what every relay bears.
 pub const PAGE: usize = 500;
@@ -28,18 +19,16 @@ const WIDE_PAGE: usize = 5_000;
 /// second is whole, but not without end.
 const MAX_PAGE_EVENTS: usize = 50_000;
 const MAX_PAGE_BYTES: usize = 256 << 20;
-/// Authors whose decoded keys are kept while verifying.
-const HOT_AUTHORS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 /// Failures in a row after which a relay counts as gone.
 const MAX_ATTEMPTS: u32 = 8;
 /// No relay in use sends fewer events than this in a page if it has more. A last page that is
 /// smaller, all of one second, is therefore whole.
 const SMALLEST_CAP: usize = 100;
 /// How long a relay may think about a COUNT, on which nothing depends but certainty.
-const COUNT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const COUNT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The stored events of a relay that match a filter.
-pub struct RelayPages {
+/// The stored events of a relay that match a filter. Opens connections as it needs them.
+pub struct Pages {
     endpoint: Endpoint,
     /// What was asked for at first.
     wanted: Filter,
@@ -47,13 +36,11 @@ pub struct RelayPages {
     filter: Filter,
     /// Events to ask for next.
     page: usize,
-    verifier: Option<Verifier>,
     connection: Option<Connection>,
     /// Which store the relay has, where it has told.
     store: Option<Identity>,
     /// Whether the relay was ever reached: if not, the user mistyped, and trying again is no help.
     was_connected: bool,
-    subscriptions: u64,
     /// The events already given of the second `filter.until`.
     boundary: HashSet<EventId>,
     /// The largest answer so far: what the relay is known to send at once.
@@ -71,21 +58,19 @@ struct Answer {
     hint: Option<Hint>,
 }
 
-impl RelayPages {
-    /// `first` is how many events are asked for at first; should that not do, more follow.
-    /// With `verify`, events whose id or signature is wrong are left out, and counted as unusable.
-    pub fn new(endpoint: Endpoint, filter: Filter, first: usize, verify: bool) -> Self {
+impl Pages {
+    /// `first` is how many events are asked for at first; should that not do, more follow. Where the endpoint says
+    /// to verify, events whose id or signature is wrong are left out, and counted as unusable.
+    pub fn new(endpoint: Endpoint, filter: Filter, first: usize) -> Self {
         Self {
             endpoint,
             finished: filter.is_never(),
             wanted: filter.clone(),
             filter,
             page: first,
-            verifier: verify.then(|| Verifier::new(HOT_AUTHORS)),
             connection: None,
             store: None,
             was_connected: false,
-            subscriptions: 0,
             boundary: HashSet::new(),
             largest: 0,
             unusable: 0,
@@ -94,19 +79,28 @@ impl RelayPages {
 
     /// The same relay, asked for something else, over a connection of its own.
     pub fn again(&self, filter: Filter) -> Self {
-        Self::new(self.endpoint.clone(), filter, PAGE, self.verifier.is_some())
+        Self::new(self.endpoint.clone(), filter, PAGE)
     }
 
-    /// Reaches the relay, and hears which store it has.
-    pub async fn holder(&mut self) -> Result<Holder, ClientError> {
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Reaches the relay, and hears which store it has, if it tells.
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::connect_identified`].
+    pub async fn store(&mut self) -> Result<Option<Identity>, ClientError> {
         self.connection().await?;
-        Ok(Holder { name: self.endpoint.url.clone(), store: self.store })
+        Ok(self.store)
     }
 
+    /// How many events were left out so far: they are not valid, or nobody asked for them.
     pub fn unusable(&self) -> u64 {
         self.unusable
     }
 
+    /// Says goodbye, if there is anybody to say it to.
     pub async fn close(self) {
         if let Some(connection) = self.connection {
             connection.close().await;
@@ -114,7 +108,10 @@ impl RelayPages {
     }
 
     /// The next events, newest first, ties by lowest id; `None` after the last.
-    pub async fn next_page(&mut self) -> anyhow::Result<Option<Vec<Event>>> {
+    ///
+    /// # Errors
+    /// The relay was never reached, is away for long, refuses, or holds back what cannot be paged through.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<Event>>, ClientError> {
         if self.finished {
             return Ok(None);
         }
@@ -136,10 +133,8 @@ impl RelayPages {
 
     /// Everything received was known already: nothing is older, or the boundary second fills a whole
     /// page.
-    async fn step_over(&mut self, sent: usize, limit: usize) -> anyhow::Result<Option<Vec<Event>>> {
-        let Some(second) = self.filter.until else {
-            bail!("the relay sends nothing that could be used, {sent} events at a time");
-        };
+    async fn step_over(&mut self, sent: usize, limit: usize) -> Result<Option<Vec<Event>>, ClientError> {
+        let second = self.filter.until.ok_or(ClientError::NothingUsable { sent })?;
         let mut older = Filter { until: second.checked_sub(1), ..self.filter.clone() };
         let answer = match older.until {
             Some(_) if !older.is_never() => self.ask(older.clone(), PAGE).await?,
@@ -168,7 +163,7 @@ impl RelayPages {
     ///
     /// # Errors
     /// There are none, and it cannot be shown that those given already are all of them.
-    async fn rest_of(&mut self, second: Timestamp) -> anyhow::Result<Vec<Event>> {
+    async fn rest_of(&mut self, second: Timestamp) -> Result<Vec<Event>, ClientError> {
         let known = self.boundary.len();
         let filter = Filter { since: Some(second), until: Some(second), ..self.filter.clone() };
         // A relay may refuse a limit as high as this; then the count has to tell.
@@ -188,11 +183,7 @@ impl RelayPages {
         if self.count(filter).await == Some((known as u64, false)) {
             return Ok(Vec::new());
         }
-        bail!(
-            "the relay seems to hold more than {known} events of one second (created_at {second}), and sends \
-             no more of them: they cannot be paged through. Take that second in parts, by --kind or --author, \
-             or raise the relay's limit"
-        )
+        Err(ClientError::CrowdedSecond { known, second })
     }
 
     /// About how many events there are, where the relay tells.
@@ -202,31 +193,14 @@ impl RelayPages {
 
     /// The count and whether it is a guess (NIP-45); `None` where the relay does not tell.
     async fn count(&mut self, filter: Filter) -> Option<(u64, bool)> {
-        let counting = async {
-            let id = self.subscription_id();
-            let request = format!(r#"["COUNT","{id}",{}]"#, serde_json::to_string(&filter).ok()?);
-            let connection = self.connection().await.ok()?;
-            connection.send(request).await.ok()?;
-            loop {
-                let text = connection.receive().await.ok()?;
-                match Reply::parse(&text) {
-                    Ok(Reply::Count { subscription, count, approximate }) if subscription == id => {
-                        return Some((count, approximate));
-                    }
-                    Ok(Reply::Closed { subscription, .. }) if subscription == id => return None,
-                    // Relays without COUNT say so in a notice, if at all.
-                    Ok(Reply::Notice(_)) => return None,
-                    _ => {}
-                }
-            }
-        };
-        timeout(COUNT_TIMEOUT, counting).await.ok().flatten()
+        let counting = async { self.connection().await?.count(&filter).await };
+        timeout(COUNT_TIMEOUT, counting).await.ok()?.ok()?
     }
 
     /// Asks until there is a whole answer, on a new connection where the old one was lost.
-    async fn ask(&mut self, mut filter: Filter, limit: usize) -> anyhow::Result<Answer> {
+    async fn ask(&mut self, mut filter: Filter, limit: usize) -> Result<Answer, ClientError> {
         filter.limit = Some(limit);
-        let mut backoff = Backoff::default();
+        let mut backoff = self.endpoint.backoff();
         loop {
             let error = match self.ask_once(&filter).await {
                 Ok(answer) => {
@@ -236,62 +210,44 @@ impl RelayPages {
                 Err(error) => error,
             };
             self.connection = None;
-            let passing = error.downcast_ref().is_some_and(ClientError::is_passing);
-            if !passing || !self.was_connected || backoff.attempts() >= MAX_ATTEMPTS {
+            if !error.is_passing() || !self.was_connected || backoff.attempts() >= MAX_ATTEMPTS {
                 return Err(error);
             }
-            let wait = backoff.next();
-            eprintln!("{error}; trying again in {:.1} s", wait.as_secs_f32());
+            let wait = backoff.fail();
+            self.endpoint.observer.retry(&error, wait);
             sleep(wait).await;
         }
     }
 
-    async fn ask_once(&mut self, filter: &Filter) -> anyhow::Result<Answer> {
-        let id = self.subscription_id();
-        let request = format!(r#"["REQ","{id}",{}]"#, serde_json::to_string(filter)?);
-        self.connection().await?;
-        let connection = self.connection.as_mut().context("no connection")?;
-        connection.send(request.as_str()).await?;
+    async fn ask_once(&mut self, filter: &Filter) -> Result<Answer, ClientError> {
+        let patience = self.endpoint.bounds.answer;
+        let connection = self.connection().await?;
+        let mut subscription = connection.subscribe(filter);
         let mut events: Vec<Event> = Vec::new();
-        let (mut bytes, mut sent, mut authenticated) = (0, 0, false);
+        let (mut bytes, mut sent) = (0, 0);
         let hint = loop {
-            let text = timeout(ANSWER_TIMEOUT, connection.receive()).await;
-            let text = text.map_err(|_| ClientError::Silent("finish its answer"))??;
-            match connection.read(&text) {
-                Some(Reply::Event { subscription, event }) if subscription == id => {
+            let arrival = timeout(patience, subscription.next()).await;
+            match arrival.map_err(|_| ClientError::Silent("finish its answer"))?? {
+                Arrival::Event(event) => {
                     sent += 1;
-                    let event = event.ok().and_then(|parsed| match &mut self.verifier {
-                        Some(verifier) => verifier.verify(*parsed).ok(),
-                        None => Some(parsed.trust()),
-                    });
-                    if let Some(event) = event.filter(|event| filter.matches(event)) {
-                        bytes += event.json().len();
-                        events.push(event);
-                    }
-                    if sent > MAX_PAGE_EVENTS || bytes > MAX_PAGE_BYTES {
-                        bail!("the relay sends events without end, whatever the limit");
-                    }
+                    bytes += event.json().len();
+                    events.push(*event);
                 }
-                Some(Reply::Eose { subscription, hint }) if subscription == id => break hint,
-                Some(Reply::Closed { subscription, reason }) if subscription == id => {
-                    if reply::prefix(&reason) != "auth-required" || authenticated {
-                        return Err(refusal(&reason));
-                    }
-                    connection.authenticate().await?;
-                    authenticated = true;
+                Arrival::Unusable => sent += 1,
+                Arrival::Again => {
                     events.clear();
                     (bytes, sent) = (0, 0);
-                    connection.send(request.as_str()).await?;
                 }
-                _ => {}
+                Arrival::EndOfStored(hint) => break hint,
+            }
+            if sent > MAX_PAGE_EVENTS || bytes > MAX_PAGE_BYTES {
+                return Err(ClientError::Endless);
             }
         };
-        connection.send(format!(r#"["CLOSE","{id}"]"#)).await?;
+        subscription.close().await?;
         self.unusable += (sent - events.len()) as u64;
         if events.is_empty() && sent > 0 {
-            bail!(
-                "the relay ignores the filter: it sent {sent} events, and none that was asked for is valid"
-            );
+            return Err(ClientError::FilterIgnored { sent });
         }
         // Relays of the wild do not all keep the order, and some send an event twice.
         events.sort_unstable_by_key(|event| (Reverse(event.created_at()), event.id()));
@@ -310,19 +266,5 @@ impl RelayPages {
                 Ok(empty.insert(connection))
             }
         }
-    }
-
-    fn subscription_id(&mut self) -> String {
-        self.subscriptions += 1;
-        format!("page{}", self.subscriptions)
-    }
-}
-
-/// Whether asking again helps is for the relay to say: `error` and `rate-limited` pass.
-fn refusal(reason: &str) -> anyhow::Error {
-    let text = format!("the relay refused the query: {}", shown(reason));
-    match reply::prefix(reason) {
-        "error" | "rate-limited" => ClientError::Busy(text).into(),
-        _ => anyhow::anyhow!(text),
     }
 }

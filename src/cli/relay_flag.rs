@@ -1,0 +1,99 @@
+//! The flag that names a relay, and what a person is told of talking to it.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Args;
+use tokio_tungstenite::tungstenite::http::Uri;
+
+use crate::{
+    client::{ClientError, Endpoint, Observer, shown},
+    protocol::sign::Keys,
+};
+
+/// The flag that names the relay.
+#[derive(Debug, Clone, Args)]
+pub struct RelayFlag {
+    /// Relay to talk to
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ROOKERY_RELAY",
+        hide_env_values = true,
+        default_value = "ws://127.0.0.1:7777",
+        value_parser = relay_url
+    )]
+    relay: String,
+}
+
+impl RelayFlag {
+    /// The relay, talked to with this key.
+    pub fn endpoint(self, keys: Option<Keys>) -> Endpoint {
+        Endpoint { keys, observer: Arc::new(Terminal), ..Endpoint::new(self.relay) }
+    }
+}
+
+/// Shows on standard error what happens beside the command.
+struct Terminal;
+
+impl Observer for Terminal {
+    fn notice(&self, text: &str) {
+        eprintln!("the relay says: {}", shown(text));
+    }
+
+    fn retry(&self, error: &ClientError, wait: Duration) {
+        eprintln!("{error}; trying again in {:.1} s", wait.as_secs_f32());
+    }
+}
+
+/// What the user of a command may do about an error; empty where the error says it all.
+pub fn advice(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Unreachable { .. } => {
+            ". Is the relay running? Start one with `rookery`, or name another with --relay"
+        }
+        ClientError::NoKey => ": name your key with --key-file FILE or ROOKERY_KEY",
+        ClientError::CrowdedSecond { .. } => {
+            ". Take that second in parts, by --kind or --author, or raise the relay's limit"
+        }
+        _ => "",
+    }
+}
+
+/// A URL, or a host with a port, as it is shown by a relay that starts.
+fn relay_url(text: &str) -> Result<String, String> {
+    let has_port = |text: &str| text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if !text.contains('/') && has_port(text.trim()) {
+        return relay_url(&format!("ws://{}", text.trim()));
+    }
+    let url: Uri = text.trim().parse().map_err(|_| "this is no URL; write ws://host:port".to_owned())?;
+    match (url.scheme_str(), url.host()) {
+        (Some("ws" | "wss"), Some(_)) => Ok(text.trim().to_owned()),
+        (Some("http"), _) => Err(format!("write {}", text.replacen("http", "ws", 1))),
+        (Some("https"), _) => Err(format!("write {}", text.replacen("https", "wss", 1))),
+        _ => Err(format!("a relay's URL begins with ws:// or wss://, such as wss://{}", text.trim())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_that_are_none_say_what_to_write() {
+        assert_eq!(relay_url("ws://127.0.0.1:7777").unwrap(), "ws://127.0.0.1:7777");
+        assert_eq!(relay_url(" wss://relay.example.com/x ").unwrap(), "wss://relay.example.com/x");
+        assert_eq!(relay_url("127.0.0.1:7777").unwrap(), "ws://127.0.0.1:7777");
+        assert_eq!(relay_url("localhost:7777").unwrap(), "ws://localhost:7777");
+        assert_eq!(relay_url("[::1]:7777").unwrap(), "ws://[::1]:7777");
+        for (text, expected) in [
+            ("relay.example.com", "wss://relay.example.com"),
+            ("https://relay.example.com", "write wss://relay.example.com"),
+            ("http://localhost:7777", "write ws://localhost:7777"),
+            ("ws://", "URL"),
+            ("a b", "URL"),
+        ] {
+            let error = relay_url(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

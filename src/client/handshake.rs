@@ -1,0 +1,101 @@
+//! The opening handshake: name look-up, TCP, TLS, WebSocket.
+
+use std::io;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, client_async_tls_with_config,
+    tungstenite::{
+        self,
+        client::IntoClientRequest,
+        handshake::client::{Request, Response},
+        http::{HeaderName, HeaderValue, header::USER_AGENT},
+        protocol::WebSocketConfig,
+    },
+};
+
+use super::{ClientError, Endpoint};
+use crate::{tls, trace};
+
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// A WebSocket, over TLS or not.
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+impl Endpoint {
+    /// An open socket, and the answer to its handshake.
+    pub(super) async fn open(&self) -> Result<(Socket, Response), ClientError> {
+        let request = self.request()?;
+        let stream = self.reach(&request).await?;
+        let bounds = &self.bounds;
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(bounds.message_bytes))
+            .max_frame_size(Some(bounds.message_bytes))
+            .max_write_buffer_size(bounds.queue_bytes);
+        // A program that uses the library may not have decided it, and TLS asks for it.
+        tls::provider();
+        client_async_tls_with_config(request, stream, Some(config), None)
+            .await
+            .map_err(|error| self.explain(error))
+    }
+
+    /// The handshake, which tells the relay of the trace that it is part of.
+    fn request(&self) -> Result<Request, ClientError> {
+        let made = self.url.as_str().into_client_request();
+        let mut request = made.map_err(|error| self.no_request(&error.to_string()))?;
+        let user_agent = HeaderValue::from_str(&self.user_agent);
+        let user_agent = user_agent.map_err(|_| self.no_request("the name of the client is no header"))?;
+        request.headers_mut().insert(USER_AGENT, user_agent);
+        if let Some(context) = trace::current() {
+            // Made of hexadecimal digits.
+            request.headers_mut().extend(context.traceparent().parse().map(|value| (TRACEPARENT, value)));
+        }
+        Ok(request)
+    }
+
+    /// The first of the host's addresses that takes the connection.
+    async fn reach(&self, request: &Request) -> Result<TcpStream, ClientError> {
+        let default_port = match request.uri().scheme_str() {
+            Some("ws") => 80,
+            Some("wss") => 443,
+            _ => return Err(self.no_request("it does not begin with ws:// or wss://")),
+        };
+        let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']);
+        let port = request.uri().port_u16().unwrap_or(default_port);
+        let addresses: Vec<_> = lookup_host((host, port)).await.map_or(Vec::new(), Iterator::collect);
+        if addresses.is_empty() {
+            return Err(ClientError::UnknownHost { url: self.url.clone(), host: host.to_owned() });
+        }
+        let connect = async {
+            let stream = TcpStream::connect(&addresses[..]).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        connect.await.map_err(|error: io::Error| self.unreachable(error.to_string()))
+    }
+
+    fn no_request(&self, reason: &str) -> ClientError {
+        ClientError::NoRequest { url: self.url.clone(), reason: reason.to_owned() }
+    }
+
+    pub(super) fn unreachable(&self, reason: String) -> ClientError {
+        ClientError::Unreachable { url: self.url.clone(), reason }
+    }
+
+    fn explain(&self, error: tungstenite::Error) -> ClientError {
+        let no_relay = |reason| ClientError::NoRelay { url: self.url.clone(), reason };
+        match error {
+            // What is wrong with a certificate comes as invalid data.
+            tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                no_relay(error.to_string())
+            }
+            tungstenite::Error::Io(error) => self.unreachable(error.to_string()),
+            tungstenite::Error::Http(answer) if answer.status().is_server_error() => {
+                self.unreachable(format!("it answered {}", answer.status()))
+            }
+            tungstenite::Error::Http(answer) => no_relay(format!("it answered {}", answer.status())),
+            error => no_relay(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! A client of a relay (NIP-01, NIP-42): bounded messages, a bound on every wait, no flag and no line printed.
+//!
+//! An [`Endpoint`] says where a relay is and as whom it is talked to; it connects. A [`Connection`] publishes events
+//! and keeps [`Subscription`]s; [`Pages`] reads stored events, through lost connections. Nothing else reconnects by
+//! itself: who holds a connection knows what is to be said again, and [`Endpoint::backoff`] says when.
+//! `examples/send.rs` and `examples/watch.rs` are whole programs.
+
+mod connection;
+mod endpoint;
+mod error;
+mod handshake;
+mod pages;
+mod shown;
+mod subscription;
+
+pub use self::{
+    connection::{Connection, Receipt, Step},
+    endpoint::{Bounds, Endpoint, Observer},
+    error::ClientError,
+    pages::{PAGE, Pages},
+    shown::{is_unruly, shown},
+    subscription::{Arrival, Subscription},
+};
+pub use crate::backoff::Backoff;

@@ -1,4 +1,11 @@
-//! The client commands against the relay that they come with.
+//! The client commands, and the examples, against the relay that they come with.
+
+#[expect(dead_code, reason = "a program of its own")]
+#[path = "../../examples/send.rs"]
+mod send;
+#[expect(dead_code, reason = "a program of its own")]
+#[path = "../../examples/watch.rs"]
+mod watch;
 
 use std::{
     io::{BufRead, BufReader},
@@ -29,6 +36,28 @@ fn printed(arguments: &[&str]) -> String {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+#[tokio::test]
+async fn the_examples_send_and_watch() {
+    let relay = Relay::start(&[]);
+    let url = relay.url();
+    let (lines, mut printed) = tokio::sync::mpsc::unbounded_channel();
+    let watching = async {
+        let print = |line: &str| lines.send(line.to_owned()).unwrap();
+        watch::watch(&url, print).await.unwrap_err()
+    };
+    let sending = async {
+        assert_eq!(printed.recv().await.unwrap(), "what follows is new");
+        let id = send::send(&url, "hello library").await.unwrap();
+        let line = printed.recv().await.unwrap();
+        let note: ParsedEvent = serde_json::from_str(&line).unwrap();
+        assert_eq!((note.id, &*note.content), (id, "hello library"));
+    };
+    tokio::select! {
+        error = watching => panic!("{error}"),
+        () = sending => {}
+    }
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ pub struct ImportArgs {
 
 /// Where the lines go.
 enum Sink {
-    Relay { endpoint: Endpoint, window: usize },
+    Relay { endpoint: Box<Endpoint>, window: usize },
     Folder { sink: Box<FolderSink>, name: String },
 }
 
@@ -106,7 +106,7 @@ impl Sink {
                 (target, sink.has_any(filter).await?)
             }
             Self::Relay { endpoint, .. } => {
-                let endpoint = Endpoint { verify: false, ..endpoint.clone() };
+                let endpoint = Endpoint { verify: false, ..Endpoint::clone(endpoint) };
                 let mut pages = Source::relay(endpoint, filter, noted.witnesses.len());
                 let target = pages.holder().await?;
                 expect(&target)?;
@@ -133,7 +133,7 @@ impl Sink {
     ) -> anyhow::Result<()> {
         match self {
             Self::Relay { endpoint, window } => {
-                Upload::new(endpoint, window, ledger, tick).run(lines.read_ahead()).await
+                Upload::new(*endpoint, window, ledger, tick).run(lines.read_ahead()).await
             }
             Self::Folder { sink, .. } => sink.take(lines.read_ahead(), ledger, tick).await,
         }
@@ -177,7 +177,7 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
         }
         None => {
             let endpoint = args.relay.endpoint(args.key.load()?);
-            Sink::Relay { endpoint, window: args.window.into() }
+            Sink::Relay { endpoint: endpoint.into(), window: args.window.into() }
         }
     };
     if let Some(rejects) = &args.rejects

@@ -2,11 +2,12 @@
 //! counted, and the process ends when it is to end.
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{ChildStderr, Stdio},
+    io::{BufRead, BufReader, Write, pipe},
+    process::{ChildStderr, Command, Stdio},
+    time::Duration,
 };
 
-use common::{PATIENCE, Relay, fresh, relay_command};
+use common::{PATIENCE, Relay, binary, fresh, relay_command};
 use rookery::protocol::sign::Keys;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -64,5 +65,28 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
     // What is left to be said is not waited for.
     relay.signal("TERM");
     assert!(relay.process.wait().unwrap().success());
+    drop(unread);
+}
+
+#[tokio::test]
+async fn an_error_that_nobody_reads_keeps_no_process_from_its_end() {
+    // As much as a pipe takes.
+    const FULL: usize = 64 * 1024;
+    let (unread, mut full) = pipe().unwrap();
+    full.write_all(&vec![b'x'; FULL]).unwrap();
+    let mut command = Command::new(binary());
+    let mut process = command.args(["config", "--check", "/nowhere"]).stderr(full).spawn().unwrap();
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > PATIENCE {
+            process.kill().unwrap();
+            panic!("it does not end");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(status.code(), Some(1));
     drop(unread);
 }

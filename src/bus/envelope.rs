@@ -62,11 +62,25 @@ pub struct Card {
     pub at: Option<u64>,
 }
 
+/// Says that a record has changed. Never to what: whoever hears of it reads the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change<'a> {
+    pub origin: Origin,
+    /// As stores write it.
+    pub kind: &'a str,
+    pub key: &'a str,
+    pub version: u64,
+}
+
 /// A field of a card: its number, the length of what it says in two bytes, and that.
 type Field = u8;
 
 const CARD_STORE: Field = 1;
 const CARD_AT: Field = 2;
+
+const CHANGE_KIND: Field = 1;
+const CHANGE_KEY: Field = 2;
+const CHANGE_VERSION: Field = 3;
 
 /// Why bytes are no envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -181,20 +195,57 @@ impl Card {
     /// `None` where the bytes are no card of this version. Fields of other numbers are for later programs.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let [VERSION, rest @ ..] = bytes else { return None };
-        let (origin, mut rest) = number(rest)?;
+        let (origin, fields) = number(rest)?;
         let mut card = Self { origin, store: None, at: None };
-        while let Some((&field, after)) = rest.split_first() {
-            let (length, after) = after.split_first_chunk::<2>()?;
-            let (says, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        read_fields(fields, |field, says| {
             match field {
                 CARD_STORE => card.store = std::str::from_utf8(says).ok()?.parse().ok(),
                 CARD_AT => card.at = says.try_into().ok().map(u64::from_be_bytes),
                 _ => {}
             }
-            rest = after;
-        }
+            Some(())
+        })?;
         Some(card)
     }
+}
+
+impl<'a> Change<'a> {
+    pub fn encode(self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        bytes.extend_from_slice(&self.origin.to_be_bytes());
+        field(&mut bytes, CHANGE_KIND, self.kind.as_bytes());
+        field(&mut bytes, CHANGE_KEY, self.key.as_bytes());
+        field(&mut bytes, CHANGE_VERSION, &self.version.to_be_bytes());
+        bytes
+    }
+
+    /// `None` where the bytes are none of this version. Fields of other numbers are for later programs.
+    pub fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let [VERSION, rest @ ..] = bytes else { return None };
+        let (origin, fields) = number(rest)?;
+        let mut change = Self { origin, kind: "", key: "", version: 0 };
+        read_fields(fields, |field, says| {
+            match field {
+                CHANGE_KIND => change.kind = std::str::from_utf8(says).ok()?,
+                CHANGE_KEY => change.key = std::str::from_utf8(says).ok()?,
+                CHANGE_VERSION => change.version = says.try_into().ok().map(u64::from_be_bytes)?,
+                _ => {}
+            }
+            Some(())
+        })?;
+        Some(change)
+    }
+}
+
+/// Hands each field on, with what it says. `None` where one is cut short, or can not be what it is taken for.
+fn read_fields<'a>(mut bytes: &'a [u8], mut take: impl FnMut(Field, &'a [u8]) -> Option<()>) -> Option<()> {
+    while let Some((&field, after)) = bytes.split_first() {
+        let (length, after) = after.split_first_chunk::<2>()?;
+        let (says, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        take(field, says)?;
+        bytes = after;
+    }
+    Some(())
 }
 
 fn field(bytes: &mut Vec<u8>, field: Field, says: &[u8]) {
@@ -260,6 +311,17 @@ mod tests {
             assert_eq!(Card::decode(&bytes), Some(card));
             assert_eq!(Card::decode(&bytes[..bytes.len() - 1]), None);
         }
+    }
+
+    #[test]
+    fn changes_come_back_and_may_say_more() {
+        let change = Change { origin: 5, kind: "setting", key: "live", version: 7 };
+        let mut bytes = change.encode();
+        assert_eq!(Change::decode(&bytes), Some(change));
+        field(&mut bytes, 200, b"of a later version");
+        assert_eq!(Change::decode(&bytes), Some(change));
+        assert_eq!(Change::decode(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(Change::decode(&[2; 9]), None);
     }
 
     /// The version before notes and cards: what it sent is read, and it reads what is sent now.

@@ -41,6 +41,8 @@ pub(super) async fn run(
                 info!(paths, "connected to {}", shared.transport.name());
                 shared.origins().link_up(paths, Moment::now());
                 shared.in_doubt.notify_one();
+                // Nobody told this node meanwhile.
+                shared.parts.records.notify_one();
                 let ended = tokio::select! {
                     ended = sender.run(&shared, &up) => ended,
                     ended = keep_subscribed(&shared, &*up.link, &mut subscriptions) => ended,

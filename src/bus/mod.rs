@@ -55,7 +55,7 @@ use crate::{
     protocol::{EventId, PublicKey},
     route::{
         Routers,
-        bus::{Bus, BusError, Publication},
+        bus::{Bus, BusError, Changed, Publication},
         key::RoutingKey,
         seen::Seen,
     },
@@ -79,6 +79,8 @@ pub struct Parts {
     pub authors: Option<Arc<Authors>>,
     /// Whose keys a verifier keeps at hand.
     pub hot_authors: NonZeroUsize,
+    /// Told when records may have changed at another node: one said so, or a link is new.
+    pub records: Arc<Notify>,
     /// How far clocks of nodes may be from each other.
     pub clock_tolerance: Duration,
     pub metrics: Arc<Metrics>,
@@ -101,6 +103,7 @@ struct Subscription {
 
 enum Outgoing {
     Publication(Publication),
+    Change(Changed),
     /// The last word.
     Leave(oneshot::Sender<()>),
 }
@@ -216,6 +219,12 @@ impl Bus for PubSub {
             if !ephemeral {
                 self.skip();
             }
+        }
+    }
+
+    fn changed(&self, change: Changed) {
+        if self.outgoing.try_send(Outgoing::Change(change)).is_err() {
+            self.shared.parts.metrics.queue_full.of(BoundedQueue::BusPublish).inc();
         }
     }
 

@@ -12,14 +12,17 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Outgoing,
     channel::Channel,
-    envelope::{Card, Envelope, Fence},
+    envelope::{Card, Change, Envelope, Fence},
     shared::Shared,
     transport::{Address, Link},
     up::Up,
 };
 use crate::{
     clock::{self, Moment},
-    route::{bus::Publication, key::keys},
+    route::{
+        bus::{Changed, Publication},
+        key::keys,
+    },
     store::log::Sequence,
     telemetry::Stage,
 };
@@ -75,10 +78,17 @@ impl Sender {
         let mut messages = Vec::new();
         let (mut sequence, mut events) = (self.sequence, 0);
         for outgoing in &self.unsent {
-            if let Outgoing::Publication(publication) = outgoing {
-                sequence = sequence.max(publication.sequence.unwrap_or_default());
-                events += publication.events.len();
-                write_messages(shared, publication, &mut messages);
+            match outgoing {
+                Outgoing::Publication(publication) => {
+                    sequence = sequence.max(publication.sequence.unwrap_or_default());
+                    events += publication.events.len();
+                    write_messages(shared, publication, &mut messages);
+                }
+                Outgoing::Change(Changed { kind, key, version }) => {
+                    let change = Change { origin: shared.origin, kind: kind.name(), key, version: *version };
+                    messages.push((Address::Records, change.encode().into()));
+                }
+                Outgoing::Leave(_) => {}
             }
         }
         let begun = Instant::now();
@@ -94,6 +104,7 @@ impl Sender {
                 shared.parts.tracer.published(&traced, &events, since);
                 leaving
             }
+            Outgoing::Change(_) => leaving,
             Outgoing::Leave(left) => Some(left),
         }))
     }

@@ -4,10 +4,10 @@ use std::{collections::HashSet, sync::Arc};
 
 use anyhow::bail;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
-    envelope::{Card, Envelope, Fence},
+    envelope::{Card, Change, Envelope, Fence},
     shared::Shared,
     transport::Incoming,
     up::Up,
@@ -79,6 +79,19 @@ async fn handle(
             Incoming::Card(payload) => match Card::decode(&payload) {
                 Some(card) => shared.meet(&card),
                 None => shared.puzzle(&"a card of another version"),
+            },
+            Incoming::Change(payload) => match Change::decode(&payload) {
+                Some(change) if change.origin == shared.origin => {}
+                Some(change) => {
+                    debug!(
+                        kind = change.kind,
+                        key = change.key,
+                        version = change.version,
+                        "a record has changed"
+                    );
+                    shared.parts.records.notify_one();
+                }
+                None => shared.puzzle(&"a change of another version"),
             },
             Incoming::Lost(why) => bail!("{why}"),
         }

@@ -15,7 +15,7 @@ pub trait Transport: Send + Sync + 'static {
     /// What operators call it.
     fn name(&self) -> &'static str;
 
-    /// Connects, subscribed to what goes to all nodes: fences, cards, and [`Address::Everybody`]. What comes goes to
+    /// Connects, subscribed to what goes to all nodes: fences, cards, changes of records, and [`Address::Everybody`]. What comes goes to
     /// `incoming` and never waits: what finds no room there has [overflown](Link::has_overflown).
     fn connect(&self, incoming: mpsc::Sender<Incoming>) -> BoxFuture<'_, anyhow::Result<Box<dyn Link>>>;
 }
@@ -62,6 +62,8 @@ pub enum Address {
     Channel(Channel),
     /// All nodes.
     Everybody,
+    /// All nodes, about records that have changed.
+    Records,
 }
 
 /// What comes unasked.
@@ -76,6 +78,8 @@ pub enum Incoming {
         payload: Vec<u8>,
     },
     Card(Vec<u8>),
+    /// A record has changed.
+    Change(Vec<u8>),
     /// Nothing more will come on this link.
     Lost(&'static str),
 }

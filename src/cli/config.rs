@@ -1,8 +1,14 @@
 //! `rookery config`: what is in force, and what could be set.
 
-use std::path::PathBuf;
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
 
-use clap::Args;
+use anyhow::{Context, bail, ensure};
+use clap::{Args, Subcommand};
 use toml::Table;
 
 use super::{RelayFlags, told};
@@ -12,7 +18,10 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ConfigArgs {
+    #[command(subcommand)]
+    running: Option<Running>,
     #[command(flatten)]
     flags: RelayFlags,
     /// Print every setting with its explanation and default, as a file to start from
@@ -29,7 +38,95 @@ pub struct ConfigArgs {
     check: Option<PathBuf>,
 }
 
+/// What is asked of a node that runs.
+#[derive(Debug, Subcommand)]
+enum Running {
+    /// Change a setting while nodes run, in all that share the store
+    Set {
+        /// Such as limits.max_tags=100
+        #[arg(value_name = "SETTING=VALUE")]
+        change: String,
+        #[command(flatten)]
+        node: Node,
+    },
+    /// Take such a change back: each node goes by its own variables, file and default again
+    Unset {
+        /// Such as limits.max_tags
+        setting: String,
+        #[command(flatten)]
+        node: Node,
+    },
+    /// Print what is in force in a node, and where each value comes from
+    Running {
+        #[command(flatten)]
+        node: Node,
+    },
+}
+
+/// Any of the nodes, on this machine.
+#[derive(Debug, Args)]
+struct Node {
+    /// Its address for operators
+    #[arg(long, value_name = "ADDRESS", env = "ROOKERY_OPS_LISTEN", default_value = "127.0.0.1:9777")]
+    ops_listen: String,
+}
+
+impl Running {
+    fn run(self) -> anyhow::Result<()> {
+        let said = match self {
+            Self::Set { change, node } => {
+                let (setting, text) =
+                    change.split_once('=').with_context(|| format!("{change:?} is not SETTING=VALUE"))?;
+                node.ask("PUT", setting, text)?
+            }
+            Self::Unset { setting, node } => node.ask("DELETE", &setting, "")?,
+            Self::Running { node } => node.ask("GET", "", "")?,
+        };
+        println!("{}", said.trim_end());
+        Ok(())
+    }
+}
+
+impl Node {
+    /// The store's writes have their deadlines, and end before.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn ask(&self, method: &str, setting: &str, text: &str) -> anyhow::Result<String> {
+        ensure!(
+            setting.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.')),
+            "unknown setting {setting:?}; `rookery config` prints them all"
+        );
+        let named = &self.ops_listen;
+        let asked = format!("no node answers at {named}; --ops-listen names its address for operators");
+        let mut at = config::address(named).with_context(|| asked.clone())?;
+        if at.ip().is_unspecified() {
+            at.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        let slash = if setting.is_empty() { "" } else { "/" };
+        let mut stream = TcpStream::connect_timeout(&at, Self::PATIENCE).with_context(|| asked.clone())?;
+        stream.set_read_timeout(Some(Self::PATIENCE))?;
+        let length = text.len();
+        write!(
+            stream,
+            "{method} /v1/settings{slash}{setting} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\
+             Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{text}"
+        )
+        .with_context(|| asked.clone())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).with_context(|| asked.clone())?;
+        let (head, body) = answer.split_once("\r\n\r\n").with_context(|| asked.clone())?;
+        match head.split(' ').nth(1) {
+            Some("200") => Ok(body.to_owned()),
+            Some("404") => bail!("{named} is no address of a node's operators, or of an older version"),
+            _ => bail!("{}", body.trim_end()),
+        }
+    }
+}
+
 pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
+    if let Some(running) = args.running {
+        return running.run();
+    }
     if let Some(file) = args.check {
         return check(file, args.flags);
     }

@@ -43,6 +43,9 @@ section! {
         /// Seconds for which the persister, or a thread of the store, may be at one thing before the node is
         /// not ready any more.
         stuck_seconds: fixed u64 = 10 => whole(1, HOUR),
+        /// Seconds between looks for settings that were changed at another node. Where there is a bus, that node tells of
+        /// them at once.
+        settings_seconds: fixed u64 = 5 => whole(1, HOUR),
         /// Threads that serve clients. 0: one a core.
         workers: fixed usize = 0 => whole(0, 256),
         /// Seconds from the signal to the end of the process, whatever is away: half of them for what is on its way

@@ -37,7 +37,7 @@ pub use self::{
     limits::Limits,
     live::{Difference, Live, Settings, change, differences, usable},
     load::{Loaded, Source, Sources, set, variables},
-    network::{Network, network},
+    network::{Network, address, network},
     persister::Persister,
     rate::Rate,
     render::{example, reference},

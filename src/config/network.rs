@@ -29,6 +29,15 @@ pub fn socket_address(value: &Value) -> anyhow::Result<Value> {
     Ok(Value::String(address.to_string()))
 }
 
+/// The address that an operator has named: see [`socket_address`].
+///
+/// # Errors
+/// It is none.
+pub fn address(text: &str) -> anyhow::Result<SocketAddr> {
+    let Value::String(text) = socket_address(&text.into())? else { bail!("no address") };
+    Ok(text.parse()?)
+}
+
 /// What counts as one address: of IPv6 the /64 network, which one customer has whole.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

@@ -86,7 +86,7 @@ pub fn example() -> String {
     let defaults = Table::try_from(Config::default()).unwrap_or_default();
     let mut out = String::from(
         "# Every setting of Rookery with its default. Made by `rookery config --example`.\n\
-         # Flags win over ROOKERY_… variables, variables over this file.\n\
+         # Flags win over what was changed while nodes run, that over ROOKERY_… variables, these over this file.\n\
          # What is live takes effect when this file changes; the rest at the next start.\n",
     );
     for (section, about, settings) in SECTIONS {
@@ -121,9 +121,11 @@ pub fn reference() -> String {
     let mut out = String::from(
         "# Configuration\n\n\
          Made from the code by `rookery config --reference`.\n\n\
-         A setting is taken from the first of: the command line, the environment, the file given with\n\
-         `--config` (or `ROOKERY_CONFIG`), its default. `rookery config` prints what is in force and where it\n\
-         comes from, without passwords.\n\n\
+         A setting is taken from the first of: the command line, what was changed while nodes run (a record\n\
+         of the store, for all nodes that share it), the environment, the file given with `--config` (or\n\
+         `ROOKERY_CONFIG`), its default. `rookery config` prints what a node would start with, and\n\
+         `rookery config running` what is in force in one that runs; both say where each value comes from,\n\
+         and show no passwords.\n\n\
          What is *live* may change while a node runs: see\n\
          [operations.md](operations.md#changing-settings-while-it-runs). All else takes effect at the next\n\
          start.\n",

@@ -8,10 +8,12 @@ mod info;
 mod ops;
 mod proxy;
 mod server;
+mod settings;
 
 pub use self::{
     descriptors::{Descriptors, raise_descriptor_limit},
     info::SUPPORTED_NIPS,
     ops::{Need, Readiness, serve as serve_ops},
     server::{Server, serve},
+    settings::{Ask, Refused, What},
 };

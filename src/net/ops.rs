@@ -10,6 +10,7 @@ use std::{
 
 use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, http::header, web};
 
+use super::settings::{self, Asks};
 use crate::telemetry::Metrics;
 
 /// Whether the node wants new connections.
@@ -48,7 +49,7 @@ impl Readiness {
     }
 }
 
-/// Serves `/health/live`, `/health/ready` and `/metrics`, on a thread of its own, so that they answer
+/// Serves `/health/live`, `/health/ready`, `/metrics` and `/v1/settings`, on a thread of its own, so that they answer
 /// whatever clients do.
 ///
 /// # Errors
@@ -57,10 +58,12 @@ pub fn serve(
     listener: TcpListener,
     readiness: Readiness,
     metrics: Arc<Metrics>,
+    asks: Asks,
 ) -> std::io::Result<ServerHandle> {
     let server = HttpServer::new(move || {
         let (readiness, metrics) = (readiness.clone(), Arc::clone(&metrics));
         App::new()
+            .configure(settings::routes(&asks))
             .route("/health/live", web::get().to(|| async { HttpResponse::Ok().body("live\n") }))
             .route(
                 "/health/ready",

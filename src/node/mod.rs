@@ -2,6 +2,7 @@
 
 mod file;
 mod live;
+mod shared;
 mod shutdown;
 mod told;
 mod watch;
@@ -16,12 +17,13 @@ use std::{
 
 use actix::{Actor, Arbiter};
 use anyhow::Context;
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 use tracing::{info, warn};
 
 pub use self::live::Reload;
 use self::{
     live::Keeper,
+    shared::Shared as SharedSettings,
     shutdown::{Countdown, Phase},
     told::{is_public, tell_start},
     watch::{progress, watch, watch_disk},
@@ -105,7 +107,7 @@ pub async fn run_on(
     let Outside { listeners, descriptors, tracer, log, reload } = outside;
     let node_id = id(&config);
     let metrics = Arc::new(Metrics::new(&node_id));
-    let keeper = Keeper::new(&config, reload, descriptors.sockets)?;
+    let (mut keeper, asks) = Keeper::new(&config, reload, descriptors.sockets)?;
     let live = keeper.live();
     info!(
         node = node_id,
@@ -126,6 +128,7 @@ pub async fn run_on(
         config.persister.hot_authors,
     ));
     let routers = Routers::default();
+    let changed = Arc::new(Notify::new());
     let mut needs: Vec<Need> = Vec::new();
     let others = match &config.general.redis[..] {
         [] => None,
@@ -141,6 +144,7 @@ pub async fn run_on(
                 store: Arc::clone(&store),
                 log: store.log(),
                 authors: authors.clone(),
+                records: Arc::clone(&changed),
                 hot_authors: NonZeroUsize::new(config.persister.hot_authors).unwrap_or(NonZeroUsize::MIN),
                 clock_tolerance: Duration::from_secs(config.scylla.clock_tolerance_seconds),
                 metrics: Arc::clone(&metrics),
@@ -161,6 +165,9 @@ pub async fn run_on(
         }
     };
     let bus: Option<Arc<dyn Bus>> = others.as_ref().map(|others| Arc::clone(&others.bus));
+    let mut neighbours =
+        live::Neighbours { shared: SharedSettings::new(Arc::clone(&store)), bus: bus.clone(), changed };
+    keeper.begin(&mut neighbours).await?;
     let queue = Queue::new(&config.persister);
     let workers = Workers::here();
     let parts = persist::Parts {
@@ -206,8 +213,8 @@ pub async fn run_on(
     });
     let readiness = Readiness::new(needs);
     let operators = listeners.operators.local_addr().context("the operators' listener")?;
-    let ops =
-        serve_ops(listeners.operators, readiness.clone(), metrics).context("the operators' listener")?;
+    let ops = serve_ops(listeners.operators, readiness.clone(), metrics, asks)
+        .context("the operators' listener")?;
     let server = serve(
         listeners.clients,
         &config,
@@ -217,7 +224,7 @@ pub async fn run_on(
         Arc::clone(&connections),
     )
     .context("the clients' listener")?;
-    let keeper = actix::spawn(keeper.run());
+    let keeper = actix::spawn(keeper.run(neighbours));
     readiness.set(true);
     tell_start(&config, server.address, operators);
 

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use super::key::RoutingKey;
 use crate::{
     protocol::{Event, PublicKey},
-    store::{feeds::Hearing, log::Sequence},
+    store::{feeds::Hearing, log::Sequence, records::RecordKind},
     trace::Traced,
 };
 
@@ -24,6 +24,14 @@ pub struct Publication {
     pub since: Instant,
 }
 
+/// Which record has changed, never to what: what comes on a bus is not believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    pub kind: RecordKind,
+    pub key: String,
+    pub version: u64,
+}
+
 /// Carries events to the other nodes that asked for one of their keys, and theirs to this node's
 /// routers (which an implementation is given when it is made). Delivery to local sessions never
 /// goes through it, and never waits for it.
@@ -31,6 +39,10 @@ pub trait Bus: Send + Sync + 'static {
     /// Publishes a batch that is committed, or ephemeral events. Never waits: it is the bus that makes
     /// good for a lost connection, or says that there is a gap.
     fn publish(&self, publication: Publication);
+
+    /// Tells the other nodes that a record has changed, so that they read it. Never waits, and may get lost: they read
+    /// it again after a while all the same.
+    fn changed(&self, change: Changed);
 
     /// A batch may have come into the log that is not published, because it is not known to be written.
     fn skip(&self);

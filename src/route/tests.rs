@@ -11,7 +11,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    bus::{BusError, Publication},
+    bus::{BusError, Changed, Publication},
     *,
 };
 use crate::{
@@ -60,6 +60,8 @@ struct Told {
 
 impl Bus for Told {
     fn publish(&self, _: Publication) {}
+
+    fn changed(&self, _: Changed) {}
 
     fn skip(&self) {}
 

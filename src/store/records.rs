@@ -54,7 +54,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A setting that was changed while nodes ran. Key: its name, such as `limits.max_tags`.
+    /// Settings that were changed while nodes ran: one record, as each must fit the others. Key: `live`.
     Setting = "setting", 16;
     /// Somebody whose key the relay keeps. Key: the public key.
     Account = "account", 64;

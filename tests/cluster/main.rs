@@ -7,6 +7,7 @@ mod gaps;
 mod rights;
 mod schedules;
 mod scripts;
+mod settings;
 mod stored;
 mod strangers;
 mod stress;

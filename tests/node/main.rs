@@ -16,6 +16,7 @@ mod nostr_sdk;
 mod operations;
 mod protocol;
 mod settings;
+mod shared_settings;
 mod shutdown;
 mod tour;
 mod unread_log;

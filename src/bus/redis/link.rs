@@ -63,6 +63,7 @@ struct Receiver {
     path: usize,
     fences: String,
     cards: String,
+    records: String,
     leaving: Arc<AtomicUsize>,
     incoming: mpsc::Sender<Incoming>,
     taken: Arc<AtomicUsize>,
@@ -80,6 +81,7 @@ pub async fn connect(
     let taken = Arc::new(AtomicUsize::new(0));
     let overflown = Arc::new(AtomicBool::new(false));
     let cards = names::cards(&config.prefix);
+    let records = names::address(&config.prefix, &Address::Records);
     let mut shard_of = vec![0; usize::from(PARTITIONS)];
     let mut shards = Vec::with_capacity(topology.primaries.len());
     for (path, primary) in topology.primaries.iter().enumerate() {
@@ -93,6 +95,7 @@ pub async fn connect(
             path,
             fences: fences.clone(),
             cards: cards.clone(),
+            records: records.clone(),
             leaving: Arc::clone(&leaving),
             incoming: incoming.clone(),
             taken: Arc::clone(&taken),
@@ -123,7 +126,7 @@ pub async fn connect(
         overflown,
     };
     let everybody = names::address(&links.prefix, &Address::Everybody);
-    links.subscribe_to(&[links.cards.clone(), everybody]).await?;
+    links.subscribe_to(&[links.cards.clone(), everybody, records]).await?;
     Ok(links)
 }
 
@@ -276,6 +279,8 @@ impl Receiver {
                     Incoming::Fence { path: self.path, payload }
                 } else if channel == self.cards.as_bytes() {
                     Incoming::Card(payload)
+                } else if channel == self.records.as_bytes() {
+                    Incoming::Change(payload)
                 } else {
                     let Some(bytes) = QueuedBytes::take(&self.taken, payload.len(), self.max_bytes) else {
                         self.overflown.store(true, Ordering::Release);

@@ -23,6 +23,10 @@ pub const CARD_PARTITION: Partition = 0;
 const EVERYBODY: &str = "everybody";
 const EVERYBODY_PARTITION: Partition = 1;
 
+/// That of the channel of changes of records.
+const RECORDS: &str = "records";
+const RECORDS_PARTITION: Partition = 2;
+
 /// The name of a channel.
 pub fn name(prefix: &str, channel: &Channel) -> String {
     let text = channel.to_string();
@@ -35,6 +39,7 @@ pub fn address(prefix: &str, address: &Address) -> String {
     match address {
         Address::Channel(channel) => name(prefix, channel),
         Address::Everybody => control(prefix, EVERYBODY_PARTITION, EVERYBODY),
+        Address::Records => control(prefix, RECORDS_PARTITION, RECORDS),
     }
 }
 

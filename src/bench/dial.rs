@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{
     http::Uri,
 };
 
-use super::connection::Connection;
+use super::wire::Wire;
 
 /// How long a relay may take to accept and upgrade one connection.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ impl Relay {
     ///
     /// # Errors
     /// One of them can not be opened, or this process may not hold so many.
-    pub async fn connect_all(self: &Rc<Self>, count: usize) -> anyhow::Result<Vec<Connection>> {
+    pub async fn connect_all(self: &Rc<Self>, count: usize) -> anyhow::Result<Vec<Wire>> {
         raise_descriptor_limit(count)?;
         let mut connections = Vec::with_capacity(count);
         let mut opening = JoinSet::new();
@@ -93,13 +93,13 @@ impl Relay {
     ///
     /// # Errors
     /// The relay is away, slow, or answers with anything but an upgrade.
-    pub async fn connect(&self) -> anyhow::Result<Connection> {
+    pub async fn connect(&self) -> anyhow::Result<Wire> {
         timeout(HANDSHAKE_TIMEOUT, self.handshake())
             .await
             .context("no answer to the handshake within 10 s: is the relay running and not at its limit?")?
     }
 
-    async fn handshake(&self) -> anyhow::Result<Connection> {
+    async fn handshake(&self) -> anyhow::Result<Wire> {
         let mut stream = TcpStream::connect(self.address).await.context("is the relay running?")?;
         stream.set_nodelay(true)?;
         let key = generate_key();
@@ -133,7 +133,7 @@ impl Relay {
             "the answer to the handshake is not a WebSocket's"
         );
         let received = answer.split_off(end + 4);
-        Ok(Connection::new(stream, received))
+        Ok(Wire::new(stream, received))
     }
 }
 

@@ -14,11 +14,11 @@ use tokio::{task::JoinSet, time::sleep};
 
 use super::{
     Bench, Common, PublishArgs,
-    connection::Connection,
     dial::Relay,
     message::{self, Said},
     publish::{Fate, Ledger, note, note_lost, publish, while_progress},
     report::{Figures, Latencies, Meter, Problems, Report, Run},
+    wire::Wire,
 };
 use crate::protocol::{Event, Filter, PublicKey};
 
@@ -271,11 +271,11 @@ async fn one(
 }
 
 /// Opens connections to these nodes, in turn.
-async fn connect(bench: &Bench, nodes: &[String], count: usize) -> anyhow::Result<Vec<Connection>> {
+async fn connect(bench: &Bench, nodes: &[String], count: usize) -> anyhow::Result<Vec<Wire>> {
     if nodes.is_empty() {
         return bench.relay.connect_all(count).await;
     }
-    let mut connections: Vec<Connection> = Vec::with_capacity(count);
+    let mut connections: Vec<Wire> = Vec::with_capacity(count);
     for (nth, url) in nodes.iter().enumerate() {
         let share = count.saturating_sub(nth).div_ceil(nodes.len());
         let relay = Rc::new(Relay::find(url)?);
@@ -290,7 +290,7 @@ async fn connect(bench: &Bench, nodes: &[String], count: usize) -> anyhow::Resul
 /// Opens the subscriptions; live when this returns, closed when its result is dropped.
 async fn subscribe(
     bench: &Bench,
-    connections: Vec<Connection>,
+    connections: Vec<Wire>,
     deliveries: &Rc<Deliveries>,
     filters: &[Filter],
 ) -> anyhow::Result<JoinSet<()>> {
@@ -326,7 +326,7 @@ async fn subscribe(
 }
 
 /// Queues a `REQ`.
-pub fn request(connection: &mut Connection, subscription: &str, filter: &str) {
+pub fn request(connection: &mut Wire, subscription: &str, filter: &str) {
     connection.queue(&["[\"REQ\",\"", subscription, "\",", filter, "]"]);
 }
 

@@ -9,12 +9,12 @@ use tokio::{task::JoinSet, time::sleep};
 
 use super::{
     Bench, Common,
-    connection::Connection,
     fanout::request,
     message::{self, Said},
     publish::{note, note_lost, while_progress},
     query::store,
     report::{Figures, Report},
+    wire::Wire,
 };
 use crate::protocol::{Event, Filter, filter::sorted};
 
@@ -99,11 +99,7 @@ fn resident_kib(bench: &Bench) -> anyhow::Result<f64> {
 }
 
 /// Subscribes on every connection and waits until all have their EOSE.
-async fn ask(
-    bench: &Bench,
-    connections: Vec<Connection>,
-    filter: &Filter,
-) -> anyhow::Result<Vec<Connection>> {
+async fn ask(bench: &Bench, connections: Vec<Wire>, filter: &Filter) -> anyhow::Result<Vec<Wire>> {
     let filter: Rc<str> = serde_json::to_string(filter)?.into();
     let count = connections.len();
     let answered = Rc::new(Cell::new(0));

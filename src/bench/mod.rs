@@ -1,7 +1,6 @@
 //! `rookery bench`: a load generator for any relay. It knows what is due, so it also counts what is
 //! lost or doubled. Never looks into a relay: sockets, CPU time and memory are all it sees.
 
-mod connection;
 mod dial;
 mod fanout;
 mod idle;
@@ -13,6 +12,7 @@ mod publish;
 mod query;
 mod report;
 mod shapes;
+mod wire;
 mod workload;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};

@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 
 use super::{
     Bench,
-    connection::{Connection, Lost},
     message::{self, IdKey, Said},
     pace::{Schedule, Timer},
     report::{Latencies, Problems},
+    wire::{Lost, Wire},
 };
 use crate::protocol::Event;
 
@@ -107,7 +107,7 @@ impl Ledger {
         self.latencies.borrow()
     }
 
-    fn queue(&self, connection: &mut Connection, event: usize, since: Instant) {
+    fn queue(&self, connection: &mut Wire, event: usize, since: Instant) {
         connection.queue(&["[\"EVENT\",", self.events[event].json(), "]"]);
         self.sent[event].set(Some(since));
         self.fates[event].set(Fate::Sent);
@@ -145,12 +145,7 @@ impl Ledger {
 
 /// Sends all events of the ledger and waits for all answers, as long as any come. Returns the
 /// connections, so that closing them is nobody's measured time.
-pub async fn publish(
-    bench: &Bench,
-    connections: Vec<Connection>,
-    ledger: &Rc<Ledger>,
-    pace: Pace,
-) -> Vec<Connection> {
+pub async fn publish(bench: &Bench, connections: Vec<Wire>, ledger: &Rc<Ledger>, pace: Pace) -> Vec<Wire> {
     let mut tasks = JoinSet::new();
     let count = connections.len();
     let start = Instant::now();
@@ -192,7 +187,7 @@ pub async fn publish(
 }
 
 async fn windowed(
-    connection: &mut Connection,
+    connection: &mut Wire,
     ledger: &Ledger,
     window: usize,
     problems: &RefCell<Problems>,
@@ -213,7 +208,7 @@ async fn windowed(
 
 /// Sends every `step`th event from `first` on when it is due.
 async fn paced(
-    connection: &mut Connection,
+    connection: &mut Wire,
     ledger: &Ledger,
     schedule: Schedule,
     (first, step): (usize, usize),

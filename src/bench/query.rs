@@ -13,12 +13,12 @@ use tokio::task::JoinSet;
 
 use super::{
     Bench, Common,
-    connection::{Connection, Lost},
     fanout::request,
     message::{self, Said},
     publish::{Ledger, Pace, note, note_lost, publish, while_progress},
     report::{Figures, Latencies, Meter, Problems, Report},
     shapes::{Answer, LEGEND, Query, Shape},
+    wire::{Lost, Wire},
 };
 use crate::protocol::Event;
 
@@ -131,10 +131,10 @@ async fn one(bench: &Bench, args: &QueryArgs, queries: &Rc<Queries>) -> anyhow::
 /// Asks `repeat` queries over all connections, one at a time on each.
 async fn ask_all(
     bench: &Bench,
-    connections: Vec<Connection>,
+    connections: Vec<Wire>,
     queries: &Rc<Queries>,
     repeat: usize,
-) -> anyhow::Result<(Vec<Connection>, Latencies)> {
+) -> anyhow::Result<(Vec<Wire>, Latencies)> {
     queries.next.set(0);
     queries.answered.set(0);
     let mut tasks = JoinSet::new();
@@ -193,7 +193,7 @@ impl Queries {
         sum as f64 / self.queries.len() as f64
     }
 
-    async fn ask(&self, connection: &mut Connection, repeat: usize) -> Result<(), Lost> {
+    async fn ask(&self, connection: &mut Wire, repeat: usize) -> Result<(), Lost> {
         while self.next.get() < repeat {
             let number = self.next.replace(self.next.get() + 1);
             let (filter, query) = &self.queries[number % self.queries.len()];

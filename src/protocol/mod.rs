@@ -6,6 +6,7 @@
 pub mod addressee;
 pub mod event;
 pub mod filter;
+pub mod frame;
 pub mod hex32;
 pub mod hll;
 pub mod identity;

@@ -6,6 +6,7 @@
 mod auth;
 mod connections;
 mod count;
+mod frames;
 mod guard;
 mod outbox;
 mod publish;

@@ -8,7 +8,9 @@ use std::{
     rc::Rc,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::frame::{CLOSE, Header, MAX_CONTROL, MAX_HEADER, PING, PONG, TEXT};
 
 /// Shared by a session, which fills it, and its socket, which empties it. Both on one thread.
 #[derive(Clone, Default)]
@@ -19,11 +21,6 @@ struct Inner {
     buffer: RefCell<BytesMut>,
     closed: Cell<bool>,
 }
-
-const TEXT: u8 = 0x81;
-const CLOSE: u8 = 0x88;
-const PING: u8 = 0x89;
-const PONG: u8 = 0x8a;
 
 impl Outbox {
     /// A text message. Nothing is taken after [`Outbox::close`].
@@ -40,9 +37,9 @@ impl Outbox {
         self.frame(PING, &[]);
     }
 
-    /// Answers a ping. Control frames carry at most 125 bytes (RFC 6455).
+    /// Answers a ping.
     pub fn pong(&self, data: &[u8]) {
-        self.frame(PONG, &[&data[..data.len().min(125)]]);
+        self.frame(PONG, &[&data[..data.len().min(MAX_CONTROL as usize)]]);
     }
 
     /// Ends the conversation; the socket is closed when everything up to here has been taken.
@@ -72,19 +69,8 @@ impl Outbox {
         }
         let mut buffer = self.0.buffer.borrow_mut();
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        buffer.reserve(len + 10);
-        buffer.put_u8(opcode);
-        match len {
-            0..=125 => buffer.put_u8(len as u8),
-            126..=0xffff => {
-                buffer.put_u8(126);
-                buffer.put_u16(len as u16);
-            }
-            _ => {
-                buffer.put_u8(127);
-                buffer.put_u64(len as u64);
-            }
-        }
+        buffer.reserve(len + MAX_HEADER);
+        Header::whole(opcode, len).write(&mut *buffer);
         for part in parts {
             buffer.extend_from_slice(part);
         }

@@ -17,7 +17,8 @@ use futures_util::Stream;
 
 use super::{
     Outbox, Session, Shared, Socket,
-    guard::{Bounds, Fault, Guard, Stop},
+    frames::{Bounds, Fault},
+    guard::{Guard, Stop},
 };
 use crate::{
     protocol::{Reason, STORE_HEADER, addressee::Addressee},

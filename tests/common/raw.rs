@@ -6,18 +6,11 @@ use std::{
     time::Instant,
 };
 
+use rookery::protocol::frame::{self, Header};
+pub use rookery::protocol::frame::{BINARY, CLOSE, CONTINUATION as CONTINUE, FIN, PING, PONG, TEXT};
 use serde_json::Value;
 
 use crate::{PATIENCE, watch};
-
-pub const CONTINUE: u8 = 0x0;
-pub const TEXT: u8 = 0x1;
-pub const BINARY: u8 = 0x2;
-pub const CLOSE: u8 = 0x8;
-pub const PING: u8 = 0x9;
-pub const PONG: u8 = 0xa;
-/// The last (or only) frame of a message.
-pub const FIN: u8 = 0x80;
 
 /// A socket of which every byte is ours.
 pub struct Raw {
@@ -112,14 +105,15 @@ impl Raw {
 
     /// The next frame: its opcode and payload; `None` once the connection is closed.
     pub fn read_frame(&mut self) -> Option<(u8, Vec<u8>)> {
-        let head = self.read_exact(2)?;
-        assert_eq!(head[1] & 0x80, 0, "a relay sends unmasked frames");
-        let len = match head[1] {
-            126 => u16::from_be_bytes(self.read_exact(2)?.try_into().unwrap()).into(),
-            127 => u64::from_be_bytes(self.read_exact(8)?.try_into().unwrap()) as usize,
-            len => len.into(),
+        let mut bytes = Vec::new();
+        let header = loop {
+            bytes.extend(self.read_exact(1)?);
+            if let Some((header, _)) = Header::read(&bytes) {
+                break header;
+            }
         };
-        Some((head[0] & 0x0f, self.read_exact(len)?))
+        assert_eq!(header.mask, None, "a relay sends unmasked frames");
+        Some((header.opcode(), self.read_exact(header.payload as usize)?))
     }
 
     fn read_exact(&mut self, len: usize) -> Option<Vec<u8>> {
@@ -168,30 +162,23 @@ impl Raw {
     }
 }
 
+const MASK: [u8; frame::MASK] = [0x37, 0xfa, 0x21, 0x3d];
+
 /// A masked frame; `first` is its first byte.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = header(first, payload.len() as u64);
     frame.extend(MASK);
-    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    let begin = frame.len();
+    frame.extend(payload);
+    frame::mask(&mut frame[begin..], MASK);
     frame
 }
 
 /// The header of a masked frame, without the mask.
-pub fn header(first: u8, len: u64) -> Vec<u8> {
-    const MASKED: u8 = 0x80;
-    let mut header = vec![first];
-    match len {
-        0..=125 => header.push(MASKED | len as u8),
-        126..=0xffff => {
-            header.push(MASKED | 126);
-            header.extend((len as u16).to_be_bytes());
-        }
-        _ => {
-            header.push(MASKED | 127);
-            header.extend(len.to_be_bytes());
-        }
-    }
+pub fn header(first: u8, payload: u64) -> Vec<u8> {
+    let mut header = Vec::new();
+    Header { first, payload, mask: Some(MASK) }.write(&mut header);
+    header.truncate(header.len() - MASK.len());
     header
 }
 

@@ -16,18 +16,14 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::protocol::frame::{self, CLOSE, CONTINUATION, Header, MASK, MAX_HEADER, PING, PONG, TEXT};
+
 /// Longest message that is read; no relay has a reason to send one of that size here.
 const MAX_MESSAGE: usize = 4 << 20;
 /// What one read takes at most, unless a message is longer.
 const READ_BUFFER: usize = 256 << 10;
 /// Clients must mask (RFC 6455, 5.3). What the mask protects from, proxies, is not on the way.
-const MASK: [u8; 4] = [0x52, 0x6f, 0x6f, 0x6b];
-
-const CONTINUATION: u8 = 0;
-const TEXT: u8 = 1;
-const CLOSE: u8 = 8;
-const PING: u8 = 9;
-const PONG: u8 = 10;
+const KEY: [u8; MASK] = *b"Rook";
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BUFFER]);
@@ -47,7 +43,7 @@ pub enum Lost {
 }
 
 /// An open WebSocket.
-pub struct Connection {
+pub struct Wire {
     stream: TcpStream,
     /// The start of a frame whose end has not come yet.
     partial: Vec<u8>,
@@ -58,7 +54,7 @@ pub struct Connection {
     written: usize,
 }
 
-impl Connection {
+impl Wire {
     /// Takes over a stream after the opening handshake; `received` came after the answer to it.
     pub(super) fn new(stream: TcpStream, received: Vec<u8>) -> Self {
         Self { stream, partial: received, fragments: None, outgoing: Vec::new(), written: 0 }
@@ -72,25 +68,11 @@ impl Connection {
     fn queue_frame<'a>(&mut self, opcode: u8, parts: impl Iterator<Item = &'a [u8]> + Clone) {
         let length: usize = parts.clone().map(<[u8]>::len).sum();
         let out = &mut self.outgoing;
-        out.reserve(length + 14);
-        out.push(0x80 | opcode);
-        match length {
-            0..126 => out.push(0x80 | length as u8),
-            126..0x1_0000 => {
-                out.push(0x80 | 126);
-                out.extend_from_slice(&(length as u16).to_be_bytes());
-            }
-            _ => {
-                out.push(0x80 | 127);
-                out.extend_from_slice(&(length as u64).to_be_bytes());
-            }
-        }
-        out.extend_from_slice(&MASK);
+        out.reserve(length + MAX_HEADER);
+        Header { mask: Some(KEY), ..Header::whole(opcode, length) }.write(out);
         let payload = out.len();
         parts.for_each(|part| out.extend_from_slice(part));
-        for four in out[payload..].chunks_mut(MASK.len()) {
-            four.iter_mut().zip(MASK).for_each(|(byte, mask)| *byte ^= mask);
-        }
+        frame::mask(&mut out[payload..], KEY);
     }
 
     /// Writes what is queued and waits until the relay says something; `on` is called for each
@@ -194,26 +176,16 @@ struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// The frame that `bytes` begins with, once it is all there.
     fn read(bytes: &'a [u8]) -> Result<Option<Self>, Lost> {
-        let Some(&[first, second]) = bytes.first_chunk() else { return Ok(None) };
-        let after = &bytes[2..];
-        let (header, length) = match second {
-            0..126 => (2, u64::from(second)),
-            126 => match after.first_chunk() {
-                Some(length) => (4, u64::from(u16::from_be_bytes(*length))),
-                None => return Ok(None),
-            },
-            127 => match after.first_chunk() {
-                Some(length) => (10, u64::from_be_bytes(*length)),
-                None => return Ok(None),
-            },
-            _ => return Err(Lost::Protocol("a masked frame")),
-        };
-        if length > MAX_MESSAGE as u64 {
+        let Some((header, len)) = Header::read(bytes) else { return Ok(None) };
+        if header.mask.is_some() {
+            return Err(Lost::Protocol("a masked frame"));
+        }
+        if header.payload > MAX_MESSAGE as u64 {
             return Err(Lost::Protocol("a frame above 4 MiB"));
         }
-        let size = header + length as usize;
-        let Some(payload) = bytes.get(header..size) else { return Ok(None) };
-        Ok(Some(Self { opcode: first & 15, last: first & 0x80 != 0, payload, size }))
+        let size = len + header.payload as usize;
+        let Some(payload) = bytes.get(len..size) else { return Ok(None) };
+        Ok(Some(Self { opcode: header.opcode(), last: header.is_last(), payload, size }))
     }
 }
 
@@ -245,7 +217,7 @@ mod tests {
             }
             received
         });
-        let mut connection = Connection::new(TcpStream::connect(address).await.unwrap(), Vec::new());
+        let mut connection = Wire::new(TcpStream::connect(address).await.unwrap(), Vec::new());
         connection.queue(&["he", "llo"]);
         let mut messages = Vec::new();
         let lost = loop {
@@ -257,7 +229,7 @@ mod tests {
         assert_eq!(lost.to_string(), "the relay closed with code 1009: bye");
         let received = relay.await.unwrap();
         assert_eq!(received[..2], [0x81, 0x85]);
-        let hello: Vec<u8> = received[6..11].iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b).collect();
+        let hello: Vec<u8> = received[6..11].iter().zip(KEY.iter().cycle()).map(|(a, b)| a ^ b).collect();
         assert_eq!(hello, b"hello");
         assert_eq!(received[11..13], [0x8a, 0x81]);
     }

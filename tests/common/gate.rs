@@ -60,6 +60,8 @@ type Parcel = (UnboundedSender<Vec<u8>>, Vec<u8>);
 #[derive(Default)]
 struct Shared {
     holds: Mutex<Vec<Hold>>,
+    /// Statements that are refused: how they begin, and the answer.
+    refusals: Mutex<Vec<(String, String)>>,
     /// Statements by the ids that the server gave them.
     prepared: Mutex<HashMap<Vec<u8>, String>>,
 }
@@ -80,6 +82,11 @@ impl Gate {
             }
         });
         Self { address, shared }
+    }
+
+    /// Answers statements that begin so, before the server sees them, as a server does that does not know them.
+    pub fn refuse(&self, beginning: &str, answer: &str) {
+        self.shared.refusals.lock().unwrap().push((beginning.to_owned(), answer.to_owned()));
     }
 
     /// Holds statements back that begin so, or the answers to them. Tables are named without their keyspace.
@@ -174,6 +181,18 @@ impl Shared {
         Some(statement)
     }
 
+    /// The answer to a statement that is refused.
+    fn refusal(&self, statement: &str, frame: &[u8]) -> Option<Vec<u8>> {
+        const VERSION: u8 = 0x84;
+        const INVALID: u32 = 0x2200;
+        let refusals = self.refusals.lock().unwrap();
+        let (_, answer) = refusals.iter().find(|(beginning, _)| statement.starts_with(beginning))?;
+        let length = (answer.len() as u16).to_be_bytes();
+        let body = [&INVALID.to_be_bytes()[..], &length, answer.as_bytes()].concat();
+        let ([high, low], _) = head(frame);
+        Some([&[VERSION, 0, high, low, 0], &(body.len() as u32).to_be_bytes()[..], &body].concat())
+    }
+
     /// Hands a frame on, unless it is held back.
     fn pass(&self, way: Way, statement: Option<String>, parcel: Parcel) {
         let holds = self.holds.lock().unwrap().clone();
@@ -197,10 +216,16 @@ fn serve(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let asked = Asked::default();
-    let pump = |way: Way, from: OwnedReadHalf, to: OwnedWriteHalf| {
-        let (shared, asked) = (Arc::clone(shared), Arc::clone(&asked));
+    let sender = |to: OwnedWriteHalf| {
         let (sender, frames) = unbounded_channel();
         tokio::spawn(write(frames, to));
+        sender
+    };
+    let (to_client, to_server) = (sender(to_client), sender(to_server));
+    // Whoever asks must not be kept waiting for the end of a connection by whoever might answer.
+    let back = to_client.downgrade();
+    let pump = |way: Way, from: OwnedReadHalf, to: UnboundedSender<Vec<u8>>| {
+        let (shared, asked, back) = (Arc::clone(shared), Arc::clone(&asked), back.clone());
         tokio::spawn(async move {
             let mut from = BufReader::new(from);
             while let Some(frame) = read(&mut from).await {
@@ -208,7 +233,11 @@ fn serve(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
                     Way::Request => shared.request(&asked, &frame),
                     Way::Answer => shared.answer(&asked, &frame),
                 };
-                shared.pass(way, statement, (sender.clone(), frame));
+                let refused = statement.as_ref().filter(|_| way == Way::Request);
+                match refused.and_then(|statement| shared.refusal(statement, &frame)).zip(back.upgrade()) {
+                    Some((refusal, client)) => drop(client.send(refusal)),
+                    None => shared.pass(way, statement, (to.clone(), frame)),
+                }
             }
         });
     };

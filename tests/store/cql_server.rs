@@ -78,6 +78,15 @@ pub fn ask_server(statement: &str) {
     });
 }
 
+/// The text that a statement selects.
+pub fn value_on_server(statement: &str) -> Option<String> {
+    RUNTIME.block_on(async {
+        let session = SessionBuilder::new().known_node(server()).build().await.unwrap();
+        let result = session.query_unpaged(statement, ()).await.unwrap().into_rows_result().unwrap();
+        result.maybe_first_row::<(String,)>().unwrap().map(|(value,)| value)
+    })
+}
+
 /// How many rows the server has of what a statement selects.
 pub fn count_on_server(selection: &str) -> i64 {
     RUNTIME.block_on(async {

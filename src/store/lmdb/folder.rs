@@ -23,9 +23,13 @@ pub enum FolderError {
     #[error("{0} holds other files and is no data folder of Rookery; choose an empty or new one")]
     Foreign(PathBuf),
     #[error(
-        "{path} was written in format {found}, and this version knows {FORMAT} only; use the version that wrote it to export, and import into a new folder"
+        "{path} was written in format {found}, and this version knows {FORMAT} and older ones; use the version that wrote it, or one that is newer"
     )]
     Version { path: PathBuf, found: String },
+    #[error(
+        "{0} is in the format of an older version, or half way from it; start `rookery relay` on it once, which brings it to format {FORMAT}"
+    )]
+    Older(PathBuf),
     #[error("{0} is in use by another process; stop that one, or choose another folder with --data")]
     InUse(PathBuf),
     #[error("{0} is no data folder of Rookery; `rookery` makes one when it runs")]
@@ -68,7 +72,7 @@ impl Folder {
                 flock(&lock, FlockOperation::NonBlockingLockExclusive)
                     .map_err(|_| FolderError::InUse(path.to_owned()))?;
                 if !path.join(FORMAT_FILE).exists() {
-                    write_format(path).map_err(io)?;
+                    write_format(path, FORMAT).map_err(io)?;
                 }
                 Some(lock)
             }
@@ -78,10 +82,33 @@ impl Folder {
             _ => io(source),
         })?;
         let found = text.trim().strip_prefix(TITLE).ok_or_else(|| FolderError::Foreign(path.to_owned()))?;
-        if found != FORMAT.to_string() {
+        if !found.parse().is_ok_and(|found: u32| (1..=FORMAT).contains(&found)) {
             return Err(FolderError::Version { path: path.to_owned(), found: found.to_owned() });
         }
         Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// A folder that is not looked at.
+    #[cfg(test)]
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), _lock: None }
+    }
+
+    /// Says which programs may open the folder from now on.
+    pub fn write_format(&self, format: u32) -> std::io::Result<()> {
+        write_format(&self.path, format)
+    }
+
+    pub fn refused_as(&self, found: &str) -> FolderError {
+        FolderError::Version { path: self.path.clone(), found: found.to_owned() }
+    }
+
+    pub fn refused_as_older(&self) -> FolderError {
+        FolderError::Older(self.path.clone())
+    }
+
+    pub fn io(&self, source: std::io::Error) -> FolderError {
+        FolderError::Io { path: self.path.clone(), source }
     }
 
     /// Makes the names in the folder, and its own in the one above, as durable as what the files hold.
@@ -113,10 +140,10 @@ fn check_foreign(path: &Path) -> Result<(), FolderError> {
 }
 
 /// Marks the folder, durably and at once or not at all.
-fn write_format(path: &Path) -> std::io::Result<()> {
+fn write_format(path: &Path, format: u32) -> std::io::Result<()> {
     let new = path.join("FORMAT.new");
     let mut file = File::create(&new)?;
-    writeln!(file, "{TITLE}{FORMAT}")?;
+    writeln!(file, "{TITLE}{format}")?;
     file.sync_all()?;
     fs::rename(new, path.join(FORMAT_FILE))?;
     File::open(path)?.sync_all()

@@ -5,6 +5,7 @@
 
 mod folder;
 mod hidden;
+mod migrate;
 mod plan;
 mod read;
 mod record;
@@ -105,6 +106,10 @@ pub enum OpenError {
     Folder(#[from] FolderError),
     #[error("cannot open the store: {0}")]
     Engine(#[from] heed::Error),
+    #[error(
+        "the data folder has to be changed to format {to}, which takes {needed} bytes for a while, and {free} are free on the disk and in store.map_bytes; nothing was changed"
+    )]
+    NoRoomToMigrate { to: u32, needed: u64, free: u64 },
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
 }
@@ -121,11 +126,15 @@ impl Lmdb {
         let env = open_env(path, config)?;
         let tables = match access {
             Access::Exclusive => {
+                migrate::migrate(&env, &folder)?;
                 let tables = Tables::create(&env)?;
                 folder.sync()?;
                 tables
             }
-            Access::Shared => Tables::open(&env)?,
+            Access::Shared => {
+                migrate::check(&env, &folder)?;
+                Tables::open(&env)?
+            }
         };
         let hidden = Hidden::default();
         let writer = Writer::new(env.clone(), tables, hidden.clone())?;
@@ -282,7 +291,7 @@ fn open_env(path: &Path, config: &config::Store) -> heed::Result<Env<WithoutTls>
 fn map(path: &Path, size: usize) -> heed::Result<Env<WithoutTls>> {
     let page = rustix::param::page_size();
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(size / page * page).max_dbs(TABLES).max_readers(MAX_READERS);
+    options.map_size(size / page * page).max_dbs(TABLES + migrate::MORE_TABLES).max_readers(MAX_READERS);
     // SAFETY: the folder's lock keeps other relays away, and tools open it for reading only. No
     // flag is set that gives up durability or locking.
     unsafe { options.flags(EnvFlags::empty()).open(path) }

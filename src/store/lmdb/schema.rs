@@ -17,8 +17,8 @@ use crate::{
 
 pub type Table = Database<'static, Bytes, Bytes>;
 
-/// Version of everything below. A folder written by another version is refused.
-pub const FORMAT: u32 = 1;
+/// Version of everything below. Older folders are brought to it ([`super::migrate`]), newer ones refused.
+pub const FORMAT: u32 = 2;
 
 macro_rules! tables {
     ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
@@ -60,6 +60,7 @@ impl Tables {
         let mut txn = env.write_txn()?;
         if tables.meta.get(&txn, TAG_KEY)?.is_none() {
             tables.meta.put(&mut txn, TAG_KEY, &rand::random::<[u8; 16]>())?;
+            tables.meta.put(&mut txn, FORMAT_KEY, &u64::from(FORMAT).to_be_bytes())?;
         }
         txn.commit()?;
         tables.with_tag_hash(env)
@@ -88,7 +89,8 @@ impl Tables {
 }
 
 tables! {
-    /// `"next"` → position of the event to be stored next; `"tag"` → key of the hash of tags.
+    /// `"next"` → position of the event to be stored next; `"tag"` → key of the hash of tags; `"format"` → the format
+    /// of the rows.
     meta,
     /// position → record.
     event,
@@ -127,8 +129,11 @@ pub const TABLES: u32 = NAMES.len() as u32;
 /// Key of `meta` for the next position.
 pub const NEXT: &[u8] = b"next";
 
-/// Key of `meta` for [`TagHash`].
-const TAG_KEY: &[u8] = b"tag";
+/// Key of `meta` for the format that the rows have, once it was more than 1.
+pub const FORMAT_KEY: &[u8] = b"format";
+
+/// Key of `meta` for [`TagHash`]. Drawn with the tables, so a folder without one is new.
+pub const TAG_KEY: &[u8] = b"tag";
 
 /// How a letter and a value, which is as long as its author likes, become 64 bits. Keyed by the folder,
 /// so that nobody can make values that fill the range of another one with rows that never match.

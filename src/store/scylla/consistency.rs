@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use scylla::{client::session::Session, statement::Consistency};
 
+use tracing::info;
+
 use super::OpenError;
 use crate::config;
 
@@ -43,6 +45,11 @@ pub async fn check(session: &Session, config: &config::Scylla) -> Result<(), Ope
     let local = is_local(&config.read_consistency) || is_local(&config.write_consistency);
     if local && replicas.len() > 1 && config.datacenter.is_empty() {
         return Err(OpenError::WhichDatacenter(config.keyspace.clone()));
+    }
+    if replicas.len() > 1 {
+        info!(
+            "the relay's own records are decided by a quorum of all datacentres: each change takes some ways between them"
+        );
     }
     match overlap(&replicas, read, write) {
         true => Ok(()),

@@ -28,7 +28,7 @@ use tracing::debug;
 use super::{
     OpenError, consistency,
     dial::{connect, is_final},
-    schema,
+    migrate, schema,
     statements::Statements,
 };
 use crate::{
@@ -128,9 +128,13 @@ impl Cql {
     /// Says what is wrong, and what to do about it.
     pub async fn open(config: &config::Scylla) -> Result<Self, OpenError> {
         let session = connect(config, Duration::from_millis(config.request_timeout_ms)).await?;
-        schema::check(&session, &config.keyspace).await?;
+        let versions = schema::check(&session, &config.keyspace).await?;
         consistency::check(&session, config).await?;
         let write = consistency::parse(&config.write_consistency)?;
+        match versions.is_current() {
+            true => migrate::take_conditions(&session, &config.keyspace).await?,
+            false => migrate::migrate(&session, &config.keyspace, write).await?,
+        }
         let identity = schema::identity(&session, &config.keyspace, write).await?;
         let statements = Statements::prepare(&session, &config.keyspace, write).await?;
         Ok(Self {

@@ -10,6 +10,7 @@ mod bucket;
 mod consistency;
 mod cql;
 mod decide;
+mod declared;
 mod dial;
 mod drafts;
 mod finish;
@@ -20,6 +21,7 @@ mod known;
 mod link;
 mod log;
 mod merge;
+mod migrate;
 mod peers;
 mod plan;
 mod positions;
@@ -39,7 +41,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use scylla::errors::{NewSessionError, PrepareError, UseKeyspaceError};
+use scylla::errors::{ExecutionError, NewSessionError, PrepareError};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::Mutex,
@@ -47,8 +49,9 @@ use tokio::{
 };
 use tracing::Instrument;
 
+pub use declared::SCHEMA;
 pub use link::Refusal;
-pub use schema::{DEFAULT_REPLICATION, SCHEMA};
+pub use schema::DEFAULT_REPLICATION;
 
 use self::{
     bucket::Sampling,
@@ -88,13 +91,14 @@ pub enum OpenError {
     Refused { nodes: String, refusal: Refusal },
     #[error("cannot reach the store by TLS: {0}")]
     Tls(#[from] TlsError),
-    #[error("cannot use the keyspace: {0}")]
-    Keyspace(Box<UseKeyspaceError>),
     #[error("keyspace {0} has no tables of Rookery; `rookery schema apply` makes them")]
     NoKeyspace(String),
     #[error("{0:?} is no name for a keyspace: letters, digits and _, at most 48")]
     BadName(String),
-    #[error("the tables are of version {found}, and this program knows {} only", schema::VERSION)]
+    #[error(
+        "the tables want programs of version {found} or later, and this one is of version {}",
+        schema::VERSION
+    )]
     Version { found: String },
     #[error("{name:?} is no consistency; there are {known}")]
     Consistency { name: String, known: String },
@@ -106,6 +110,10 @@ pub enum OpenError {
         "keyspace {0} has replicas in several datacentres, and the consistency is of one: say which with scylla.datacenter"
     )]
     WhichDatacenter(String),
+    #[error(
+        "keyspace {keyspace} does not take lightweight transactions, by which the relay's own records are changed; ScyllaDB before 2025.4 has none where a keyspace has tablets: update it, or use a keyspace that was made with AND tablets = {{'enabled': false}} ({error})"
+    )]
+    NoConditions { keyspace: String, error: Box<ExecutionError> },
     #[error("cannot prepare {text:?}: {error} (`rookery schema apply` adds what tables lack)")]
     Prepare { text: String, error: Box<PrepareError> },
     #[error("cannot read or change the schema: {0}")]
@@ -116,12 +124,6 @@ pub enum OpenError {
     FewServers { required: usize, servers: usize },
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
-}
-
-impl OpenError {
-    fn keyspace(error: UseKeyspaceError) -> Self {
-        Self::Keyspace(Box::new(error))
-    }
 }
 
 /// A connection to the servers, and the threads that serve it.
@@ -234,7 +236,15 @@ impl Connection {
 /// # Errors
 /// Says what is wrong.
 pub async fn apply_schema(config: &config::Scylla, replication: &str) -> Result<(), OpenError> {
-    schema::apply(config, replication).await
+    migrate::apply(config, replication).await
+}
+
+/// Migrates the tables of an earlier version. `last`: no program of an earlier version is to use them any more.
+///
+/// # Errors
+/// Says what is wrong.
+pub async fn migrate_schema(config: &config::Scylla, last: bool) -> Result<(), OpenError> {
+    migrate::bring_up(config, last).await
 }
 
 impl Scylla {

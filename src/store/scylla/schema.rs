@@ -10,81 +10,129 @@ use scylla::{
     errors::ExecutionError,
     statement::{Consistency, Statement},
 };
-use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 use tracing::info;
 
 use super::{
     OpenError,
     consistency::{self, Replicas},
+    declared::{columns, creation, statements},
     dial,
 };
-use crate::{clock, config, store::Identity};
-
-/// What `rookery schema apply` carries out.
-pub const SCHEMA: &str = include_str!("../../../cluster/schema.cql");
-
-/// Version of the tables. Others are refused.
-pub const VERSION: u32 = 1;
+use crate::{clock, store::Identity};
 
 /// Replication of a keyspace that has to be made, in the syntax of CQL.
 pub const DEFAULT_REPLICATION: &str = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 3}";
 
 /// For how long one change of the schema may take, which all servers have to learn.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// For how long servers are waited for that are not even known.
 const JOINING: Duration = Duration::from_secs(5);
 
-/// The row of table `meta` with the identity of the tables.
+/// Version of the tables that this program writes.
+pub const VERSION: u32 = 2;
+
+/// The oldest program that can use what this one writes.
+pub const READABLE_FROM: u32 = 1;
+
+/// The row of table `meta` with the version that the tables are written by.
+pub const WRITTEN: &str = "written";
+
+/// The row with the oldest version of programs that can use them. The first one knew of this number only.
+pub const READABLE: &str = "schema";
+
+/// The row with the identity of the tables.
 const IDENTITY: &str = "store";
 
 /// Until a change is tried again that servers could not carry out.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Makes the keyspace and the tables, as far as they are missing. May run on several nodes at once.
+/// What tables say of themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    pub written: u32,
+    pub readable: u32,
+}
+
+impl Versions {
+    /// Whether this program may use the tables.
+    ///
+    /// # Errors
+    /// When it is too old.
+    pub fn check(self) -> Result<(), OpenError> {
+        match self.readable <= VERSION {
+            true => Ok(()),
+            false => Err(OpenError::Version { found: self.readable.to_string() }),
+        }
+    }
+
+    pub fn is_current(self) -> bool {
+        self.written >= VERSION
+    }
+}
+
+/// Makes the keyspace, and the table that says what is in it, where they are missing.
 ///
 /// # Errors
-/// When the servers refuse, or when the tables are newer than this program.
-pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), OpenError> {
-    let write = consistency::parse(&config.write_consistency)?;
-    let session = dial::connect(config, PATIENCE).await?;
-    let keyspace = &config.keyspace;
+/// When the servers refuse.
+pub async fn make_keyspace(session: &Session, keyspace: &str, replication: &str) -> Result<(), OpenError> {
     check_name(keyspace)?;
     let create = format!("CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = {replication}");
-    change(&session, create.into()).await?;
-    let replicas = consistency::replicas(&session, keyspace).await?;
-    if is_first_mistake(&session, keyspace, &replicas).await? {
+    change(session, create.into()).await?;
+    let replicas = consistency::replicas(session, keyspace).await?;
+    if is_first_mistake(session, keyspace, &replicas).await? {
         info!(keyspace, replication, "there is nothing in the keyspace yet; its replication is changed");
         let replication = in_datacenters(replication, &replicas);
         let alter = format!("ALTER KEYSPACE \"{keyspace}\" WITH replication = {replication}");
-        change(&session, alter.into()).await?;
+        change(session, alter.into()).await?;
     }
-    session.use_keyspace(keyspace, true).await.map_err(OpenError::keyspace)?;
-    for (index, statement) in statements(SCHEMA).iter().enumerate() {
-        change(&session, with_id(statement, keyspace).into()).await?;
-        // The first table says the version. Another node may be making it, so it is asked only now.
-        if index == 0
-            && let Some(found) = patiently(&session, || version(&session, keyspace, None)).await?
-            && found > VERSION
-        {
-            return Err(OpenError::Version { found: found.to_string() });
-        }
+    add_table(session, keyspace, "meta").await
+}
+
+/// Makes a table where it is missing.
+///
+/// # Errors
+/// When the servers refuse.
+pub async fn add_table(session: &Session, keyspace: &str, name: &str) -> Result<(), OpenError> {
+    let is_of_it = |statement: &&String| columns(statement).is_some_and(|(table, _)| table == name);
+    match statements().iter().find(is_of_it) {
+        Some(statement) => change(session, creation(statement, keyspace).into()).await,
+        None => Ok(()),
     }
-    for statement in statements(SCHEMA) {
-        add_columns(&session, keyspace, &statement).await?;
+}
+
+/// Makes all tables and columns that are missing.
+///
+/// # Errors
+/// When the servers refuse.
+pub async fn add_all(session: &Session, keyspace: &str) -> Result<(), OpenError> {
+    let all = statements();
+    for statement in &all {
+        change(session, creation(statement, keyspace).into()).await?;
     }
-    // The highest version wins, whoever is late.
+    for statement in &all {
+        add_columns(session, keyspace, statement).await?;
+    }
+    Ok(())
+}
+
+/// Notes a version in table `meta`. The highest one wins, whoever is late.
+///
+/// # Errors
+/// When the servers refuse.
+pub async fn note(
+    session: &Session,
+    keyspace: &str,
+    name: &str,
+    version: u32,
+    write: Consistency,
+) -> Result<(), OpenError> {
     let mut note = Statement::new(format!(
-        "INSERT INTO meta (name, value) VALUES ('schema', '{VERSION}') USING TIMESTAMP {VERSION}"
+        "INSERT INTO \"{keyspace}\".meta (name, value) VALUES ('{name}', '{version}') USING TIMESTAMP {version}"
     ));
     note.set_consistency(write);
-    change(&session, note).await?;
-    if patiently(&session, || value(&session, keyspace, IDENTITY, None)).await?.is_none() {
-        draw_identity(&session, keyspace, write).await?;
-    }
-    info!(keyspace, version = VERSION, "the tables are there");
-    Ok(())
+    change(session, note).await
 }
 
 /// Adds the columns that a table lacks which was made before there were those.
@@ -92,7 +140,8 @@ async fn add_columns(session: &Session, keyspace: &str, statement: &str) -> Resu
     let Some((table, columns)) = columns(statement) else { return Ok(()) };
     let there = patiently(session, || columns_there(session, keyspace, table)).await?;
     for (name, kind) in columns.into_iter().filter(|(name, _)| !there.contains(*name)) {
-        let added = change(session, format!("ALTER TABLE {table} ADD {name} {kind}").into()).await;
+        let added =
+            change(session, format!("ALTER TABLE \"{keyspace}\".{table} ADD {name} {kind}").into()).await;
         // Another node may have been faster, and then it is refused.
         if let Err(error) = added
             && !patiently(session, || columns_there(session, keyspace, table)).await?.contains(name)
@@ -114,18 +163,9 @@ async fn columns_there(session: &Session, keyspace: &str, table: &str) -> Result
     rows.map(|row| row.map(|(name,)| name).map_err(|error| failed(error.into()))).collect()
 }
 
-/// The name of the table that a statement makes, and of each column the name and what it is.
-fn columns(statement: &str) -> Option<(&str, Vec<(&str, &str)>)> {
-    let (name, rest) = statement.strip_prefix("CREATE TABLE IF NOT EXISTS ")?.split_once(" (")?;
-    let (body, _) = rest.split_once("\n)")?;
-    let lines = body.lines().map(|line| line.trim().trim_end_matches(','));
-    let columns =
-        lines.filter(|line| !line.starts_with("PRIMARY KEY")).filter_map(|line| line.split_once(' '));
-    Some((name, columns.collect()))
-}
-
 /// Carries out what may be carried out twice.
-async fn change(session: &Session, statement: Statement) -> Result<(), OpenError> {
+async fn change(session: &Session, mut statement: Statement) -> Result<(), OpenError> {
+    statement.set_request_timeout(Some(PATIENCE));
     let carry_out = || async {
         let done = session.query_unpaged(statement.clone(), ()).await;
         done.map(drop).map_err(|error| OpenError::Schema(Box::new(error)))
@@ -136,7 +176,8 @@ async fn change(session: &Session, statement: Statement) -> Result<(), OpenError
 /// Whether the keyspace was made with more copies than there are servers, and could not be filled.
 async fn is_first_mistake(session: &Session, keyspace: &str, replicas: &Replicas) -> Result<bool, OpenError> {
     // One copy is enough to know: what wrote the version wrote it to all who were there.
-    let is_empty = || async { Ok(version(session, keyspace, Some(Consistency::One)).await?.is_none()) };
+    let is_empty =
+        || async { Ok(noted(session, keyspace, READABLE, Some(Consistency::One)).await?.is_none()) };
     let copies: usize = replicas.iter().map(|(_, count)| count).sum();
     Ok(copies > servers(session) && patiently(session, is_empty).await?)
 }
@@ -161,10 +202,10 @@ fn servers(session: &Session) -> usize {
 }
 
 /// Tries again what servers fail to do while one of them is joining.
-async fn patiently<T>(
-    session: &Session,
-    work: impl AsyncFn() -> Result<T, OpenError>,
-) -> Result<T, OpenError> {
+async fn patiently<T, W>(session: &Session, work: impl Fn() -> W) -> Result<T, OpenError>
+where
+    W: Future<Output = Result<T, OpenError>>,
+{
     let begun = Instant::now();
     loop {
         let error = match work().await {
@@ -187,24 +228,37 @@ async fn patiently<T>(
     }
 }
 
-/// Refuses a keyspace whose tables are missing or of another version.
+/// Refuses a keyspace whose tables are missing, or newer than this program can use.
 ///
 /// # Errors
 /// Says what to do.
-pub async fn check(session: &Session, keyspace: &str) -> Result<(), OpenError> {
+pub async fn check(session: &Session, keyspace: &str) -> Result<Versions, OpenError> {
     check_name(keyspace)?;
-    match version(session, keyspace, None).await? {
-        Some(VERSION) => Ok(()),
-        Some(found) => Err(OpenError::Version { found: found.to_string() }),
-        None => Err(OpenError::NoKeyspace(keyspace.to_owned())),
-    }
+    let found = versions(session, keyspace).await?;
+    let found = found.ok_or_else(|| OpenError::NoKeyspace(keyspace.to_owned()))?;
+    found.check()?;
+    Ok(found)
 }
 
-/// The version of the tables; `None` where there are none. As many copies are asked as the configuration says,
-/// unless told otherwise.
-async fn version(
+/// The versions of the tables; `None` where there are none.
+///
+/// # Errors
+/// When the servers do not answer.
+pub async fn versions(session: &Session, keyspace: &str) -> Result<Option<Versions>, OpenError> {
+    let read = || async {
+        let readable = noted(session, keyspace, READABLE, None).await?;
+        // Those of the first version do not say it.
+        let written = noted(session, keyspace, WRITTEN, None).await?.unwrap_or_default();
+        Ok(readable.map(|readable| Versions { written: written.max(readable), readable }))
+    };
+    patiently(session, read).await
+}
+
+/// A version in table `meta`. As many copies are asked as the configuration says, unless told otherwise.
+async fn noted(
     session: &Session,
     keyspace: &str,
+    name: &str,
     consistency: Option<Consistency>,
 ) -> Result<Option<u32>, OpenError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| OpenError::Schema(error);
@@ -214,7 +268,7 @@ async fn version(
     if found.rows_num() == 0 {
         return Ok(None);
     }
-    match value(session, keyspace, "schema", consistency).await? {
+    match value(session, keyspace, name, consistency).await? {
         None => Ok(None),
         Some(value) => value.parse().map(Some).map_err(|_| OpenError::Version { found: value }),
     }
@@ -254,6 +308,17 @@ pub async fn identity(session: &Session, keyspace: &str, write: Consistency) -> 
     number.map(Identity::Shared).ok_or_else(|| OpenError::Version { found: format!("identity {found:?}") })
 }
 
+/// Draws an identity where the tables have none.
+///
+/// # Errors
+/// When the servers do not answer.
+pub async fn make_identity(session: &Session, keyspace: &str, write: Consistency) -> Result<(), OpenError> {
+    if patiently(session, || value(session, keyspace, IDENTITY, None)).await?.is_none() {
+        draw_identity(session, keyspace, write).await?;
+    }
+    Ok(())
+}
+
 /// Draws one. The one that is drawn first stays, and of two in the same second the larger one.
 async fn draw_identity(session: &Session, keyspace: &str, write: Consistency) -> Result<(), OpenError> {
     /// The later, the smaller is the timestamp. Small ones no server refuses.
@@ -276,53 +341,9 @@ fn check_name(keyspace: &str) -> Result<(), OpenError> {
     }
 }
 
-/// The statements of a file, without its comments.
-fn statements(text: &str) -> Vec<String> {
-    let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
-    let code = code.join("\n");
-    code.split(';').map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
-}
-
-/// Gives a table an id that follows from its name: two nodes that make it at the same time through
-/// different servers would else make two tables of one name, and lose what is written to one of them.
-fn with_id(statement: &str, keyspace: &str) -> String {
-    let Some(name) =
-        statement.strip_prefix("CREATE TABLE IF NOT EXISTS ").and_then(|rest| rest.split(' ').next())
-    else {
-        return statement.to_owned();
-    };
-    let mut id = [0; 16];
-    id.copy_from_slice(&Sha256::digest(format!("rookery {VERSION} {keyspace}.{name}"))[..16]);
-    // Servers want a time-based one (RFC 9562), and look at nothing else in it.
-    id[6] = id[6] & 0x0f | 0x10;
-    id[8] = id[8] & 0x3f | 0x80;
-    let hex = hex::encode(id);
-    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-    format!("{statement} AND id = {parts}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_table_has_an_id_of_its_own() {
-        let all = statements(SCHEMA);
-        assert!(all.len() > 10);
-        assert!(all[0].contains(" meta ("), "the version is read after the first statement");
-        let mut ids: Vec<_> = all
-            .iter()
-            .map(|statement| {
-                assert!(statement.starts_with("CREATE TABLE IF NOT EXISTS "), "{statement}");
-                assert!(statement.contains(" WITH "), "an id is appended with AND: {statement}");
-                with_id(statement, "rookery").rsplit(' ').next().map(str::to_owned)
-            })
-            .collect();
-        ids.sort();
-        ids.dedup();
-        assert_eq!(ids.len(), all.len());
-        assert_ne!(with_id(&all[0], "rookery"), with_id(&all[0], "other"));
-    }
 
     #[test]
     fn a_number_of_copies_is_said_of_each_datacentre() {
@@ -348,15 +369,6 @@ mod tests {
         ] {
             assert_eq!(in_datacenters(given, &replicas), expected);
         }
-    }
-
-    #[test]
-    fn the_columns_of_tables_are_read_from_their_statements() {
-        let all = statements(SCHEMA);
-        let tables: Vec<_> = all.iter().map(|statement| columns(statement).unwrap()).collect();
-        let of = |name: &str| &tables.iter().find(|(table, _)| *table == name).unwrap().1;
-        assert_eq!(of("vanishing"), &[("list", "int"), ("pubkey", "blob"), ("until", "bigint")]);
-        assert!(of("by_author").contains(&("buckets", "set<text> static")));
     }
 
     #[test]

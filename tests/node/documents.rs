@@ -19,10 +19,10 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Our Markdown files: those at the top and under `docs/`.
+/// Our Markdown files: those at the top and under `docs/`, and what the parts are like in detail.
 fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for folder in [root().to_owned(), root().join("docs")] {
+    for folder in [root().to_owned(), root().join("docs"), root().join("docs/design")] {
         let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         found.extend(files.filter(|path| path.extension().is_some_and(|ending| ending == "md")));
     }

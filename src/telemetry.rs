@@ -12,7 +12,7 @@ use std::{io::IsTerminal, panic, process::abort, thread};
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing::{Level, Subscriber, error, field::display};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, registry::LookupSpan,
+    Layer, filter::Targets, fmt, layer::SubscriberExt, registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
@@ -23,10 +23,10 @@ pub use self::{
     metrics::{Metrics, metrics_reference},
     pulse::Pulse,
 };
-use crate::trace::TARGET;
+use crate::{config::log_filter, trace::TARGET};
 
-/// Sets up logging to standard error: readable on a terminal, JSON otherwise. `RUST_LOG` wins over
-/// `filter`. Where there is a tracer, it takes the spans of [`TARGET`], and logs within them name their trace.
+/// Sets up logging to standard error: readable on a terminal, JSON otherwise. Where there is a tracer, it takes
+/// the spans of [`TARGET`], and logs within them name their trace.
 ///
 /// At most `room` lines wait to be written. What waits when the result is dropped is written then.
 ///
@@ -34,10 +34,7 @@ use crate::trace::TARGET;
 /// When `filter` is not understood.
 pub fn init_logs(filter: &str, room: usize, tracer: Option<SdkTracer>) -> anyhow::Result<Flushed> {
     let lines = Log::start(room, std::io::stderr())?;
-    let mut filter = match EnvFilter::try_from_default_env() {
-        Ok(from_env) if std::env::var_os("RUST_LOG").is_some_and(|value| !value.is_empty()) => from_env,
-        _ => EnvFilter::try_new(filter)?,
-    };
+    let mut filter = log_filter(filter)?;
     if tracer.is_some() {
         filter = filter.add_directive(format!("{TARGET}=debug").parse()?);
     }

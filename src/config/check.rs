@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use toml::{Table, Value};
 
 use super::{
-    Config, General, SECTIONS, Setting, ranges,
+    Config, General, SECTIONS, Setting, log_filter, ranges,
     table::{lookup, path},
 };
 
@@ -18,6 +18,7 @@ impl Config {
     pub fn validate(&self) -> anyhow::Result<()> {
         let Self { session, store, scylla, traces, info, general, .. } = self;
         check_ranges(&Table::try_from(self).context("the configuration")?)?;
+        log_filter(&general.log).with_context(|| format!("log can not be {:?}", general.log))?;
         ensure!(
             scylla.nodes.is_empty() || store.sweep_margin_seconds >= 2 * scylla.clock_tolerance_seconds,
             "store.sweep_margin_seconds must be at least twice scylla.clock_tolerance_seconds"
@@ -127,6 +128,8 @@ mod tests {
             ("listen = 77777", vec![], "listen can not be 77777"),
             ("trusted_proxy = ['10.0.0.300/8']", vec![], "trusted_proxy"),
             ("trusted_proxy = ['proxy-1']", vec![], "\"proxy-1\" is no network"),
+            ("log = 'warning'", vec![], "log can not be \"warning\""),
+            ("", vec![("ROOKERY_LOG", "rookery=verbose")], "log can not be \"rookery=verbose\""),
             ("proxy_protocol = true", vec![], "proxy_protocol needs trusted_proxy"),
             ("[scylla]\ntls_ca = 'ca.pem'", vec![], "without scylla.tls = true"),
             ("[scylla]\ntls_name = 'cql'", vec![], "without scylla.tls = true"),

@@ -9,9 +9,12 @@ use super::{
     Config, SECTIONS,
     check::{check_ranges, name_fault},
     file::{Trust, read},
-    network,
+    log_filter, network,
     table::{insert, lookup, merge, parse_like, split, variable},
 };
+
+/// What programs in Rust are told by what to log; wins over the setting `log`.
+const RUST_LOG: &str = "RUST_LOG";
 
 /// Answers for variables.
 type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -95,8 +98,18 @@ impl Sources {
             (Source::File, file),
             (Source::Variable, self.variables()?),
             (Source::Record, records.clone()),
-            (Source::Flag, self.flags.clone()),
+            (Source::Flag, self.flags()?),
         ])
+    }
+
+    /// What the command line says; [`RUST_LOG`] wins over that too.
+    fn flags(&self) -> anyhow::Result<Table> {
+        let mut flags = self.flags.clone();
+        if let Some(filter) = (self.env)(RUST_LOG).filter(|filter| !filter.is_empty()) {
+            log_filter(&filter).with_context(|| format!("the variable {RUST_LOG} can not be {filter:?}"))?;
+            flags.insert("log".to_owned(), Value::String(filter));
+        }
+        Ok(flags)
     }
 
     fn variables(&self) -> anyhow::Result<Table> {
@@ -200,14 +213,25 @@ pub(super) mod tests {
 
     #[test]
     fn flags_win_over_variables_over_file_over_defaults() {
-        let file = "url = 'ws://file'\nnode_id = 'file'\nlog = 'file'\n[limits]\nmax_filters = 3\n";
+        let file = "url = 'ws://file'\nnode_id = 'file'\nlog = 'warn'\n[limits]\nmax_filters = 3\n";
         let env = [("ROOKERY_URL", "ws://env"), ("ROOKERY_NODE_ID", "env"), ("ROOKERY_LIMITS_MAX_TAGS", "9")];
         let config = load(file, &env, "url = 'ws://flag'").unwrap();
         assert_eq!(config.general.url, "ws://flag");
         assert_eq!(config.general.node_id, "env");
-        assert_eq!(config.general.log, "file");
+        assert_eq!(config.general.log, "warn");
         assert_eq!((config.limits.max_filters, config.limits.max_tags), (3, 9));
         assert_eq!(config.limits.max_limit, 5_000);
+    }
+
+    #[test]
+    fn rust_log_wins_over_all() {
+        let log = |rust_log| load("log = 'warn'", &[("RUST_LOG", rust_log)], "log = 'error'");
+        assert_eq!(log("rookery=trace").unwrap().general.log, "rookery=trace");
+        assert_eq!(log("").unwrap().general.log, "error");
+        for wrong in ["warning", "foo=bar"] {
+            let error = format!("{:#}", log(wrong).unwrap_err());
+            assert!(error.contains("RUST_LOG can not be"), "{error}");
+        }
     }
 
     #[test]

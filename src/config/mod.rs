@@ -13,6 +13,7 @@ mod info;
 mod limits;
 mod live;
 mod load;
+mod log_filter;
 mod network;
 mod persister;
 mod rate;
@@ -37,6 +38,7 @@ pub use self::{
     limits::Limits,
     live::{Difference, Live, Settings, change, differences, usable},
     load::{Loaded, Source, Sources, set, variables},
+    log_filter::log_filter,
     network::{Network, address, network},
     persister::Persister,
     rate::Rate,

@@ -1,6 +1,11 @@
 //! Messages that make no sense, or too much of it: each has its answer, and the connection goes on.
 
-use common::{Client, Relay, note, now, raw::memory};
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+};
+
+use common::{Client, PATIENCE, Relay, note, now, raw::memory};
 use rookery::protocol::{Event, Tags, sign::Keys};
 use serde_json::{Value, json};
 
@@ -395,4 +400,30 @@ async fn tags_of_any_shape_are_kept() {
     client.say(json!(["REQ", "again", { "ids": [event.id()] }])).await;
     let mut sent = client.hear().await;
     assert_eq!(sent[2].take(), serde_json::from_str::<Value>(event.json()).unwrap());
+}
+
+/// What listens on a port of the internet hears all that there is; that may not fill the log.
+#[tokio::test]
+async fn what_is_no_http_writes_nothing_to_the_log() {
+    let relay = Relay::start(&["--workers", "1"]);
+    let header = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(200_000));
+    for bytes in [
+        &b"GARBAGE\r\n\r\n"[..],
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n\r\n",
+        header.as_bytes(),
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"",
+    ] {
+        let mut socket = TcpStream::connect(relay.clients).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The relay may hang up before it has heard all.
+        let _ = socket.write_all(bytes).and_then(|()| socket.shutdown(Shutdown::Write));
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+    relay.signal("TERM");
+    relay.log().says("\"stopped\"").await;
+    for level in ["WARN", "ERROR"] {
+        assert_eq!(relay.log().line(&format!("\"level\":\"{level}\"")), None);
+    }
 }

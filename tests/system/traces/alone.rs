@@ -334,6 +334,10 @@ async fn a_collector_that_is_gone_costs_spans_only() {
             assert!(publisher.publish(&event).await.0);
             assert_eq!(client.hear().await[2]["id"], event.id().to_hex());
         }
+        let log = relay.log();
+        // Not a line each time.
+        assert!(log.says("spans are lost").await.contains("\"WARN\""));
+        assert_eq!(log.line("opentelemetry"), None);
         drop((client, publisher));
         relay.signal("TERM");
         let status = tokio::task::spawn_blocking(move || relay.process.wait().unwrap()).await.unwrap();

@@ -1,0 +1,39 @@
+//! The syntax of `log` and RUST_LOG.
+
+use anyhow::{Context, ensure};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+/// Reads what is to be logged. A word alone must be a level: `EnvFilter` takes any other for a part of the program,
+/// of which everything is to be logged, and nothing else. A level that is misspelt would leave a relay mute.
+///
+/// # Errors
+/// Says which word it is.
+pub fn log_filter(text: &str) -> anyhow::Result<EnvFilter> {
+    // What stands in brackets may have commas of its own, and words.
+    let words = text.split(',').map(str::trim).filter(|_| !text.contains('['));
+    for word in words.filter(|word| !word.contains('=')) {
+        ensure!(
+            word.parse::<LevelFilter>().is_ok(),
+            "{word:?} is no level (off, error, warn, info, debug, trace); of a part of the program, {PART}"
+        );
+    }
+    EnvFilter::try_new(text).with_context(|| format!("write levels such as info, and of a part {PART}"))
+}
+
+const PART: &str = "write its name and a level, such as rookery=debug";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for text in ["info", "WARN", "off", "info,hyper=debug", "rookery::bus=trace", "[message]=debug"] {
+            assert!(log_filter(text).is_ok(), "{text}");
+        }
+        for text in ["warning", "verbose", "nonsense!!", "info,hyper", "rookery=verbose", "info debug"] {
+            let error = format!("{:#}", log_filter(text).unwrap_err());
+            assert!(error.contains("rookery=debug"), "{text}: {error}");
+        }
+    }
+}

@@ -3,10 +3,14 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, DeserializeSeed},
+};
 
 use super::{
     EventId, PublicKey, Tags, Timestamp,
+    fields::Number,
     hex32::decode_lower_hex,
     kind::{self, Class},
 };
@@ -315,16 +319,24 @@ impl<'de: 'a, 'a> Deserialize<'de> for ParsedEvent<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         /// The derive refuses missing and duplicate fields for us.
         #[derive(Deserialize)]
-        #[serde(rename = "event")]
+        #[serde(rename = "event", expecting = "an event, an object of NIP-01")]
         struct Fields<'a> {
             id: EventId,
             pubkey: PublicKey,
+            #[serde(deserialize_with = "created_at")]
             created_at: Timestamp,
+            #[serde(deserialize_with = "kind")]
             kind: u16,
             tags: Tags,
             #[serde(borrow)]
             content: Cow<'a, str>,
             sig: Signature,
+        }
+        fn created_at<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+            Number::of("created_at").deserialize(deserializer)
+        }
+        fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+            Number::of("kind").deserialize(deserializer)
         }
         let Fields { id, pubkey, created_at, kind, tags, content, sig } = Fields::deserialize(deserializer)?;
         Ok(Self { id, pubkey, created_at, kind, tags, content, sig })

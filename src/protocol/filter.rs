@@ -1,11 +1,15 @@
 //! Filters (NIP-01), and the one place that says what it means to match.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 
 use super::{
-    Event, EventId, PublicKey, Reason, Timestamp, hex32::decode_lower_hex, kind, tags::single_letter,
+    Event, EventId, PublicKey, Reason, Timestamp,
+    fields::{List, Number},
+    hex32::decode_lower_hex,
+    kind,
+    tags::single_letter,
 };
 
 /// What a subscription wants. Conditions are AND'ed; the values of a list are OR'ed; a list that is
@@ -192,15 +196,30 @@ impl<'de> Deserialize<'de> for RawFilter {
                 while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
                     let filter = &mut raw.filter;
                     match &*name {
-                        "ids" => set(&mut filter.ids, "ids", sorted(map.next_value()?))?,
-                        "authors" => set(&mut filter.authors, "authors", sorted(map.next_value()?))?,
-                        "kinds" => set(&mut filter.kinds, "kinds", sorted(map.next_value()?))?,
-                        "since" => set(&mut filter.since, "since", map.next_value()?)?,
-                        "until" => set(&mut filter.until, "until", map.next_value()?)?,
-                        "limit" => set(&mut filter.limit, "limit", map.next_value()?)?,
+                        "ids" => {
+                            let ids = map.next_value_seed(List("ids", PhantomData))?;
+                            set(&mut filter.ids, "ids", sorted(ids))?;
+                        }
+                        "authors" => {
+                            let authors = map.next_value_seed(List("authors", PhantomData))?;
+                            set(&mut filter.authors, "authors", sorted(authors))?;
+                        }
+                        "kinds" => {
+                            let kinds = map.next_value_seed(List("kinds", Number::of("a kind")))?;
+                            set(&mut filter.kinds, "kinds", sorted(kinds))?;
+                        }
+                        "since" => {
+                            set(&mut filter.since, "since", map.next_value_seed(Number::of("since"))?)?
+                        }
+                        "until" => {
+                            set(&mut filter.until, "until", map.next_value_seed(Number::of("until"))?)?
+                        }
+                        "limit" => {
+                            set(&mut filter.limit, "limit", map.next_value_seed(Number::of("limit"))?)?
+                        }
                         other => match other.strip_prefix('#').and_then(single_letter) {
                             Some(letter) => {
-                                let values: Vec<Box<str>> = map.next_value()?;
+                                let values = map.next_value_seed(List(other, PhantomData::<Box<str>>))?;
                                 check_tag_values(letter, &values)?;
                                 if tags.insert(letter, TagFilter::new(letter, values)).is_some() {
                                     return Err(de::Error::custom(format!("duplicate field `{other}`")));
@@ -359,8 +378,20 @@ mod tests {
             (r#"{"kinds":[1],"kinds":[2]}"#, "duplicate"),
             (r##"{"#t":["x"],"#t":["y"]}"##, "duplicate"),
             (r#"{"ids":["abc"]}"#, "an event id"),
-            (r#"{"limit":-1}"#, "invalid value"),
-            (r#"{"since":1.5}"#, "invalid type"),
+            (
+                r#"{"limit":-1}"#,
+                "invalid type: integer `-1`, expected limit to be a whole number that is not",
+            ),
+            (r#"{"limit":"5"}"#, "invalid type: string \"5\", expected limit to be a whole number"),
+            (r#"{"since":1.5}"#, "invalid type: floating point `1.5`, expected since to be a whole number"),
+            (r#"{"until":null}"#, "invalid type: null, expected until to be a whole number"),
+            (
+                r#"{"kinds":[1,65536]}"#,
+                "invalid value: integer `65536`, expected a kind to be a whole number from 0",
+            ),
+            (r#"{"kinds":1}"#, "invalid type: integer `1`, expected kinds to be a list"),
+            (r#"{"authors":"a"}"#, "invalid type: string \"a\", expected authors to be a list"),
+            (r##"{"#t":"x"}"##, "invalid type: string \"x\", expected #t to be a list"),
             (r##"{"#p":["x"]}"##, "the values of #p"),
         ] {
             let error = serde_json::from_str::<Filter>(json).unwrap_err().to_string();

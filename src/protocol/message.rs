@@ -8,6 +8,7 @@ use serde::{Deserialize, de};
 use super::{
     EventId, Filter, ParsedEvent, Reason,
     addressee::{Addressee, is_echoed},
+    fields,
     filter::RawFilter,
     malformed::Malformed,
 };
@@ -152,7 +153,7 @@ fn address(text: &str, error: &serde_json::Error) -> Malformed {
 
     let mut addressee = Addressee::default();
     addressee.see(text.as_bytes());
-    addressee.answer(Reason::invalid(error.to_string().chars().take(MAX_EXPLANATION).collect::<String>()))
+    addressee.answer(Reason::invalid(fields::told(error).chars().take(MAX_EXPLANATION).collect::<String>()))
 }
 
 /// A message of a relay, but for `EVENT`, which is spliced from the stored text without a value in
@@ -329,6 +330,43 @@ mod tests {
             ClientMessage::parse(&long),
             Err(Malformed::Subscription(_, Reason { prefix: Prefix::Invalid, .. }))
         ));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_words_of_json() {
+        let event = |field: &str| {
+            let zeros = "0".repeat(64);
+            format!(
+                r#"["EVENT",{{"id":"{zeros}","pubkey":"{zeros}",{field},"tags":[],"content":"","sig":"{zeros}{zeros}"}}]"#
+            )
+        };
+        for (text, says) in [
+            (
+                event(r#""created_at":1,"kind":70000"#),
+                "invalid value: integer `70000`, expected kind to be a whole number from 0 to 65535",
+            ),
+            (
+                event(r#""kind":1,"created_at":"now""#),
+                "invalid type: string \"now\", expected created_at to be a whole number that is not negative",
+            ),
+            (event(r#""kind":1"#), "missing field `created_at`"),
+            (r#"["AUTH",5]"#.into(), "invalid type: integer `5`, expected an event, an object of NIP-01"),
+            (
+                r#"["REQ","s",{"limit":"5"}]"#.into(),
+                "invalid type: string \"5\", expected limit to be a whole number that is not negative",
+            ),
+            (r#"["REQ","s",5]"#.into(), "invalid type: integer `5`, expected a filter object"),
+            (r#"["REQ",5]"#.into(), "invalid type: integer `5`, expected a string"),
+            (r#"["REQ","s",{"ids":}]"#.into(), "not valid JSON: expected value, at character 19"),
+            ("hello".into(), "not valid JSON: expected value, at character 1"),
+        ] {
+            let reason = match ClientMessage::parse(&text).unwrap_err() {
+                Malformed::Event(_, reason) | Malformed::Subscription(_, reason) => reason,
+                Malformed::Count(_, reason) | Malformed::Negentropy(_, reason) => reason,
+                Malformed::Unknown(reason) => reason,
+            };
+            assert_eq!(reason.text, says, "{text}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod addressee;
 pub mod event;
+pub mod fields;
 pub mod filter;
 pub mod frame;
 pub mod hex32;

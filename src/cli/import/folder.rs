@@ -22,7 +22,7 @@ use crate::{
     clock,
     config::{Config, Limits},
     ingest::{Admission, Admitted, Recent},
-    protocol::{Event, Filter, ParsedEvent, Reason},
+    protocol::{Event, Filter, ParsedEvent, Reason, fields},
     session::explain,
     store::{
         Cursor, Identity, Store,
@@ -115,7 +115,7 @@ impl FolderSink {
             return Ok(None);
         }
         let parsed: ParsedEvent<'_> =
-            serde_json::from_str(text).map_err(|error| Reason::invalid(error.to_string()))?;
+            serde_json::from_str(text).map_err(|error| Reason::invalid(fields::told(&error)))?;
         let author = [parsed.pubkey];
         match self.admission.admit(parsed, &self.limits, &author, clock::now())? {
             Admitted::Store(event) => Ok(Some(event)),

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cli::lines::{Line, event_json},
     client::{Backoff, ClientError, Connection, Endpoint, Step, shown},
-    protocol::{EventId, ParsedEvent, Reply, reply},
+    protocol::{EventId, ParsedEvent, Reply, fields, reply},
 };
 
 /// Most bytes of unanswered events, beyond which not even one more is taken.
@@ -234,7 +234,7 @@ impl<'a> Upload<'a> {
                     });
                 }
                 Err(error) => {
-                    let reason = format!("unreadable: no event: {error}");
+                    let reason = format!("unreadable: no event: {}", fields::told(&error));
                     self.ledger.settle(ticket, Verdict::Refused(reason), text)?;
                 }
             }

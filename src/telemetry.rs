@@ -12,8 +12,7 @@ use std::{io::IsTerminal, panic, process::abort, thread};
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing::{Level, Subscriber, error, field::display};
 use tracing_subscriber::{
-    Layer, filter::Targets, fmt, layer::SubscriberExt, registry::LookupSpan,
-    util::SubscriberInitExt,
+    Layer, filter::Targets, fmt, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
 };
 
 pub use self::{

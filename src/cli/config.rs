@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use toml::Table;
 
-use super::{RelayFlags, told};
+use super::{RelayFlags, relay::unknown_variables, told};
 use crate::{
     config::{self, Trust},
     telemetry,
@@ -126,6 +126,9 @@ impl Node {
 pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
     if let Some(running) = args.running {
         return running.run();
+    }
+    if let Some(unknown) = unknown_variables() {
+        eprintln!("warning: {unknown}");
     }
     if let Some(file) = args.check {
         return check(file, args.flags);

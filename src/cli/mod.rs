@@ -90,8 +90,8 @@ struct RelayFlags {
     /// Name of this node in logs and metrics [default: the host's name]
     #[arg(long, value_name = "NAME")]
     node_id: Option<String>,
-    /// Proxy that is believed whom it speaks for: an address or a network (repeat for several)
-    #[arg(long, value_name = "ADDRESS|CIDR")]
+    /// Proxy that is believed whom it speaks for: an address or a network (several: with commas)
+    #[arg(long, value_name = "ADDRESS|CIDR", value_delimiter = ',')]
     trusted_proxy: Vec<String>,
     /// Connections of trusted proxies begin with a PROXY header (version 1 or 2)
     #[arg(long)]
@@ -125,7 +125,7 @@ struct CommonFlags {
     /// What is logged, such as info or rookery=debug
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
-    /// Any setting of the configuration file, such as limits.max_filters=50 (repeat for several)
+    /// Any setting of the configuration file, such as limits.max_filters=50; a list with commas (repeat for several)
     #[arg(long = "set", value_name = "SETTING=VALUE")]
     settings: Vec<String>,
 }
@@ -192,7 +192,7 @@ fn environment(name: &str) -> Option<String> {
 /// may do about it.
 pub fn told(error: &anyhow::Error) -> String {
     let mut told = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain().map(|cause| cause.to_string().trim_end().to_owned()) {
         if told.is_empty() {
             told = cause;
         } else if !told.ends_with(&cause) {

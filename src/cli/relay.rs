@@ -25,12 +25,8 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
         let store = if config.scylla.nodes.is_empty() { "lmdb" } else { "cassandra" };
         spans.tracer(&config.traces, store)
     });
-    let unknown = unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
-    if !unknown.is_empty() {
-        warn!(
-            "no settings have these variables: {}; `rookery config --reference` lists them",
-            unknown.join(", ")
-        );
+    if let Some(unknown) = unknown_variables() {
+        warn!("{unknown}");
     }
     let descriptors = raise_descriptor_limit();
     let ended = actix::System::new().block_on(async {
@@ -62,12 +58,16 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
     ended.map(drop)
 }
 
-/// Which of the variables look like ours and are none: a setting that is misspelt has no effect.
-fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+/// Names the variables that look like ours and are none: a setting that is misspelt has no effect.
+pub fn unknown_variables() -> Option<String> {
     const OTHERS: [&str; 3] = ["ROOKERY_CONFIG", "ROOKERY_RELAY", secret::VARIABLE];
     let known: HashSet<String> = config::variables().chain(OTHERS.map(str::to_owned)).collect();
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mut unknown: Vec<String> =
         names.filter(|name| name.starts_with("ROOKERY_") && !known.contains(name)).collect();
     unknown.sort();
-    unknown
+    (!unknown.is_empty()).then(|| {
+        let names = unknown.join(", ");
+        format!("no settings have these variables: {names}; `rookery config --reference` lists them")
+    })
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail, ensure};
+use redis::IntoConnectionInfo;
 use toml::{Table, Value};
+use url::Url;
 
 use super::{
-    Config, General, SECTIONS, Setting, log_filter, ranges,
+    Config, General, SECTIONS, Setting, log_filter, paths, ranges,
     table::{lookup, path},
 };
 
@@ -52,6 +54,20 @@ impl Config {
             "traces.protocol must be \"grpc\" or \"http/protobuf\", not {:?}",
             traces.protocol
         );
+        for (index, url) in general.redis.iter().enumerate() {
+            // What is no URL may be a password.
+            ensure!(
+                url.as_str().into_connection_info().is_ok(),
+                "redis must look like redis://127.0.0.1:6379; number {} does not",
+                index + 1
+            );
+        }
+        ensure!(
+            traces.otlp.is_empty()
+                || Url::parse(&traces.otlp)
+                    .is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host()),
+            "traces.otlp must look like http://127.0.0.1:4317"
+        );
         if !general.url.is_empty() {
             let rest = ["ws://", "wss://"].iter().find_map(|scheme| general.url.strip_prefix(scheme));
             ensure!(
@@ -59,6 +75,7 @@ impl Config {
                 "url must look like wss://relay.example.com, not {:?}",
                 general.url
             );
+            self.relay_url()?;
         }
         Ok(())
     }
@@ -88,6 +105,32 @@ pub(super) fn name_fault(table: &Table) -> String {
     }
 }
 
+/// Settings that may be written as a number too: a port.
+pub(super) const ADDRESSES: [&str; 2] = ["listen", "ops_listen"];
+
+/// Refuses values of another kind than the default's, in words of our own.
+pub(super) fn check_kinds(table: &Table) -> anyhow::Result<()> {
+    let defaults = Table::try_from(Config::default()).context("the defaults")?;
+    for (section, name, called) in paths() {
+        let (Some(value), Some(default)) = (lookup(table, section, name), lookup(&defaults, section, name))
+        else {
+            continue;
+        };
+        let (fits, kind) = match default {
+            Value::Integer(_) => (value.is_integer(), "a whole number"),
+            Value::Float(_) => (value.is_float() || value.is_integer(), "a number"),
+            Value::Boolean(_) => (value.is_bool(), "true or false"),
+            Value::Array(_) => (
+                value.as_array().is_some_and(|list| list.iter().all(Value::is_str)),
+                "a list of texts, such as [\"a\", \"b\"]",
+            ),
+            _ => (value.is_str() || ADDRESSES.contains(&&*called) && value.is_integer(), "a text in quotes"),
+        };
+        ensure!(fits, "{called} must be {kind}, not {value}");
+    }
+    Ok(())
+}
+
 /// Refuses unknown names, and says which names there are.
 pub(super) fn check_names(table: &Table) -> anyhow::Result<()> {
     let known: BTreeMap<&str, &[Setting]> = SECTIONS.iter().map(|(name, _, all)| (*name, *all)).collect();
@@ -100,10 +143,17 @@ pub(super) fn check_names(table: &Table) -> anyhow::Result<()> {
         bail!("unknown setting {name:?}; here are known: {}", names.join(", "))
     };
     for (name, value) in table {
+        let is_section = !name.is_empty() && known.contains_key(name.as_str());
         match value {
-            Value::Table(inner) if known.contains_key(name.as_str()) => {
+            Value::Table(inner) if is_section => {
                 inner.keys().try_for_each(|inner| check(name, inner)).with_context(|| format!("[{name}]"))?;
             }
+            Value::Table(_) => {
+                let sections: Vec<_> = known.keys().filter(|section| !section.is_empty()).collect();
+                let sections = sections.iter().map(|section| format!("[{section}]")).collect::<Vec<_>>();
+                bail!("unknown section [{name}]; there are: {}", sections.join(", "));
+            }
+            _ if is_section => bail!("{name} is a section: its settings stand below a line [{name}]"),
             _ => check("", name)?,
         }
     }
@@ -120,7 +170,16 @@ mod tests {
         for (file, env, expected) in [
             ("listne = '1'", vec![], "unknown setting \"listne\""),
             ("[limits]\nmax_filter = 1", vec![], "unknown setting \"max_filter\""),
-            ("[limits]\nmax_filters = 'x'", vec![], "max_filters"),
+            ("[limits]\nmax_filters = 'x'", vec![], "limits.max_filters must be a whole number, not \"x\""),
+            ("[limits]\nauth_required = 1", vec![], "limits.auth_required must be true or false, not 1"),
+            ("[limits]\nmax_filters = 'x'", vec![], "rookery.toml: limits.max_filters"),
+            ("trusted_proxy = '10.0.0.1'", vec![], "trusted_proxy must be a list of texts"),
+            ("url = 7", vec![], "url must be a text in quotes, not 7"),
+            ("[limit]\nmax_filters = 1", vec![], "unknown section [limit]; there are: [bus], [feeds]"),
+            ("limits = 1", vec![], "limits is a section"),
+            ("redis = ['127.0.0.1:6379']", vec![], "redis must look like redis://127.0.0.1:6379"),
+            ("", vec![("ROOKERY_TRACES_OTLP", "127.0.0.1:4317")], "traces.otlp must look like http://"),
+            ("url = 'ws://a b'", vec![], "url \"ws://a b\" is not valid"),
             ("", vec![("ROOKERY_LIMITS_MAX_TAGS", "many")], "ROOKERY_LIMITS_MAX_TAGS"),
             ("[limits]\nmax_filters = 0", vec![], "limits.max_filters must be from 1 to 65536, not 0"),
             ("url = 'relay.example.com'", vec![], "url must look like"),

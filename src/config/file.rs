@@ -5,7 +5,7 @@ use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::Path};
 use anyhow::{Context, ensure};
 use toml::Table;
 
-use super::check::check_names;
+use super::check::{check_kinds, check_names};
 
 /// Who must have written a file that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,9 @@ pub(super) fn read(path: &Path, trust: Trust) -> anyhow::Result<Table> {
     let mut text = String::new();
     file.read_to_string(&mut text).with_context(opened)?;
     let table = text.parse().with_context(|| format!("{} is not valid TOML", path.display()))?;
-    check_names(&table).with_context(|| format!("in {}", path.display()))?;
+    check_names(&table)
+        .and_then(|()| check_kinds(&table))
+        .with_context(|| format!("in {}", path.display()))?;
     Ok(table)
 }
 

@@ -7,7 +7,7 @@ use super::setting::section;
 section! {
     /// What the relay says of itself (NIP-11). Empty fields are left out.
     Info {
-        /// Name, under 30 characters.
+        /// Name. Clients show the first 30 characters or so (NIP-11).
         name: live String = "Rookery".into(),
         /// What the relay is for; no markup.
         description: live String = String::new(),

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::{
     Config, SECTIONS,
-    check::{check_ranges, name_fault},
+    check::{ADDRESSES, check_kinds, check_ranges, name_fault},
     file::{Trust, read},
     log_filter, network,
     table::{insert, lookup, merge, parse_like, split, variable},
@@ -134,7 +134,8 @@ impl Loaded {
         for (_, layer) in &layers {
             merge(&mut table, layer.clone());
         }
-        for name in ["listen", "ops_listen"] {
+        check_kinds(&table)?;
+        for name in ADDRESSES {
             if let Some(value) = table.get_mut(name) {
                 *value =
                     network::socket_address(value).with_context(|| format!("{name} can not be {value}"))?;
@@ -235,9 +236,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn lists_come_from_variables() {
-        let config = load("", &[("ROOKERY_TRUSTED_PROXY", "10.0.0.0/8, ::1")], "").unwrap();
-        assert_eq!(config.general.trusted_proxy.len(), 2);
+    fn lists_come_from_variables_with_commas_or_as_in_the_file() {
+        for text in ["10.0.0.0/8, ::1", r#"["10.0.0.0/8", "::1"]"#, " ['10.0.0.0/8', '::1',] "] {
+            let config = load("", &[("ROOKERY_TRUSTED_PROXY", text)], "").unwrap();
+            assert_eq!(config.general.trusted_proxy.len(), 2, "{text}");
+            let mut flags = Table::new();
+            set(&mut flags, &format!("trusted_proxy={text}")).unwrap();
+            assert_eq!(flags["trusted_proxy"].as_array().unwrap().len(), 2, "{text}");
+        }
+        let nodes = load("", &[("ROOKERY_SCYLLA_NODES", "[::1]:9042,[::2]:9042")], "").unwrap().scylla.nodes;
+        assert_eq!(nodes, ["[::1]:9042", "[::2]:9042"]);
+        assert_eq!(load("", &[("ROOKERY_SCYLLA_NODES", "[]")], "").unwrap().scylla.nodes, [""; 0]);
     }
 
     #[test]

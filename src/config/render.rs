@@ -87,6 +87,7 @@ pub fn example() -> String {
     let mut out = String::from(
         "# Every setting of Rookery with its default. Made by `rookery config --example`.\n\
          # Flags win over what was changed while nodes run, that over ROOKERY_… variables, these over this file.\n\
+         # In a flag or a variable a list is written with commas (a,b), or as here.\n\
          # What is live takes effect when this file changes; the rest at the next start.\n",
     );
     for (section, about, settings) in SECTIONS {
@@ -126,6 +127,8 @@ pub fn reference() -> String {
          `ROOKERY_CONFIG`), its default. `rookery config` prints what a node would start with, and\n\
          `rookery config running` what is in force in one that runs; both say where each value comes from,\n\
          and show no passwords.\n\n\
+         In a variable and after `--set` a list is written with commas\n\
+         (`ROOKERY_TRUSTED_PROXY=10.0.0.5,10.1.0.0/16`), or as in the file.\n\n\
          What is *live* may change while a node runs: see\n\
          [operations.md](operations.md#changing-settings-while-it-runs). All else takes effect at the next\n\
          start.\n",

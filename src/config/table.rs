@@ -44,21 +44,25 @@ pub(super) fn insert(table: &mut Table, section: &str, name: &str, value: Value)
     target.insert(name.to_owned(), value);
 }
 
-/// Reads a variable as the type that the setting's default has. Lists are separated by commas.
+/// Reads a variable as the type that the setting's default has. A list is written with commas, or as in the file.
 pub(super) fn parse_like(default: Option<&Value>, text: &str) -> anyhow::Result<Value> {
     Ok(match default {
         Some(Value::Integer(_)) => Value::Integer(text.parse().context("a whole number is expected")?),
         Some(Value::Float(_)) => Value::Float(text.parse().context("a number is expected")?),
         Some(Value::Boolean(_)) => Value::Boolean(text.parse().context("true or false is expected")?),
-        Some(Value::Array(_)) => Value::Array(
-            text.split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty())
-                .map(|part| Value::String(part.to_owned()))
-                .collect(),
-        ),
+        Some(Value::Array(_)) => Value::Array(list(text)),
         _ => Value::String(text.to_owned()),
     })
+}
+
+fn list(text: &str) -> Vec<Value> {
+    // An address of IPv6 begins with a bracket as well, but is no TOML.
+    let as_in_file = format!("list = {}", text.trim()).parse::<Table>();
+    if let Some(Value::Array(list)) = as_in_file.ok().and_then(|mut table| table.remove("list")) {
+        return list;
+    }
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| Value::String(part.to_owned())).collect()
 }
 
 /// Takes a setting out of a table.

@@ -192,7 +192,7 @@ async fn a_file_is_read_again_as_a_whole_or_not_at_all() {
     for (text, expected) in [
         ("[limits]\nmax_tags = 11\nmax_filters = 0", "limits.max_filters must be from 1 to 65536, not 0"),
         ("[limits]\nmax_tags = 11\nmax_filter = 1", "unknown setting"),
-        ("workers = 'x'\n[limits]\nmax_tags = 11", "workers can not be"),
+        ("workers = 'x'\n[limits]\nmax_tags = 11", "workers must be a whole number, not"),
         ("[limits]\nmax_tags = 11\n[session]\nwindow = 60000", "session.mailbox must be larger"),
         ("[limits\nmax_tags = 11", "is not valid TOML"),
     ] {

@@ -21,7 +21,7 @@ use crate::{
 #[command(args_conflicts_with_subcommands = true)]
 pub struct ConfigArgs {
     #[command(subcommand)]
-    running: Option<Running>,
+    question: Option<Question>,
     #[command(flatten)]
     flags: RelayFlags,
     /// Print every setting with its explanation and default, as a file to start from
@@ -40,7 +40,7 @@ pub struct ConfigArgs {
 
 /// What is asked of a node that runs.
 #[derive(Debug, Subcommand)]
-enum Running {
+enum Question {
     /// Change a setting while nodes run, in all that share the store
     Set {
         /// Such as limits.max_tags=100
@@ -71,7 +71,7 @@ struct Node {
     ops_listen: String,
 }
 
-impl Running {
+impl Question {
     fn run(self) -> anyhow::Result<()> {
         let said = match self {
             Self::Set { change, node } => {
@@ -124,8 +124,8 @@ impl Node {
 }
 
 pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
-    if let Some(running) = args.running {
-        return running.run();
+    if let Some(question) = args.question {
+        return question.run();
     }
     if let Some(unknown) = unknown_variables() {
         eprintln!("warning: {unknown}");

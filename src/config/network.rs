@@ -54,7 +54,7 @@ pub fn network(address: IpAddr) -> IpAddr {
 pub struct Network(IpNet);
 
 impl Network {
-    /// Whether it has the address; an IPv4 one may be written as IPv6.
+    /// Whether the address is in the network; an IPv4 address may be written as IPv6.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }

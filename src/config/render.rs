@@ -9,7 +9,7 @@ use super::{
 };
 
 impl Config {
-    /// The same without passwords, to be shown.
+    /// The configuration without passwords, to be shown.
     pub fn without_secrets(&self) -> Self {
         let mut shown = self.clone();
         if !shown.scylla.password.is_empty() {

@@ -47,7 +47,7 @@ pub(super) const HOUR: i64 = 60 * 60;
 pub(super) const DAY: i64 = 24 * HOUR;
 
 impl Range {
-    /// Whether it has a number; what is none is somebody else's to refuse.
+    /// Whether the number is in the range. A value that is no number is refused elsewhere, so it passes here.
     pub(super) fn has(self, value: &Value) -> bool {
         match (self, value) {
             (Self::Whole(from, to), Value::Integer(number)) => (from..=to).contains(number),

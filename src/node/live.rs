@@ -74,7 +74,7 @@ pub(super) struct Keeper {
     sources: Arc<Sources>,
     file: Option<Arc<Mutex<Watched>>>,
     hangup: Option<Signal>,
-    /// As it was last read.
+    /// The settings as they were last read.
     loaded: Loaded,
     /// What is in force: what is live as it was last read, the rest as it was at the start.
     running: Config,
@@ -95,7 +95,7 @@ pub(super) struct Neighbours {
 }
 
 impl Keeper {
-    /// And where it is asked.
+    /// The keeper, and where questions to it go.
     pub fn new(
         config: &Config,
         reload: Option<Reload>,
@@ -287,7 +287,7 @@ impl Keeper {
     }
 }
 
-/// What sessions go by.
+/// What sessions and the listener go by: no more connections than the system has descriptors for.
 fn in_force(config: &Config, max_sockets: usize) -> Settings {
     let mut settings = Settings::from(config);
     settings.limits.max_connections = settings.limits.max_connections.min(max_sockets);

@@ -54,13 +54,13 @@ pub struct Listeners {
     pub operators: TcpListener,
 }
 
-/// What a node finds in its process.
+/// What the process gives a node: its sockets, its tracer, its log, and where its settings come from.
 pub struct Outside {
     pub listeners: Listeners,
     pub descriptors: Descriptors,
     pub tracer: Tracer,
     pub log: Lost,
-    /// Where settings may change while it runs; `None`: nowhere.
+    /// Where settings come from, to be read again while the node runs; `None`: they come from no file and no flag.
     pub reload: Option<Reload>,
 }
 
@@ -81,7 +81,8 @@ impl Listeners {
     }
 }
 
-/// Runs a node until `shutdown` resolves. Must be called in an actix system. By when the process is to have ended.
+/// Runs a node until `shutdown` resolves. Must be called in an actix system. Returns the moment by which the process is
+/// to have ended.
 ///
 /// # Errors
 /// When the node can not start.
@@ -272,7 +273,7 @@ pub async fn run_on(
     Ok(countdown.end())
 }
 
-/// The embedded store, unless servers are named.
+/// Opens the cluster store where its servers are named, and else the embedded one.
 async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match config.scylla.nodes.is_empty() {
         true => Ok(Arc::new(Lmdb::open(&config.general.data, &config.store, Access::Exclusive)?)),

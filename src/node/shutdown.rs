@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-/// What a shutdown does, one after the other: all of it has one time, and each phase ends by its part of that,
-/// whenever it began, and earlier if it can.
+/// The phases of a shutdown, in their order. Together they have one time; each ends by its part of that, whenever it
+/// began, and earlier if it can.
 #[derive(Debug, Clone, Copy)]
 pub enum Phase {
-    /// What waits is stored.
+    /// Events that wait are stored.
     Stored,
     /// Other nodes know that this one leaves.
     Told,
     /// Sockets are asked to close.
     Asked,
     Closed,
-    /// The store has nothing left for other nodes. What is over is for the last spans.
+    /// Nothing is left in the store for other nodes to finish. The time after that is for the last spans.
     Left,
 }
 
@@ -48,7 +48,7 @@ impl Countdown {
         (self.whole * sixteenths / 16).saturating_sub(spent)
     }
 
-    /// By when the process has ended.
+    /// The moment by which the process has ended.
     pub fn end(&self) -> Instant {
         self.begun + self.whole
     }

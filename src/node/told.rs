@@ -11,7 +11,7 @@ pub fn is_public(config: &Config) -> bool {
     !config.general.listen.ip().is_loopback() || !config.general.trusted_proxy.is_empty()
 }
 
-/// What a stranger must know: in words on a terminal, else for programs.
+/// Tells what somebody who has just started a node must know: in words on a terminal, in the log otherwise.
 pub fn tell_start(config: &Config, address: SocketAddr, operators: SocketAddr) {
     let version = env!("CARGO_PKG_VERSION");
     let store = match &config.scylla.nodes[..] {

@@ -18,7 +18,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-/// Reads the process that it was made in.
+/// Reads what the system says of the process that it was made in.
 #[derive(Debug)]
 pub struct Process {
     started: f64,
@@ -40,7 +40,7 @@ pub const PROCESS_METRICS: &[(&str, Option<Unit>, MetricType, &str)] = &[
 ];
 
 impl Process {
-    /// To be made at the start.
+    /// Takes the time of now for the start of the process.
     pub fn new() -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
         Self { started: started.map_or(0.0, |since| since.as_secs_f64()) }

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Told by one thread, asked by others.
+/// The pulse of one thread: that thread beats it, others ask.
 #[derive(Debug)]
 pub struct Pulse {
     origin: Instant,
-    /// Milliseconds after the origin, and one; 0: it rests.
+    /// When the last beat was, in milliseconds after the origin, plus one; 0: the thread rests.
     begun: AtomicU64,
 }
 
@@ -20,17 +20,17 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// Something was begun, or is done and something else is due.
+    /// The thread has begun something, or goes on with something else.
     pub fn beat(&self) {
         self.begun.store(self.millis() + 1, Ordering::Relaxed);
     }
 
-    /// There is nothing to do.
+    /// The thread has nothing to do.
     pub fn rest(&self) {
         self.begun.store(0, Ordering::Relaxed);
     }
 
-    /// How long ago it was last heard of; nothing while it rests.
+    /// How long ago the thread was last heard of; zero while it rests.
     pub fn age(&self) -> Duration {
         match self.begun.load(Ordering::Relaxed) {
             0 => Duration::ZERO,

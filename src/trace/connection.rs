@@ -13,7 +13,7 @@ use super::{
     span::{Clock, Parent, Span, network},
 };
 
-/// Empty where the connection is not traced, as most are.
+/// What is kept of a connection for its traces. Empty where it is not traced, as most are not.
 #[derive(Default)]
 pub struct Connection(Option<Box<Opened>>);
 
@@ -21,7 +21,7 @@ struct Opened {
     inner: Arc<Inner>,
     begun: Instant,
     address: IpAddr,
-    /// What the client said, where it is believed.
+    /// What the client said of a trace in its handshake, where it is believed.
     remote: Option<Remote>,
     /// The span `connect`, where it is sampled.
     context: Option<Context>,

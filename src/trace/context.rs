@@ -27,12 +27,12 @@ impl Context {
         Self { span: new_span(), ..self }
     }
 
-    /// The header by which it is told to others.
+    /// The `traceparent` header that tells others of this span.
     pub fn traceparent(self) -> String {
         format!("00-{}-{}-01", self.trace, self.span)
     }
 
-    /// Reads that header; `None` where it is malformed, or the trace is not sampled.
+    /// Reads a `traceparent` header; `None` where it is malformed, or the trace is not sampled.
     pub fn parse(traceparent: &str) -> Option<Self> {
         Remote::parse(traceparent).filter(|remote| remote.sampled).map(|remote| remote.context)
     }

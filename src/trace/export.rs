@@ -36,7 +36,7 @@ use crate::{config, tls};
 pub struct Pipeline {
     processor: Arc<BatchSpanProcessor>,
     provider: SdkTracerProvider,
-    /// Where requests are made; none where the exporter makes none.
+    /// The runtime that makes the exporter's requests; none where the exporter makes none.
     runtime: Option<Runtime>,
     flush: Duration,
 }
@@ -79,12 +79,12 @@ impl Pipeline {
         Self { processor, provider, runtime: None, flush: Duration::from_millis(config.flush_ms) }
     }
 
-    /// What makes spans of messages; `store` is what they call the system that stores.
+    /// Makes the spans of messages; `store` is the name that these spans give to the storage system.
     pub fn tracer(&self, config: &config::Traces, store: &'static str) -> Tracer {
         Tracer::new(Arc::clone(&self.processor), config, store)
     }
 
-    /// What makes spans of those of `tracing`.
+    /// Makes exported spans of the spans of `tracing`.
     pub fn layer(&self) -> SdkTracer {
         self.provider.tracer_with_scope(super::scope())
     }
@@ -102,7 +102,7 @@ impl Pipeline {
     }
 }
 
-/// What makes spans that go nowhere: their ids are to be had.
+/// Makes spans that are exported nowhere; only their ids are used.
 pub fn unexported() -> SdkTracer {
     SdkTracerProvider::default().tracer_with_scope(super::scope())
 }
@@ -132,7 +132,7 @@ fn is_http(config: &config::Traces, url: &Url) -> bool {
     }
 }
 
-/// Who these spans are of. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` add to it.
+/// The service and the node that the spans are of. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` add to it.
 fn resource(node: &str) -> Resource {
     let ours = [
         KeyValue::new("service.instance.id", node.to_owned()),
@@ -199,7 +199,7 @@ impl SpanProcessor for Shared {
         self.0.force_flush()
     }
 
-    /// Left to the pipeline, which has a deadline for it.
+    /// Shutting the processor down is left to the pipeline, which has a deadline for it.
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         Ok(())
     }

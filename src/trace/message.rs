@@ -93,7 +93,7 @@ impl Message {
             remote: connection.remote(),
             connection: connection.context(),
             begun,
-            // It was read meanwhile, which is no stage of its own.
+            // The message was parsed since `begun`, which is no stage of its own.
             mark: Instant::now(),
             stages: SmallVec::new(),
             persist: None,
@@ -103,7 +103,7 @@ impl Message {
         }
     }
 
-    /// Gives it spans though it was not sampled, unless too many were of late.
+    /// Gives the message spans though it was not sampled, unless too many messages were given some of late.
     fn take_up(&mut self, why: Why) {
         if self.context.is_none() && self.inner.extra.take() {
             self.context = Some(self.remote.map_or_else(Context::root, |remote| remote.context.child()));
@@ -115,7 +115,7 @@ impl Message {
         let begun = std::mem::replace(&mut self.mark, ended);
         let full = self.stages.len() >= MAX_STAGES;
         match self.stages.last_mut().filter(|last| full && last.name == name) {
-            // What it says of rows is that of the first ones.
+            // Its attributes stay those of the first page that it stands for.
             Some(last) => last.ended = ended,
             _ => self.stages.push(Stage { name, begun, ended, attributes }),
         }
@@ -127,7 +127,7 @@ impl Trace {
         Self(Some(Box::new(message)))
     }
 
-    /// Leaves an empty one behind.
+    /// Takes the trace, and leaves an empty one in its place.
     pub fn take(&mut self) -> Self {
         std::mem::take(self)
     }
@@ -144,7 +144,7 @@ impl Trace {
         }
     }
 
-    /// So many rows were returned to it, of so many that were read by that plan.
+    /// A page was read for the message: so many rows returned, of so many that its plan read.
     pub fn page(&mut self, returned: usize, read: usize, plan: impl Display) {
         let Some(message) = &mut self.0 else { return };
         let attributes = vec![
@@ -164,14 +164,14 @@ impl Trace {
         Some(*message.persist.get_or_insert_with(|| context.child()))
     }
 
-    /// It is stored with a batch that has a span.
+    /// The message's event is stored with a batch that has a span.
     pub(super) fn in_batch(&mut self, batch: Context) {
         if let Some(message) = &mut self.0 {
             message.batch = Some(batch);
         }
     }
 
-    /// The batch with it was written: it had waited from the last stage on.
+    /// The batch with the message's event was written; from the last stage on, the event had waited for that.
     pub fn written(&mut self, write: Write) {
         let Some(message) = &mut self.0 else { return };
         message.stage("persist", write.ended, Vec::new());
@@ -189,7 +189,7 @@ impl Trace {
         }
     }
 
-    /// It is refused: with spans only if it has them anyway, unless the fault is the relay's.
+    /// The message is refused. That alone gives it spans only where the fault is the relay's.
     pub fn refuse(&mut self, reason: &Reason) {
         match reason.prefix {
             Prefix::Error => {
@@ -203,7 +203,7 @@ impl Trace {
         }
     }
 
-    /// It failed, by the relay's fault. The trace in which that can be seen, for the log.
+    /// The message failed, by the relay's fault. Returns the trace in which that can be seen, for the log.
     pub fn fail(&mut self, why: impl Into<Cow<'static, str>>) -> Option<TraceId> {
         let message = self.0.as_mut()?;
         if message.failure.is_none() {

@@ -93,7 +93,7 @@ impl Tracer {
     }
 }
 
-/// Whose message it is.
+/// The client that a message came from.
 #[derive(Clone, Copy)]
 pub struct Client {
     pub session: u64,
@@ -128,7 +128,7 @@ impl fmt::Debug for Tracer {
     }
 }
 
-/// What made the spans.
+/// The library that made the spans, as OpenTelemetry wants it named.
 fn scope() -> InstrumentationScope {
     InstrumentationScope::builder("rookery").with_version(env!("CARGO_PKG_VERSION")).build()
 }

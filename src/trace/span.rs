@@ -28,7 +28,7 @@ pub(super) struct Span {
 #[derive(Clone, Copy)]
 pub(super) struct Parent {
     pub span: SpanId,
-    /// In another process.
+    /// Whether the parent span is in another process.
     pub remote: bool,
 }
 
@@ -84,7 +84,7 @@ impl Span {
     }
 }
 
-/// Who is at the other end.
+/// The attributes that name the client at the other end.
 pub(super) fn network(address: IpAddr, session: u64) -> [KeyValue; 4] {
     [
         KeyValue::new("network.transport", "tcp"),

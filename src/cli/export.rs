@@ -15,7 +15,7 @@ use clap::Args;
 use tokio::select;
 
 use self::{
-    bookmark::{Asked, Bookmark, Keeper, beside},
+    bookmark::{Asked, Keeper, Notes, beside},
     output::{Kept, Output, exists},
 };
 use super::{
@@ -69,7 +69,7 @@ pub struct ExportArgs {
 
 /// An export that was cut short, found to be what is asked for.
 struct Earlier {
-    bookmark: Bookmark,
+    notes: Notes,
     kept: Kept,
 }
 
@@ -107,7 +107,7 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
         }
         _ => None,
     };
-    let filter = earlier.as_ref().map_or(args.filter.filter(), |earlier| earlier.bookmark.filter().clone());
+    let filter = earlier.as_ref().map_or(args.filter.filter(), |earlier| earlier.notes.filter().clone());
     let until = earlier.as_ref().and_then(|earlier| earlier.kept.until);
     let rest = Filter { until: filter.until.into_iter().chain(until).min(), ..filter.clone() };
     let source = match &args.data.data {
@@ -149,9 +149,9 @@ fn holds_anything(path: &Path) -> bool {
 
 impl Earlier {
     fn find(file: &Path, asked: &Asked) -> anyhow::Result<Self> {
-        let bookmark = Bookmark::load(&beside(file), asked)?;
-        let kept = Kept::of(file, &bookmark)?;
-        Ok(Self { bookmark, kept })
+        let notes = Notes::load(&beside(file), asked)?;
+        let kept = Kept::of(file, &notes)?;
+        Ok(Self { notes, kept })
     }
 }
 
@@ -162,9 +162,9 @@ impl Export {
     }
 
     fn go_on(file: PathBuf, earlier: Earlier, source: Holder, limit: u64) -> anyhow::Result<Self> {
-        let Earlier { bookmark, kept } = earlier;
+        let Earlier { notes, kept } = earlier;
         let name = file.display();
-        let keeper = Keeper::go_on(beside(&file), bookmark, source, kept.place)
+        let keeper = Keeper::go_on(beside(&file), notes, source, kept.place)
             .with_context(|| format!("cannot go on with {name}"))?;
         let events = kept.place.line;
         eprintln!("going on after {events} events");

@@ -16,12 +16,13 @@ use clap::Args;
 use tokio::select;
 
 use self::{
-    bookmark::{Bookmark, Doubt, progress_file},
+    bookmark::{Doubt, Notes, beside},
     folder::FolderSink,
     ledger::Ledger,
     upload::Upload,
 };
 use super::{
+    bookmark::Bookmark,
     folder::{DataFlag, folder_name},
     holder::Holder,
     interrupt::interrupted,
@@ -92,7 +93,7 @@ impl Sink {
     ///
     /// # Errors
     /// A [`Doubt`], or what is in the way of the import itself.
-    async fn confirm(&self, noted: &Bookmark) -> anyhow::Result<Holder> {
+    async fn confirm(&self, noted: &Notes) -> anyhow::Result<Holder> {
         let ids = sorted(noted.witnesses.clone());
         let filter = Filter { ids: Some(ids), ..Filter::default() };
         let expect = |target: &Holder| {
@@ -155,12 +156,12 @@ pub fn is_witness(kind: u16, tags: &Tags) -> bool {
 ///
 /// # Errors
 /// A [`Doubt`], or what is in the way of the import itself.
-fn resume(progress: &Path, sink: &Sink, lines: &mut Lines) -> anyhow::Result<Option<Bookmark>> {
-    let Some(bookmark) = Bookmark::load(progress)? else { return Ok(None) };
-    let is_there = lines.skip_to(bookmark.done).context("cannot read what was imported before")?;
+fn resume(bookmark: &Bookmark, sink: &Sink, lines: &mut Lines) -> anyhow::Result<Option<Notes>> {
+    let Some(notes) = Notes::load(bookmark)? else { return Ok(None) };
+    let is_there = lines.skip_to(notes.done).context("cannot read what was imported before")?;
     ensure!(is_there, Doubt::OtherFile);
-    let target = run_async(sink.confirm(&bookmark))?;
-    Ok(Some(Bookmark { target, ..bookmark }))
+    let target = run_async(sink.confirm(&notes))?;
+    Ok(Some(Notes { target, ..notes }))
 }
 
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
@@ -187,20 +188,23 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     }
     let mut lines = Lines::open(&args.file)?;
     // What is no file can not be read again.
-    let progress_file = file.filter(|_| lines.size().is_some()).map(progress_file);
-    let earlier = match &progress_file {
-        Some(path) if !args.restart => resume(path, &sink, &mut lines).or_else(|error| {
+    let bookmark = file.filter(|_| lines.size().is_some()).map(beside);
+    let earlier = match &bookmark {
+        Some(bookmark) if !args.restart => resume(bookmark, &sink, &mut lines).or_else(|error| {
             let doubt: Doubt = error.downcast()?;
-            eprintln!("{} does not count, so this begins at the first line: {doubt}", path.display());
+            eprintln!(
+                "{} does not count, so this begins at the first line: {doubt}",
+                bookmark.path().display()
+            );
             lines = Lines::open(&args.file)?;
             anyhow::Ok(None)
         })?,
         _ => None,
     };
-    if let Some(Bookmark { done, .. }) = &earlier {
+    if let Some(Notes { done, .. }) = &earlier {
         eprintln!("going on after line {}; --restart begins at the first", done.line);
     }
-    let mut ledger = Ledger::open(sink.target(), progress_file, earlier, args.rejects.as_deref())?;
+    let mut ledger = Ledger::open(sink.target(), bookmark, earlier, args.rejects.as_deref())?;
 
     let mut progress = Progress::new("imported", lines.size());
     let read = lines.read();

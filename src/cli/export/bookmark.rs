@@ -11,7 +11,11 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cli::{bookmark, holder::Holder, lines::Place},
+    cli::{
+        bookmark::Bookmark,
+        holder::Holder,
+        lines::{Marks, Place},
+    },
     protocol::Filter,
 };
 
@@ -30,14 +34,13 @@ pub struct Asked {
 
 /// What the file holds.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Bookmark {
+pub struct Notes {
     source: Holder,
     asked: Asked,
     /// What was meant by that then.
     filter: Filter,
-    /// Places up to which the events were written: the first line, doubled again and again, and the last. So a
-    /// file that has lost its end can be told from another one.
-    marks: Vec<Place>,
+    /// How far the events were written.
+    pub marks: Marks,
 }
 
 /// Why an export is not gone on with.
@@ -59,13 +62,13 @@ pub enum Doubt {
     OtherFile { line: u64, what: &'static str },
 }
 
-impl Bookmark {
+impl Notes {
     /// # Errors
-    /// There is none, or it is about something else that was asked for.
-    pub fn load(path: &Path, asked: &Asked) -> Result<Self, Doubt> {
-        let loaded = bookmark::load::<Self>(path)
-            .map_err(|error| Doubt::Unreadable { path: path.to_owned(), error })?;
-        let found = loaded.ok_or_else(|| Doubt::NoBookmark(path.to_owned()))?;
+    /// There are none, or they are about something else that was asked for.
+    pub fn load(bookmark: &Bookmark, asked: &Asked) -> Result<Self, Doubt> {
+        let path = || bookmark.path().to_owned();
+        let loaded = bookmark.load::<Self>().map_err(|error| Doubt::Unreadable { path: path(), error })?;
+        let found = loaded.ok_or_else(|| Doubt::NoBookmark(path()))?;
         if found.asked.filter != asked.filter {
             return Err(Doubt::OtherFilter(found.asked.filter));
         }
@@ -81,122 +84,69 @@ impl Bookmark {
     pub fn filter(&self) -> &Filter {
         &self.filter
     }
-
-    /// The noted place at this line, if there is one.
-    pub fn mark_at(&self, line: u64) -> Option<Place> {
-        self.marks.iter().find(|mark| mark.line == line).copied()
-    }
-
-    /// Whether nothing is noted of this line or a later one.
-    pub fn ends_before(&self, line: u64) -> bool {
-        self.marks.last().is_none_or(|mark| mark.line < line)
-    }
-
-    pub fn mark(&mut self, place: Place) {
-        match &mut self.marks[..] {
-            [.., before, last] if last.line < 2 * before.line => *last = place,
-            _ => self.marks.push(place),
-        }
-    }
 }
 
 /// Keeps the bookmark of an export while that is written.
 pub struct Keeper {
-    path: PathBuf,
     bookmark: Bookmark,
+    notes: Notes,
     saved_at: Instant,
-    /// Why nothing more is noted.
-    is_lost: bool,
 }
 
 impl Keeper {
-    pub fn new(path: PathBuf, source: Holder, asked: Asked, filter: Filter) -> Self {
-        Self::of(path, Bookmark { source, asked, filter, marks: Vec::new() })
+    pub fn new(bookmark: Bookmark, source: Holder, asked: Asked, filter: Filter) -> Self {
+        let notes = Notes { source, asked, filter, marks: Marks::default() };
+        Self { bookmark, notes, saved_at: Instant::now() }
     }
 
     /// Goes on behind `kept`. What was written after that is no longer so, and the bookmark says it first.
     ///
     /// # Errors
     /// The source is another one, or the bookmark can not be written.
-    pub fn go_on(path: PathBuf, mut bookmark: Bookmark, source: Holder, kept: Place) -> anyhow::Result<Self> {
-        ensure!(bookmark.source.is(&source), Doubt::OtherSource(bookmark.source));
-        bookmark.source = source;
-        bookmark.marks.retain(|mark| mark.line <= kept.line);
-        bookmark::save(&path, &bookmark).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self::of(path, bookmark))
-    }
-
-    fn of(path: PathBuf, bookmark: Bookmark) -> Self {
-        Self { path, bookmark, saved_at: Instant::now(), is_lost: false }
+    pub fn go_on(bookmark: Bookmark, mut notes: Notes, source: Holder, kept: Place) -> anyhow::Result<Self> {
+        ensure!(notes.source.is(&source), Doubt::OtherSource(notes.source));
+        notes.source = source;
+        notes.marks.end_at(kept);
+        bookmark.save(&notes).with_context(|| format!("cannot write {}", bookmark.path().display()))?;
+        Ok(Self { bookmark, notes, saved_at: Instant::now() })
     }
 
     /// Whether nothing is noted yet. The first line is, before it is written, so that none stands in the file of
     /// which nothing is known.
     pub fn is_blank(&self) -> bool {
-        self.bookmark.marks.is_empty()
+        self.notes.marks.is_empty()
     }
 
     /// Whether it is time to note that all before this place is written, or as much again as was noted.
     pub fn is_due(&self, place: Place) -> bool {
-        self.saved_at.elapsed() >= SAVE_EVERY || self.bookmark.ends_before(place.line / 2)
+        self.saved_at.elapsed() >= SAVE_EVERY || self.notes.marks.end_before(place.line / 2)
     }
 
-    /// Notes that all before this place is written. Where that can not be, the export goes on without.
+    /// Notes that all before this place is written.
     pub fn note(&mut self, place: Place) {
-        self.bookmark.mark(place);
+        self.notes.marks.note(place);
         self.saved_at = Instant::now();
-        if self.is_lost {
-            return;
-        }
-        if let Err(error) = bookmark::save(&self.path, &self.bookmark) {
-            let name = self.path.display();
-            eprintln!(
-                "cannot write {name}, so this export may not be gone on with if it is cut short: {error}"
-            );
-            self.is_lost = true;
-        }
+        self.bookmark.note(&self.notes, "this export may not be gone on with if it is cut short");
     }
 
     /// Nothing is left to go on with.
     pub fn remove(&self) {
-        // One that can not be removed says what is so of the file.
-        let _ = std::fs::remove_file(&self.path);
+        self.bookmark.remove();
     }
 }
 
 /// `FILE.rookery-export`.
-pub fn beside(file: &Path) -> PathBuf {
-    bookmark::with_ending(file, ".rookery-export")
+pub fn beside(file: &Path) -> Bookmark {
+    Bookmark::beside(file, ".rookery-export")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    impl Bookmark {
-        /// Of an export of all that is newer than the first second.
-        pub fn of_all() -> Self {
-            let asked = Asked { filter: "{}".into(), verify: false, reader: None };
-            let source = Holder { name: "ws://a".into(), store: None };
-            let filter = Filter { since: Some(1), ..Filter::default() };
-            Self { source, asked, filter, marks: Vec::new() }
-        }
-    }
-
-    #[test]
-    fn marks_are_few_and_half_of_a_file_is_always_known() {
-        let mut bookmark = Bookmark::of_all();
-        let mut place = Place::default();
-        for line in 1..=10_000 {
-            place = place.after(b"x", 2);
-            if line == 1 || line % 7 == 0 {
-                bookmark.mark(place);
-            }
-        }
-        let lines: Vec<u64> = bookmark.marks.iter().map(|mark| mark.line).collect();
-        assert!(lines.len() < 16 && lines[0] == 1 && lines.last() == Some(&9_996), "{lines:?}");
-        let known = |line| lines.iter().rev().find(|&&mark| mark <= line).copied().unwrap_or(0);
-        assert!((14..=9_996).all(|line| 4 * known(line) >= line), "{lines:?}");
-        assert!(bookmark.ends_before(9_997) && !bookmark.ends_before(9_996));
+impl Notes {
+    /// Of an export of all that is newer than the first second.
+    pub fn of_all() -> Self {
+        let asked = Asked { filter: "{}".into(), verify: false, reader: None };
+        let source = Holder { name: "ws://a".into(), store: None };
+        let filter = Filter { since: Some(1), ..Filter::default() };
+        Self { source, asked, filter, marks: Marks::default() }
     }
 }

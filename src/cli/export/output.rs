@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, anyhow, ensure};
 use flate2::write::GzEncoder;
 
-use super::bookmark::{Bookmark, Doubt};
+use super::bookmark::{Doubt, Notes};
 use crate::{
     cli::{
         bookmark::with_ending,
@@ -176,8 +176,8 @@ impl Kept {
     /// part of it.
     ///
     /// # Errors
-    /// A [`Doubt`] where it is not what the bookmark says, or the file can not be read.
-    pub fn of(path: &Path, bookmark: &Bookmark) -> anyhow::Result<Self> {
+    /// A [`Doubt`] where it is not what the notes say, or the file can not be read.
+    pub fn of(path: &Path, notes: &Notes) -> anyhow::Result<Self> {
         let mut lines = Lines::open(path)?;
         let mut kept = Self { place: Place::default(), until: None, format: lines.format() };
         let mut before = Place::default();
@@ -195,13 +195,13 @@ impl Kept {
                 ensure!(is_begin_of_event(text), doubt("is no event"));
                 break;
             }
-            let is_noted = bookmark.mark_at(line.number()).is_none_or(|mark| mark == line.after);
+            let is_noted = notes.marks.at(line.number()).is_none_or(|mark| mark == line.after);
             ensure!(is_noted, doubt("is not what was written, or one before it is not"));
             let event: ParsedEvent = serde_json::from_str(text).map_err(|_| doubt("is no event"))?;
             let created_at = event.created_at;
             // Nothing noted speaks for what was written last.
-            let is_wanted = || bookmark.filter().matches(&event.trust());
-            ensure!(!bookmark.ends_before(line.number()) || is_wanted(), doubt("was not asked for"));
+            let is_wanted = || notes.filter().matches(&event.trust());
+            ensure!(!notes.marks.end_before(line.number()) || is_wanted(), doubt("was not asked for"));
             let is_in_order = kept.until.is_none_or(|until| created_at <= until);
             ensure!(is_in_order, doubt("is newer than the one before; an export is newest first"));
             if kept.until != Some(created_at) {
@@ -264,18 +264,18 @@ mod tests {
     }
 
     /// Writes events of these seconds, and notes it: the first line, and the place after so many lines.
-    fn write(path: &Path, times: &[u64], noted: usize) -> Bookmark {
+    fn write(path: &Path, times: &[u64], noted: usize) -> Notes {
         let mut output = Output::create(path).unwrap();
-        let mut bookmark = Bookmark::of_all();
+        let mut notes = Notes::of_all();
         for (index, created_at) in times.iter().enumerate() {
             output.write_line(&event(*created_at)).unwrap();
             output.flush().unwrap();
             if index == 0 || index + 1 == noted {
-                bookmark.mark(output.place());
+                notes.marks.note(output.place());
             }
         }
         output.finish().unwrap();
-        bookmark
+        notes
     }
 
     #[test]
@@ -283,13 +283,13 @@ mod tests {
         for (ending, noted) in ["jsonl", "jsonl.gz", "jsonl.zst"].iter().flat_map(|it| [(it, 1), (it, 4)]) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(format!("out.{ending}"));
-            let bookmark = write(&path, &[9, 8, 8, 7, 7], noted);
+            let notes = write(&path, &[9, 8, 8, 7, 7], noted);
             // As if it had been killed: the end is missing.
             let bytes = fs::read(&path).unwrap();
             let torn = if *ending == "jsonl" { 20 } else { 3 };
             fs::write(&path, &bytes[..bytes.len() - torn]).unwrap();
 
-            let kept = Kept::of(&path, &bookmark).unwrap();
+            let kept = Kept::of(&path, &notes).unwrap();
             assert_eq!((kept.place.line, kept.until), (3, Some(7)), "{ending}");
             let mut output = Output::go_on(&path, kept).unwrap();
             output.write_line(&event(7)).unwrap();
@@ -306,7 +306,7 @@ mod tests {
     fn never_overwrites_and_goes_on_with_no_other_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
-        let bookmark = write(&path, &[5, 4], 2);
+        let notes = write(&path, &[5, 4], 2);
         let good = fs::read_to_string(&path).unwrap();
         let first = good.lines().next().unwrap();
         for (text, expected) in [
@@ -321,7 +321,7 @@ mod tests {
             fs::write(&path, &text).unwrap();
             let error = Output::create(&path).err().unwrap().to_string();
             assert!(error.contains("--resume"), "{error}");
-            let error = Kept::of(&path, &bookmark).err().unwrap().to_string();
+            let error = Kept::of(&path, &notes).err().unwrap().to_string();
             assert!(error.contains(expected), "{error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
@@ -329,7 +329,7 @@ mod tests {
             [("", 0), (&first[..30], 0), (r#"{"id"#, 0), (&good[..good.len() - 1], 0), (&good, 1)]
         {
             fs::write(&path, text).unwrap();
-            assert_eq!(Kept::of(&path, &bookmark).unwrap().place.line, kept, "{text}");
+            assert_eq!(Kept::of(&path, &notes).unwrap().place.line, kept, "{text}");
         }
     }
 }

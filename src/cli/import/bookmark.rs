@@ -2,21 +2,18 @@
 //! only of the file that it was made with, as far as that was read, and of a target that still has what it
 //! took: else events would be missing, and nobody would know.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cli::{bookmark, holder::Holder, lines::Place},
+    cli::{bookmark::Bookmark, holder::Holder, lines::Place},
     protocol::EventId,
 };
 
 /// What the file holds.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bookmark {
+pub struct Notes {
     /// Where the lines went.
     pub target: Holder,
     /// All lines before it are answered.
@@ -39,19 +36,15 @@ pub enum Doubt {
     Forgotten(Holder),
 }
 
-impl Bookmark {
+impl Notes {
     /// # Errors
-    /// It can not be read; a missing one is `None`.
-    pub fn load(path: &Path) -> Result<Option<Self>, Doubt> {
-        bookmark::load(path).map_err(Doubt::Unreadable)
-    }
-
-    pub fn save(&self, path: &Path) -> io::Result<()> {
-        bookmark::save(path, self)
+    /// They can not be read; missing ones are `None`.
+    pub fn load(bookmark: &Bookmark) -> Result<Option<Self>, Doubt> {
+        bookmark.load().map_err(Doubt::Unreadable)
     }
 }
 
 /// `FILE.rookery-progress`.
-pub fn progress_file(input: &Path) -> PathBuf {
-    bookmark::with_ending(input, ".rookery-progress")
+pub fn beside(input: &Path) -> Bookmark {
+    Bookmark::beside(input, ".rookery-progress")
 }

@@ -3,18 +3,19 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
 use anyhow::Context;
 
-use super::bookmark::Bookmark;
+use super::bookmark::Notes;
 use crate::{
     cli::{
+        bookmark::Bookmark,
         holder::Holder,
         lines::{Line, Place},
         progress::duration,
@@ -50,8 +51,8 @@ const WITNESSES: usize = 16;
 #[derive(Debug)]
 pub struct Ledger {
     target: Holder,
-    /// Where the bookmark is kept; `None` where there is none, or where it can not be written.
-    bookmark: Option<PathBuf>,
+    /// `None` where the lines can not be read again.
+    bookmark: Option<Bookmark>,
     /// The events that were taken last, and should be found.
     witnesses: VecDeque<EventId>,
     rejects: Option<BufWriter<File>>,
@@ -74,12 +75,12 @@ impl Ledger {
     /// The rejects cannot be written.
     pub fn open(
         target: Holder,
-        bookmark: Option<PathBuf>,
-        earlier: Option<Bookmark>,
+        bookmark: Option<Bookmark>,
+        earlier: Option<Notes>,
         rejects: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let Bookmark { target, done, witnesses } =
-            earlier.unwrap_or(Bookmark { target, done: Place::default(), witnesses: Vec::new() });
+        let Notes { target, done, witnesses } =
+            earlier.unwrap_or(Notes { target, done: Place::default(), witnesses: Vec::new() });
         let rejects = rejects.map(|path| {
             let mut options = OpenOptions::new();
             // Private events may be among them.
@@ -182,23 +183,20 @@ impl Ledger {
         if let Some(rejects) = &mut self.rejects {
             rejects.flush().context("cannot write the rejects")?;
         }
-        let Some(path) = self.bookmark.as_ref().filter(|_| self.done != self.saved) else {
+        let Some(bookmark) = self.bookmark.as_mut().filter(|_| self.done != self.saved) else {
             return Ok(());
         };
         let witnesses = self.witnesses.iter().copied().collect();
-        let bookmark = Bookmark { target: self.target.clone(), done: self.done, witnesses };
-        if let Err(error) = bookmark.save(path) {
-            let name = path.display();
-            eprintln!("cannot write {name}, so this import can only begin anew if it is cut short: {error}");
-            self.bookmark = None;
-        }
+        let notes = Notes { target: self.target.clone(), done: self.done, witnesses };
+        bookmark.note(&notes, "this import can only begin anew if it is cut short");
         self.saved = self.done;
         Ok(())
     }
 
     /// Where the bookmark is that tells how far everything is answered, if it tells anything.
     pub fn bookmark(&self) -> Option<&Path> {
-        self.bookmark.as_deref().filter(|_| self.saved.line > 0)
+        let told = self.bookmark.as_ref().filter(|bookmark| self.saved.line > 0 && !bookmark.is_lost());
+        told.map(Bookmark::path)
     }
 
     /// Everything is answered: nothing is left to go on with.
@@ -206,9 +204,8 @@ impl Ledger {
         if let Some(rejects) = &mut self.rejects {
             rejects.flush().context("cannot write the rejects")?;
         }
-        // One that can not be removed says what is so: the target has what it says, or will not be believed.
-        if let Some(path) = self.bookmark {
-            let _ = fs::remove_file(path);
+        if let Some(bookmark) = self.bookmark {
+            bookmark.remove();
         }
         Ok(())
     }
@@ -232,6 +229,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::cli::lines::Lines;
 
@@ -242,13 +241,14 @@ mod tests {
     #[test]
     fn progress_never_passes_a_line_without_a_verdict() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, rejects) = (folder.path().join("bookmark"), folder.path().join("rejects"));
+        let bookmark = Bookmark::beside(&folder.path().join("input"), ".bookmark");
+        let rejects = folder.path().join("rejects");
         let input = folder.path().join("input");
         fs::write(&input, "x\n".repeat(4)).unwrap();
         let mut input = Lines::open(&input).unwrap();
         let lines: Vec<Line> = std::iter::from_fn(|| input.next().unwrap()).collect();
 
-        let open = |earlier| Ledger::open(relay(), Some(path.clone()), earlier, Some(&rejects)).unwrap();
+        let open = |earlier| Ledger::open(relay(), Some(bookmark.clone()), earlier, Some(&rejects)).unwrap();
         let mut ledger = open(None);
         let tickets: Vec<_> = lines.iter().map(|line| ledger.enter(line)).collect();
         ledger.settle(tickets[1], Verdict::Refused("invalid: \u{7}bad".into()), "the line").unwrap();
@@ -268,20 +268,20 @@ mod tests {
         );
         drop(ledger);
 
-        let bookmark = Bookmark::load(&path).unwrap().unwrap();
-        assert_eq!(bookmark.done, lines[2].after);
-        assert_eq!(bookmark.witnesses, (4..20).map(|n| EventId([n; 32])).collect::<Vec<_>>());
-        let mut again = open(Some(bookmark));
+        let notes = Notes::load(&bookmark).unwrap().unwrap();
+        assert_eq!(notes.done, lines[2].after);
+        assert_eq!(notes.witnesses, (4..20).map(|n| EventId([n; 32])).collect::<Vec<_>>());
+        let mut again = open(Some(notes));
         let ticket = again.enter(&lines[3]);
         again.settle(ticket, Verdict::Empty, "").unwrap();
         again.finish().unwrap();
-        assert!(!path.exists());
+        assert!(!bookmark.path().exists());
     }
 
     #[test]
     fn without_a_place_for_the_bookmark_it_goes_on() {
-        let path = Path::new("/proc/nowhere/bookmark").to_owned();
-        let mut ledger = Ledger::open(relay(), Some(path), None, None).unwrap();
+        let bookmark = Bookmark::beside(Path::new("/proc/nowhere/input"), ".bookmark");
+        let mut ledger = Ledger::open(relay(), Some(bookmark), None, None).unwrap();
         let mut input = Lines::open(Path::new("/proc/self/status")).unwrap();
         let ticket = ledger.enter(&input.next().unwrap().unwrap());
         ledger.settle(ticket, Verdict::Accepted, "").unwrap();

@@ -1,5 +1,9 @@
 //! The lines of a file or of standard input: bounded, decompressed where the first bytes say gzip or
-//! zstd, with their place in the uncompressed stream, which knows what came before it.
+//! zstd, with their place in the uncompressed stream.
+
+mod event;
+mod format;
+mod place;
 
 use std::{
     fs::File,
@@ -12,12 +16,15 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use flate2::read::MultiGzDecoder;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+pub use self::{
+    event::event_json,
+    format::Format,
+    place::{Marks, Place},
+};
 
 /// Longest line taken, in bytes. Relays take less.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
@@ -45,48 +52,12 @@ impl Line {
     }
 }
 
-/// The event on a line: alone, as a client publishes it (`["EVENT",{…}]`), or as a relay sends it
-/// (`["EVENT","subscription",{…}]`). Anything else is left as it is.
-pub fn event_json(line: &str) -> &str {
-    let line = line.trim();
-    let elements = match line.starts_with('[') {
-        true => serde_json::from_str::<Vec<&RawValue>>(line).unwrap_or_default(),
-        false => Vec::new(),
-    };
-    match &elements[..] {
-        [verb, event] | [verb, _, event] if verb.get() == r#""EVENT""# => event.get(),
-        _ => line,
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadLine {
     #[error("the line is longer than {MAX_LINE_BYTES} bytes")]
     TooLong,
     #[error("the line is not UTF-8")]
     NotUtf8,
-}
-
-/// A place between two lines. Two are equal if all that came before them is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// Lines before it.
-    pub line: u64,
-    /// Bytes before it, of the uncompressed stream.
-    pub offset: u64,
-    /// Hash of these bytes, line by line.
-    digest: u64,
-}
-
-impl Place {
-    /// The place behind one more line of so many bytes, of which these are looked at.
-    pub fn after(self, text: &[u8], length: usize) -> Self {
-        Self {
-            line: self.line + 1,
-            offset: self.offset + length as u64,
-            digest: xxh3_64_with_seed(text, self.digest.wrapping_add(length as u64)),
-        }
-    }
 }
 
 /// What the uncompressed text may begin with, and says nothing.
@@ -114,43 +85,6 @@ impl<R: Read> Read for Counted<R> {
         let read = self.inner.read(buffer)?;
         self.read.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
-    }
-}
-
-/// How a stream is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    Plain,
-    Gzip,
-    Zstd,
-}
-
-impl Format {
-    /// # Errors
-    /// What it is instead, and what to do.
-    fn of_first_bytes(head: &[u8]) -> anyhow::Result<Self> {
-        let (name, program) = match head {
-            [0x1f, 0x8b, ..] => return Ok(Self::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => return Ok(Self::Zstd),
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => ("xz", "xz -dc"),
-            [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A'] => ("bzip2", "bzip2 -dc"),
-            [0x04, 0x22, 0x4d, 0x18, ..] => ("lz4", "lz4 -dc"),
-            [b'P', b'K', 3, 4, ..] => ("zip", "unzip -p"),
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
-            _ => return Ok(Self::Plain),
-        };
-        bail!(
-            "it is {name}, which is not read here: {program} FILE | rookery import -   (gzip and zstd are read as they are)"
-        )
-    }
-
-    /// By the ending of the name: `.gz`, `.zst`.
-    pub fn of_name(path: &Path) -> Self {
-        match path.extension().and_then(|ending| ending.to_str()) {
-            Some("gz") => Self::Gzip,
-            Some("zst" | "zstd") => Self::Zstd,
-            _ => Self::Plain,
-        }
     }
 }
 
@@ -378,40 +312,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_otherwise_is_named() {
-        for (head, name) in [
-            (&b"\xfd7zXZ\0\0\x04"[..], "it is xz"),
-            (b"BZh91AY&SY", "it is bzip2"),
-            (b"PK\x03\x04\x14\0", "it is zip"),
-            (b"\xff\xfe{\0\"\0", "it is UTF-16"),
-        ] {
-            let error = Lines::new(head, None).err().unwrap().to_string();
-            assert!(error.contains(name), "{error}");
-        }
-        assert_eq!(told(lines("BZh is no name").next().unwrap()), line(1, 14, "BZh is no name"));
-    }
-
-    #[test]
     fn a_byte_order_mark_is_passed_over() {
         for text in ["\u{feff}one\n", "\u{feff}one"] {
             let mut lines = lines(text);
             assert_eq!(told(lines.next().unwrap()), line(1, text.len() as u64, "one"));
-        }
-    }
-
-    #[test]
-    fn events_are_found_in_messages() {
-        let event = r#"{"id":"ab","tags":[["e","]"]]}"#;
-        for line in [
-            event.to_owned(),
-            format!(" {event}\r"),
-            format!(r#"["EVENT",{event}]"#),
-            format!(r#"[ "EVENT" , "sub" , {event} ]"#),
-        ] {
-            assert_eq!(event_json(&line), event, "{line}");
-        }
-        for line in ["", "[", r#"["EOSE","sub"]"#, r#"["OK","EVENT",{}]"#, r#"["EVENT"]"#] {
-            assert_eq!(event_json(line), line);
         }
     }
 

@@ -103,7 +103,7 @@ impl Due {
     }
 
     fn subscribers(&self, event: &Event) -> &[u32] {
-        // One or the other: all subscribers of a run follow, or none does.
+        // All subscribers of a run follow authors, or all want everything.
         self.by_author.get(&event.pubkey()).unwrap_or(&self.everyone)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Whoever runs the command, nobody else: it is of the file that is worked on, which may hold private events.
+/// The mode of a bookmark: nobody else reads it, as the file that it is about may hold private events.
 const OWNER_ONLY: u32 = 0o600;
 
 /// Where a command notes how far it is. What the notes say is the command's own.

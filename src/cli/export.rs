@@ -75,7 +75,7 @@ struct Earlier {
 
 struct Export {
     output: Output,
-    /// Where nothing is gone on with: standard output.
+    /// `None` for standard output, which can not be gone on with.
     keeper: Option<Keeper>,
     file: Option<PathBuf>,
     is_new: bool,
@@ -90,7 +90,7 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
     if args.resume && file.is_none() {
         bail!("--resume needs the name of the FILE to go on with");
     }
-    // Before anybody is asked for anything.
+    // Before a key is asked for, or a relay.
     if let Some(path) = file.as_deref().filter(|path| !args.resume && path.exists()) {
         return Err(exists(path));
     }

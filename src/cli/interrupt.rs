@@ -1,4 +1,4 @@
-//! The end of a command that somebody wants.
+//! Waits for the wish that a command ends: Ctrl-C, or SIGTERM.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// Resolves when the user or the system wants the command to end.
+/// Ends when the user (Ctrl-C) or the system (SIGTERM) wants the command to end.
 pub async fn interrupted() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     select! {

@@ -110,7 +110,7 @@ struct RelayFlags {
     otlp: Option<String>,
 }
 
-/// Those of them that mean something to every command that has a configuration.
+/// Flags of the settings that every command with a configuration has.
 #[derive(Debug, Args)]
 struct CommonFlags {
     /// Configuration file (TOML); `rookery config --example` prints one

@@ -46,7 +46,7 @@ impl Printer {
         }
     }
 
-    /// Whether nothing was heard of the author's name yet, and somebody would read it.
+    /// Whether the author's name would be shown and was never asked for.
     pub fn wants_name_of(&self, event: &Event) -> bool {
         !self.json && !self.names.knows(&event.pubkey())
     }
@@ -75,7 +75,7 @@ impl Printer {
 /// Resolves once nobody reads standard output any more; never where that cannot be told.
 pub async fn reader_gone() {
     let watched = io::stdout().as_fd().try_clone_to_owned();
-    // Whatever it is, it is only watched, never written to here. A plain file cannot be watched.
+    // Standard output may be anything, and is only watched here, never written to. A plain file cannot be watched.
     if let Ok(watched) = watched.and_then(|fd| pipe::Sender::from_file_unchecked(fd.into()))
         && watched.ready(Interest::ERROR).await.is_ok()
     {

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// What is done sooner needs no bar.
+/// A command that ends sooner shows no bar.
 const BAR_AFTER: Duration = Duration::from_millis(500);
 
 pub struct Progress {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{client::PAGE, protocol::Event};
 
-/// Oldest first wants them all in memory.
+/// Most events that are shown oldest first: all of them are held in memory.
 const MAX_ASCENDING: usize = 100_000;
 
 #[derive(Debug, Args)]

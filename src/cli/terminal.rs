@@ -18,8 +18,8 @@ pub fn columns(terminal: impl AsFd) -> Option<usize> {
     Some(size.ws_col.into()).filter(|&columns| columns > 0)
 }
 
-/// JSON that says the same: it lets stand in strings what is unruly (that of U+0080 to U+009F as well), and may
-/// escape it.
+/// The same JSON, with unruly characters escaped: JSON lets most of them stand in its strings as they are, those from
+/// U+0080 to U+009F too.
 pub fn shown_json(json: &str) -> Cow<'_, str> {
     if !json.contains(is_unruly) {
         return Cow::Borrowed(json);

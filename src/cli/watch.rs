@@ -65,7 +65,7 @@ struct Watch {
     /// All stored events that were wanted are here.
     is_live: bool,
     backoff: Backoff,
-    /// When an author's name was asked for.
+    /// When an author's name was last asked for.
     asked: Option<Instant>,
 }
 

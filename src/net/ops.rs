@@ -37,7 +37,7 @@ impl Readiness {
         self.0.wanted.store(ready, Ordering::Release);
     }
 
-    /// What is missing.
+    /// What keeps the node from being ready, in words.
     fn check(&self) -> Result<(), &'static str> {
         if !self.0.wanted.load(Ordering::Acquire) {
             return Err("it starts or ends");

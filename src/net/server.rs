@@ -73,9 +73,9 @@ struct NodeWide {
     last_session: AtomicU64,
 }
 
-/// How connections begin.
+/// What the listener does with a connection before HTTP begins.
 struct Beginning {
-    /// Whether those of these proxies begin with a PROXY header.
+    /// Whether connections of `trusted_proxy` begin with a PROXY header.
     proxy_protocol: bool,
     trusted_proxy: Vec<Network>,
     handshake: Duration,
@@ -85,7 +85,7 @@ struct Beginning {
 #[derive(Clone, Copy)]
 struct Accepted {
     fd: RawFd,
-    /// Where it arrived.
+    /// The address of the listener that took it.
     local: SocketAddr,
     /// Who connected: a client, or a proxy.
     peer: SocketAddr,

@@ -57,12 +57,12 @@ impl Connections {
         Ok(Permit { connections: Arc::clone(self), address })
     }
 
-    /// Refuses all further ones.
+    /// Refuses all further connections.
     pub fn close(&self) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
     }
 
-    /// How many there are.
+    /// How many connections are open.
     pub fn open(&self) -> usize {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).all
     }

@@ -70,7 +70,7 @@ pub struct Shared {
     pub rates: Rates,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
-    /// Begun with the node.
+    /// Never runs ahead of itself; started with the node.
     pub clock: clock::Steady,
 }
 
@@ -86,9 +86,9 @@ impl Shared {
 pub struct Socket {
     pub id: SessionId,
     pub address: IpAddr,
-    /// Whether a trusted proxy said so: then it is one client's.
+    /// Whether a trusted proxy told the address: then it is one client's.
     pub told: bool,
-    /// The Host header of the request, where it names the socket that the client reached, itself.
+    /// The Host header of the request, if it names the very socket that the client reached.
     pub own_host: Option<String>,
     pub link: Arc<Link>,
     pub outbox: Outbox,
@@ -107,9 +107,9 @@ pub struct Session {
     outbox: Outbox,
     window: Window,
     incoming: Incoming,
-    /// Where its events are answered.
+    /// Where the persister answers the events of this connection; `None` before the first one.
     publisher: Option<Publisher>,
-    /// What it has waiting for the store.
+    /// How much of what waits for the store is from this connection.
     share: Arc<Share>,
     auth: Auth,
     rate: Option<Bucket>,

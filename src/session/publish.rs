@@ -122,7 +122,7 @@ pub fn explain(outcome: Outcome) -> Result<Option<Reason>, Reason> {
     }
 }
 
-/// The same for the metrics.
+/// What an outcome counts as in the metrics.
 fn result(outcome: Outcome) -> EventResult {
     match outcome {
         Outcome::Stored => EventResult::Stored,

@@ -42,7 +42,7 @@ pub(super) enum Phase {
 /// that nobody can make an id that is mistaken for another: there may be thousands for an hour.
 #[derive(Default)]
 pub(super) struct Recent {
-    /// In order once all are noted.
+    /// Sorted by [`Self::settle`].
     ids: Vec<u64>,
     hasher: foldhash::quality::RandomState,
     /// Once everything of this node up to here is routed, none of its own comes any more; 0 then.
@@ -127,14 +127,14 @@ impl Recent {
         self.accepted_at = self.accepted_at.max(entry.accepted_at);
     }
 
-    /// All are noted.
+    /// Sorts the ids, once all of them are noted.
     pub fn settle(&mut self) {
         self.ids.sort_unstable();
         self.ids.shrink_to_fit();
     }
 
-    /// Everything of this node up to that position is routed, if one is told, and everything that any node
-    /// accepted up to that time has come.
+    /// Lets go of ids that can not come live any more: of this node, if everything up to `position` is routed; of any
+    /// node, if everything accepted up to that time has come.
     pub fn forget(&mut self, position: Option<Position>, accepted_at: u64) {
         if position.is_some_and(|position| position >= self.position) {
             self.position = 0;

@@ -47,7 +47,7 @@ impl Window {
         }
     }
 
-    /// Nothing waits for an answer.
+    /// Whether nothing waits for an answer.
     pub fn is_empty(&self) -> bool {
         self.0.taken.get() == 0
     }

@@ -37,7 +37,7 @@ pub struct Asked {
 pub struct Notes {
     source: Holder,
     asked: Asked,
-    /// What was meant by that then.
+    /// What the flags meant when the export was begun: an age is a time here.
     filter: Filter,
     /// How far the events were written.
     pub marks: Marks,

@@ -22,7 +22,7 @@ use crate::{
     protocol::{ParsedEvent, Timestamp},
 };
 
-/// Whoever exports reads and writes the file, nobody else.
+/// The mode of an export: nobody else reads it.
 const OWNER_ONLY: u32 = 0o600;
 
 /// Level 3: the default of zstd, faster than a relay sends.
@@ -69,7 +69,7 @@ impl Output {
         }
     }
 
-    /// Begins a file in which nothing is that would be missed.
+    /// Begins a file, whatever was in it: nothing that anybody would miss.
     ///
     /// # Errors
     /// It can not be written.
@@ -199,7 +199,7 @@ impl Kept {
             ensure!(is_noted, doubt("is not what was written, or one before it is not"));
             let event: ParsedEvent = serde_json::from_str(text).map_err(|_| doubt("is no event"))?;
             let created_at = event.created_at;
-            // Nothing noted speaks for what was written last.
+            // No mark covers what was written last; that it was asked for has to do.
             let is_wanted = || notes.filter().matches(&event.trust());
             ensure!(!notes.marks.end_before(line.number()) || is_wanted(), doubt("was not asked for"));
             let is_in_order = kept.until.is_none_or(|until| created_at <= until);

@@ -82,7 +82,7 @@ impl FolderSink {
             let lines = match lines {
                 Ok(lines) => lines,
                 Err(error) => {
-                    // What was read before is good.
+                    // What was read before the error is written all the same.
                     self.write(&mut batch, ledger).await?;
                     return Err(error).context("cannot read on");
                 }
@@ -107,7 +107,7 @@ impl FolderSink {
         self.write(&mut batch, ledger).await
     }
 
-    /// As a relay would admit it from its author.
+    /// The event, if a relay would take it from its author; `None` for an empty line.
     fn admit(&self, line: &Line) -> Result<Option<Arc<Event>>, Reason> {
         let text = line.text.as_ref().map_err(|error| Reason::invalid(error.to_string()))?;
         let text = event_json(text);

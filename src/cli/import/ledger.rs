@@ -30,7 +30,7 @@ pub enum Verdict {
     /// There was nothing on it.
     Empty,
     Accepted,
-    /// Where it goes, it was already.
+    /// The target had it already.
     Duplicate,
     Refused(String),
 }

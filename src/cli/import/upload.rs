@@ -296,7 +296,7 @@ impl<'a> Upload<'a> {
         Ok(Ok(()))
     }
 
-    /// A final answer: the relay is well.
+    /// Notes a final answer, which also shows that the relay is well.
     fn settle(&mut self, pending: Pending, verdict: Verdict) -> io::Result<()> {
         self.backoff.succeed();
         self.suspects = self.suspects.saturating_sub(1);
@@ -316,7 +316,7 @@ impl<'a> Upload<'a> {
         self.ledger.settle(pending.ticket, verdict, pending.line())
     }
 
-    /// The relay asks to be left alone for a while.
+    /// Sends nothing for a while, as the relay asks.
     fn pause(&mut self, reason: &str) -> anyhow::Result<()> {
         if self.resume_at.is_some() {
             return Ok(());
@@ -339,7 +339,7 @@ impl<'a> Upload<'a> {
         self.pause(reason)
     }
 
-    /// A new connection, over which everything unanswered is sent again.
+    /// Makes a new connection, over which everything unanswered is sent again.
     async fn reconnect(&mut self, mut error: ClientError) -> anyhow::Result<Connection> {
         self.suspect(&error);
         loop {
@@ -360,7 +360,7 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Any of those on their way may have been too much for the relay.
+    /// Takes every event on its way for a possible cause of the lost connection: they are sent one by one next.
     fn suspect(&mut self, error: &ClientError) {
         self.auth = Auth::No;
         if let [only] = self.sent.make_contiguous() {

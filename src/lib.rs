@@ -19,7 +19,7 @@
 //! client telemetry
 //! trace
 //! config
-//! backoff clock tls
+//! backoff clock tls told
 //! protocol
 //! ```
 
@@ -45,3 +45,4 @@ pub mod route;
 
 mod backoff;
 mod clock;
+mod told;

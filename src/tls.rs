@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use rustls::{
@@ -94,7 +94,10 @@ pub enum TlsError {
     Name { setting: &'static str, name: String },
     #[error("cannot read the authorities of this system: {0}")]
     System(rustls_native_certs::Error),
-    #[error("this system has no authorities that certificates could be checked with")]
+    #[error(
+        "this system has no authorities that certificates could be checked with; install them (ca-certificates), or \
+         name a file of them in SSL_CERT_FILE"
+    )]
     NoAuthorities,
     #[error("{0}")]
     Library(Box<dyn std::error::Error + Send + Sync>),
@@ -147,27 +150,41 @@ impl Link {
     }
 
     fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let Some(file) = &self.authorities else { return system_authorities() };
         let mut roots = RootCertStore::empty();
-        match &self.authorities {
-            Some(file) => {
-                for certificate in file.certificates()? {
-                    roots.add(certificate).map_err(|error| TlsError::Authority {
-                        file: file.clone(),
-                        error: Box::new(error),
-                    })?;
-                }
-            }
-            None => {
-                // As the link to Redis does, which reads them by itself: SSL_CERT_FILE and SSL_CERT_DIR count.
-                let found = rustls_native_certs::load_native_certs();
-                if let Some(error) = found.errors.into_iter().next() {
-                    return Err(TlsError::System(error));
-                }
-                roots.add_parsable_certificates(found.certs);
-            }
+        for certificate in file.certificates()? {
+            let added = roots.add(certificate);
+            added.map_err(|error| TlsError::Authority { file: file.clone(), error: Box::new(error) })?;
         }
-        if roots.is_empty() { Err(TlsError::NoAuthorities) } else { Ok(roots) }
+        Ok(roots)
     }
+}
+
+/// Whom this system trusts, as the link to Redis does, which asks by itself: SSL_CERT_FILE and SSL_CERT_DIR count.
+///
+/// # Errors
+/// There are none, or they can not be read.
+pub fn system_authorities() -> Result<RootCertStore, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    if let Some(error) = found.errors.into_iter().next() {
+        return Err(TlsError::System(error));
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() { Err(TlsError::NoAuthorities) } else { Ok(roots) }
+}
+
+/// What a link trusts that has no settings of its own, and shows nothing. Read once.
+///
+/// # Errors
+/// Those of [`system_authorities`].
+pub fn system() -> Result<Arc<ClientConfig>, TlsError> {
+    static READ: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    if let Some(read) = READ.get() {
+        return Ok(Arc::clone(read));
+    }
+    let read = Arc::new(Link::default().configuration()?);
+    Ok(Arc::clone(READ.get_or_init(|| read)))
 }
 
 /// Wants one name in every certificate, wherever the server is. All else is checked as ever.

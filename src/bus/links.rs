@@ -21,7 +21,7 @@ use super::{
     transport::{Incoming, Link},
     up::Up,
 };
-use crate::{backoff::Backoff, clock::Moment, telemetry::measure_lag};
+use crate::{backoff::Backoff, clock::Moment, telemetry::measure_lag, told::told};
 
 /// Keeps a link up, one after the other, until the bus is dropped.
 pub(super) async fn run(
@@ -59,12 +59,12 @@ pub(super) async fn run(
                     Ok(()) => return,
                     Err(error) => {
                         let name = shared.transport.name();
-                        shared.doubt(&format!("the connection to {name} is lost: {error:#}"));
+                        shared.doubt(&format!("the connection to {name} is lost: {}", told(&error)));
                     }
                 }
             }
             Err(error) if backoff.attempts() == 0 => {
-                warn!("{} can not be reached: {error:#}", shared.transport.name());
+                warn!("there is no link to {}: {}", shared.transport.name(), told(&error));
             }
             Err(_) => {}
         }

@@ -16,6 +16,7 @@ use crate::{
     clock::{self, Moment},
     protocol::{Event, EventId, ParsedEvent, verify::Verifier},
     telemetry::BoundedQueue,
+    told::told,
     trace::{Context, Traced},
 };
 
@@ -107,7 +108,7 @@ async fn handle(
                 }
                 events.extend(fetched);
             }
-            Err(error) => shared.doubt(&format!("an event can not be fetched: {error:#}")),
+            Err(error) => shared.doubt(&format!("an event can not be fetched: {}", told(&error))),
         }
     }
     shared.route(events, Traced::from_others(traced.into_iter())).await;

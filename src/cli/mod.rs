@@ -33,7 +33,7 @@ use toml::Table;
 use crate::{
     bench,
     config::{self as settings, Config, Sources},
-    trace,
+    told, trace,
 };
 
 /// A Nostr relay in one binary, and the tools around it.
@@ -188,18 +188,9 @@ fn environment(name: &str) -> Option<String> {
     read(name).or_else(|| trace::standard(name, read))
 }
 
-/// The error and what caused it, each once (errors of libraries like to tell their causes themselves), and what the user
-/// may do about it.
+/// The error, what caused it, and what the user may do about it.
 pub fn told(error: &anyhow::Error) -> String {
-    let mut told = String::new();
-    for cause in error.chain().map(|cause| cause.to_string().trim_end().to_owned()) {
-        if told.is_empty() {
-            told = cause;
-        } else if !told.ends_with(&cause) {
-            told = format!("{told}: {cause}");
-        }
-    }
-    told + error.chain().find_map(|cause| cause.downcast_ref()).map_or("", relay_flag::advice)
+    told::told(error) + error.chain().find_map(|cause| cause.downcast_ref()).map_or("", relay_flag::advice)
 }
 
 /// Runs the command that the arguments name.
@@ -226,24 +217,4 @@ pub fn run() -> anyhow::Result<()> {
 /// Runs the future of a client command, which one thread serves well.
 fn run_async<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("cannot open the store: {0}")]
-    struct Engine(#[from] io::Error);
-
-    #[test]
-    fn what_an_error_says_stands_once() {
-        let error = || anyhow::Error::from(Engine(io::Error::from_raw_os_error(12)));
-        let once = "cannot open the store: Cannot allocate memory (os error 12)";
-        assert_eq!(told(&error()), once);
-        assert_eq!(told(&error().context("no start")), format!("no start: {once}"));
-        assert_eq!(told(&anyhow::anyhow!("a").context("b").context("c")), "c: b: a");
-    }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::net::{TcpStream, lookup_host};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, client_async_tls_with_config,
+    Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config,
     tungstenite::{
         self,
         client::IntoClientRequest,
@@ -33,9 +33,13 @@ impl Endpoint {
             .max_message_size(Some(bounds.message_bytes))
             .max_frame_size(Some(bounds.message_bytes))
             .max_write_buffer_size(bounds.queue_bytes);
-        // A program that uses the library may not have decided it, and TLS asks for it.
-        tls::provider();
-        client_async_tls_with_config(request, stream, Some(config), None)
+        let connector = match request.uri().scheme_str() {
+            Some("wss") => {
+                Connector::Rustls(tls::system().map_err(|error| self.no_request(&error.to_string()))?)
+            }
+            _ => Connector::Plain,
+        };
+        client_async_tls_with_config(request, stream, Some(config), Some(connector))
             .await
             .map_err(|error| self.explain(error))
     }
@@ -88,7 +92,8 @@ impl Endpoint {
         match error {
             // What is wrong with a certificate comes as invalid data.
             tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-                no_relay(error.to_string())
+                let by_tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+                no_relay(by_tls.map_or_else(|| error.to_string(), explain_tls))
             }
             tungstenite::Error::Io(error) => self.unreachable(error.to_string()),
             tungstenite::Error::Http(answer) if answer.status().is_server_error() => {
@@ -97,5 +102,22 @@ impl Endpoint {
             tungstenite::Error::Http(answer) => no_relay(format!("it answered {}", answer.status())),
             error => no_relay(error.to_string()),
         }
+    }
+}
+
+fn explain_tls(error: &rustls::Error) -> String {
+    use rustls::{
+        CertificateError::{BadSignature, UnknownIssuer},
+        Error,
+    };
+    match error {
+        Error::InvalidMessage(_) => "it speaks no TLS there; ws:// does without".to_owned(),
+        // The latter is of another authority of the same name: one that was made anew.
+        Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
+            "its certificate is of an authority that this system does not \
+             know; SSL_CERT_FILE may name a file of others"
+                .to_owned()
+        }
+        error => error.to_string(),
     }
 }

@@ -13,7 +13,10 @@ use anyhow::{Context as _, ensure};
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry::{Context as OtelContext, KeyValue, trace::TracerProvider};
 use opentelemetry_http::hyper::HyperClient;
-use opentelemetry_otlp::{Protocol, SpanExporter as Otlp, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{
+    Protocol, SpanExporter as Otlp, WithExportConfig, WithHttpConfig, WithTonicConfig,
+    tonic_types::transport::ClientTlsConfig,
+};
 use opentelemetry_sdk::{
     Resource,
     error::{OTelSdkError, OTelSdkResult},
@@ -22,6 +25,7 @@ use opentelemetry_sdk::{
         SpanProcessor,
     },
 };
+use rustls::ClientConfig;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     time::timeout,
@@ -112,13 +116,23 @@ fn connect(config: &config::Traces) -> anyhow::Result<Otlp> {
     ensure!(matches!(url.scheme(), "http" | "https"), "the URL must begin with http:// or https://");
     let timeout = Duration::from_millis(config.export_timeout_ms);
     if !is_http(config, &url) {
-        return Ok(Otlp::builder().with_tonic().with_endpoint(&config.otlp).with_timeout(timeout).build()?);
+        let mut grpc = Otlp::builder().with_tonic().with_endpoint(&config.otlp).with_timeout(timeout);
+        if url.scheme() == "https" {
+            let authorities = tls::system_authorities()?.roots;
+            grpc = grpc.with_tls_config(ClientTlsConfig::new().trust_anchors(authorities));
+        }
+        return Ok(grpc.build()?);
     }
     let endpoint = match url.path() {
         "/" => url.join("v1/traces")?,
         _ => url,
     };
-    let connector = HttpsConnectorBuilder::new().with_provider_and_webpki_roots(tls::provider())?;
+    let connector = HttpsConnectorBuilder::new();
+    let connector = match endpoint.scheme() {
+        "https" => connector.with_tls_config(ClientConfig::clone(&*tls::system()?)),
+        // Without a look at authorities, which a system need not have.
+        _ => connector.with_provider_and_webpki_roots(tls::provider())?,
+    };
     let client = HyperClient::new(connector.https_or_http().enable_http1().build(), timeout, None);
     let http = Otlp::builder().with_http().with_http_client(client).with_protocol(Protocol::HttpBinary);
     Ok(http.with_endpoint(endpoint).with_timeout(timeout).build()?)

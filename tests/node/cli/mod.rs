@@ -10,4 +10,5 @@ mod query;
 mod relay;
 mod send;
 mod terminal;
+mod tls;
 mod watch;

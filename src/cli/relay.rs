@@ -21,10 +21,9 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
     let layer = spans.as_ref().map(Pipeline::layer);
     let log = telemetry::init_logs(&config.general.log, config.general.log_lines, layer)?;
     telemetry::end_on_panic(&log.0);
-    let tracer = spans.as_ref().map_or_else(Tracer::default, |spans| {
-        let store = if config.scylla.nodes.is_empty() { "lmdb" } else { "cassandra" };
-        spans.tracer(&config.traces, store)
-    });
+    let tracer = spans
+        .as_ref()
+        .map_or_else(Tracer::default, |spans| spans.tracer(&config.traces, node::store_name(&config)));
     if let Some(unknown) = unknown_variables() {
         warn!("{unknown}");
     }

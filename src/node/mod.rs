@@ -2,6 +2,7 @@
 
 mod file;
 mod live;
+mod services;
 mod shared;
 mod shutdown;
 mod told;
@@ -20,29 +21,28 @@ use anyhow::Context;
 use tokio::{sync::Notify, time::timeout};
 use tracing::{info, warn};
 
-pub use self::live::Reload;
 use self::{
     live::Keeper,
+    services::{data_folder, open_store, transport},
     shared::Shared as SharedSettings,
     shutdown::{Countdown, Phase},
     told::{is_public, tell_start},
     watch::{progress, watch, watch_disk},
 };
+pub use self::{live::Reload, services::store_name};
 use crate::{
-    bus::{self, PubSub, redis::Redis},
+    bus::{self, PubSub},
     clock::Steady,
     config::Config,
     ingest::{Admission, Recent},
     net::{Descriptors, Need, Readiness, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
     protocol::PublicKey,
-    route::{Drain, Routers, bus::Bus, key::digests, seen::Seen},
+    route::{Drain, Routers, bus::Bus, seen::Seen},
     session::{Connections, Rates, Shared},
     store::{
         Store,
         feeds::{Authors, Feeds},
-        lmdb::{Access, Lmdb},
-        scylla::Scylla,
     },
     telemetry::{Lost, Metrics},
     trace::Tracer,
@@ -131,9 +131,9 @@ pub async fn run_on(
     let routers = Routers::default();
     let changed = Arc::new(Notify::new());
     let mut needs: Vec<Need> = Vec::new();
-    let others = match &config.general.redis[..] {
-        [] => None,
-        urls => {
+    let others = match transport(&config)? {
+        None => None,
+        Some(transport) => {
             let seen = Arc::new(Seen::new(config.bus.seen_ids));
             // Where there is a log, all nodes share the store.
             let authors = (config.feeds.max_bytes > 0 && store.log().is_some()).then(|| {
@@ -151,9 +151,8 @@ pub async fn run_on(
                 metrics: Arc::clone(&metrics),
                 tracer: tracer.clone(),
             };
-            let transport = Box::new(Redis::new(urls, &config.bus)?);
             let bus: Arc<dyn Bus> = Arc::new(PubSub::start(transport, &config.bus, parts).await?);
-            let (on, carries) = ("Redis carries nothing (bus.ready)", Arc::clone(&bus));
+            let (on, carries) = ("the bus carries nothing (bus.ready)", Arc::clone(&bus));
             needs.push((on, Box::new(move || carries.is_ready())));
             if let Some(authors) = authors {
                 let listener = {
@@ -188,8 +187,8 @@ pub async fn run_on(
         lost.inc_by(log.count().saturating_sub(lost.get()));
     });
     watch(&metrics, &config, &queue, &store, &routers);
-    if config.scylla.nodes.is_empty() {
-        watch_disk(&metrics, config.general.data.clone());
+    if let Some(folder) = data_folder(&config) {
+        watch_disk(&metrics, folder.to_owned());
     }
     let sweeps = Sweeps::from(&config.store);
     let persister_config = config.persister.clone();
@@ -243,7 +242,7 @@ pub async fn run_on(
     if let Some(bus) = bus
         && timeout(countdown.until(Phase::Told), bus.leave()).await.is_err()
     {
-        warn!("Redis is away: other nodes take it that this one has died");
+        warn!("the bus is away: other nodes take it that this one has died");
     }
     let closed = async {
         for router in routers.all() {
@@ -271,14 +270,6 @@ pub async fn run_on(
     arbiter.stop();
     info!("stopped");
     Ok(countdown.end())
-}
-
-/// Opens the cluster store where its servers are named, and else the embedded one.
-async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    match config.scylla.nodes.is_empty() {
-        true => Ok(Arc::new(Lmdb::open(&config.general.data, &config.store, Access::Exclusive)?)),
-        false => Ok(Arc::new(Scylla::open(&config.scylla, digests).await?)),
-    }
 }
 
 /// The name of this node.

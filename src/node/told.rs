@@ -4,6 +4,7 @@ use std::{io::IsTerminal, net::SocketAddr};
 
 use tracing::info;
 
+use super::services::{store_in_words, transport_in_words};
 use crate::config::Config;
 
 /// Whether others than this machine may connect.
@@ -14,17 +15,7 @@ pub fn is_public(config: &Config) -> bool {
 /// Tells what somebody who has just started a node must know: in words on a terminal, in the log otherwise.
 pub fn tell_start(config: &Config, address: SocketAddr, operators: SocketAddr) {
     let version = env!("CARGO_PKG_VERSION");
-    let store = match &config.scylla.nodes[..] {
-        [] => format!("LMDB in {}", config.general.data.display()),
-        nodes => {
-            let by = if config.scylla.tls { " by TLS" } else { "" };
-            format!("CQL{by} at {}, keyspace {}", nodes.join(", "), config.scylla.keyspace)
-        }
-    };
-    let bus = match config.without_secrets().general.redis {
-        urls if urls.is_empty() => "none".to_owned(),
-        urls => format!("Redis at {}", urls.join(", ")),
-    };
+    let (store, bus) = (store_in_words(config), transport_in_words(config));
     let url = if config.general.url.is_empty() { "none" } else { &config.general.url };
     if std::io::stderr().is_terminal() {
         eprintln!(

@@ -82,7 +82,7 @@ async fn a_link_that_carries_nothing_is_none_and_attempts_become_rare() {
     // At least half of 100, 200, 400, 800 and 1,600 ms.
     assert!(begun.elapsed() > Duration::from_millis(1_550), "{:?}", begun.elapsed());
     assert_eq!(once.metric("rookery_bus_connected"), 0.0);
-    assert_eq!(health(&once), (503, "not ready: Redis carries nothing (bus.ready)\n".into()));
+    assert_eq!(health(&once), (503, "not ready: the bus carries nothing (bus.ready)\n".into()));
     assert_eq!(health(&always).0, 200);
     redis.ask(&["acl", "setuser", "rookery", "+spublish"]);
     eventually("the bus", || once.metric("rookery_bus_connected") == 1.0).await;

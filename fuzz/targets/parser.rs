@@ -10,8 +10,8 @@ use rookery::{
     config::Limits,
     ingest::Policy,
     protocol::{
-        ClientMessage, Filter, ParsedEvent, Reason, RelayMessage, addressee::Addressee, event::Address,
-        hll::HyperLogLog, message::Malformed, verify::Verifier,
+        ClientMessage, Filter, Malformed, ParsedEvent, Reason, RelayMessage, addressee::Addressee,
+        event::Address, hll::HyperLogLog, verify::Verifier,
     },
     route::key::{cover, keys},
 };

@@ -3,12 +3,27 @@
 //! Looks at its bytes as they pass, and keeps nothing but the verb and the id. So an answer can name what the
 //! client waits for, whatever is wrong with the rest.
 
-use super::{Malformed, Reason};
+use super::Reason;
 
 /// Longest id echoed in a refusal, in characters.
 pub const MAX_ECHO: usize = 64;
 /// Bytes that a string of so many characters may take, each an escaped pair of surrogates.
 const MAX_STRING_BYTES: usize = 12 * MAX_ECHO;
+
+/// A message that can not be acted upon, and to what the refusal is to be addressed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Answer `OK false` to the event with this id, as the client wrote it.
+    Event(String, Reason),
+    /// Answer `CLOSED` to this subscription id, as the client wrote it.
+    Subscription(String, Reason),
+    /// Answer `CLOSED` to the COUNT of this id, as the client wrote it.
+    Count(String, Reason),
+    /// Answer `NEG-ERR` to this id, as the client wrote it.
+    Negentropy(String, Reason),
+    /// Nothing in it can be named: answer `NOTICE`.
+    Unknown(Reason),
+}
 
 /// What was found so far.
 #[derive(Debug, Default)]

@@ -7,10 +7,9 @@ use serde::{Deserialize, de};
 
 use super::{
     EventId, Filter, ParsedEvent, Reason,
-    addressee::{Addressee, is_echoed},
+    addressee::{Addressee, Malformed, is_echoed},
     fields,
     filter::RawFilter,
-    malformed::Malformed,
 };
 
 /// Longest subscription id, in characters (NIP-01).

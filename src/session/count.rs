@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Instant};
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use tracing::error;
 
-use super::{
-    Context, Session,
-    subscription::{Work, query},
-};
+use super::{Context, Session, query::Work, subscription::query};
 use crate::{
     config::Limits,
     protocol::{Filter, Reason, RelayMessage, hll::HyperLogLog},

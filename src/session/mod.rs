@@ -30,9 +30,10 @@ use url::Url;
 
 use self::{
     auth::Auth,
+    query::Work,
     rate::Bucket,
     socket::{Incoming, SocketContext as Context},
-    subscription::{Subscription, Work},
+    subscription::Subscription,
 };
 pub use self::{
     connections::{Connections, Permit, Refusal},
@@ -47,7 +48,7 @@ use crate::{
     config::{Limits, Live},
     ingest::Admission,
     persist::{Publisher, Queue, Share, Workers},
-    protocol::{ClientMessage, Reason, RelayMessage, addressee::Addressee, malformed::Malformed},
+    protocol::{ClientMessage, Malformed, Reason, RelayMessage, addressee::Addressee},
     route::{Generation, Join, Leave, Link, Push, RouterAddr, SessionId},
     store::Store,
     telemetry::{CloseReason, Label, Metrics, Stage, Verb},

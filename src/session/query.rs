@@ -8,16 +8,21 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use tracing::{debug, error, field::display};
 
-use super::{
-    Context, Session,
-    subscription::{Phase, Work},
-};
+use super::{Context, Session, subscription::Phase};
 use crate::{
     protocol::{Reason, RelayMessage, message::Hint},
     route::Generation,
-    store::{End, Page, StoreError},
+    store::{End, Page, Query, StoreError},
     telemetry::{BoundedQueue, Stage},
 };
+
+/// Something to be read for a connection.
+pub(super) enum Work {
+    /// The next page of a subscription.
+    Page(Generation),
+    /// A COUNT of that id, and how many bytes its message had.
+    Count { id: Box<str>, query: Arc<Query>, bytes: usize },
+}
 
 impl Session {
     /// Asks the store for what is next, if it is not at work for this connection already.

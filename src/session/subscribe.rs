@@ -6,7 +6,8 @@ use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 
 use super::{
     Context, Session,
-    subscription::{Phase, Reading, Subscription, Work},
+    query::Work,
+    subscription::{Phase, Reading, Subscription},
 };
 use crate::{
     config::Limits,

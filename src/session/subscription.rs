@@ -58,14 +58,6 @@ pub(super) struct Held {
     pub bytes: usize,
 }
 
-/// Something to be read for a connection.
-pub(super) enum Work {
-    /// The next page of a subscription.
-    Page(Generation),
-    /// A COUNT of that id, and how many bytes its message had.
-    Count { id: Box<str>, query: Arc<Query>, bytes: usize },
-}
-
 /// Where a subscription stands whose stored events are being sent.
 pub(super) struct Reading {
     pub begun: Instant,

@@ -4,9 +4,8 @@ use std::borrow::Cow;
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use rookery::protocol::{
-    ClientMessage, EventId, Filter, ParsedEvent, PublicKey, Reason, RelayMessage, TagFilter, Tags,
-    event::Signature, filter::sorted, hll::HyperLogLog, malformed::Malformed, message::ok, sign::Keys,
-    verify::Verifier,
+    ClientMessage, EventId, Filter, Malformed, ParsedEvent, PublicKey, Reason, RelayMessage, TagFilter, Tags,
+    event::Signature, filter::sorted, hll::HyperLogLog, message::ok, sign::Keys, verify::Verifier,
 };
 
 /// Strings with what JSON escapes, what NIP-01 escapes otherwise, and what needs surrogates.

@@ -44,8 +44,8 @@ impl Shared {
 
     /// Routes events that have not been routed yet, unless nobody wants them any more. How many.
     pub(super) async fn route(&self, mut events: Vec<Arc<Event>>, traced: Traced) -> usize {
-        if let Some(authors) = &self.parts.authors {
-            authors.take(&events, 0, clock::millis());
+        if self.parts.log.is_some() {
+            self.parts.taps.heard(&events);
         }
         events.retain(|event| self.parts.seen.is_first(&event.id()) && self.is_wanted(event));
         let count = events.len();

@@ -61,8 +61,8 @@ use crate::{
     },
     store::{
         Store,
-        feeds::{Authors, Hearing},
         log::Log,
+        tap::{Hearing, Taps},
     },
     telemetry::{BoundedQueue, Metrics},
     trace::Tracer,
@@ -75,8 +75,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// That of the store.
     pub log: Option<Arc<dyn Log>>,
-    /// To be told what other nodes stored.
-    pub authors: Option<Arc<Authors>>,
+    /// To be told what other nodes stored, where all have one store.
+    pub taps: Taps,
     /// Whose keys a verifier keeps at hand.
     pub hot_authors: NonZeroUsize,
     /// Told when records may have changed at another node: one said so, or a link is new.

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use self::{
     live::Keeper,
-    services::{data_folder, open_store, transport},
+    services::{data_folder, listener, open_store, taps, transport},
     shared::Shared as SharedSettings,
     shutdown::{Countdown, Phase},
     told::{is_public, tell_start},
@@ -37,13 +37,9 @@ use crate::{
     ingest::{Admission, Recent},
     net::{Descriptors, Need, Readiness, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
-    protocol::PublicKey,
     route::{Drain, Routers, bus::Bus, seen::Seen},
     session::{Connections, Rates, Shared},
-    store::{
-        Store,
-        feeds::{Authors, Feeds},
-    },
+    store::Store,
     telemetry::{Lost, Metrics},
     trace::Tracer,
 };
@@ -100,7 +96,7 @@ pub async fn run(
 /// # Errors
 /// As [`run`].
 pub async fn run_on(
-    mut store: Arc<dyn Store>,
+    store: Arc<dyn Store>,
     config: Config,
     outside: Outside,
     shutdown: impl Future<Output = ()>,
@@ -131,20 +127,17 @@ pub async fn run_on(
     let routers = Routers::default();
     let changed = Arc::new(Notify::new());
     let mut needs: Vec<Need> = Vec::new();
+    let taps = taps(&config, &store, &metrics);
     let others = match transport(&config)? {
         None => None,
         Some(transport) => {
             let seen = Arc::new(Seen::new(config.bus.seen_ids));
-            // Where there is a log, all nodes share the store.
-            let authors = (config.feeds.max_bytes > 0 && store.log().is_some()).then(|| {
-                Arc::new(Authors::new(config.feeds.clone(), config.bus.patience(), Arc::clone(&metrics)))
-            });
             let parts = bus::Parts {
                 routers: routers.clone(),
                 seen: Arc::clone(&seen),
                 store: Arc::clone(&store),
                 log: store.log(),
-                authors: authors.clone(),
+                taps: taps.clone(),
                 records: Arc::clone(&changed),
                 hot_authors: NonZeroUsize::new(config.persister.hot_authors).unwrap_or(NonZeroUsize::MIN),
                 clock_tolerance: Duration::from_secs(config.scylla.clock_tolerance_seconds),
@@ -154,16 +147,11 @@ pub async fn run_on(
             let bus: Arc<dyn Bus> = Arc::new(PubSub::start(transport, &config.bus, parts).await?);
             let (on, carries) = ("the bus carries nothing (bus.ready)", Arc::clone(&bus));
             needs.push((on, Box::new(move || carries.is_ready())));
-            if let Some(authors) = authors {
-                let listener = {
-                    let bus = Arc::clone(&bus);
-                    Arc::new(move |authors: &[PublicKey]| bus.hears(authors))
-                };
-                store = Arc::new(Feeds::new(store, authors, listener, &config.feeds, Arc::clone(&metrics)));
-            }
+            taps.listen(&listener(&bus));
             Some(Others { bus, seen })
         }
     };
+    let store = taps.on(store);
     let bus: Option<Arc<dyn Bus>> = others.as_ref().map(|others| Arc::clone(&others.bus));
     let mut neighbours =
         live::Neighbours { shared: SharedSettings::new(Arc::clone(&store)), bus: bus.clone(), changed };

@@ -1,17 +1,20 @@
-//! What a node stands on, by its configuration: which store it keeps events in, and what carries its bus. No other
-//! part of it names one of them.
+//! What a node stands on, by its configuration: which store it keeps events in, who is told of them, and what carries
+//! its bus. No other part of it names one of them.
 
 use std::{path::Path, sync::Arc};
 
 use crate::{
     bus::{redis::Redis, transport::Transport},
     config::Config,
-    route::key::digests,
+    route::{bus::Bus, key::digests},
     store::{
         Store,
+        home::Home,
         lmdb::{Access, Lmdb},
         scylla::Scylla,
+        tap::{Listener, Tap, Taps},
     },
+    telemetry::Metrics,
 };
 
 /// Opens the cluster store where its servers are named, and else the embedded one.
@@ -61,4 +64,23 @@ pub fn transport_in_words(config: &Config) -> String {
         urls if urls.is_empty() => "none".to_owned(),
         urls => format!("Redis at {}", urls.join(", ")),
     }
+}
+
+/// Who is told of what is stored.
+pub fn taps(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) -> Taps {
+    // Where there is a log, all nodes share the store.
+    let home = (config.feeds.max_bytes > 0 && store.log().is_some()).then(|| -> Arc<dyn Tap> {
+        let (store, metrics) = (Arc::clone(store), Arc::clone(metrics));
+        Arc::new(Home::new(store, config.feeds.clone(), config.bus.patience(), metrics))
+    });
+    home.into_iter().collect()
+}
+
+/// How the bus hears authors. It knows the taps, so they do not keep it; without it nobody is heard.
+pub fn listener(bus: &Arc<dyn Bus>) -> Listener {
+    let bus = Arc::downgrade(bus);
+    Arc::new(move |authors| match bus.upgrade() {
+        Some(bus) => bus.hears(authors),
+        None => vec![None; authors.len()],
+    })
 }

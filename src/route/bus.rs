@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use super::key::RoutingKey;
 use crate::{
     protocol::{Event, PublicKey},
-    store::{feeds::Hearing, log::Sequence, records::RecordKind},
+    store::{log::Sequence, records::RecordKind, tap::Hearing},
     trace::Traced,
 };
 
@@ -62,7 +62,8 @@ pub trait Bus: Send + Sync + 'static {
     /// Whether the node may be given clients, as far as `bus.ready` makes that depend on the bus.
     fn is_ready(&self) -> bool;
 
-    /// How each author is heard: everything that other nodes write of them comes here.
+    /// How each author is heard: everything that other nodes write of them comes here. Asked by whoever is told of it
+    /// by a [`Tap`](crate::store::tap::Tap).
     fn hears(&self, authors: &[PublicKey]) -> Vec<Option<Hearing>>;
 
     /// The node shuts down: resolves when what was published before is on its way, and the others

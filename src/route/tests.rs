@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     protocol::{PublicKey, Tags, sign::Keys},
-    store::feeds::Hearing,
+    store::tap::Hearing,
 };
 
 /// A session that tells what it is told.

@@ -4,13 +4,14 @@
 //! and it never asks who may write.
 
 mod door;
-pub mod feeds;
+pub mod home;
 pub mod lmdb;
 pub mod log;
 pub mod memory;
 mod page;
 pub mod records;
 pub mod scylla;
+pub mod tap;
 
 use std::{
     sync::Arc,

@@ -1,7 +1,7 @@
 //! Home feeds from memory: they are what the store says, whatever comes while they are being filled.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -16,9 +16,10 @@ use rookery::{
     store::{
         Counted, Cursor, End, Identity, Limit, Load, Page, Position, Query, Store, StoreError, Viewer,
         Written,
-        feeds::{Authors, Feeds, Hearing},
+        home::Home,
         memory::Memory,
         records::Records,
+        tap::{Hearing, Tap, Taps, Writer},
     },
     telemetry::Metrics,
 };
@@ -29,16 +30,17 @@ use crate::subject::{NOW, delete, event, note, soon, user};
 /// Kinds that are kept, and that the stories of the contract have.
 const KINDS: [u16; 4] = [1, 5, 7, 62];
 
+/// A store with home feeds in front of it, and those.
 fn feeds(
     store: Arc<dyn Store>,
     config: config::Feeds,
     lateness: Duration,
     hearing: Arc<Mutex<Option<Hearing>>>,
-) -> (Feeds, Arc<Authors>, Arc<Metrics>) {
+) -> (Arc<dyn Store>, Arc<dyn Tap>, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new("test"));
-    let authors = Arc::new(Authors::new(config.clone(), lateness, Arc::clone(&metrics)));
-    let listener = Arc::new(move |authors: &[PublicKey]| vec![*hearing.lock().unwrap(); authors.len()]);
-    (Feeds::new(store, Arc::clone(&authors), listener, &config, Arc::clone(&metrics)), authors, metrics)
+    let home: Arc<dyn Tap> = Arc::new(Home::new(Arc::clone(&store), config, lateness, Arc::clone(&metrics)));
+    home.listen(Arc::new(move |authors| vec![*hearing.lock().unwrap(); authors.len()]));
+    (Taps::from_iter([Arc::clone(&home)]).on(store), home, metrics)
 }
 
 fn question(authors: impl IntoIterator<Item = PublicKey>, limit: usize, now: Timestamp) -> Query {
@@ -77,10 +79,11 @@ async fn settle() {
 /// the feeds of all authors must be those of the store.
 pub struct Warm {
     store: Arc<dyn Store>,
-    feeds: Feeds,
-    kept: Arc<Authors>,
+    feeds: Arc<dyn Store>,
+    home: Arc<dyn Tap>,
     metrics: Arc<Metrics>,
-    authors: Mutex<BTreeSet<PublicKey>>,
+    /// An event of each author.
+    authors: Mutex<BTreeMap<PublicKey, Arc<Event>>>,
 }
 
 impl Warm {
@@ -88,12 +91,12 @@ impl Warm {
         let store: Arc<dyn Store> = Arc::new(store);
         let config = config::Feeds { max_bytes: 1 << 30, page_bytes, ..config::Feeds::default() };
         let hearing = Arc::new(Mutex::new(Some((0, 0))));
-        let (feeds, kept, metrics) = feeds(Arc::clone(&store), config, Duration::ZERO, hearing);
-        Self { store, feeds, kept, metrics, authors: Mutex::default() }
+        let (feeds, home, metrics) = feeds(Arc::clone(&store), config, Duration::ZERO, hearing);
+        Self { store, feeds, home, metrics, authors: Mutex::default() }
     }
 
     async fn compare(&self, now: Timestamp) {
-        let authors = self.authors.lock().unwrap().clone();
+        let authors: Vec<PublicKey> = self.authors.lock().unwrap().keys().copied().collect();
         for limit in [1, 3, 1_000] {
             let query = question(authors.clone(), limit, now);
             let hits = self.metrics.feed_hits.get();
@@ -111,7 +114,10 @@ impl Store for Warm {
         until: Instant,
     ) -> BoxFuture<'_, Result<Written, StoreError>> {
         Box::pin(async move {
-            self.authors.lock().unwrap().extend(batch.iter().map(|event| event.pubkey()));
+            self.authors
+                .lock()
+                .unwrap()
+                .extend(batch.iter().map(|event| (event.pubkey(), Arc::clone(event))));
             let written = self.feeds.write(batch, now, until).await?;
             self.compare(now).await;
             Ok(written)
@@ -132,7 +138,8 @@ impl Store for Warm {
 
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
         // A story may go back in time, and what was swept is gone by then.
-        self.kept.forget(self.authors.lock().unwrap().iter().copied());
+        let of_each: Vec<Arc<Event>> = self.authors.lock().unwrap().values().cloned().collect();
+        self.home.doubted(&of_each);
         self.feeds.maintain(now)
     }
 
@@ -154,11 +161,17 @@ impl Store for Warm {
 }
 
 /// A store that answers when it may, what it held when it was asked. It fails when it is told to.
-struct Scripted {
+pub struct Scripted {
     memory: Memory,
     /// Pages that may be answered to the operator: the reads that fill.
     fills: Semaphore,
-    fails: AtomicBool,
+    pub fails: AtomicBool,
+}
+
+impl Scripted {
+    pub fn new() -> Self {
+        Self { memory: Memory::new(), fills: Semaphore::new(0), fails: AtomicBool::new(false) }
+    }
 }
 
 impl Store for Scripted {
@@ -213,8 +226,8 @@ impl Store for Scripted {
 /// A node with feeds, and what the test has in hand.
 struct Stage {
     store: Arc<Scripted>,
-    feeds: Feeds,
-    authors: Arc<Authors>,
+    feeds: Arc<dyn Store>,
+    home: Arc<dyn Tap>,
     metrics: Arc<Metrics>,
     hearing: Arc<Mutex<Option<Hearing>>>,
 }
@@ -225,15 +238,11 @@ impl Stage {
     }
 
     fn with(config: config::Feeds, lateness: Duration) -> Self {
-        let store = Arc::new(Scripted {
-            memory: Memory::new(),
-            fills: Semaphore::new(0),
-            fails: AtomicBool::new(false),
-        });
+        let store = Arc::new(Scripted::new());
         let hearing = Arc::new(Mutex::new(Some((0, 0))));
-        let (feeds, authors, metrics) =
+        let (feeds, home, metrics) =
             feeds(Arc::clone(&store) as Arc<dyn Store>, config, lateness, Arc::clone(&hearing));
-        Self { store, feeds, authors, metrics, hearing }
+        Self { store, feeds, home, metrics, hearing }
     }
 
     /// Another node writes it.
@@ -243,7 +252,7 @@ impl Stage {
 
     /// The bus brings it.
     fn hear(&self, event: &Arc<Event>) {
-        self.authors.take([event], 0, 1);
+        self.home.stored(&[event], Writer::Elsewhere { heard_at: 1 });
     }
 
     async fn store_and_hear(&self, event: &Arc<Event>) {
@@ -257,7 +266,7 @@ impl Stage {
 
     /// Asks, and begins to fill. What is asked next comes from the store or from memory.
     async fn ask(&self, keys: &Keys) -> (Vec<String>, End) {
-        let answer = whole(&self.feeds, &query_of(keys)).await;
+        let answer = whole(&*self.feeds, &query_of(keys)).await;
         settle().await;
         answer
     }
@@ -324,7 +333,7 @@ async fn what_was_deleted_and_comes_late_is_not_served() {
     // The author is listened to, because of another kind.
     let mut profile = query_of(&keys);
     profile.filters[0].0.kinds = Some([8].into());
-    whole(&stage.feeds, &profile).await;
+    whole(&*stage.feeds, &profile).await;
     stage.filled().await;
     stage.store_and_hear(&delete(&keys, 11, &doomed)).await;
     stage.ask(&keys).await;
@@ -417,7 +426,7 @@ async fn a_longer_question_reads_further_down() {
         let query = question([keys.public_key()], limit, NOW);
         let hits = stage.metrics.feed_hits.get();
         let expected = whole(&stage.store.memory, &query).await;
-        assert_eq!(whole(&stage.feeds, &query).await, expected);
+        assert_eq!(whole(&*stage.feeds, &query).await, expected);
         assert_eq!(stage.metrics.feed_hits.get() > hits, from_memory, "{limit}");
         stage.store.fills.add_permits(1);
         settle().await;
@@ -435,13 +444,13 @@ async fn memory_is_bounded() {
         let keys = user(n);
         authors.insert(keys.public_key());
         let query = question([keys.public_key()], 2, NOW);
-        whole(&stage.feeds, &query).await;
+        whole(&*stage.feeds, &query).await;
         settle().await;
         for at in 0..20 {
             stage.store_and_hear(&note(&keys, at, "")).await;
         }
         let hits = stage.metrics.feed_hits.get();
-        assert_eq!(whole(&stage.feeds, &query).await, whole(&stage.store.memory, &query).await);
+        assert_eq!(whole(&*stage.feeds, &query).await, whole(&stage.store.memory, &query).await);
         assert!(stage.metrics.feed_hits.get() > hits);
         assert!(stage.metrics.feed_bytes.get() <= max_bytes as i64);
     }

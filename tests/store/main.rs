@@ -22,6 +22,7 @@ mod records;
 mod shapes;
 mod subject;
 mod tables;
+mod taps;
 mod universe;
 mod vanishing;
 mod versions;

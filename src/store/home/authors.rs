@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config,
     protocol::{Event, Filter, PublicKey, Timestamp, kind},
-    store::{Cursor, End, Entry, Limit, Page, Position, Progress, Query, Viewer},
+    store::{Cursor, End, Entry, Limit, Page, Position, Progress, Query, Viewer, tap::Writer},
     telemetry::Metrics,
 };
 
@@ -58,12 +58,11 @@ impl Authors {
 
     /// The store holds these events. To be told before they are routed: then whoever subscribed too late
     /// to hear them finds them here.
-    pub fn take<'a>(
-        &self,
-        events: impl IntoIterator<Item = &'a Arc<Event>>,
-        position: Position,
-        accepted_at: u64,
-    ) {
+    pub fn take(&self, events: &[&Arc<Event>], writer: Writer) {
+        let (position, accepted_at) = match writer {
+            Writer::Here(position) => (position, 0),
+            Writer::Elsewhere { heard_at } => (0, heard_at),
+        };
         let mut state = self.state();
         for event in events {
             state.change(&event.pubkey(), |author| {

@@ -6,10 +6,9 @@ use std::{
     time::Instant,
 };
 
-use super::Hearing;
 use crate::{
     protocol::{Event, EventId, Timestamp, kind},
-    store::Position,
+    store::{Position, tap::Hearing},
 };
 
 /// What things take beside texts, about.

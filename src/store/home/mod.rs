@@ -13,77 +13,64 @@ mod scan;
 use std::{
     cmp::Reverse,
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::debug;
 
-pub use self::authors::Authors;
 use self::{
     author::{Place, end_of},
-    authors::Wanted,
+    authors::{Authors, Wanted},
 };
 use super::{
-    Counted, Cursor, End, Identity, Load, Outcome, Page, Position, Query, Store, StoreError, Written,
-    log::Log, records::Records,
+    Cursor, End, Page, Query, Store, StoreError,
+    tap::{Hearing, Listener, Tap, Writer},
 };
 use crate::{
-    clock, config,
+    config,
     protocol::{
-        Event, Filter, ParsedEvent, PublicKey, Timestamp,
+        Event, Filter, ParsedEvent, PublicKey,
         kind::{self, Class},
     },
     telemetry::Metrics,
 };
 
-/// Tells one time of listening to an author from another: between them something may have been missed.
-pub type Hearing = (u64, u64);
-
 /// How each author of a question is heard now. Who is not in it is not.
 type Heard = HashMap<PublicKey, Hearing, foldhash::fast::RandomState>;
 
-/// Tells of each author how it is heard at this time, if it is: that everything written from here on comes.
-pub type Listener = Arc<dyn Fn(&[PublicKey]) -> Vec<Option<Hearing>> + Send + Sync>;
-
-/// A store with the newest events of some authors in front of it.
-pub struct Feeds {
+/// The newest events of some authors, in front of a store.
+pub struct Home {
     store: Arc<dyn Store>,
     authors: Arc<Authors>,
-    listener: Listener,
-    /// What this node wrote is among the authors' up to there.
-    head: AtomicU64,
+    listener: OnceLock<Listener>,
     /// Reads for the authors that may be under way.
     fills: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
-impl Feeds {
-    /// `authors`: to be told of what other nodes write.
+impl Home {
+    /// `lateness`: an event that is heard of later than that after it was stored is a doubt of the bus.
     pub fn new(
         store: Arc<dyn Store>,
-        authors: Arc<Authors>,
-        listener: Listener,
-        config: &config::Feeds,
+        config: config::Feeds,
+        lateness: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let head = AtomicU64::new(store.head());
         let fills = Arc::new(Semaphore::new(config.max_fills));
-        Self { store, authors, listener, head, fills, metrics }
+        let authors = Arc::new(Authors::new(config, lateness, Arc::clone(&metrics)));
+        Self { store, authors, listener: OnceLock::new(), fills, metrics }
     }
 
     /// How the authors of a question are heard.
-    fn heard(&self, query: &Query) -> Heard {
+    fn heard(&self, query: &Query, listener: &Listener) -> Heard {
         let authors = query.filters.iter().flat_map(|(filter, _)| filter.authors.iter().flatten());
         let mut authors: Vec<PublicKey> = authors.copied().collect();
         authors.sort_unstable();
         authors.dedup();
-        let heard = (self.listener)(&authors);
+        let heard = listener(&authors);
         authors.into_iter().zip(heard).filter_map(|(author, heard)| Some((author, heard?))).collect()
     }
 
@@ -98,81 +85,34 @@ impl Feeds {
     }
 }
 
-impl Store for Feeds {
-    fn write(
-        &self,
-        batch: Arc<[Arc<Event>]>,
-        now: Timestamp,
-        until: Instant,
-    ) -> BoxFuture<'_, Result<Written, StoreError>> {
-        Box::pin(async move {
-            let written = self.store.write(Arc::clone(&batch), now, until).await;
-            match &written {
-                Ok(Written { outcomes, head, .. }) => {
-                    let those = |wanted| {
-                        let all = batch.iter().zip(outcomes);
-                        all.filter(move |(_, outcome)| **outcome == wanted).map(|(event, _)| event)
-                    };
-                    self.authors.take(those(Outcome::Stored), *head, 0);
-                    // By another node, perhaps just now.
-                    self.authors.take(those(Outcome::Duplicate), 0, clock::millis());
-                    // Only now: what is not routed to a subscription because it was stored before, is found.
-                    self.head.fetch_max(*head, Ordering::AcqRel);
-                }
-                Err(_) => self.authors.forget(batch.iter().map(|event| event.pubkey())),
-            }
-            written
-        })
+impl Tap for Home {
+    /// What takes an author's events away comes as requests of that author, so removals tell nothing new.
+    fn stored(&self, events: &[&Arc<Event>], writer: Writer) {
+        self.authors.take(events, writer);
     }
 
-    fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
+    fn doubted(&self, events: &[Arc<Event>]) {
+        self.authors.forget(events.iter().map(|event| event.pubkey()));
+    }
+
+    fn answer(&self, query: &Arc<Query>, cursor: &Cursor) -> Option<BoxFuture<'_, Result<Page, StoreError>>> {
+        let listener = self.listener.get()?;
         if query.filters.is_empty() || !query.filters.iter().all(|(filter, _)| is_feed(filter)) {
-            return self.store.query(query, cursor);
+            return None;
         }
-        let heard = self.heard(&query);
-        if let Some(page) = self.authors.answer(&query, cursor.clone(), &heard) {
+        let heard = self.heard(query, listener);
+        if let Some(page) = self.authors.answer(query, cursor.clone(), &heard) {
             self.metrics.feed_hits.inc();
-            return Box::pin(std::future::ready(Ok(page)));
+            return Some(std::future::ready(Ok(page)).boxed());
         }
         self.metrics.feed_misses.inc();
-        self.fill(&query, &heard);
-        self.store.query(query, cursor)
+        self.fill(query, &heard);
+        None
     }
 
-    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
-        self.store.count(query)
-    }
-
-    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
-        self.store.maintain(now)
-    }
-
-    fn abandoned(&self, tried_for: Duration) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
-        self.store.abandoned(tried_for)
-    }
-
-    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.leave()
-    }
-
-    fn head(&self) -> Position {
-        self.head.load(Ordering::Acquire)
-    }
-
-    fn log(&self) -> Option<Arc<dyn Log>> {
-        self.store.log()
-    }
-
-    fn records(&self) -> &dyn Records {
-        self.store.records()
-    }
-
-    fn identity(&self) -> Identity {
-        self.store.identity()
-    }
-
-    fn load(&self) -> Load {
-        self.store.load()
+    fn listen(&self, listener: Listener) {
+        // Said once.
+        let _ = self.listener.set(listener);
     }
 }
 

@@ -20,8 +20,6 @@ pub mod redis;
 mod shared;
 pub mod transport;
 mod up;
-#[cfg(test)]
-mod world;
 
 use std::{
     num::NonZeroUsize,
@@ -290,3 +288,6 @@ impl Bus for PubSub {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod world;

@@ -1,0 +1,132 @@
+//! What is known of one process.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::Times;
+use crate::{
+    clock::Moment,
+    store::log::{Beat, Origin, Sequence},
+};
+
+/// Another process, as far as it was heard of.
+pub struct Known {
+    /// Everything up to there has been routed.
+    pub safe: Sequence,
+    pub in_doubt: bool,
+    /// Nothing more will come of it.
+    pub over: bool,
+    /// The last fence through each primary of this link.
+    pub fences: Vec<Option<Heard>>,
+    /// When it was first heard of, on this link.
+    pub since: Moment,
+    /// As in [`Fence`](crate::bus::envelope::Fence); `None` until one has come.
+    pub lost: Option<u64>,
+    /// What it last told in the log, and when that changed.
+    pub beat: Beat,
+    pub beat_at: Moment,
+    /// Whether the log told of it the last time.
+    pub listed: bool,
+    /// The ends of the reads since the doubt arose, and when they were over.
+    pub reads: VecDeque<(Moment, Sequence)>,
+    /// Nothing from before that was missed, but for what the log has not settled.
+    pub good_at: Moment,
+    /// Something may have been missed that is not in the log any more, and nobody has been told.
+    pub beyond_help: bool,
+    /// Whether a link was made anew because it is silent on this one though it is alive.
+    pub suspected: bool,
+}
+
+/// A fence that has come.
+#[derive(Clone, Copy)]
+pub struct Heard {
+    pub at: Moment,
+    pub sequence: Sequence,
+    pub leaving: bool,
+    /// Everything that was published before that has come, too.
+    pub proves: Moment,
+}
+
+impl Known {
+    pub fn new(origin: Origin, in_doubt: bool, primaries: usize, now: Moment, good_at: Moment) -> Self {
+        Self {
+            safe: 0,
+            in_doubt,
+            over: false,
+            fences: vec![None; primaries],
+            since: now,
+            lost: None,
+            beat: Beat { origin, count: 0, head: 0 },
+            beat_at: now,
+            listed: false,
+            reads: VecDeque::new(),
+            good_at,
+            beyond_help: false,
+            suspected: false,
+        }
+    }
+
+    /// Whether fences have come lately through all primaries.
+    pub fn is_heard(&self, now: Moment, patience: Duration) -> bool {
+        let fresh = |heard: &Option<Heard>| heard.is_some_and(|heard| now.since(heard.at) <= patience);
+        !self.fences.is_empty() && self.fences.iter().all(fresh)
+    }
+
+    pub fn heard_at(&self) -> Moment {
+        self.fences.iter().flatten().map(|heard| heard.at).fold(self.beat_at, Moment::max)
+    }
+
+    /// What the fences of all primaries prove is routed, unless something is in doubt.
+    pub fn rest_on_fences(&mut self) {
+        if self.in_doubt {
+            return;
+        }
+        self.reads.clear();
+        let Some(fences) = self.fences.iter().copied().collect::<Option<Vec<Heard>>>() else { return };
+        let Some(proved) = fences.iter().map(|heard| heard.sequence).min() else { return };
+        self.safe = self.safe.max(proved);
+        // A process that was held up finds old fences first: they prove nothing of what came later.
+        let good_at = fences.iter().map(|heard| heard.proves).min();
+        self.good_at = self.good_at.max(good_at.unwrap_or(self.good_at));
+        if fences.iter().all(|heard| heard.leaving) {
+            self.end();
+        }
+    }
+
+    /// Its log was read up to its end, in a read that began at `begun`, and what was wanted of it was routed.
+    /// `undisturbed`: all that was published meanwhile has come, or is on its way.
+    pub fn read(&mut self, end: Sequence, begun: Moment, undisturbed: bool, times: Times, now: Moment) {
+        let Times { patience, settles_in, kept_for } = times;
+        // What was read had been there for so long already, or some of it had gone.
+        self.beyond_help |= now.since(self.good_at) > kept_for;
+        self.good_at = self.good_at.max(begun);
+        while let Some(&(at, end)) = self.reads.front()
+            && begun.since(at) >= settles_in
+        {
+            // This read found all of it committed that ever will be.
+            self.safe = self.safe.max(end);
+            self.reads.pop_front();
+        }
+        self.reads.push_back((now, end));
+        if undisturbed && self.is_heard(now, patience) {
+            self.in_doubt = false;
+            self.rest_on_fences();
+        } else if begun.since(self.heard_at()) > patience + settles_in {
+            // It is dead, or gone, and all of it had settled before the read began.
+            self.safe = self.safe.max(end);
+            self.end();
+        }
+    }
+
+    /// Nothing more will come of it, and nothing was missed.
+    fn end(&mut self) {
+        self.in_doubt = false;
+        self.over = true;
+        self.reads.clear();
+    }
+
+    /// How far the log goes, as far as it is known.
+    pub fn head(&self) -> Sequence {
+        let fences = self.fences.iter().flatten().map(|heard| heard.sequence).max();
+        self.beat.head.max(fences.unwrap_or_default())
+    }
+}

@@ -12,7 +12,7 @@ use super::{Context, Session, subscription::Phase};
 use crate::{
     protocol::{Reason, RelayMessage, message::Hint},
     route::Generation,
-    store::{End, Page, Query, StoreError},
+    store::{End, Kept, Page, Query, StoreError},
     telemetry::{BoundedQueue, Stage},
 };
 
@@ -44,6 +44,8 @@ impl Session {
         let Some(subscription) = self.subscription(generation) else { return };
         let Phase::Stored(reading) = &mut subscription.phase else { return };
         let (query, cursor) = (Arc::clone(&reading.query), reading.cursor.clone());
+        // The store has it alone, and need not copy it.
+        reading.cursor.kept = Kept::default();
         if !cursor.progress.iter().any(|progress| progress.is_open()) {
             // No stored event is wanted.
             return self.finish_reading(generation, End::of(&cursor.progress));

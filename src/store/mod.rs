@@ -14,6 +14,8 @@ pub mod scylla;
 pub mod tap;
 
 use std::{
+    any::Any,
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -228,7 +230,40 @@ pub struct Cursor {
     pub progress: Vec<Progress>,
     /// Index entries looked at so far.
     pub scanned: usize,
+    /// What the store goes on with.
+    pub kept: Kept,
 }
+
+/// What a store keeps between two pages so as not to read it again. It says nothing that the rest of the cursor does not:
+/// without it, or where another page has been answered meanwhile, a store looks again. It must be small.
+#[derive(Clone, Default)]
+pub struct Kept(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Kept {
+    pub fn new<T: Any + Send + Sync>(kept: T) -> Self {
+        Self(Some(Arc::new(kept)))
+    }
+
+    /// What a store of this kind has kept.
+    pub fn take<T: Any + Send + Sync + Clone>(&mut self) -> Option<T> {
+        self.0.take()?.downcast().ok().map(Arc::unwrap_or_clone)
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Kept" } else { "nothing" })
+    }
+}
+
+impl PartialEq for Kept {
+    /// The same page comes of either.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Kept {}
 
 /// How far a filter has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,7 +288,7 @@ impl Cursor {
                 left => Progress::Wanted { left, boundary },
             })
             .collect();
-        Self { after: None, progress, scanned: 0 }
+        Self { after: None, progress, scanned: 0, kept: Kept::default() }
     }
 }
 

@@ -14,7 +14,7 @@ use rookery::{
     protocol::{Event, Timestamp, kind},
     route::key::digests,
     store::{
-        Cursor, Outcome, StoreError,
+        Cursor, End, Outcome, StoreError,
         memory::Memory,
         scylla::{Connection, OpenError, Scylla, apply_schema},
     },
@@ -26,7 +26,9 @@ use crate::{
     cql_server::{
         ask_server, block_on, count_on_server, new_name, nodes, nodes_and_keyspace, patient, settings,
     },
-    subject::{NOW, Subject, delete, event, filter, gift_wrap, hex, ids, note, query, soon, user, vanish},
+    subject::{
+        NOW, Subject, delete, event, filter, gift_wrap, hex, ids, in_order, note, query, soon, user, vanish,
+    },
     universe::{BEGINNING, cases},
 };
 use common::proxy::{Flow, Proxy};
@@ -390,6 +392,31 @@ fn what_is_settled_needs_no_second_look() {
         assert!(Instant::now() < deadline, "it is never settled");
     }
     assert_eq!(b.all(), ids([&event]));
+}
+
+/// What a filter names is looked up once, however many pages the answer has, and counted once.
+#[test]
+fn the_bound_of_a_question_counts_what_is_sent_for_all_its_pages() {
+    const NOTES: usize = 200;
+    for (query_rows, end) in [(8_000, End::Finish), (2_000, End::Unknown)] {
+        let config = config::Scylla { page_bytes: 1, query_rows, ..patient() };
+        let [store] = nodes(config);
+        let tag = |n: usize| format!("t{n}");
+        let notes: Vec<_> =
+            (0..NOTES).map(|n| event(&user(0), n as u64, 1, &[&["t", &tag(n)]], "")).collect();
+        store.block_on(store.store().write(notes[..].into(), NOW, soon())).unwrap();
+        let ids: Vec<String> = notes.iter().map(|note| note.id().to_hex()).collect();
+        let tags: Vec<String> = (0..NOTES).map(tag).collect();
+        for (name, values) in [("ids", ids), ("#t", tags)] {
+            let before = store.store().load().sent;
+            let answer = store.ask(&[&serde_json::json!({ name: values }).to_string()]);
+            let sent = store.store().load().sent - before;
+            assert_eq!(answer.end, end, "{name} within {query_rows}");
+            assert_eq!(end == End::Finish, answer.ids == in_order(&notes), "{name} within {query_rows}");
+            // Two for each value, one for each event, and what the first page read beyond its end.
+            assert!(sent < 4 * NOTES as u64, "{sent} for {name} within {query_rows}");
+        }
+    }
 }
 
 /// What documents say of the cost: a change of these numbers is one of theirs.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use rookery::{
-    protocol::Event,
+    protocol::{Event, EventId},
     store::{Cursor, End, Outcome, Progress, Query},
 };
 
-use crate::subject::{Answer, NOW, Open, Subject, delete, filter, hex, ids, in_order, note, query, user};
+use crate::subject::{
+    Answer, NOW, Open, Subject, delete, event, filter, hex, ids, in_order, note, query, user,
+};
 
 /// Enough, and large enough, that a store is likely to cut them into several pages.
 fn many(store: &Subject) -> Vec<Arc<Event>> {
@@ -28,6 +30,45 @@ pub fn goes_through_everything_once(open: Open) {
     assert_eq!(answer.end, End::Finish);
     let answer = store.ask(&[r#"{"limit":399}"#, &format!(r#"{{"authors":["{}"]}}"#, hex(&user(1)))]);
     assert_eq!(answer.ids, in_order(&notes)[..399]);
+}
+
+/// What a filter names is asked for once, not again for every page.
+pub fn of_many_ids_and_values_come_to_the_end(open: Open) {
+    const NOTES: usize = 300;
+    let store = open();
+    let notes: Vec<_> = (0..NOTES)
+        .map(|n| {
+            let text = format!("{n} {}", "x".repeat(500));
+            event(&user(n as u8 % 100), 1_000 + n as u64 / 3, 1, &[&["t", &format!("t{n}")]], &text)
+        })
+        .collect();
+    for batch in notes.chunks(100) {
+        assert!(store.write(batch).iter().all(|&outcome| outcome == Outcome::Stored));
+    }
+    let list = |values: Vec<String>| serde_json::to_string(&values).unwrap();
+    let named = list(notes.iter().map(|note| note.id().to_hex()).collect());
+    let values = list((0..NOTES).map(|n| format!("t{n}")).collect());
+    let authors = list((0..100).map(|n| hex(&user(n))).collect());
+    for json in [
+        format!(r#"{{"ids":{named}}}"#),
+        format!(r##"{{"#t":{values}}}"##),
+        format!(r#"{{"authors":{authors}}}"#),
+        format!(r#"{{"authors":{authors},"kinds":[1,2,3]}}"#),
+    ] {
+        let answer = store.ask(&[&json]);
+        assert_eq!((answer.ids.len(), answer.end), (NOTES, End::Finish), "{:.20}", json);
+        assert_eq!(answer.ids, in_order(&notes), "{:.20}", json);
+    }
+    // Some of each, and several filters want the same.
+    let half = list(notes.iter().take(200).map(|note| note.id().to_hex()).collect());
+    let (half, few) = (format!(r#"{{"ids":{half}}}"#), format!(r##"{{"#t":{values},"limit":7}}"##));
+    let answer = store.ask(&[&half, &few]);
+    let newest = in_order(&notes)[..7].to_vec();
+    let expected: Vec<EventId> = in_order(&notes)
+        .into_iter()
+        .filter(|id| newest.contains(id) || notes[..200].iter().any(|note| note.id() == *id))
+        .collect();
+    assert_eq!(answer.ids, expected);
 }
 
 /// Where a query stands after the first `looked_at` of all events that a store holds.

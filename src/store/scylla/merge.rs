@@ -56,6 +56,10 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Rows of the first chunk of a partition at the most, when nothing is known of their size.
 const FIRST_CHUNK: usize = 32;
 const SMALLEST_CHUNK: usize = 2;
+/// Rows of a partition that are kept between two pages. Most of many keys have no more.
+const KEPT: usize = 2;
+/// The group of rows that nobody alone asked for.
+const NOBODY: usize = usize::MAX;
 
 /// The walk.
 pub struct Merge<'c> {
@@ -65,10 +69,23 @@ pub struct Merge<'c> {
     after: Option<(Timestamp, EventId)>,
     /// Rows of a chunk at the most.
     most: usize,
-    /// Statements that were sent.
+    /// Statements that were sent since the page began.
     pub statements: usize,
     /// The index that each filter is looked up in, and how many of its keys.
     pub plan: SmallVec<[(&'static str, usize); 1]>,
+}
+
+/// What is kept of a walk between two pages: of each partition where its walk stands, of very many keys little. Whatever
+/// has been read to its end is not asked about again.
+#[derive(Debug, Clone)]
+pub struct Paused {
+    /// The last place that was looked at.
+    pub at: Option<(Timestamp, EventId)>,
+    /// How many bytes an event had so far; 0 where none was served.
+    pub event_bytes: usize,
+    sources: Vec<Source>,
+    after: Option<(Timestamp, EventId)>,
+    plan: SmallVec<[(&'static str, usize); 1]>,
 }
 
 /// What is asked for.
@@ -82,6 +99,7 @@ pub struct Asked {
 }
 
 /// One partition, or rows that were known beforehand.
+#[derive(Debug, Clone)]
 struct Source {
     /// Whoever asked for it.
     group: usize,
@@ -132,6 +150,28 @@ impl<'c> Merge<'c> {
         }
     }
 
+    /// Goes on where a walk was when it paused.
+    pub fn resume(cql: &'c Cql, paused: Paused, most: usize) -> Self {
+        let Paused { sources, after, plan, .. } = paused;
+        let mut merge = Self { plan, ..Self::new(cql, after, most) };
+        sources.into_iter().for_each(|source| merge.push(source));
+        merge
+    }
+
+    /// Pauses at a place, behind which these rows were read too, but not looked at.
+    pub fn pause(
+        self,
+        at: (Timestamp, EventId),
+        unseen: Vec<(Timestamp, EventId)>,
+        event_bytes: usize,
+    ) -> Paused {
+        let rows = unseen.into_iter().map(|(created_at, id)| Row { created_at, id, body: Body::Unread });
+        let unseen = Source::of_rows(NOBODY, rows.collect(), (0, Timestamp::MAX));
+        let sources = self.sources.into_iter().map(Source::pause).chain([unseen]);
+        let sources = sources.filter(|source| !source.is_over()).collect();
+        Paused { at: Some(at), event_bytes, sources, after: self.after, plan: self.plan }
+    }
+
     /// Adds what stands under these keys.
     ///
     /// # Errors
@@ -144,15 +184,15 @@ impl<'c> Merge<'c> {
             keys.into_iter().map(move |key| (group, key, window, chunk))
         });
         let keys: Vec<_> = keys.collect();
-        self.statements += 2 * keys.len();
         // The base is read while its list of buckets is: most keys have no other.
         let found = keys.into_iter().map(|(group, key, window, chunk)| async move {
             let base = Question { source: 0, key, bucket: Bucket::BASE, window, after, rows: chunk };
-            let key = base.key.clone();
+            let (key, statements) = (base.key.clone(), 1 + base.statements());
             let (buckets, base) = try_join(buckets(cql, &key), read(cql, base)).await?;
-            Ok::<_, Failure>((group, key, window, chunk, buckets, base))
+            Ok::<_, Failure>((group, key, window, chunk, buckets, base, statements))
         });
-        for (group, key, window, chunk, buckets, mut base) in cql.all(found).await? {
+        for (group, key, window, chunk, buckets, mut base, statements) in cql.all(found).await? {
+            self.statements += statements;
             for &bucket in &buckets {
                 let (first, last) = bucket.window();
                 let window = (window.0.max(first), window.1.min(last));
@@ -178,8 +218,7 @@ impl<'c> Merge<'c> {
         });
         rows.sort_by_key(Row::place);
         rows.dedup_by_key(|row| row.place());
-        let rows = rows.into();
-        self.push(Source { group, partition: None, window, rows, chunk: 0, finished: true, last: None });
+        self.push(Source::of_rows(group, rows.into(), window));
     }
 
     /// Reads no more for a group.
@@ -238,7 +277,7 @@ impl<'c> Merge<'c> {
                 let Reverse(entry) = PeekMut::pop(top);
                 due.extend(self.sources[entry.source].question(entry.source, self.after));
             }
-            self.statements += due.len();
+            self.statements += due.iter().map(Question::statements).sum::<usize>();
             let cql = self.cql;
             for chunk in cql.all(due.into_iter().map(|question| read(cql, question))).await? {
                 self.sources[chunk.source].fill(chunk.rows, chunk.finished, self.most);
@@ -272,6 +311,27 @@ impl<'c> Merge<'c> {
 }
 
 impl Source {
+    /// Rows that are known, in their order.
+    fn of_rows(group: usize, rows: VecDeque<Row>, window: Window) -> Self {
+        Self { group, partition: None, window, rows, chunk: 0, finished: true, last: None }
+    }
+
+    /// Nothing is left of it.
+    fn is_over(&self) -> bool {
+        self.finished && self.rows.is_empty()
+    }
+
+    /// Lets go of texts, and of rows that can be read again.
+    fn pause(mut self) -> Self {
+        let kept = if self.partition.is_some() { KEPT } else { self.rows.len() };
+        if self.rows.len() > kept {
+            self.finished = false;
+            self.last = self.rows.get(kept - 1).map(|row| (row.created_at, row.id));
+        }
+        self.rows = self.rows.into_iter().take(kept).map(Row::without_text).collect();
+        self
+    }
+
     /// The first place where a row may be that was not read yet.
     fn bound(&self, after: Option<(Timestamp, EventId)>) -> Place {
         let first = place((self.window.1, EventId([0; 32])));
@@ -297,7 +357,27 @@ impl Source {
     }
 }
 
+impl Question {
+    /// How many it takes.
+    fn statements(&self) -> usize {
+        let (since, until) = self.window;
+        match self.after {
+            Some((at, _)) if at < since => 0,
+            Some((at, _)) if at <= until && at > since => 2,
+            _ => 1,
+        }
+    }
+}
+
 impl Row {
+    fn without_text(self) -> Self {
+        let body = match self.body {
+            Body::Text { .. } => Body::Unread,
+            small => small,
+        };
+        Self { body, ..self }
+    }
+
     fn place(&self) -> Place {
         place((self.created_at, self.id))
     }

@@ -13,7 +13,7 @@ use super::{
     index::Key,
     key::{Address, Rank},
     known::{self, Known},
-    merge::{Asked, Body, Merge, Row},
+    merge::{Asked, Body, Merge, Paused, Row},
     plan::{Plan, plan},
     positions::Positions,
     settled::Settled,
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config,
     protocol::{Event, EventId, Filter, Timestamp, hll::HyperLogLog},
-    store::{Counted, Cursor, End, Entry, Page, Progress, Query},
+    store::{Counted, Cursor, End, Entry, Kept, Page, Progress, Query},
 };
 
 /// What a statement counts for in the budget of a question, in rows.
@@ -94,29 +94,28 @@ impl Reader {
     /// When the servers refuse.
     pub async fn page(&self, query: &Query, mut cursor: Cursor) -> Result<Page, Failure> {
         let hidden = self.hidden.snapshot(&self.tables.cql).await?;
-        let wanted = |progress: &Progress| match *progress {
-            Progress::Wanted { left, .. } => left.saturating_add(1),
-            Progress::Boundary { left, .. } => left + 1,
-            Progress::More | Progress::Unknown => 0,
+        let paused = cursor.kept.take::<Paused>().filter(|paused| paused.at == cursor.after);
+        let mut event_bytes = paused.as_ref().map_or(0, |paused| paused.event_bytes);
+        let mut merge = match paused {
+            Some(paused) => Merge::resume(&self.tables.cql, paused, self.bounds.page_rows),
+            None => {
+                let open: Vec<usize> = cursor.progress.iter().map(wanted).collect();
+                self.merge(query, cursor.after, &open).await?
+            }
         };
-        let open: Vec<usize> = cursor.progress.iter().map(wanted).collect();
-        let mut merge = self.merge(query, cursor.after, &open).await?;
         let mut page = Page::new();
         page.effort.plan = merge.plan.clone();
-        let mut looked_at = 0;
+        // Those that were read, and of them those that the page has come to.
+        let (mut read, mut looked_at) = (0, 0);
         loop {
-            let most = cursor
-                .progress
-                .iter()
-                .map(wanted)
-                .fold(0, usize::saturating_add)
-                .clamp(1, self.bounds.page_rows);
-            let rows = merge.take(most).await?;
+            let rows = merge.take(self.portion(&cursor, &page, event_bytes)).await?;
             if rows.is_empty() {
                 page.end = End::of(&cursor.progress);
                 return Ok(page);
             }
-            for (place, found) in self.served(rows, query, &hidden).await? {
+            read += rows.len();
+            let mut served = self.served(rows, query, &hidden).await?.into_iter();
+            while let Some((place, found)) = served.next() {
                 looked_at += 1;
                 page.effort.rows = looked_at;
                 if let Some(found) = found {
@@ -126,19 +125,37 @@ impl Reader {
                     page.end = End::of(&cursor.progress);
                     return Ok(page);
                 }
-                let scanned = cursor.scanned + looked_at + merge.statements * STATEMENT_ROWS;
-                if scanned >= self.bounds.query_rows {
-                    page.end = End::Unknown;
-                    return Ok(page);
-                }
-                if page.bytes() >= self.bounds.page_bytes || looked_at >= PAGE_SCANNED {
+                let is_full = page.bytes() >= self.bounds.page_bytes || looked_at >= PAGE_SCANNED;
+                let scanned = cursor.scanned + read + merge.statements * STATEMENT_ROWS;
+                if is_full && scanned < self.bounds.query_rows {
+                    let unseen = served.filter_map(|(place, found)| found.map(|_| place)).collect();
+                    event_bytes = page.bytes().checked_div(page.len()).unwrap_or(event_bytes);
                     cursor.after = Some(place);
                     cursor.scanned = scanned;
+                    cursor.kept = Kept::new(merge.pause(place, unseen, event_bytes));
                     page.next = Some(cursor);
                     return Ok(page);
                 }
+                if is_full {
+                    break;
+                }
+            }
+            if cursor.scanned + read + merge.statements * STATEMENT_ROWS >= self.bounds.query_rows {
+                page.end = End::Unknown;
+                return Ok(page);
             }
         }
+    }
+
+    /// How many rows are looked at next: about as many as fill the page, if events are as large as those before and as
+    /// many of the rows are served. What does not fit is read again.
+    fn portion(&self, cursor: &Cursor, page: &Page, event_bytes: usize) -> usize {
+        let open = cursor.progress.iter().map(wanted).fold(0, usize::saturating_add);
+        let room = self.bounds.page_bytes.saturating_sub(page.bytes());
+        let event_bytes = page.bytes().checked_div(page.len()).unwrap_or(event_bytes);
+        let events = room.checked_div(event_bytes).map_or(usize::MAX, |events| events + 1);
+        let rows_of_event = page.effort.rows.div_ceil(page.len().max(1)).max(1);
+        open.min(events.saturating_mul(rows_of_event)).clamp(1, self.bounds.page_rows.max(1))
     }
 
     /// Hands an event to the filters that match it, and puts it on the page if one wants it.
@@ -362,6 +379,15 @@ impl Reader {
             self.settled.note_standing(id);
         }
         Ok(stands)
+    }
+}
+
+/// How many events a filter still asks for: with the one that shows that there are more.
+fn wanted(progress: &Progress) -> usize {
+    match *progress {
+        Progress::Wanted { left, .. } => left.saturating_add(1),
+        Progress::Boundary { left, .. } => left + 1,
+        Progress::More | Progress::Unknown => 0,
     }
 }
 

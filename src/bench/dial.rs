@@ -64,6 +64,10 @@ impl Relay {
         Ok(Self { address, authority: format!("{host}:{port}"), path })
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Opens `count` connections.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_millis(300);
 /// Measure live delivery: server CPU a delivery (storing included), time from publication to delivery
 #[derive(Debug, Args)]
 #[command(after_help = "Example: notes of 250 a second reach the followers among 2,000 subscribers
-  rookery bench fanout ws://127.0.0.1:7777 --pid $(pgrep -nx rookery) --rate 250")]
+  rookery bench fanout ws://127.0.0.1:7777 --rate 250")]
 pub struct FanoutArgs {
     #[command(flatten)]
     publish: PublishArgs,

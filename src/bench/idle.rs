@@ -29,9 +29,9 @@ const REST: Duration = Duration::from_secs(3);
 
 /// Measure memory: a socket with one subscription, idle, and once it was answered 30 KB
 #[derive(Debug, Args)]
-#[command(after_help = "Needs --pid. One run a relay process, as memory once taken is rarely given back.
+#[command(after_help = "One run a relay process, as memory once taken is rarely given back.
 Example:
-  rookery bench idle ws://127.0.0.1:7777 --pid $(pgrep -nx rookery) --connections 10000")]
+  rookery bench idle ws://127.0.0.1:7777 --connections 10000")]
 pub struct IdleArgs {
     /// Sockets
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -47,6 +47,7 @@ impl IdleArgs {
 }
 
 pub async fn run(bench: &Bench, args: &IdleArgs) -> anyhow::Result<Report> {
+    ensure!(bench.server.is_some(), "no process of this machine listens there; name the relay's by --pid");
     ensure!(args.common.runs == 1, "idle measures once; start the relay anew for another run");
     let count = args.connections as usize;
     let events = Rc::new(answer_events(bench));

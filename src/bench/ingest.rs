@@ -12,7 +12,7 @@ use super::{
 /// Measure publishing: server CPU an event and the time to OK
 #[derive(Debug, Args)]
 #[command(after_help = "Example: what 500 events a second cost, and how soon they are acknowledged
-  rookery bench ingest ws://127.0.0.1:7777 --pid $(pgrep -nx rookery) --rate 500 --runs 3")]
+  rookery bench ingest ws://127.0.0.1:7777 --rate 500 --runs 3")]
 pub struct IngestArgs {
     #[command(flatten)]
     publish: PublishArgs,

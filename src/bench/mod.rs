@@ -46,7 +46,7 @@ enum Load {
     Ingest(ingest::IngestArgs),
     /// Publish to many subscribers: CPU a delivery, time from publication to delivery
     Fanout(fanout::FanoutArgs),
-    /// Ask for stored events in seven ways: CPU a query, time to EOSE
+    /// Ask for stored events in eight ways: CPU a query, time to EOSE
     Query(query::QueryArgs),
     /// Hold sockets open: memory a socket
     Idle(idle::IdleArgs),
@@ -57,7 +57,8 @@ enum Load {
 struct Common {
     /// The relay, such as ws://127.0.0.1:7777
     url: String,
-    /// Process of the relay here, for its CPU time and memory (repeat for several)
+    /// Process of the relay, for its CPU time and memory (repeat for several) [default: who listens at
+    /// the URL, on this machine]
     #[arg(long)]
     pid: Vec<i32>,
     /// How often to measure; medians are printed
@@ -122,9 +123,11 @@ struct Bench {
 impl Bench {
     fn new(common: &Common) -> anyhow::Result<Self> {
         let authors = Authors::new(common.seed, common.authors as usize);
+        let relay = Relay::find(&common.url)?;
+        let server = Server::find(&common.pid, relay.address())?;
         Ok(Self {
-            relay: Rc::new(Relay::find(&common.url)?),
-            server: Server::new(&common.pid)?,
+            relay: Rc::new(relay),
+            server,
             authors: if common.even { authors.even() } else { authors },
             base_time: common.base_time,
             patience: Duration::from_secs(common.patience),

@@ -1,6 +1,6 @@
 //! What a process costs: CPU time and resident memory, all threads together.
 
-use std::{fs, mem::MaybeUninit, time::Duration};
+use std::{collections::HashSet, fs, mem::MaybeUninit, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, ensure};
 
@@ -17,7 +17,27 @@ pub struct Usage {
 }
 
 impl Server {
-    /// Takes the processes to be measured; none is fine, then nothing is measured.
+    /// Takes the processes to be measured; where none is named, those of this machine that listen there. None is
+    /// fine, then nothing is measured.
+    ///
+    /// # Errors
+    /// One of them does not run.
+    pub fn find(named: &[i32], relay: SocketAddr) -> anyhow::Result<Option<Self>> {
+        if !named.is_empty() {
+            return Self::new(named);
+        }
+        let found = if relay.ip().is_loopback() { listeners(relay.port()) } else { Vec::new() };
+        for pid in &found {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            eprintln!(
+                "measuring process {pid} ({}), which listens there; --pid names another",
+                name.trim_end()
+            );
+        }
+        Self::new(&found)
+    }
+
+    /// Takes these processes.
     ///
     /// # Errors
     /// One of them does not run.
@@ -42,6 +62,32 @@ impl Server {
         }
         Ok(sum)
     }
+}
+
+/// The processes that listen on a port of this machine, as far as this user may see them.
+fn listeners(port: u16) -> Vec<i32> {
+    let tables =
+        ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default());
+    let sockets: HashSet<String> =
+        tables.iter().flat_map(|table| table.lines()).filter_map(|line| listening(line, port)).collect();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        descriptors
+            .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+            .any(|link| link.to_str().is_some_and(|link| sockets.contains(link)))
+    })
+    .collect()
+}
+
+/// The socket that a line of `/proc/net/tcp` is about, if it listens on the port.
+fn listening(line: &str, port: u16) -> Option<String> {
+    const LISTEN: &str = "0A";
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [_, local, _, LISTEN, _, _, _, _, _, inode, ..] = fields[..] else { return None };
+    let (_, hex) = local.rsplit_once(':')?;
+    (u16::from_str_radix(hex, 16) == Ok(port)).then(|| format!("socket:[{inode}]"))
 }
 
 /// CPU time of a process to the nanosecond; `/proc` would give it in ticks of 10 ms.
@@ -86,6 +132,15 @@ fn resident_bytes(pid: i32) -> anyhow::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finds_who_listens() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(listeners(address.port()), [std::process::id() as i32]);
+        assert!(Server::find(&[], address).unwrap().is_some());
+        assert!(Server::find(&[], "192.0.2.1:1".parse().unwrap()).unwrap().is_none());
+    }
 
     #[test]
     fn measures_this_process() {

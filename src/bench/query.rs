@@ -31,8 +31,10 @@ const ALONE: usize = 200;
 #[derive(Debug, Args)]
 #[command(after_help = format!("{LEGEND}
 
+The relay must be empty, or with --stored hold these events alone: others would be wrong answers.
+
 Example: home feeds again, once all events are stored
-  rookery bench query ws://127.0.0.1:7777 --pid $(pgrep -nx rookery) --stored --shape home"))]
+  rookery bench query ws://127.0.0.1:7777 --stored --shape home"))]
 pub struct QueryArgs {
     /// What is asked (repeat for several) [default: each]
     #[arg(long, value_enum)]

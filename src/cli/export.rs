@@ -16,7 +16,7 @@ use tokio::select;
 
 use self::{
     bookmark::{Asked, Keeper, Notes, beside},
-    output::{Kept, Output, exists},
+    output::{Kept, Output, check_ending, exists},
 };
 use super::{
     filter_flags::FilterFlags,
@@ -93,6 +93,9 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
     // Before a key is asked for, or a relay.
     if let Some(path) = file.as_deref().filter(|path| !args.resume && path.exists()) {
         return Err(exists(path));
+    }
+    if let Some(path) = &file {
+        check_ending(path)?;
     }
     let keys = if args.data.data.is_some() { None } else { args.key.load()? };
     let asked = Asked {

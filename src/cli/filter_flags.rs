@@ -20,15 +20,15 @@ pub struct FilterFlags {
     #[arg(long, value_name = "KEY", value_parser = public_key)]
     author: Vec<PublicKey>,
     /// Kind, such as 1 for notes or 0 for profiles
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = kind)]
     kind: Vec<u16>,
     /// One-letter tag and its value, such as t=nostr or p=npub1…
     #[arg(long, value_name = "LETTER=VALUE", value_parser = tag)]
     tag: Vec<(u8, String)>,
-    /// Not older than this: a date, seconds since 1970, or an age such as 15m, 2h, 7d
+    /// Not older than this: a date (UTC), seconds since 1970, or an age such as 15m, 2h, 7d
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<Moment>,
-    /// Not newer than this
+    /// Not newer than this, written likewise. Times that are shown are UTC too
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<Moment>,
 }
@@ -73,6 +73,11 @@ impl FilterFlags {
 /// A flag that is not given is no condition.
 fn list<T: Ord + Clone>(values: &[T]) -> Option<Box<[T]>> {
     (!values.is_empty()).then(|| sorted(values.to_vec()))
+}
+
+/// Reads a kind.
+pub fn kind(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "a kind is a number from 0 to 65535, such as 1 for notes".to_owned())
 }
 
 fn event_id(text: &str) -> Result<EventId, String> {
@@ -150,6 +155,7 @@ mod tests {
             ("--author me", "npub1"),
             ("--id me", "note1"),
             ("--kind 65536", "65535"),
+            ("--kind note", "a kind is a number"),
             ("--since yesterday", "15m"),
         ] {
             let error = read(line).unwrap_err();

@@ -7,6 +7,7 @@ mod ledger;
 mod upload;
 
 use std::{
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     sync::atomic::Ordering,
 };
@@ -46,7 +47,8 @@ use crate::{
 #[command(after_help = "\
 FILE holds one event in JSON a line, as `rookery export` writes it; gzip and zstd are recognised. \
 What was answered is kept in FILE.rookery-progress until all is, so an import that was cut short goes \
-on where it was: run the same command again. Events that the relay has already do no harm.
+on where it was: run the same command again. Events that the relay has already do no harm. What is \
+refused is counted at the end; the exit code is 1 only if nothing was accepted, or it could not go on.
 
 Example:  rookery import events.jsonl.zst --relay ws://127.0.0.1:7777 --rejects rejected.tsv
           zcat dump.gz | rookery import --data ./rookery-data   (while no relay runs on it)")]
@@ -166,6 +168,11 @@ fn resume(bookmark: &Bookmark, sink: &Sink, lines: &mut Lines) -> anyhow::Result
 
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     let file = (args.file != Path::new("-")).then_some(args.file.as_path());
+    ensure!(
+        file.is_some() || !io::stdin().is_terminal(),
+        "there is nothing to read but the terminal: name a FILE, or give it events on standard input"
+    );
+    let mut knows_url = true;
     let sink = match &args.data.data {
         Some(folder) => {
             let mut config = args.data.load()?;
@@ -173,6 +180,7 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
                 config.general.url = url;
             }
             config.validate()?;
+            knows_url = !config.general.url.is_empty();
             let sink = Box::new(FolderSink::open(folder, &config)?);
             Sink::Folder { sink, name: folder_name(folder) }
         }
@@ -224,6 +232,9 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     });
     progress.finish();
     eprintln!("{}", ledger.report(progress.elapsed()));
+    if !knows_url && ledger.refused() > 0 {
+        eprintln!("without --url, requests to vanish that name one relay are refused");
+    }
     if outcome.is_err() {
         ledger.save()?;
         if let Some(kept) = ledger.bookmark() {

@@ -62,6 +62,7 @@ pub fn run(args: KeyArgs) -> anyhow::Result<()> {
             let keys = Keys::generate();
             if let Some(path) = &out {
                 secret::write_file(path, &keys)?;
+                eprintln!("the secret is in {}", path.display());
             }
             print(&Known::Pair(keys), out.is_none())
         }

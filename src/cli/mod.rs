@@ -39,6 +39,9 @@ use crate::{
 /// A Nostr relay in one binary, and the tools around it.
 #[derive(Debug, Parser)]
 #[command(name = "rookery", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "Exit codes: 0 it was done, 1 it failed (the last line says why), 2 the arguments are wrong."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -29,7 +29,7 @@ Example:  rookery query --kind 1 --keyword rookery --amount 5
           rookery query --author npub1… --since 7d --order-by asc --data ./rookery-data")]
 pub struct QueryArgs {
     /// Events wanted
-    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    #[arg(long, visible_alias = "limit", value_name = "COUNT", default_value_t = 20)]
     amount: usize,
     /// Newest first (desc), or the same events oldest first (asc)
     #[arg(long, value_name = "ORDER", default_value = "desc")]

@@ -8,7 +8,12 @@ use toml::Table;
 use tracing::{Instrument, debug_span};
 
 use super::{
-    environment, filter_flags::plain_value, mine::Draft, relay_flag::RelayFlag, run_async, secret::KeyFlags,
+    environment,
+    filter_flags::{self, plain_value},
+    mine::Draft,
+    relay_flag::RelayFlag,
+    run_async,
+    secret::KeyFlags,
     time,
 };
 use crate::{
@@ -37,12 +42,12 @@ pub struct SendArgs {
     #[arg(allow_hyphen_values = true)]
     text: String,
     /// Kind of the event
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = filter_flags::kind)]
     kind: u16,
     /// Tag, such as t=nostr or e=ID,wss://relay (repeat for several)
     #[arg(long, value_name = "NAME=VALUE[,MORE…]", value_parser = tag)]
     tag: Vec<Vec<String>>,
-    /// When it was written: a date, seconds since 1970, or an age such as 15m [default: now]
+    /// When it was written: a date (UTC), seconds since 1970, or an age such as 15m [default: now]
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     created_at: Option<Timestamp>,
     /// Mine this many leading zero bits (NIP-13)

@@ -11,7 +11,7 @@ pub fn parse(text: &str) -> Result<Timestamp, String> {
         return Ok(seconds);
     }
     age(text).map(|age| now().saturating_sub(age)).or_else(|| date(text)).ok_or_else(|| {
-        "write seconds since 1970, a date (2026-01-31 or 2026-01-31T12:30:00Z) or an age (15m, 2h, 7d)"
+        "write seconds since 1970, a date in UTC (2026-01-31 or 2026-01-31T12:30:00Z) or an age (15m, 2h, 7d)"
             .to_owned()
     })
 }

@@ -225,7 +225,7 @@ pub async fn run_on(
     readiness.set(false);
     server.refuse();
     if timeout(countdown.until(Phase::Stored), persister.send(Flush)).await.is_err() {
-        warn!("events were still waiting to be stored; their publishers have no OK");
+        warn!("events were still waiting to be stored, and may not be; nobody was told that they are");
     }
     if let Some(bus) = bus
         && timeout(countdown.until(Phase::Told), bus.leave()).await.is_err()

@@ -148,7 +148,22 @@ impl Output {
 /// What is wrong with a file that is there already.
 pub fn exists(path: &Path) -> anyhow::Error {
     let name = path.display();
-    anyhow!("{name} exists and is not overwritten: --resume goes on with it, or remove it first")
+    anyhow!(
+        "{name} exists and is not overwritten: --resume goes on with one that was cut short; else remove it first"
+    )
+}
+
+/// Refuses a name that promises what is not written.
+///
+/// # Errors
+/// Says which names there are.
+pub fn check_ending(path: &Path) -> anyhow::Result<()> {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    ensure!(
+        !["bz2", "xz", "lz4", "zip", "br", "7z"].contains(&ending),
+        "cannot write .{ending}: a name in .gz or .zst is packed, any other is plain JSON"
+    );
+    Ok(())
 }
 
 impl Writer {

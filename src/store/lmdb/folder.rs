@@ -34,6 +34,8 @@ pub enum FolderError {
     InUse(PathBuf),
     #[error("{0} is no data folder of Rookery; `rookery` makes one when it runs")]
     Missing(PathBuf),
+    #[error("cannot use the data folder {0}: it is a file")]
+    NoFolder(PathBuf),
     #[error("cannot use the data folder {path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
 }
@@ -61,6 +63,9 @@ impl Folder {
             Access::Shared => None,
             Access::Exclusive => {
                 // Private events are in it. One that is there already is its owner's affair.
+                if path.is_file() {
+                    return Err(FolderError::NoFolder(path.to_owned()));
+                }
                 DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(path).map_err(io)?;
                 check_foreign(path)?;
                 let lock = File::options()

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use rookery::protocol::Event;
+use rookery::protocol::{Event, Tags, sign::Keys};
 use tempfile::TempDir;
 
 use crate::cli::program::{NSEC, dump, err, events, fail, ids, rookery, run, sorted_ids, succeed};
@@ -393,4 +393,19 @@ fn a_folder_is_worked_on_with_the_settings_of_its_relay() {
             .contains("accepted 1")
     );
     assert!(import(&["--set", "limits.min_pow=1"], None).contains("unknown setting"));
+}
+
+#[test]
+fn import_asks_for_the_url_that_requests_to_vanish_name() {
+    let (folder, keys) = (TempDir::new().unwrap(), Keys::generate());
+    let vanish = keys.sign(1_000, 62, Tags::from_iter([["relay", "wss://relay.example.com"]]), "");
+    let file = dump(&folder, &[vanish, Keys::generate().sign(1_000, 1, Default::default(), "")]);
+    let into = |name: &str, more: &[&str]| {
+        let data = folder.path().join(name);
+        run(&[&["import", &file, "--restart", "--data", data.to_str().unwrap()], more].concat())
+    };
+    let without = into("without", &[]);
+    assert!(without.status.success() && err(&without).contains("without --url"), "{}", err(&without));
+    let with = into("with", &["--url", "wss://relay.example.com"]);
+    assert!(with.status.success() && !err(&with).contains("--url"), "{}", err(&with));
 }

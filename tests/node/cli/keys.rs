@@ -52,6 +52,11 @@ fn errors_say_what_to_do_next() {
         (&["import", &file, "--relay", nobody], "Is the relay running?"),
         (&["import", &file, "--rejects", &file], "overwrite the input"),
         (&["export", &file, "--relay", nobody], "--resume goes on"),
+        (&["export", "/nowhere/x.xz", "--relay", nobody], "cannot write .xz"),
+        (&["import", &file, "--data", &file], "it is a file"),
+        (&["query", "--kind", "note"], "a kind is a number"),
+        (&["send", "hello", "--kind", "note"], "a kind is a number"),
+        (&["bench", "idle", nobody], "no process of this machine listens there"),
         (&["export", "--resume"], "needs the name of the FILE"),
     ] {
         let error = fail(args);

@@ -16,6 +16,7 @@ fn query_pages_until_it_has_enough() {
     let query = |args: &[&str]| succeed(&[&["query", "--relay", &relay.url], args].concat());
     assert_eq!(times(&query(&["--amount", "3"])), [1_171, 1_171, 1_171]);
     assert_eq!(relay.count("REQ"), 1);
+    assert_eq!(times(&query(&["--limit", "3"])), [1_171, 1_171, 1_171]);
     assert_eq!(
         times(&query(&["--amount", "9", "--order-by", "asc"])),
         [vec![1_170; 5], vec![1_171; 4]].concat()

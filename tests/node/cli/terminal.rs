@@ -150,3 +150,10 @@ fn watch_shows_people_time_name_and_text() {
     assert!(text.starts_with("2026-01-31 12:30:00  日本日本 ]0;owne …"), "{text}");
     assert!(words(&text).contains(&words(WIDE)), "{text}");
 }
+
+#[test]
+fn import_does_not_wait_for_what_nobody_types() {
+    let ended = on_terminal(80, &["import", "--relay", "ws://127.0.0.1:1"]).wait_with_output().unwrap();
+    let text = String::from_utf8(ended.stdout).unwrap();
+    assert!(ended.status.code() == Some(1) && text.contains("name a FILE"), "{text}");
+}

@@ -2,7 +2,10 @@
 //! only of the file that it was made with, as far as that was read, and of a target that still has what it
 //! took: else events would be missing, and nobody would know.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +24,16 @@ pub struct Notes {
     /// Some of the events that the target took last. Of a store that was wiped, or brought back from a
     /// backup, it has none.
     pub witnesses: Vec<EventId>,
+    /// What of the file of rejects is of the lines before `done`, and of them alone.
+    #[serde(default)]
+    pub rejects: Option<Rejects>,
+}
+
+/// A file of rejects, and how long it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejects {
+    pub path: PathBuf,
+    pub bytes: u64,
 }
 
 /// Why a bookmark is not believed.

@@ -25,7 +25,7 @@ use crate::{
     protocol::{Event, Filter, ParsedEvent, Reason, fields},
     session::explain,
     store::{
-        Cursor, Identity, Store,
+        Cursor, Identity, Outcome, Store,
         lmdb::{Access, Lmdb},
     },
 };
@@ -135,7 +135,13 @@ impl FolderSink {
             Ok(written) => written,
             Err(error) => bail!("the folder takes no more: {}", error.detail()),
         };
+        let mut shortage = None;
         for ((ticket, event), outcome) in batch.drain(..).zip(written.outcomes) {
+            if let Outcome::NoSpace(found) = outcome {
+                // No answer: whoever makes room and goes on tries it again.
+                shortage = Some(found);
+                continue;
+            }
             let verdict = match explain(outcome) {
                 Ok(None) => Verdict::Accepted,
                 Ok(Some(_)) => Verdict::Duplicate,
@@ -149,6 +155,13 @@ impl FolderSink {
             ledger.settle(ticket, verdict, event.json())?;
         }
         while written.removed.many && self.store.maintain(now).await? {}
-        Ok(())
+        match shortage {
+            Some(shortage) => {
+                bail!(
+                    "the folder takes no more: {shortage}. Make room and run the same command again to go on"
+                )
+            }
+            None => Ok(()),
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 
-use super::bookmark::Notes;
+use super::bookmark::{Notes, Rejects};
 use crate::{
     cli::{
         bookmark::Bookmark,
@@ -43,6 +43,40 @@ pub struct Ticket(u64);
 struct Entry {
     after: Place,
     is_settled: bool,
+    /// What stands of it in the file of rejects, once everything before it is settled.
+    reject: Option<String>,
+}
+
+/// The file of rejects: those of the lines before `done`, and no others, so that whoever goes on adds what is missing.
+#[derive(Debug)]
+struct RejectsFile {
+    file: BufWriter<File>,
+    noted: Rejects,
+}
+
+impl RejectsFile {
+    /// What a run that was cut short wrote behind its last bookmark comes again.
+    fn open(path: &Path, is_resumed: bool, noted: Option<Rejects>) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        // Private events may be among them.
+        options.mode(0o600);
+        options.create(true).write(true).append(is_resumed).truncate(!is_resumed);
+        let file = options.open(path)?;
+        let mut bytes = file.metadata()?.len();
+        if let Some(noted) = noted
+            && noted.path == path
+            && noted.bytes < bytes
+        {
+            file.set_len(noted.bytes)?;
+            bytes = noted.bytes;
+        }
+        Ok(Self { file: BufWriter::new(file), noted: Rejects { path: path.to_owned(), bytes } })
+    }
+
+    fn add(&mut self, line: &str) -> io::Result<()> {
+        self.noted.bytes += line.len() as u64;
+        self.file.write_all(line.as_bytes())
+    }
 }
 
 /// Events that a bookmark names; of so many, some are there after days, whatever was deleted since.
@@ -55,7 +89,7 @@ pub struct Ledger {
     bookmark: Option<Bookmark>,
     /// The events that were taken last, and should be found.
     witnesses: VecDeque<EventId>,
-    rejects: Option<BufWriter<File>>,
+    rejects: Option<RejectsFile>,
     /// All lines before this are settled.
     done: Place,
     saved: Place,
@@ -79,15 +113,11 @@ impl Ledger {
         earlier: Option<Notes>,
         rejects: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let Notes { target, done, witnesses } =
-            earlier.unwrap_or(Notes { target, done: Place::default(), witnesses: Vec::new() });
+        let nothing = Notes { target, done: Place::default(), witnesses: Vec::new(), rejects: None };
+        let Notes { target, done, witnesses, rejects: noted } = earlier.unwrap_or(nothing);
         let rejects = rejects.map(|path| {
-            let mut options = OpenOptions::new();
-            // Private events may be among them.
-            options.mode(0o600);
-            options.create(true).write(true).append(done.line > 0).truncate(done.line == 0);
-            let file = options.open(path).with_context(|| format!("cannot write {}", path.display()))?;
-            anyhow::Ok(BufWriter::new(file))
+            RejectsFile::open(path, done.line > 0, noted)
+                .with_context(|| format!("cannot write {}", path.display()))
         });
         Ok(Self {
             target,
@@ -133,7 +163,7 @@ impl Ledger {
 
     /// Takes a line in. Lines come in order; verdicts need not.
     pub fn enter(&mut self, line: &Line) -> Ticket {
-        self.entries.push_back(Entry { after: line.after, is_settled: false });
+        self.entries.push_back(Entry { after: line.after, is_settled: false, reject: None });
         Ticket(self.first + self.entries.len() as u64 - 1)
     }
 
@@ -150,8 +180,8 @@ impl Ledger {
             Verdict::Duplicate => self.duplicates += 1,
             Verdict::Refused(reason) => {
                 let reason = shown(&reason);
-                if let Some(rejects) = &mut self.rejects {
-                    writeln!(rejects, "{number}\t{reason}\t{text}")?;
+                if self.rejects.is_some() {
+                    entry.reject = Some(format!("{number}\t{reason}\t{text}\n"));
                 }
                 let prefix = match reply::prefix(&reason) {
                     "" => "other",
@@ -163,6 +193,9 @@ impl Ledger {
         }
         while let Some(entry) = self.entries.front().filter(|entry| entry.is_settled) {
             self.done = entry.after;
+            if let (Some(rejects), Some(line)) = (&mut self.rejects, &entry.reject) {
+                rejects.add(line)?;
+            }
             self.entries.pop_front();
             self.first += 1;
         }
@@ -181,13 +214,14 @@ impl Ledger {
     pub fn save(&mut self) -> anyhow::Result<()> {
         // The rejects first: progress must not get ahead of them.
         if let Some(rejects) = &mut self.rejects {
-            rejects.flush().context("cannot write the rejects")?;
+            rejects.file.flush().context("cannot write the rejects")?;
         }
         let Some(bookmark) = self.bookmark.as_mut().filter(|_| self.done != self.saved) else {
             return Ok(());
         };
         let witnesses = self.witnesses.iter().copied().collect();
-        let notes = Notes { target: self.target.clone(), done: self.done, witnesses };
+        let rejects = self.rejects.as_ref().map(|rejects| rejects.noted.clone());
+        let notes = Notes { target: self.target.clone(), done: self.done, witnesses, rejects };
         bookmark.note(&notes, "this import can only begin anew if it is cut short");
         self.saved = self.done;
         Ok(())
@@ -202,7 +236,7 @@ impl Ledger {
     /// Everything is answered: nothing is left to go on with.
     pub fn finish(mut self) -> anyhow::Result<()> {
         if let Some(rejects) = &mut self.rejects {
-            rejects.flush().context("cannot write the rejects")?;
+            rejects.file.flush().context("cannot write the rejects")?;
         }
         if let Some(bookmark) = self.bookmark {
             bookmark.remove();
@@ -276,6 +310,39 @@ mod tests {
         again.settle(ticket, Verdict::Empty, "").unwrap();
         again.finish().unwrap();
         assert!(!bookmark.path().exists());
+    }
+
+    #[test]
+    fn a_reject_stands_once_whatever_was_cut_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, rejects) = (folder.path().join("input"), folder.path().join("rejects"));
+        let bookmark = Bookmark::beside(&input, ".bookmark");
+        fs::write(&input, "x\n".repeat(4)).unwrap();
+        let mut input = Lines::open(&input).unwrap();
+        let lines: Vec<Line> = std::iter::from_fn(|| input.next().unwrap()).collect();
+        let refused = || Verdict::Refused("invalid: bad".into());
+
+        let mut ledger = Ledger::open(relay(), Some(bookmark.clone()), None, Some(&rejects)).unwrap();
+        let tickets: Vec<_> = lines.iter().map(|line| ledger.enter(line)).collect();
+        ledger.settle(tickets[0], refused(), "0").unwrap();
+        // This one comes again, as the one before it has no answer.
+        ledger.settle(tickets[2], refused(), "2").unwrap();
+        ledger.save().unwrap();
+        assert_eq!(fs::read_to_string(&rejects).unwrap(), "1\tinvalid: bad\t0\n");
+        // Written, and then the process is killed before it has noted so.
+        ledger.settle(tickets[1], refused(), "1").unwrap();
+        drop(ledger);
+        assert_eq!(fs::read_to_string(&rejects).unwrap().lines().count(), 3);
+
+        let notes = Notes::load(&bookmark).unwrap();
+        let mut again = Ledger::open(relay(), Some(bookmark), notes, Some(&rejects)).unwrap();
+        for (line, text) in lines[1..].iter().zip(["1", "2", "3"]) {
+            let ticket = again.enter(line);
+            again.settle(ticket, refused(), text).unwrap();
+        }
+        again.finish().unwrap();
+        let all: String = (0..4).map(|n| format!("{}\tinvalid: bad\t{n}\n", n + 1)).collect();
+        assert_eq!(fs::read_to_string(&rejects).unwrap(), all);
     }
 
     #[test]

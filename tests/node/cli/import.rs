@@ -42,6 +42,30 @@ fn import_counts_and_keeps_what_was_refused() {
 }
 
 #[test]
+fn import_into_a_full_folder_fails_and_goes_on_where_there_is_room() {
+    let folder = TempDir::new().unwrap();
+    let keys = Keys::generate();
+    let sign = |n: u64| keys.sign(n, 1, Default::default(), &n.to_string().repeat(100));
+    let all: Vec<Event> = (10_000..20_000).map(sign).collect();
+    let file = dump(&folder, &all);
+    let data = folder.path().join("data");
+    let import = |bytes: &str| {
+        let mut command = rookery(&["import", &file, "--data", data.to_str().unwrap()]);
+        command.env("ROOKERY_STORE_MAP_BYTES", bytes).env("ROOKERY_STORE_MIN_FREE_BYTES", "1000");
+        command.output().unwrap()
+    };
+    let full = import("8388608");
+    assert_eq!(full.status.code(), Some(1), "{}", err(&full));
+    assert!(err(&full).contains("the store is full"), "{}", err(&full));
+    assert!(err(&full).contains("refused 0"), "{}", err(&full));
+    assert!(Path::new(&format!("{file}.rookery-progress")).exists(), "{}", err(&full));
+    let again = import("134217728");
+    assert!(again.status.success(), "{}", err(&again));
+    let stored = succeed(&["export", "-", "--data", data.to_str().unwrap()]);
+    assert_eq!(stored.lines().count(), all.len());
+}
+
+#[test]
 fn import_unpacks_by_the_first_bytes() {
     let folder = TempDir::new().unwrap();
     let file = dump(&folder, &events(1..=50));

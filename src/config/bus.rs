@@ -28,7 +28,7 @@ section! {
         /// Milliseconds for which a key stays subscribed when no client wants it any more.
         linger_ms: fixed u64 = 1_000 => whole(0, HOUR * 1_000),
         /// Milliseconds between fences, by which other nodes know that they have missed nothing.
-        fence_ms: fixed u64 = 1_000 => whole(1, HOUR * 1_000),
+        fence_ms: fixed u64 = 1_000 => whole(10, HOUR * 1_000),
         /// Fences that may be missing before something is taken to be missed.
         silent_fences: fixed u32 = 3 => whole(1, 1 << 16),
         /// Milliseconds before the first attempt to connect again; twice as many each time.
@@ -40,7 +40,7 @@ section! {
         /// Batches that may wait to be published; beyond, other nodes find them in the log of the store.
         publish_queue: fixed usize = 256 => whole(1, 1 << 20),
         /// Messages that may wait to be handled; beyond, the connection is made anew, and the log is read.
-        receive_queue: fixed usize = 65_536 => whole(1, 1 << 24),
+        receive_queue: fixed usize = 65_536 => whole(16, 1 << 24),
         /// Bytes of messages that may wait to be handled.
         receive_queue_bytes: fixed usize = 64 * 1024 * 1024 => whole(1, 1 << 40),
         /// Bytes of messages that are given to Redis in one round trip.
@@ -54,7 +54,7 @@ section! {
         /// cut off and their clocks differ. What was sent as a stored event is remembered for so long.
         late_seconds: fixed u64 = 3_600 => whole(0, 7 * DAY),
         /// Events that are remembered so that each is routed once.
-        seen_ids: fixed usize = 1 << 20 => whole(1, 1 << 30),
+        seen_ids: fixed usize = 1 << 20 => whole(1_024, 1 << 30),
     }
 }
 

@@ -49,6 +49,18 @@ impl Config {
             !general.proxy_protocol || !general.trusted_proxy.is_empty(),
             "proxy_protocol needs trusted_proxy: no header is read of others"
         );
+        // A brace would begin the part of a channel that says which server has it; the others are signs of patterns in
+        // the rights of Redis.
+        ensure!(
+            !self.bus.prefix.is_empty()
+                && self
+                    .bus
+                    .prefix
+                    .bytes()
+                    .all(|byte| byte.is_ascii_graphic() && !br"{}*?[]\".contains(&byte)),
+            "bus.prefix must be letters, digits and signs other than {{}}*?[]\\, not {:?}",
+            self.bus.prefix
+        );
         ensure!(
             ["", "grpc", "http/protobuf"].contains(&traces.protocol.as_str()),
             "traces.protocol must be \"grpc\" or \"http/protobuf\", not {:?}",
@@ -177,6 +189,11 @@ mod tests {
             ("url = 7", vec![], "url must be a text in quotes, not 7"),
             ("[limit]\nmax_filters = 1", vec![], "unknown section [limit]; there are: [bus], [feeds]"),
             ("limits = 1", vec![], "limits is a section"),
+            (
+                "[bus]\nprefix = '{x}*?'",
+                vec![],
+                "bus.prefix must be letters, digits and signs other than {}*?[]",
+            ),
             ("redis = ['127.0.0.1:6379']", vec![], "redis must look like redis://127.0.0.1:6379"),
             ("", vec![("ROOKERY_TRACES_OTLP", "127.0.0.1:4317")], "traces.otlp must look like http://"),
             ("url = 'ws://a b'", vec![], "url \"ws://a b\" is not valid"),

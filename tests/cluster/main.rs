@@ -309,6 +309,16 @@ async fn a_node_starts_without_redis_and_finds_it_later() {
 }
 
 #[test]
+fn a_datacenter_without_a_server_is_named() {
+    let mut command = std::process::Command::new(common::binary());
+    command.args(["schema", "apply", "--scylla", common::cassandra::server()]);
+    let ended = command.args(["--set", "scylla.datacenter=mars"]).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    let expected = "scylla.datacenter: no server is in \"mars\"; there are: ";
+    assert!(!ended.status.success() && said.contains(expected), "{said}");
+}
+
+#[test]
 fn a_node_may_be_told_not_to_start_without_redis() {
     let data = tempfile::TempDir::new().unwrap();
     // Nobody listens there.
@@ -317,6 +327,8 @@ fn a_node_may_be_told_not_to_start_without_redis() {
     let ended = common::relay_command(data.path(), &arguments).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(!ended.status.success() && said.contains("Redis can not be reached, for 1s"), "{said}");
+    let log: String = said.lines().filter(|line| line.starts_with('{')).collect();
+    assert_eq!(log.matches("Connection refused").count(), 1, "{log}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A session with the servers, and what their errors mean.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use scylla::{
     client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
@@ -44,13 +44,27 @@ pub async fn connect(config: &config::Scylla, patience: Duration) -> Result<Sess
         link::warn_of_plain_password(config);
         builder = builder.user(&config.user, &config.password);
     }
-    builder.tls_context(link::configuration(config)?).build().await.map_err(|error| {
+    let session = builder.tls_context(link::configuration(config)?).build().await.map_err(|error| {
         let nodes = config.nodes.join(", ");
         match Refusal::of(&error, config) {
             Some(refusal) => OpenError::Refused { nodes, refusal },
             None => OpenError::Connect { nodes, error: Box::new(error) },
         }
-    })
+    })?;
+    check_datacenter(&session, &config.datacenter)?;
+    Ok(session)
+}
+
+/// Without a server in it, the driver would find none to ask anything, and call that an error of its own.
+fn check_datacenter(session: &Session, wanted: &str) -> Result<(), OpenError> {
+    let state = session.get_cluster_state();
+    let known: BTreeSet<&str> =
+        state.get_nodes_info().iter().filter_map(|node| node.datacenter.as_deref()).collect();
+    if wanted.is_empty() || known.is_empty() || known.contains(wanted) {
+        return Ok(());
+    }
+    let known = Vec::from_iter(known).join(", ");
+    Err(OpenError::NoDatacenter { wanted: wanted.to_owned(), known })
 }
 
 /// Whether trying again can not help: the statement or the rights are wrong, not the moment.

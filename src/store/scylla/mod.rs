@@ -114,6 +114,8 @@ pub enum OpenError {
         "keyspace {keyspace} does not take lightweight transactions, by which the relay's own records are changed; ScyllaDB before 2025.4 has none where a keyspace has tablets: update it, or use a keyspace that was made with AND tablets = {{'enabled': false}} ({error})"
     )]
     NoConditions { keyspace: String, error: Box<ExecutionError> },
+    #[error("scylla.datacenter: no server is in {wanted:?}; there are: {known}")]
+    NoDatacenter { wanted: String, known: String },
     #[error("cannot prepare {text:?}: {error} (`rookery schema apply` adds what tables lack)")]
     Prepare { text: String, error: Box<PrepareError> },
     #[error("cannot read or change the schema: {0}")]

@@ -5,6 +5,7 @@ mod collector;
 mod files;
 mod jaeger;
 mod nodes;
+mod tls;
 
 use common::Relay;
 

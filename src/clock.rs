@@ -41,6 +41,11 @@ impl Moment {
         Self(Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32))
     }
 
+    /// Milliseconds since the machine was started.
+    pub fn millis(self) -> u64 {
+        self.0.as_millis() as u64
+    }
+
     /// How long after an earlier moment this one is.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -58,6 +63,12 @@ impl Add<Duration> for Moment {
     fn add(self, later: Duration) -> Self {
         Self(self.0.saturating_add(later))
     }
+}
+
+/// By how many milliseconds the wall clock is ahead of the clock that nobody sets. It changes where the wall clock is set,
+/// and else hardly at all.
+pub fn offset() -> i64 {
+    millis().wrapping_sub(Moment::now().millis()) as i64
 }
 
 /// A wall clock that never runs ahead of itself: for what must be kept for a while whoever sets the clock meanwhile.

@@ -2,6 +2,7 @@
 //! known, the clients are told.
 
 mod before;
+mod clocks;
 mod feeds;
 mod gaps;
 mod rights;

@@ -8,7 +8,6 @@ use std::{
     collections::{HashMap, HashSet},
     env, fmt,
     future::ready,
-    path::{Path, PathBuf},
     pin::pin,
     process::{Child, Command, Stdio},
     sync::{
@@ -26,7 +25,7 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
-use crate::stored::Keyspace;
+use crate::{clocks::Clock, stored::Keyspace};
 use common::redis::{Redis, RedisCluster, free_port};
 use common::{
     self, Client, Relay,
@@ -145,45 +144,6 @@ struct Node {
     relay: Option<Relay>,
     arguments: Vec<String>,
     clock: Clock,
-}
-
-/// A wall clock of its own. What measures durations is not touched.
-struct Clock(TempDir);
-
-impl Clock {
-    /// Of Debian's package faketime.
-    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-
-    fn new() -> Self {
-        let clock = Self(TempDir::new().unwrap());
-        clock.set(0);
-        clock
-    }
-
-    /// So many seconds ahead of the others.
-    fn set(&self, ahead: i64) {
-        let new = self.0.path().join("new");
-        std::fs::write(&new, format!("{ahead:+}\n")).unwrap();
-        std::fs::rename(new, self.file()).unwrap();
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.path().join("offset")
-    }
-
-    fn is_there() -> bool {
-        Path::new(Self::LIBRARY).exists()
-    }
-
-    fn give(&self, command: &mut Command) {
-        if Self::is_there() {
-            command
-                .env("LD_PRELOAD", Self::LIBRARY)
-                .env("FAKETIME_TIMESTAMP_FILE", self.file())
-                .env("FAKETIME_NO_CACHE", "1")
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        }
-    }
 }
 
 /// HAProxy; killed when dropped.

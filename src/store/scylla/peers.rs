@@ -4,17 +4,21 @@
 //! Nobody agrees on anything: each looks at who tells of itself in table `node`, and takes what falls to it by
 //! its number. Where two see different processes for a moment, both do it, which does no harm. The timestamps of
 //! those rows are the clocks of whoever wrote them; programs of all versions write them so.
+//!
+//! What another clock told is kept against this machine's own moments, which nobody sets: when this node's clock is set
+//! it is known at once to differ, also while nobody else says a word. Where none of the others is heard the clock of the
+//! servers has to agree, too, as they can always be asked.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
-    clock::{Standing, compare},
+    clock::{Moment, Standing, compare},
     store::log::Origin,
 };
 
@@ -35,17 +39,25 @@ pub struct Peers {
 #[derive(Default)]
 struct State {
     others: HashMap<Origin, Peer>,
-    begun_at: Option<Instant>,
-    read_at: Option<Instant>,
-    standing: Standing,
+    /// The clock of a server.
+    server: Option<Told>,
+    begun_at: Option<Moment>,
+    read_at: Option<Moment>,
+    /// What was last said of the clock.
+    said: Standing,
 }
 
 struct Peer {
     count: u64,
-    /// When it was seen to count on; that of one that is gone stands still.
-    told_at: Option<Instant>,
-    /// By how many milliseconds the clock of this node is ahead of its.
-    ahead: i64,
+    /// What it told when it was last seen to count on; that of one that is gone stands still.
+    told: Option<Told>,
+}
+
+/// What another clock read, in milliseconds since 1970, some time between two moments.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    at: u64,
+    between: (Moment, Moment),
 }
 
 /// What a process tells of itself.
@@ -64,48 +76,45 @@ impl Peers {
     }
 
     /// Whether the table is to be read again.
-    pub fn is_due(&self, now: Instant) -> bool {
-        self.state().read_at.is_none_or(|at| now.duration_since(at) >= BELIEVED)
+    pub fn is_due(&self, now: Moment) -> bool {
+        self.state().read_at.is_none_or(|at| now.since(at) >= BELIEVED)
     }
 
-    /// What the table says that was read between two readings of this node's clock, in milliseconds. What is then
-    /// known of that clock, if it is something new.
-    pub fn meet(&self, words: &[Word], read: (u64, u64), now: Instant) -> Option<Standing> {
+    /// What the table and the clock of a server said between two moments. The clock of this node is so many
+    /// milliseconds ahead of its moments. What is then known of it, if it is something new.
+    pub fn meet(
+        &self,
+        words: &[Word],
+        server: u64,
+        between: (Moment, Moment),
+        offset: i64,
+    ) -> Option<Standing> {
+        let now = between.1;
         let mut state = self.state();
         state.read_at = Some(now);
-        let begun_at = *state.begun_at.get_or_insert(now);
+        state.begun_at.get_or_insert(now);
+        state.server = Some(Told { at: server, between });
         let before = std::mem::take(&mut state.others);
         for word in words.iter().filter(|word| word.origin != self.own) {
-            let (told_at, ahead) = match before.get(&word.origin) {
-                Some(peer) if peer.count == word.count => (peer.told_at, peer.ahead),
-                Some(_) => (Some(now), ahead(word.at, read)),
-                None => (None, 0),
+            let told = match before.get(&word.origin) {
+                Some(peer) if peer.count == word.count => peer.told,
+                Some(_) => Some(Told { at: word.at, between }),
+                None => None,
             };
-            state.others.insert(word.origin, Peer { count: word.count, told_at, ahead });
+            state.others.insert(word.origin, Peer { count: word.count, told });
         }
-        let alive = state.others.values().filter(|peer| peer.is_alive(now));
-        let standing = match compare(alive.map(|peer| peer.ahead).collect(), self.tolerance) {
-            Some(standing) => standing,
-            None if state.others.is_empty() || now.duration_since(begun_at) >= HEARD => {
-                match state.standing {
-                    // Whoever hears nobody any more keeps to what was known.
-                    Standing::Unknown => Standing::Near,
-                    known => known,
-                }
-            }
-            None => state.standing,
-        };
-        let before = std::mem::replace(&mut state.standing, standing);
+        let standing = state.standing(offset, now, self.tolerance);
+        let before = std::mem::replace(&mut state.said, standing);
         (std::mem::discriminant(&before) != std::mem::discriminant(&standing)).then_some(standing)
     }
 
-    /// What is known of this node's clock.
-    pub fn standing(&self) -> Standing {
-        self.state().standing
+    /// What is known of this node's clock, which is so many milliseconds ahead of its moments.
+    pub fn standing(&self, offset: i64, now: Moment) -> Standing {
+        self.state().standing(offset, now, self.tolerance)
     }
 
     /// Whether it falls to this process.
-    pub fn is_mine(&self, task: &[u8], now: Instant) -> bool {
+    pub fn is_mine(&self, task: &[u8], now: Moment) -> bool {
         let rank = |origin| xxh3_64_with_seed(task, origin);
         let state = self.state();
         let mut others = state.others.iter().filter(|(_, peer)| peer.is_alive(now));
@@ -117,17 +126,43 @@ impl Peers {
     }
 }
 
-impl Peer {
-    fn is_alive(&self, now: Instant) -> bool {
-        self.told_at.is_some_and(|at| now.duration_since(at) < SILENT)
+impl State {
+    fn standing(&self, offset: i64, now: Moment, tolerance: Duration) -> Standing {
+        let ahead = |told: Option<Told>| Some(told?.ahead(offset));
+        let of = |ahead: Vec<i64>| compare(ahead, tolerance);
+        let alive = self.others.values().filter(|peer| peer.is_alive(now));
+        if let Some(standing) = of(alive.filter_map(|peer| ahead(peer.told)).collect()) {
+            return standing;
+        }
+        let Some(begun_at) = self.begun_at else { return Standing::Unknown };
+        if !self.others.is_empty() && now.since(begun_at) < HEARD {
+            return Standing::Unknown;
+        }
+        // Nobody is heard now. Those that were heard before, and the servers, have to agree.
+        let silent = of(self.others.values().filter_map(|peer| ahead(peer.told)).collect());
+        let server = of(ahead(self.server).into_iter().collect());
+        match (silent, server) {
+            (Some(far @ Standing::Far(_)), _) | (_, Some(far @ Standing::Far(_))) => far,
+            _ => Standing::Near,
+        }
     }
 }
 
-/// By how much a clock that was read before and after is ahead of one that was told in between: the least that it
-/// may be, because word may have been held up.
-fn ahead(told: u64, (before, after): (u64, u64)) -> i64 {
-    let ahead = |own: u64| own.wrapping_sub(told) as i64;
-    0_i64.clamp(ahead(before), ahead(after).max(ahead(before)))
+impl Peer {
+    fn is_alive(&self, now: Moment) -> bool {
+        self.told.is_some_and(|told| now.since(told.between.1) < SILENT)
+    }
+}
+
+impl Told {
+    /// By how many milliseconds a clock that is so far ahead of this machine's moments is ahead of that one: the least
+    /// that it may be, because word may have been held up.
+    fn ahead(self, offset: i64) -> i64 {
+        let ahead =
+            |moment: Moment| (moment.millis() as i64).wrapping_add(offset).wrapping_sub(self.at as i64);
+        let (before, after) = self.between;
+        0_i64.clamp(ahead(before), ahead(after).max(ahead(before)))
+    }
 }
 
 #[cfg(test)]
@@ -135,80 +170,125 @@ mod tests {
     use super::*;
 
     const TOLERANCE: Duration = Duration::from_secs(15);
-    /// What this node's clock reads.
-    const OWN: u64 = 1_000_000_000;
-    const READ: (u64, u64) = (OWN, OWN);
+    const SECOND: Duration = Duration::from_secs(1);
+    const DAY: i64 = 24 * 60 * 60;
+    /// What right clocks are ahead of the moments of this machine, in milliseconds.
+    const OFFSET: i64 = 1_000_000_000;
+
+    fn moment(second: u64) -> Moment {
+        Moment::new(Duration::from_secs(1_000 + second))
+    }
+
+    /// What a right clock reads then.
+    fn wall(at: Moment) -> u64 {
+        at.millis().wrapping_add_signed(OFFSET)
+    }
+
+    /// A process that looks at the table, each time a second later than the last one.
+    struct Stage {
+        peers: Peers,
+        second: u64,
+        /// By how many seconds its own clock is off, and that of the servers.
+        off: i64,
+        server_off: i64,
+    }
+
+    impl Stage {
+        fn new(own: Origin) -> Self {
+            Self { peers: Peers::new(own, TOLERANCE), second: 0, off: 0, server_off: 0 }
+        }
+
+        fn now(&self) -> Moment {
+            moment(self.second)
+        }
+
+        /// Others have counted so far; their clocks are off by so many seconds.
+        fn sees(&mut self, others: &[(Origin, u64, i64)]) -> Option<Standing> {
+            self.second += 1;
+            let at = self.now();
+            let clock = |off: i64| wall(at).wrapping_add_signed(off * 1_000);
+            let word = |&(origin, count, off): &(Origin, u64, i64)| Word { origin, count, at: clock(off) };
+            let words: Vec<Word> = others.iter().map(word).collect();
+            self.peers.meet(&words, clock(self.server_off), (at, at), self.offset())
+        }
+
+        fn offset(&self) -> i64 {
+            OFFSET + self.off * 1_000
+        }
+
+        fn standing(&self) -> Standing {
+            self.peers.standing(self.offset(), self.now())
+        }
+
+        fn is_far(&self) -> bool {
+            matches!(self.standing(), Standing::Far(_))
+        }
+
+        fn is_mine(&self, task: u64) -> bool {
+            self.peers.is_mine(&task.to_be_bytes(), self.now())
+        }
+    }
+
+    fn right(origins: impl Iterator<Item = Origin>, count: u64) -> Vec<(Origin, u64, i64)> {
+        origins.map(|origin| (origin, count, 0)).collect()
+    }
 
     /// Processes that see each other, each by what it was last told.
-    fn met(count: u64) -> Vec<Peers> {
-        let peers: Vec<Peers> = (1..=count).map(|own| Peers::new(own, TOLERANCE)).collect();
-        let now = Instant::now();
+    fn met(count: u64) -> Vec<Stage> {
+        let mut stages: Vec<Stage> = (1..=count).map(Stage::new).collect();
         for counted in 1..=2 {
-            for peer in &peers {
-                peer.meet(&words(1..=count, counted), READ, now);
+            for stage in &mut stages {
+                stage.sees(&right(1..=count, counted));
             }
         }
-        peers
+        stages
     }
 
-    fn words(origins: impl Iterator<Item = Origin>, count: u64) -> Vec<Word> {
-        origins.map(|origin| Word { origin, count, at: OWN }).collect()
-    }
-
-    fn owners(peers: &[Peers], task: u64, now: Instant) -> usize {
-        peers.iter().filter(|peer| peer.is_mine(&task.to_be_bytes(), now)).count()
+    fn owners(stages: &[Stage], task: u64) -> usize {
+        stages.iter().filter(|stage| stage.is_mine(task)).count()
     }
 
     #[test]
     fn each_task_falls_to_one_and_all_get_some() {
-        let (peers, now) = (met(3), Instant::now());
+        let stages = met(3);
         for task in 0..100 {
-            assert_eq!(owners(&peers, task, now), 1);
+            assert_eq!(owners(&stages, task), 1);
         }
-        for peer in &peers {
-            let tasks = (0..100_u64).filter(|task| peer.is_mine(&task.to_be_bytes(), now)).count();
+        for stage in &stages {
+            let tasks = (0..100).filter(|&task| stage.is_mine(task)).count();
             assert!((10..70).contains(&tasks), "{tasks}");
         }
     }
 
     #[test]
     fn what_fell_to_one_that_is_gone_falls_to_another() {
-        let peers = met(3);
-        let later = Instant::now() + SILENT;
+        let mut stages = met(3);
         // The first two go on to tell of themselves.
-        for peer in &peers[..2] {
-            let mut told = words(1..=2, 3);
-            told.extend(words(3..=3, 2));
-            peer.meet(&told, READ, later);
+        for stage in &mut stages[..2] {
+            stage.second += SILENT.as_secs();
+            stage.sees(&[right(1..=2, 3), right(3..=3, 2)].concat());
         }
         for task in 0..100 {
-            assert_eq!(owners(&peers[..2], task, later), 1);
+            assert_eq!(owners(&stages[..2], task), 1);
         }
     }
 
     #[test]
     fn who_was_gone_before_counts_for_nothing() {
-        let peer = Peers::new(1, TOLERANCE);
-        let now = Instant::now();
+        let mut stage = Stage::new(1);
         for _ in 0..3 {
-            peer.meet(&words(1..=50, 7), READ, now);
+            stage.sees(&right(1..=50, 7));
         }
-        assert!((0..100_u64).all(|task| peer.is_mine(&task.to_be_bytes(), now)));
+        assert!((0..100).all(|task| stage.is_mine(task)));
     }
 
-    /// A process that hears others, whose clocks are off by so many seconds, for the so many-th time.
-    fn hears(peer: &Peers, off: &[i64], count: u64, now: Instant) -> Option<Standing> {
-        let word = |(place, off): (usize, &i64)| Word {
-            origin: 10 + place as u64,
-            count,
-            at: OWN.wrapping_add_signed(off * 1_000),
-        };
-        peer.meet(&off.iter().enumerate().map(word).collect::<Vec<_>>(), READ, now)
+    /// Others whose clocks are off by so many seconds, for the so many-th time.
+    fn others(off: &[i64], count: u64) -> Vec<(Origin, u64, i64)> {
+        off.iter().enumerate().map(|(place, &off)| (10 + place as u64, count, off)).collect()
     }
 
     #[test]
     fn a_clock_is_compared_with_the_median_of_the_others() {
-        let now = Instant::now();
         for (off, expected) in [
             (&[][..], Standing::Near),
             (&[14], Standing::Near),
@@ -223,41 +303,88 @@ mod tests {
             (&[1, 2, -3_600], Standing::Near),
             (&[-3_600, -3_600, 0], Standing::Far(3_600_000)),
         ] {
-            let peer = Peers::new(1, TOLERANCE);
-            hears(&peer, off, 1, now);
-            hears(&peer, off, 2, now);
-            assert_eq!(peer.standing(), expected, "{off:?}");
+            let mut stage = Stage::new(1);
+            stage.sees(&others(off, 1));
+            stage.sees(&others(off, 2));
+            assert_eq!(stage.standing(), expected, "{off:?}");
         }
     }
 
     #[test]
     fn a_clock_is_not_judged_by_whom_nothing_is_known_of() {
-        let (peer, now) = (Peers::new(1, TOLERANCE), Instant::now());
+        let mut stage = Stage::new(1);
         // They may be long gone, and stopped when their clocks were right.
-        assert_eq!(hears(&peer, &[-3_600, -60], 1, now), None);
-        assert_eq!(peer.standing(), Standing::Unknown);
-        assert_eq!(hears(&peer, &[-3_600, -60], 1, now + HEARD), Some(Standing::Near));
+        assert_eq!(stage.sees(&others(&[-3_600, -60], 1)), None);
+        assert_eq!(stage.standing(), Standing::Unknown);
+        stage.second += HEARD.as_secs();
+        assert_eq!(stage.sees(&others(&[-3_600, -60], 1)), Some(Standing::Near));
     }
 
     #[test]
     fn who_was_far_and_hears_nobody_is_far() {
-        let (peer, now) = (Peers::new(1, TOLERANCE), Instant::now());
-        hears(&peer, &[-60], 1, now);
-        assert_eq!(hears(&peer, &[-60], 2, now), Some(Standing::Far(60_000)));
-        let later = now + 2 * SILENT;
-        assert_eq!(hears(&peer, &[-60], 2, later), None);
-        assert_eq!(peer.standing(), Standing::Far(60_000));
+        let mut stage = Stage::new(1);
+        stage.sees(&others(&[-60], 1));
+        assert_eq!(stage.sees(&others(&[-60], 2)), Some(Standing::Far(60_000)));
+        stage.second += 2 * SILENT.as_secs();
+        assert_eq!(stage.sees(&others(&[-60], 2)), None);
+        assert_eq!(stage.standing(), Standing::Far(60_000));
         // Said once of each change.
-        assert_eq!(hears(&peer, &[-61], 3, later), None);
-        assert_eq!(hears(&peer, &[0], 4, later), Some(Standing::Near));
+        assert_eq!(stage.sees(&others(&[-61], 3)), None);
+        assert_eq!(stage.sees(&others(&[0], 4)), Some(Standing::Near));
+    }
+
+    /// The other one is only held up, and its clock is right.
+    #[test]
+    fn a_clock_that_is_set_while_the_other_one_is_silent_is_far() {
+        for silent in [0, 5, 3 * SILENT.as_secs()] {
+            let mut stage = Stage::new(1);
+            stage.sees(&others(&[0], 1));
+            stage.sees(&others(&[0], 2));
+            for _ in 0..silent {
+                stage.sees(&others(&[0], 2));
+            }
+            assert_eq!(stage.standing(), Standing::Near);
+            stage.off = DAY;
+            // At once, before the table is read again.
+            assert!(stage.is_far(), "after {silent} s");
+            // Nobody says a word, and the servers are set with this machine.
+            stage.server_off = DAY;
+            for _ in 0..60 {
+                stage.sees(&others(&[0], 2));
+                assert!(stage.is_far(), "after {silent} s");
+            }
+            stage.off = 0;
+            stage.server_off = 0;
+            stage.sees(&others(&[0], 2));
+            assert_eq!(stage.standing(), Standing::Near);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_never_compared_has_that_of_the_servers() {
+        for listed in [&[0][..], &[]] {
+            let mut stage = Stage::new(1);
+            stage.off = DAY;
+            for _ in 0..60 {
+                stage.sees(&others(listed, 7));
+                assert_ne!(stage.standing(), Standing::Near, "{listed:?}");
+            }
+            // Nodes that agree are right, whatever their servers think.
+            stage.sees(&others(&[DAY], 8));
+            stage.sees(&others(&[DAY], 9));
+            assert_eq!(stage.standing(), Standing::Near);
+        }
     }
 
     #[test]
     fn the_time_that_an_answer_takes_does_not_count() {
         // A node that stood still for a minute while it read.
-        assert_eq!(ahead(OWN + 60_000, (OWN, OWN + 60_000)), 0);
-        assert_eq!(ahead(OWN + 30_000, (OWN, OWN + 60_000)), 0);
-        assert_eq!(ahead(OWN - 5_000, (OWN, OWN + 60_000)), 5_000);
-        assert_eq!(ahead(OWN + 65_000, (OWN, OWN + 60_000)), -5_000);
+        let between = (moment(0), moment(60));
+        let ahead = |told: i64| {
+            let at = wall(moment(0)).wrapping_add_signed(told * 1_000);
+            Told { at, between }.ahead(OFFSET)
+        };
+        assert_eq!((ahead(60), ahead(30), ahead(-5), ahead(65)), (0, 0, 5_000, -5_000));
+        assert_eq!(Told { at: wall(moment(60)), between }.ahead(OFFSET + SECOND.as_millis() as i64), 0);
     }
 }

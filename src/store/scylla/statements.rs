@@ -104,6 +104,9 @@ statements! {
     /// → origin, head, beats, the time of the last by the clock of its process in microseconds, settled.
     read get_words = "SELECT origin, head, beats, WRITETIME(beats), settled FROM node WHERE list = 0";
 
+    /// → what the clock of a server reads.
+    read get_clock = "SELECT toTimestamp(now()) FROM system.local";
+
     /// origin, part, number, nth, events.
     write put_draft = "INSERT INTO draft (origin, part, number, nth, events) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 1";
     /// origin, part, number → events; a row for each piece.
@@ -225,7 +228,7 @@ fn qualified(text: &str, keyspace: &str) -> String {
     let words = text.split(' ').scan("", |before, word| {
         let is_table = matches!(*before, "FROM" | "INTO" | "UPDATE");
         *before = word;
-        Some(if is_table { format!("\"{keyspace}\".{word}") } else { word.to_owned() })
+        Some(if is_table && !word.contains('.') { format!("\"{keyspace}\".{word}") } else { word.to_owned() })
     });
     words.collect::<Vec<_>>().join(" ")
 }
@@ -240,6 +243,7 @@ mod tests {
             ("SELECT a FROM t WHERE b = ?", "SELECT a FROM \"k\".t WHERE b = ?"),
             ("INSERT INTO t (a) VALUES (?)", "INSERT INTO \"k\".t (a) VALUES (?)"),
             ("UPDATE t USING TIMESTAMP ? SET a = ?", "UPDATE \"k\".t USING TIMESTAMP ? SET a = ?"),
+            ("SELECT a FROM system.t", "SELECT a FROM system.t"),
             ("DELETE a FROM t WHERE b = ?", "DELETE a FROM \"k\".t WHERE b = ?"),
         ] {
             assert_eq!(qualified(text, "k"), expected);

@@ -13,10 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::try_join;
+use scylla::value::CqlTimestamp;
 use tracing::{info, warn};
 
 use super::{
-    cql::{Failure, blob, limit, stamp, text, time},
+    cql::{Cql, Failure, blob, limit, stamp, text, time},
     hidden::{Hidden, vanishing},
     index::{self, Key},
     key::{self, inserted_at, removed_at, written_at},
@@ -26,7 +28,7 @@ use super::{
     writers,
 };
 use crate::{
-    clock::{self, Standing},
+    clock::{self, Moment, Standing},
     config,
     protocol::{Event, EventId, PublicKey, Timestamp, kind},
     store::{StoreError, log::Origin},
@@ -178,18 +180,19 @@ impl Sweeper {
     }
 
     async fn look_around(&self) -> Result<(), Failure> {
-        if !self.peers.is_due(Instant::now()) {
+        let before = Moment::now();
+        if !self.peers.is_due(before) {
             return Ok(());
         }
         let cql = &self.tables.cql;
-        let before = clock::millis();
         let word = |told: writers::Word| Word {
             origin: told.beat.origin,
             count: told.beat.count,
             at: key::seconds(told.at) / 1_000,
         };
-        let words: Vec<Word> = writers::words(cql).await?.into_iter().map(word).collect();
-        match self.peers.meet(&words, (before, clock::millis()), Instant::now()) {
+        let (words, server) = try_join(writers::words(cql), server_millis(cql)).await?;
+        let words: Vec<Word> = words.into_iter().map(word).collect();
+        match self.peers.meet(&words, server, (before, Moment::now()), clock::offset()) {
             Some(far @ Standing::Far(_)) => {
                 warn!("{far}: it removes nothing as expired until it is right");
             }
@@ -201,7 +204,7 @@ impl Sweeper {
 
     /// What is known of this node's clock.
     pub fn clock(&self) -> Standing {
-        self.peers.standing()
+        self.peers.standing(clock::offset(), Moment::now())
     }
 
     async fn superseded(&self) -> Result<bool, Failure> {
@@ -213,12 +216,13 @@ impl Sweeper {
 
     /// Removes what had expired by then, in the order in which it did.
     async fn expired(&self, now: Timestamp) -> Result<bool, Failure> {
-        let agrees = self.peers.standing() == Standing::Near;
+        // By what the clock reads after `now` was read from it: if it was set just before, that shows.
+        let agrees = self.clock() == Standing::Near;
         self.removable.set(agrees.then_some(now));
         if !agrees {
             return Ok(false);
         }
-        if !self.peers.is_mine(PLACE.as_bytes(), Instant::now()) {
+        if !self.peers.is_mine(PLACE.as_bytes(), Moment::now()) {
             *lock(&self.front) = None;
             return Ok(false);
         }
@@ -347,7 +351,7 @@ impl Sweeper {
         }
         let is_next = |(author, _): &Request, walk: &Walk| {
             let waits = walk.begun.is_none() && walk.turn.is_some() && walk.settled_at > now;
-            !waits && self.peers.is_mine(&author.0, now)
+            !waits && self.peers.is_mine(&author.0, Moment::now())
         };
         let next = walks.iter_mut().filter(|(request, walk)| is_next(request, walk));
         let (request, walk) = next.min_by_key(|(_, walk)| walk.turn)?;
@@ -387,6 +391,18 @@ impl Sweeper {
         }
     }
 }
+
+/// What the clock of a server reads, in milliseconds since 1970.
+async fn server_millis(cql: &Cql) -> Result<u64, Failure> {
+    let row: Option<(CqlTimestamp,)> = cql.first(&cql.statements.get_clock, Vec::new()).await?;
+    let (CqlTimestamp(millis),) = row.ok_or_else(|| Failure::answer(NoClock))?;
+    Ok(key::seconds(millis))
+}
+
+/// A server does not say what its clock reads.
+#[derive(Debug, thiserror::Error)]
+#[error("a server does not say what its clock reads")]
+struct NoClock;
 
 /// Of what others wrote to somebody, gift wraps go with them; the rest stays.
 fn may_vanish(body: &Body) -> bool {

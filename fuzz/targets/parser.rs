@@ -10,7 +10,7 @@ use rookery::{
     config::Limits,
     ingest::Policy,
     protocol::{
-        ClientMessage, Filter, Malformed, ParsedEvent, Reason, RelayMessage, addressee::Addressee,
+        ClientMessage, Fields, Filter, Malformed, ParsedEvent, Reason, RelayMessage, addressee::Addressee,
         event::Address, hll::HyperLogLog, verify::Verifier,
     },
     route::key::{cover, keys},

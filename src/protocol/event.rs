@@ -195,35 +195,6 @@ impl Event {
     pub fn expiration(&self) -> Option<Timestamp> {
         expiration(&self.tags)
     }
-
-    /// Whether a viewer authenticated as one of `keys` may see the event: private kinds are for
-    /// their author and the `p`-tagged only (NIP-17, NIP-59).
-    pub fn is_visible_to(&self, keys: &[PublicKey]) -> bool {
-        !kind::is_private(self.kind) || self.is_party(keys)
-    }
-
-    fn is_party(&self, keys: &[PublicKey]) -> bool {
-        keys.contains(&self.pubkey)
-            || (!keys.is_empty()
-                && self.tags.values("p").filter_map(PublicKey::from_hex).any(|tagged| keys.contains(&tagged)))
-    }
-
-    /// Whether a deletion request by `author` (NIP-09) may delete this event: the author's own, and
-    /// gift wraps sent to them (NIP-59). Requests to delete or to vanish are never deleted.
-    pub fn is_deletable_by(&self, author: &PublicKey) -> bool {
-        !matches!(self.kind, kind::DELETION | kind::VANISH) && self.belongs_to(author)
-    }
-
-    /// Whether a request of `author` to vanish (NIP-62) takes this event away.
-    pub fn vanishes_with(&self, author: &PublicKey) -> bool {
-        self.kind != kind::VANISH && self.belongs_to(author)
-    }
-
-    fn belongs_to(&self, author: &PublicKey) -> bool {
-        self.pubkey == *author
-            || (self.kind == kind::GIFT_WRAP
-                && self.tags.values("p").any(|p| PublicKey::from_hex(p) == Some(*author)))
-    }
 }
 
 impl fmt::Debug for Event {

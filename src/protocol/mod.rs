@@ -22,7 +22,7 @@ pub mod verify;
 
 pub use addressee::Malformed;
 pub use event::{Event, ParsedEvent};
-pub use filter::{Filter, TagFilter};
+pub use filter::{Fields, Filter, TagFilter};
 pub use hex32::{EventId, PublicKey};
 pub use identity::Identity;
 pub use message::{ClientMessage, RelayMessage};

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Limits,
-    protocol::{Filter, Reason, RelayMessage, message::Quoted},
+    protocol::{Fields, Filter, Reason, RelayMessage, message::Quoted},
     route::{Deliver, Generation, Subscribe, Unsubscribe, key::cover},
     store::Position,
     telemetry::Stage,

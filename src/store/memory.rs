@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock,
-    protocol::{Event, EventId, PublicKey, Timestamp, event, hll::HyperLogLog, kind},
+    protocol::{Event, EventId, Fields, PublicKey, Timestamp, event, hll::HyperLogLog, kind},
 };
 
 /// A store in memory. Nothing in it is durable.
@@ -112,7 +112,7 @@ impl Store for Memory {
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move {
             let mut state = self.state();
-            state.remove(|event| is_expired(event, now));
+            state.remove(|event| event.is_expired(now));
             let swept = now.saturating_mul(1_000);
             state.records.retain(|_, lasting| lasting.until.is_none_or(|until| until > swept));
             Ok(false)
@@ -220,7 +220,7 @@ impl State {
 
     /// Writes one event: the first reason to refuse it counts.
     fn write(&mut self, event: &Arc<Event>, now: Timestamp, removed: &mut Vec<EventId>) -> Outcome {
-        if is_expired(event, now) {
+        if event.is_expired(now) {
             return Outcome::Expired;
         }
         // Not expired by the line above: what is stored is served.
@@ -249,7 +249,7 @@ impl State {
     }
 
     fn has_vanished(&self, event: &Event) -> bool {
-        self.vanished.iter().any(|(author, mark)| event.created_at() <= *mark && event.vanishes_with(author))
+        self.vanished.iter().any(|(author, mark)| event.vanishes_with(author, *mark))
     }
 
     fn is_deleted(&self, event: &Event) -> bool {
@@ -300,7 +300,7 @@ impl State {
         let mark = self.vanished.entry(author).or_default();
         *mark = request.created_at().max(*mark);
         let mark = *mark;
-        self.remove(|event| event.vanishes_with(&author) && event.created_at() <= mark)
+        self.remove(|event| event.vanishes_with(&author, mark))
     }
 
     fn remove(&mut self, gone: impl Fn(&Event) -> bool) -> Vec<EventId> {
@@ -358,15 +358,11 @@ impl State {
         let mut served: Vec<&Stored> = self
             .events
             .iter()
-            .filter(|stored| !is_expired(&stored.event, query.now) && query.viewer.may_see(&stored.event))
+            .filter(|stored| !stored.event.is_expired(query.now) && query.viewer.may_see(&*stored.event))
             .collect();
         served.sort_by_key(|stored| (Reverse(stored.event.created_at()), stored.event.id()));
         served
     }
-}
-
-fn is_expired(event: &Event, now: Timestamp) -> bool {
-    event.expiration().is_some_and(|expiration| expiration <= now)
 }
 
 fn address(event: &Event) -> Option<Address> {

@@ -30,7 +30,7 @@ use self::{
     records::Records,
 };
 
-use crate::protocol::{Event, EventId, Filter, PublicKey, Tags, Timestamp, hll::HyperLogLog, kind};
+use crate::protocol::{Event, EventId, Fields, Filter, PublicKey, Tags, Timestamp, hll::HyperLogLog, kind};
 
 /// Where an event stands in the order in which a store accepted events. A subscription that knows
 /// the position up to which events had been routed when it began knows which stored events may
@@ -213,7 +213,7 @@ pub enum Viewer {
 }
 
 impl Viewer {
-    pub fn may_see(&self, event: &Event) -> bool {
+    pub fn may_see(&self, event: &impl Fields) -> bool {
         match self {
             Self::Client(keys) => event.is_visible_to(keys),
             Self::Operator => true,

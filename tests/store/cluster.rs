@@ -11,7 +11,7 @@ use proptest::{
 };
 use rookery::{
     config,
-    protocol::{Event, Timestamp, kind},
+    protocol::{Event, Fields, Timestamp, kind},
     route::key::digests,
     store::{
         Cursor, End, Outcome, StoreError,
@@ -177,9 +177,7 @@ fn nodes_that_write_at_the_same_time_come_to_the_same() {
         let all = case.events();
         let vanishes = |event: &Event| {
             let takes = |request: &Event| {
-                request.kind() == kind::VANISH
-                    && event.vanishes_with(&request.pubkey())
-                    && event.created_at() <= request.created_at()
+                request.kind() == kind::VANISH && event.vanishes_with(&request.pubkey(), request.created_at())
             };
             all.iter().any(|request| takes(request))
         };

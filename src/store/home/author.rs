@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    protocol::{Event, EventId, Timestamp, kind},
+    protocol::{Event, EventId, Fields, PublicKey, TagFilter, Timestamp},
     store::{Position, tap::Hearing},
 };
 
@@ -33,8 +33,17 @@ pub const fn end_of(second: Timestamp) -> Place {
     (Reverse(second), EventId([u8::MAX; 32]))
 }
 
+/// An event of an author.
+pub struct Found<'a> {
+    pub place: Place,
+    pub item: &'a Item,
+    pub author: PublicKey,
+    pub kind: u16,
+}
+
 /// One author, listened to without a break.
 pub struct Author {
+    key: PublicKey,
     /// Whether it was a break is told by this.
     pub hearing: Hearing,
     pub since: Instant,
@@ -71,8 +80,9 @@ impl Item {
 }
 
 impl Author {
-    pub fn new(hearing: Hearing) -> Self {
+    pub fn new(key: PublicKey, hearing: Hearing) -> Self {
         Self {
+            key,
             hearing,
             since: Instant::now(),
             feeds: Vec::new(),
@@ -134,7 +144,7 @@ impl Author {
     /// The store holds this event. `most`: events that are kept of a kind.
     pub fn insert(&mut self, event: &Event, position: Position, accepted_at: u64, most: usize) {
         let (kind, place) = (event.kind(), (Reverse(event.created_at()), event.id()));
-        if self.hides(kind, &place) {
+        if self.hides(event) {
             return;
         }
         let Some(feed) = self.feeds.iter_mut().find(|feed| feed.kind == kind) else { return };
@@ -178,17 +188,19 @@ impl Author {
     fn remove_hidden(&mut self) {
         let mut feeds = std::mem::take(&mut self.feeds);
         for feed in &mut feeds {
-            let hidden = feed.items.extract_if(.., |place, _| self.hides(feed.kind, place));
+            let (author, kind) = (self.key, feed.kind);
+            let hides =
+                |place: &Place, item: &mut Item| self.hides(&Found { place: *place, item, author, kind });
+            let hidden = feed.items.extract_if(.., hides);
             let freed: usize = hidden.map(|(_, item)| item.bytes()).sum();
             self.bytes -= freed;
         }
         self.feeds = feeds;
     }
 
-    fn hides(&self, kind: u16, (Reverse(created_at), id): &Place) -> bool {
-        let deleted = !matches!(kind, kind::DELETION | kind::VANISH) && self.deleted.contains(id);
-        let vanished = kind != kind::VANISH && self.vanished.is_some_and(|until| *created_at <= until);
-        deleted || vanished
+    fn hides(&self, event: &impl Fields) -> bool {
+        let deleted = self.deleted.contains(event.id()) && event.is_deletable_by(&self.key);
+        deleted || self.vanished.is_some_and(|until| event.vanishes_with(&self.key, until))
     }
 
     /// Ids that are remembered as deleted.
@@ -214,5 +226,36 @@ impl Feed {
             self.complete_to = self.complete_to.min(last);
         }
         freed
+    }
+}
+
+impl Fields for Found<'_> {
+    fn id(&self) -> &EventId {
+        &self.place.1
+    }
+
+    fn pubkey(&self) -> &PublicKey {
+        &self.author
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.place.0.0
+    }
+
+    fn kind(&self) -> u16 {
+        self.kind
+    }
+
+    /// Questions with tags are not answered from here.
+    fn has_tag(&self, _: &TagFilter) -> bool {
+        false
+    }
+    /// What is for those who are mentioned only is not kept.
+    fn mentions(&self, _: &[PublicKey]) -> bool {
+        false
+    }
+
+    fn expiration(&self) -> Option<Timestamp> {
+        self.item.expiration
     }
 }

@@ -10,12 +10,12 @@ use lru::LruCache;
 
 use super::{
     Heard,
-    author::{Author, Fill, Item, Place, end_of},
-    scan::{Found, Scan},
+    author::{Author, Fill, Found, Item, Place, end_of},
+    scan::Scan,
 };
 use crate::{
     config,
-    protocol::{Event, Filter, PublicKey, Timestamp, kind},
+    protocol::{Event, Fields, Filter, PublicKey, Timestamp, kind},
     store::{Cursor, End, Entry, Limit, Page, Position, Progress, Query, Viewer, tap::Writer},
     telemetry::Metrics,
 };
@@ -103,7 +103,7 @@ impl Authors {
             if scan.is_barred(&cursor.progress, Some(place)) {
                 return None;
             }
-            if item.expiration.is_some_and(|at| at <= query.now) {
+            if found.is_expired(query.now) {
                 continue;
             }
             let filters = query.filters.iter().enumerate();
@@ -216,7 +216,7 @@ impl State {
             let Some(&hearing) = heard.get(&author) else { continue };
             if self.authors.peek(&author).is_none_or(|known| known.hearing != hearing) {
                 self.forget(&author);
-                let newcomer = Author::new(hearing);
+                let newcomer = Author::new(author, hearing);
                 self.bytes += newcomer.bytes();
                 self.authors.put(author, newcomer);
             }

@@ -11,13 +11,10 @@ use lru::LruCache;
 
 use super::{
     Heard,
-    author::{Author, Item, Place, end_of, top_of},
+    author::{Author, Found, Item, Place, end_of, top_of},
 };
 use crate::{
-    protocol::{
-        EventId, PublicKey, Timestamp,
-        filter::{Fields, TagFilter},
-    },
+    protocol::{PublicKey, Timestamp},
     store::{Cursor, Progress, Query},
 };
 
@@ -32,14 +29,6 @@ pub struct Scan<'a> {
 
 /// What is left of an author's events of a kind.
 type Feed<'a> = (PublicKey, u16, Peekable<Range<'a, Place, Item>>);
-
-/// An event of an author.
-pub struct Found<'a> {
-    pub place: Place,
-    pub item: &'a Item,
-    author: PublicKey,
-    kind: u16,
-}
 
 impl<'a> Scan<'a> {
     /// `None`: of some author nothing is known.
@@ -106,28 +95,5 @@ impl<'a> Iterator for Scan<'a> {
             self.next.push(Reverse((next, feed)));
         }
         Some(Found { place, item, author: *author, kind: *kind })
-    }
-}
-
-impl Fields for Found<'_> {
-    fn id(&self) -> &EventId {
-        &self.place.1
-    }
-
-    fn pubkey(&self) -> &PublicKey {
-        &self.author
-    }
-
-    fn created_at(&self) -> Timestamp {
-        self.place.0.0
-    }
-
-    fn kind(&self) -> u16 {
-        self.kind
-    }
-
-    /// Questions with tags are not answered from here.
-    fn has_tag(&self, _: &TagFilter) -> bool {
-        false
     }
 }

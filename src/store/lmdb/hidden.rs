@@ -50,6 +50,6 @@ impl Hidden {
 
 impl Snapshot {
     pub fn hides(&self, record: &Record<'_>) -> bool {
-        self.0.iter().any(|(author, until)| record.created_at() <= *until && record.vanishes_with(author))
+        self.0.iter().any(|(author, until)| record.vanishes_with(author, *until))
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     config,
     protocol::{Filter, filter::Fields, hll::HyperLogLog},
     store::{
-        Counted, Cursor, End, Entry, Page, Progress, Query, Viewer,
+        Counted, Cursor, End, Entry, Page, Progress, Query,
         records::{self, RecordKind},
     },
 };
@@ -220,11 +220,7 @@ impl<'t, 'q> Merge<'t, 'q> {
     }
 
     fn may_show(&self, record: &Record<'_>) -> bool {
-        let visible = match &self.query.viewer {
-            Viewer::Operator => true,
-            Viewer::Client(keys) => record.is_visible_to(keys),
-        };
-        visible && !record.is_expired(self.query.now) && !self.hidden.hides(record)
+        self.query.viewer.may_see(record) && !record.is_expired(self.query.now) && !self.hidden.hides(record)
     }
 }
 

@@ -1,7 +1,7 @@
 //! How an event lies in the store: a fixed head that filters look at, where its indexed tag values
 //! stand in the text, and the text that is sent. Read in place, never parsed again.
 
-use crate::protocol::{Event, EventId, PublicKey, TagFilter, Timestamp, filter::Fields, kind};
+use crate::protocol::{Event, EventId, PublicKey, TagFilter, Timestamp, filter::Fields};
 
 /// Head: created_at, expiration (8 bytes each, 0 for none), length of the JSON, number of tags (4
 /// each), kind (2), id and public key (32 each).
@@ -124,14 +124,6 @@ impl<'a> Record<'a> {
         std::str::from_utf8(&self.text[..self.json_len]).ok()
     }
 
-    pub fn expiration(&self) -> Option<Timestamp> {
-        (self.expiration != 0).then_some(self.expiration)
-    }
-
-    pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.expiration != 0 && self.expiration <= now
-    }
-
     /// The indexed tags: letter and value.
     pub fn tags(&self) -> impl Iterator<Item = (u8, &'a str)> + use<'a> {
         let text = self.text;
@@ -141,29 +133,6 @@ impl<'a> Record<'a> {
             let value = text.get(start..start.checked_add(len)?)?;
             Some((tag[0], std::str::from_utf8(value).ok()?))
         })
-    }
-
-    fn names(&self, letter: u8, key: &PublicKey) -> bool {
-        self.tags().any(|(l, value)| l == letter && PublicKey::from_hex(value) == Some(*key))
-    }
-
-    /// As [`Event::is_visible_to`].
-    pub fn is_visible_to(&self, keys: &[PublicKey]) -> bool {
-        !kind::is_private(self.kind) || keys.iter().any(|key| self.pubkey == *key || self.names(b'p', key))
-    }
-
-    /// As [`Event::vanishes_with`].
-    pub fn vanishes_with(&self, author: &PublicKey) -> bool {
-        self.kind != kind::VANISH && self.belongs_to(author)
-    }
-
-    /// As [`Event::is_deletable_by`].
-    pub fn is_deletable_by(&self, author: &PublicKey) -> bool {
-        !matches!(self.kind, kind::DELETION | kind::VANISH) && self.belongs_to(author)
-    }
-
-    fn belongs_to(&self, author: &PublicKey) -> bool {
-        self.pubkey == *author || (self.kind == kind::GIFT_WRAP && self.names(b'p', author))
     }
 }
 
@@ -187,6 +156,17 @@ impl Fields for Record<'_> {
     fn has_tag(&self, tag: &TagFilter) -> bool {
         self.tags().any(|(letter, value)| letter == tag.letter() && tag.contains(value))
     }
+
+    fn mentions(&self, keys: &[PublicKey]) -> bool {
+        let names = |(letter, value)| {
+            letter == b'p' && PublicKey::from_hex(value).is_some_and(|key| keys.contains(&key))
+        };
+        !keys.is_empty() && self.tags().any(names)
+    }
+
+    fn expiration(&self) -> Option<Timestamp> {
+        (self.expiration != 0).then_some(self.expiration)
+    }
 }
 
 #[cfg(test)]
@@ -195,6 +175,9 @@ mod tests {
 
     use super::*;
     use crate::protocol::{ParsedEvent, Tags, event::Signature, sign::Keys};
+
+    /// A key in digits.
+    const SEVENS: &str = "0707070707070707070707070707070707070707070707070707070707070707";
 
     #[test]
     fn holds_what_the_event_holds() {
@@ -244,6 +227,8 @@ mod tests {
             "",
             "e",
             "t",
+            "p",
+            SEVENS,
             "Z",
             "expiration",
             "12",
@@ -283,6 +268,10 @@ mod tests {
             prop_assert_eq!((record.created_at(), record.kind()), (event.created_at(), event.kind()));
             prop_assert_eq!(record.tags().collect::<Vec<_>>(), event.tags().indexed().collect::<Vec<_>>());
             prop_assert_eq!(record.expiration(), event.expiration());
+            let named = event.tags().indexed().filter_map(|(_, value)| PublicKey::from_hex(value));
+            for key in named.chain([event.pubkey(), PublicKey([7; 32])]) {
+                prop_assert_eq!(record.mentions(&[key]), event.mentions(&[key]));
+            }
         }
 
         /// A disk that lies must not bring the relay down.

@@ -253,7 +253,7 @@ impl<'w, 't> Batch<'w, 't> {
 
     /// Decides about one event. The order of the questions is the contract of `Store::write`.
     fn event(&mut self, event: &Arc<Event>) -> Result<Outcome> {
-        if event.expiration().is_some_and(|at| at <= self.now) {
+        if event.is_expired(self.now) {
             return Ok(Outcome::Expired);
         }
         if let Some(mark) = self.vanished_with(event)?
@@ -522,7 +522,7 @@ impl<'w, 't> Batch<'w, 't> {
         for row in table.range(self.txn, &(first, Bound::Included(last.as_bytes())))? {
             let (key, row) = row?;
             if let Some(row) = Row::from_bytes(row)
-                && self.vanishes(row, *part, author)?
+                && self.vanishes(row, *part, (author, *until))?
             {
                 found.push(row.position);
             }
@@ -533,12 +533,12 @@ impl<'w, 't> Batch<'w, 't> {
         Ok((found, None))
     }
 
-    fn vanishes(&self, row: Row, part: Part, author: &PublicKey) -> Result<bool> {
+    fn vanishes(&self, row: Row, part: Part, (author, until): (&PublicKey, Timestamp)) -> Result<bool> {
         if row.kind == kind::VANISH || part == Part::Mentions && row.kind != kind::GIFT_WRAP {
             return Ok(false);
         }
         let bytes = self.tables.event.get(self.txn, &row.position.to_be_bytes())?;
-        Ok(bytes.and_then(Record::decode).is_some_and(|record| record.vanishes_with(author)))
+        Ok(bytes.and_then(Record::decode).is_some_and(|record| record.vanishes_with(author, until)))
     }
 
     fn first_vanishing(&self) -> Result<Option<(PublicKey, Timestamp)>> {

@@ -8,7 +8,7 @@ use super::{
     known::Known,
 };
 use crate::{
-    protocol::{Event, EventId, Timestamp, kind},
+    protocol::{Event, EventId, Fields, Timestamp, kind},
     store::{Outcome, Removed},
 };
 
@@ -49,7 +49,7 @@ impl Deciding<'_> {
     /// The order of the questions is the contract of [`Store::write`](crate::store::Store::write), but for
     /// one: a copy is asked last whether it is one, because a row of an event that is gone may be left.
     fn event(&mut self, event: &Arc<Event>, now: Timestamp) -> Outcome {
-        if event.expiration().is_some_and(|at| at <= now) {
+        if event.is_expired(now) {
             return Outcome::Expired;
         }
         match self.known.refusal(event) {
@@ -134,11 +134,7 @@ impl Deciding<'_> {
         let until = self.known.vanished.entry(author).or_default();
         *until = request.created_at().max(*until);
         let until = *until;
-        let gone = self
-            .decided
-            .insert
-            .iter()
-            .filter(|event| event.vanishes_with(&author) && event.created_at() <= until);
+        let gone = self.decided.insert.iter().filter(|event| event.vanishes_with(&author, until));
         let gone: Vec<EventId> = gone.map(|event| event.id()).collect();
         gone.into_iter().for_each(|id| self.remove(id));
         self.decided.removed.many = true;

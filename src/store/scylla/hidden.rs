@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    protocol::{Event, PublicKey, Timestamp},
+    protocol::{Event, Fields, PublicKey, Timestamp},
 };
 
 /// For how long the list is believed. Requests that this node wrote count at once, those of other nodes
@@ -76,7 +76,7 @@ impl Hidden {
 
 impl Snapshot {
     pub fn hides(&self, event: &Event) -> bool {
-        self.0.iter().any(|(author, until)| event.created_at() <= *until && event.vanishes_with(author))
+        self.0.iter().any(|(author, until)| event.vanishes_with(author, *until))
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     tables::{Found, Tables},
 };
 use crate::{
-    protocol::{Event, EventId, PublicKey, Timestamp, kind},
+    protocol::{Event, EventId, Fields, PublicKey, Timestamp, kind},
     store::Outcome,
 };
 
@@ -141,7 +141,9 @@ impl Known {
         let created_at = event.created_at();
         let owners = owners(event);
         let reaches = |until: Option<&Timestamp>| until.is_some_and(|until| created_at <= *until);
-        let is_vanished = |owner: &PublicKey| event.vanishes_with(owner) && reaches(self.vanished.get(owner));
+        let is_vanished = |owner: &PublicKey| {
+            self.vanished.get(owner).is_some_and(|until| event.vanishes_with(owner, *until))
+        };
         let is_deleted = |owner: &PublicKey| {
             event.is_deletable_by(owner) && self.deleted_ids.contains(&(event.id(), *owner))
         };

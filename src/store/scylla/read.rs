@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config,
-    protocol::{Event, EventId, Filter, Timestamp, hll::HyperLogLog},
+    protocol::{Event, EventId, Fields, Filter, Timestamp, hll::HyperLogLog},
     store::{Counted, Cursor, End, Entry, Kept, Page, Progress, Query},
 };
 
@@ -399,7 +399,7 @@ fn may_match(filter: &Filter, kind: u16, pubkey: &crate::protocol::PublicKey) ->
 
 fn may_show(event: &Event, query: &Query, hidden: &Snapshot) -> bool {
     query.viewer.may_see(event)
-        && event.expiration().is_none_or(|at| at > query.now)
+        && !event.is_expired(query.now)
         && !hidden.hides(event)
         && query.filters.iter().any(|(filter, _)| filter.matches(event))
 }

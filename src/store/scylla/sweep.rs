@@ -30,7 +30,7 @@ use super::{
 use crate::{
     clock::{self, Moment, Standing},
     config,
-    protocol::{Event, EventId, PublicKey, Timestamp, kind},
+    protocol::{Event, EventId, Fields, PublicKey, Timestamp, kind},
     store::{StoreError, log::Origin},
 };
 
@@ -378,7 +378,7 @@ impl Sweeper {
     async fn take_away(&self, (author, until): Request, rows: Vec<Row>) -> Result<(), Failure> {
         let events = rows.into_iter().map(|row| self.event(row.id, row.body));
         let events = self.tables.cql.all(events).await?.into_iter().flatten();
-        let vanishes = |event: &Arc<Event>| event.vanishes_with(&author) && event.created_at() <= until;
+        let vanishes = |event: &Arc<Event>| event.vanishes_with(&author, until);
         self.tables.remove(events.filter(vanishes).collect()).await
     }
 

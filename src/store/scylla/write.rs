@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     clock,
-    protocol::{Event, EventId, PublicKey, Timestamp, kind},
+    protocol::{Event, EventId, Fields, PublicKey, Timestamp, kind},
     store::{Outcome, Written, log::Sequence},
     trace::within,
 };

@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Instant};
 
-use anyhow::anyhow;
 use futures_util::future::join_all;
 
 use super::{channel::Channel, shared::Shared};
@@ -31,8 +30,7 @@ impl Shared {
             });
             let mut cursor = Some(Cursor::start(&query));
             while let Some(from) = cursor {
-                let page = self.parts.store.query(Arc::clone(&query), from).await;
-                let page = page.map_err(|error| anyhow!("{}", error.detail()))?;
+                let page = self.parts.store.query(Arc::clone(&query), from).await?;
                 for entry in page.iter() {
                     events.push(Arc::new(serde_json::from_str::<ParsedEvent>(entry.json)?.trust()));
                 }

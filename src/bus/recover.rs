@@ -5,7 +5,6 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use anyhow::anyhow;
 use futures_util::{TryStreamExt, stream};
 use tracing::{info, warn};
 
@@ -16,10 +15,8 @@ use super::{
 use crate::{
     clock::Moment,
     protocol::EventId,
-    store::{
-        StoreError,
-        log::{Log, Logged},
-    },
+    store::log::{Log, Logged},
+    told::told,
     trace::Traced,
 };
 
@@ -57,7 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Err(error) if failing => drop(error),
             Err(error) => {
                 failing = true;
-                warn!("what other nodes wrote can not be read: {error:#}");
+                warn!("what other nodes wrote can not be read: {}", told(&error));
             }
         }
         if shared.origins().is_beyond_help(Moment::now()) {
@@ -96,7 +93,7 @@ async fn pass(shared: &Shared, log: &dyn Log) -> anyhow::Result<()> {
     let settled = !shared.interest().was_given_up();
     let asked = Moment::now();
     let begun = shared.origins().begin(settled, asked);
-    let beats = log.beats().await.map_err(detail)?;
+    let beats = log.beats().await?;
     let due = {
         let mut origins = shared.origins();
         origins.list(&beats, asked, Moment::now());
@@ -111,7 +108,7 @@ async fn pass(shared: &Shared, log: &dyn Log) -> anyhow::Result<()> {
 async fn read(shared: &Shared, log: &dyn Log, due: Due, begun: Begun) -> anyhow::Result<()> {
     let mut end = due.after;
     loop {
-        let batches = log.read(due.origin, end, due.up_to).await.map_err(detail)?;
+        let batches = log.read(due.origin, end, due.up_to).await?;
         let Some(last) = batches.last() else { break };
         end = last.sequence;
         // Asked after the read: who began to want something before it was committed is heard.
@@ -141,8 +138,4 @@ fn wanted(shared: &Shared, batches: &[Logged]) -> Vec<EventId> {
         })
         .map(|entry| entry.id)
         .collect()
-}
-
-fn detail(error: StoreError) -> anyhow::Error {
-    anyhow!("{}", error.detail())
 }

@@ -30,7 +30,10 @@ use self::{
     records::Records,
 };
 
-use crate::protocol::{Event, EventId, Fields, Filter, PublicKey, Tags, Timestamp, hll::HyperLogLog, kind};
+use crate::{
+    protocol::{Event, EventId, Fields, Filter, PublicKey, Tags, Timestamp, hll::HyperLogLog, kind},
+    told::told,
+};
 
 /// Where an event stands in the order in which a store accepted events. A subscription that knows
 /// the position up to which events had been routed when it began knows which stored events may
@@ -372,30 +375,39 @@ pub enum StoreError {
     Overloaded,
     /// The store works, but not fast enough. What was to be written may be.
     #[error("overloaded: the store did not answer in time, try again later")]
-    Late(Arc<dyn std::error::Error + Send + Sync>),
+    Late(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// The store is shutting down or its thread is gone.
     #[error("the store is closed")]
     Closed,
     /// The engine failed. The text is for the log, not for clients.
     #[error("the store failed")]
-    Engine(Arc<dyn std::error::Error + Send + Sync>),
+    Engine(#[source] Arc<dyn std::error::Error + Send + Sync>),
 }
 
 impl StoreError {
     /// The whole story, for the log.
     pub fn detail(&self) -> String {
-        match self {
-            Self::Engine(error) | Self::Late(error) => format!("{self}: {error}"),
-            other => other.to_string(),
-        }
+        told(&self.clone().into())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_error_tells_its_cause_once() {
+        let failed = || StoreError::Engine(Arc::new(std::io::Error::other("no such disk")));
+        assert_eq!(failed().source().map(ToString::to_string), Some("no such disk".to_owned()));
+        assert_eq!(failed().detail(), "the store failed: no such disk");
+        let error = anyhow::Error::from(failed()).context("can not read");
+        assert_eq!(told(&error), "can not read: the store failed: no such disk");
+        assert_eq!(StoreError::NoSpace(Shortage::Disk).detail(), "the disk is full");
+    }
 
     /// What is sent of a query, and whether that is all, said at once of the whole answer and not step by step: no
     /// store works like that. An event is its second and the filters that match it, newest first.

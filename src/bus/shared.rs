@@ -3,13 +3,11 @@
 use std::{
     collections::HashSet,
     fmt::Display,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::Notify,
     time::{Interval, MissedTickBehavior, interval},
@@ -57,13 +55,11 @@ pub(super) struct Shared {
 
 impl Shared {
     pub fn interest(&self) -> MutexGuard<'_, Interest> {
-        // No step leaves it half done.
-        self.interest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.interest.lock()
     }
 
     pub fn origins(&self) -> MutexGuard<'_, Origins> {
-        // No step leaves it half done.
-        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
+        self.origins.lock()
     }
 
     pub fn fence_interval(&self) -> Interval {
@@ -85,7 +81,7 @@ impl Shared {
         let Some(told) = card.at.filter(|_| self.parts.log.is_none() && card.origin != self.origin) else {
             return;
         };
-        let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clocks = self.clocks.lock();
         let news = clocks.hear(card.origin, told, clock::millis(), Instant::now());
         self.parts.metrics.clock_ahead.set(clocks.standing().seconds_ahead());
         match news {
@@ -105,7 +101,7 @@ impl Shared {
         };
         self.parts.metrics.bus_strangers.inc();
         self.origins().estrange(card.origin, Moment::now());
-        let mut named = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = self.strangers.lock();
         if named.len() < MOST && named.insert(store) {
             let (own, name) = (self.store, self.transport.name());
             match (own, store) {

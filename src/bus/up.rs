@@ -1,6 +1,6 @@
 //! A link that is up, and what comes back on it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{echoes::Echoes, transport::Link};
 use crate::clock::Moment;
@@ -19,7 +19,6 @@ impl Up {
     }
 
     pub fn echoes(&self) -> MutexGuard<'_, Echoes> {
-        // No step leaves it half done.
-        self.echoes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.echoes.lock()
     }
 }

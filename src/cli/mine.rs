@@ -2,13 +2,11 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::protocol::{EventId, ParsedEvent, PublicKey, Tags, Timestamp, event::Signature};
@@ -45,14 +43,14 @@ impl Draft<'_> {
                         let hash = start.clone().chain_update(nonce.to_string()).chain_update(after);
                         if leading_zeros(&hash.finalize()) >= bits {
                             done.store(true, Ordering::Relaxed);
-                            *found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = nonce;
+                            *found.lock() = nonce;
                             return;
                         }
                     }
                 });
             }
         });
-        let nonce = found.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let nonce = found.into_inner();
         self.tags_with(&nonce.to_string(), bits)
     }
 

@@ -1,11 +1,9 @@
 //! The ids of events stored lately, so that their copies cost a hash and no verification.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::num::NonZeroUsize;
 
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{protocol::EventId, store::Removed};
 
@@ -40,7 +38,7 @@ impl Recent {
     }
 
     fn lock(&self) -> MutexGuard<'_, Ids> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

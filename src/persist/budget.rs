@@ -4,11 +4,13 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use super::{outlook::Outlook, pace};
 use crate::config;
@@ -144,7 +146,7 @@ impl Budget {
 impl Shares {
     /// That of an address.
     pub fn of(&self, address: IpAddr) -> Arc<Share> {
-        let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self.0.lock();
         if let Some(share) = shares.get(&address).and_then(Weak::upgrade) {
             return share;
         }
@@ -280,6 +282,6 @@ mod tests {
         for last in 0..250 {
             shares.of(IpAddr::from([198, 51, 100, last]));
         }
-        assert!(shares.0.lock().unwrap().len() < 20);
+        assert!(shares.0.lock().len() < 20);
     }
 }

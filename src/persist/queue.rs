@@ -7,11 +7,12 @@
 use std::{
     collections::VecDeque,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use actix::Addr;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Ephemeral, Persister, Publisher, Wake,
@@ -182,8 +183,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No step leaves it half done.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,11 +1,8 @@
 //! The threads that serve clients, as the persister sees them: each is at work, or waits for something to do.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-};
+use std::{num::NonZeroUsize, sync::Arc, thread};
 
+use parking_lot::Mutex;
 use tokio::runtime::{Handle, RuntimeMetrics};
 
 /// Shared by the persister and the threads.
@@ -26,7 +23,7 @@ impl Workers {
 
     /// The current thread serves clients, as the worker of that number: another one of it is gone.
     pub fn add(&self, worker: usize) {
-        let mut runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runtimes = self.runtimes.lock();
         if runtimes.len() <= worker {
             runtimes.resize_with(worker + 1, || None);
         }
@@ -35,7 +32,7 @@ impl Workers {
 
     /// Whether they have taken all processors: as many of them have something to do.
     pub fn fill_processors(&self) -> bool {
-        let runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
+        let runtimes = self.runtimes.lock();
         runtimes.iter().flatten().filter(|runtime| is_at_work(runtime)).count() >= self.processors
     }
 }

@@ -12,13 +12,10 @@ mod mailbox;
 mod push;
 pub mod seen;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use actix::{Actor, Context, Handler, Message, Recipient, ResponseFuture};
+use parking_lot::RwLock;
 use smallvec::SmallVec;
 use tracing::debug;
 
@@ -75,18 +72,18 @@ pub struct Routers(Arc<RwLock<Vec<RouterAddr>>>);
 impl Routers {
     /// A worker has started. A router whose worker died is forgotten.
     pub fn add(&self, router: RouterAddr) {
-        let mut routers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut routers = self.0.write();
         routers.retain(|router| router.connected());
         routers.push(router);
     }
 
     pub fn all(&self) -> Vec<RouterAddr> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 
     /// How full their mailboxes are together, from 0 to 1.
     pub fn fill(&self) -> f64 {
-        let routers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let routers = self.0.read();
         let waiting: usize = routers.iter().map(RouterAddr::waiting).sum();
         waiting as f64 / (routers.len().max(1) * MAILBOX) as f64
     }

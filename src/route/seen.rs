@@ -1,11 +1,9 @@
 //! The events that this node has routed lately, so that each is routed once: it may come under
 //! several routing keys, from several nodes, and again when a gap is made good.
 
-use std::{
-    collections::HashSet,
-    hash::BuildHasher,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashSet, hash::BuildHasher};
+
+use parking_lot::Mutex;
 
 use crate::protocol::EventId;
 
@@ -33,14 +31,14 @@ impl Seen {
     /// Whether the id has been met.
     pub fn contains(&self, id: &EventId) -> bool {
         let hash = self.hasher.hash_one(id.0);
-        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let ids = self.ids.lock();
         ids.young.contains(&hash) || ids.old.contains(&hash)
     }
 
     /// Whether the id is met for the first time.
     pub fn is_first(&self, id: &EventId) -> bool {
         let hash = self.hasher.hash_one(id.0);
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = self.ids.lock();
         if ids.old.contains(&hash) || !ids.young.insert(hash) {
             return false;
         }

@@ -1,10 +1,8 @@
 //! How many connections there may be: of the node, and of one address.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use parking_lot::Mutex;
 
 use crate::config::{Limits, network};
 
@@ -44,7 +42,7 @@ impl Connections {
     /// Says which bound is reached.
     pub fn take(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Permit, Refusal> {
         let address = network(address);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         if open.closed || open.all >= limits.max_connections {
             return Err(Refusal::Node);
         }
@@ -59,18 +57,18 @@ impl Connections {
 
     /// Refuses all further connections.
     pub fn close(&self) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.open.lock().closed = true;
     }
 
     /// How many connections are open.
     pub fn open(&self) -> usize {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).all
+        self.open.lock().all
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.connections.open.lock();
         open.all -= 1;
         if let Some(of_address) = open.by_address.get_mut(&self.address) {
             *of_address -= 1;

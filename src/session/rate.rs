@@ -1,13 +1,9 @@
 //! How fast a client may be: token buckets, one a connection and one an address.
 
-use std::{
-    net::IpAddr,
-    num::NonZeroUsize,
-    sync::{Mutex, PoisonError},
-    time::Instant,
-};
+use std::{net::IpAddr, num::NonZeroUsize, time::Instant};
 
 use lru::LruCache;
+use parking_lot::Mutex;
 
 use crate::config::{self, network};
 
@@ -66,7 +62,7 @@ impl Rates {
         if config.address_messages_per_second == 0 {
             return true;
         }
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.addresses.lock();
         addresses
             .get_or_insert_mut(network(address), || Bucket::full(config.address_messages_burst, now))
             .take(config.address_messages_per_second, config.address_messages_burst, now)

@@ -1,7 +1,8 @@
 //! Every metric's name, and what it counts. `docs/metrics.md` is made from the tables here.
 
-use std::sync::{Mutex, PoisonError, atomic::AtomicU64};
+use std::sync::atomic::AtomicU64;
 
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -179,7 +180,7 @@ metrics! {
 impl Metrics {
     /// Has this done whenever Prometheus asks.
     pub fn before_scrapes(&self, probe: impl Fn(&Self) + Send + Sync + 'static) {
-        self.probes.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(probe));
+        self.probes.lock().push(Box::new(probe));
     }
 
     /// Shows how full a channel is, as long as somebody else holds it.
@@ -200,7 +201,7 @@ impl Metrics {
 
     /// The text that Prometheus scrapes (OpenMetrics).
     pub fn render(&self) -> String {
-        for probe in &*self.probes.lock().unwrap_or_else(PoisonError::into_inner) {
+        for probe in &*self.probes.lock() {
             probe(self);
         }
         let mut out = String::new();

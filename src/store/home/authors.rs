@@ -1,12 +1,9 @@
 //! The authors whose newest events this node keeps in memory.
 
-use std::{
-    cmp::Reverse,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Heard,
@@ -52,8 +49,7 @@ impl Authors {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No step leaves it half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The store holds these events. To be told before they are routed: then whoever subscribed too late

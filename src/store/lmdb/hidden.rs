@@ -1,15 +1,16 @@
 //! Authors who have asked to vanish (NIP-62) and of whom something is still in the tables. Readers
 //! pass over it until it is removed.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use heed::{Env, WithoutTls};
+use parking_lot::RwLock;
 
 use super::{
     record::Record,
     schema::{Tables, number},
 };
-use crate::protocol::{PublicKey, Timestamp, filter::Fields};
+use crate::protocol::{Fields, PublicKey, Timestamp};
 
 /// Shared between the writer, which changes it, and the readers.
 #[derive(Clone, Default)]
@@ -22,7 +23,7 @@ pub struct Snapshot(Arc<[(PublicKey, Timestamp)]>);
 
 impl Hidden {
     pub fn snapshot(&self) -> Snapshot {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 
     pub fn add(&self, authors: &[(PublicKey, Timestamp)]) {
@@ -44,7 +45,7 @@ impl Hidden {
     }
 
     fn set(&self, authors: Vec<(PublicKey, Timestamp)>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Snapshot(authors.into());
+        *self.0.write() = Snapshot(authors.into());
     }
 }
 

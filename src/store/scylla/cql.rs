@@ -4,13 +4,14 @@
 use std::{
     fmt::Display,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 use scylla::{
     client::session::Session,
     deserialize::row::DeserializeRow,
@@ -214,7 +215,7 @@ impl Cql {
             Err(error) if is_final(&error) => return Err(Failure::Refused(Box::new(error))),
             Err(error) => {
                 let error = Arc::new(error);
-                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&error));
+                *self.last.lock() = Some(Arc::clone(&error));
                 return Err(Failure::Undecided(error));
             }
         };
@@ -245,7 +246,7 @@ impl Cql {
             }
             self.counters.retries.fetch_add(1, Ordering::Relaxed);
             debug!("trying again in about {} ms: {error}", pause.as_millis());
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
+            *self.last.lock() = Some(Arc::new(error));
             sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -302,7 +303,7 @@ impl Cql {
         match timeout(waited, work).await {
             Ok(done) => Ok(done?),
             Err(_) => {
-                let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let last = self.last.lock().clone();
                 // Where many wait for each other, servers are not away but have too much to do.
                 Err(match answered() - before > self.concurrency as u64 {
                     true => Failure::Late { waited, last },

@@ -4,9 +4,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     batch::{BatchId, Told},
@@ -310,8 +312,7 @@ impl Drafts {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No step leaves it half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

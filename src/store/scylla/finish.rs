@@ -4,10 +4,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tracing::{info, warn};
 
 use super::{
@@ -164,8 +165,7 @@ impl Finisher {
     }
 
     fn watch(&self) -> MutexGuard<'_, Watch> {
-        // No step leaves it half done.
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watch.lock()
     }
 }
 

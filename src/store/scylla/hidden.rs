@@ -1,10 +1,9 @@
 //! Authors who have asked to vanish (NIP-62) and of whom something may still be in the tables. Readers
 //! pass over it until it is removed.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use super::{
     cql::{Cql, Failure},
@@ -43,7 +42,7 @@ impl Hidden {
     /// When the servers refuse.
     pub async fn snapshot(&self, cql: &Cql) -> Result<Snapshot, Failure> {
         let changes = {
-            let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.0.lock();
             if state.asked_at.is_some_and(|at| at.elapsed() < BELIEVED) {
                 return Ok(state.authors.clone());
             }
@@ -51,7 +50,7 @@ impl Hidden {
         };
         let asked = Moment::now();
         let authors = Snapshot(vanishing(cql).await?.into());
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if state.changes == changes {
             state.authors = authors;
             state.asked_at = Some(asked);
@@ -61,14 +60,14 @@ impl Hidden {
 
     /// Hides what these authors have asked for.
     pub fn add(&self, authors: &[(PublicKey, Timestamp)]) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         state.authors = Snapshot([&*state.authors.0, authors].concat().into());
         state.changes += 1;
     }
 
     /// Believes nothing until the list is read again.
     pub fn forget(&self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         state.asked_at = None;
         state.changes += 1;
     }

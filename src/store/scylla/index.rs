@@ -4,10 +4,11 @@
 use std::{
     collections::{HashMap, HashSet},
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use lru::LruCache;
+use parking_lot::Mutex;
 use scylla::value::CqlValue;
 
 use super::{
@@ -122,14 +123,14 @@ impl Indexes {
             self.list_kind(cql, author, of_kind).await?;
         }
         let index = key.index(&cql.statements);
-        let known = lock(&self.busy).get(&key).cloned();
+        let known = self.busy.lock().get(&key).cloned();
         let directory = known.unwrap_or_default();
         let bucket = directory.place(created_at, &id);
         if !directory.is_listed(bucket) {
             let mut values = vec![CqlValue::Set(vec![text(bucket)])];
             values.extend(key.partition(Bucket::BASE));
             cql.write(&index.list, values).await?;
-            if let Some(directory) = lock(&self.busy).get_mut(&key) {
+            if let Some(directory) = self.busy.lock().get_mut(&key) {
                 directory.list(bucket);
             }
         }
@@ -157,7 +158,7 @@ impl Indexes {
         let finer = if bucket == Bucket::BASE { finer } else { directory(cql, &key, Bucket::BASE).await?.1 };
         let is_busy = self.sampling.is_busy(samples);
         if is_busy || !finer.is_empty() {
-            let mut busy = lock(&self.busy);
+            let mut busy = self.busy.lock();
             let directory = busy.get_or_insert_mut(key, Directory::default);
             finer.into_iter().for_each(|bucket| directory.list(bucket));
             if is_busy {
@@ -168,11 +169,11 @@ impl Indexes {
     }
 
     async fn list_kind(&self, cql: &Cql, author: PublicKey, of_kind: u16) -> Result<(), Failure> {
-        if lock(&self.listed_kinds).get(&(author, of_kind)).is_some() {
+        if self.listed_kinds.lock().get(&(author, of_kind)).is_some() {
             return Ok(());
         }
         cql.write(&cql.statements.put_kind, vec![blob(author.0), kind(of_kind)]).await?;
-        lock(&self.listed_kinds).put((author, of_kind), ());
+        self.listed_kinds.lock().put((author, of_kind), ());
         Ok(())
     }
 }
@@ -248,8 +249,4 @@ async fn directory(cql: &Cql, key: &Key, bucket: Bucket) -> Result<(usize, Vec<B
 pub async fn kinds(cql: &Cql, author: &PublicKey) -> Result<Vec<u16>, Failure> {
     let rows: Vec<(i32,)> = cql.read(&cql.statements.get_kinds, vec![blob(author.0)]).await?;
     Ok(rows.into_iter().filter_map(|(kind,)| kind.try_into().ok()).collect())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,12 +1,10 @@
 //! The order in which this node accepted events. Other nodes write to the same store, so a position says
 //! something of this node's events alone: only those are routed here by their position.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::num::NonZeroUsize;
 
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{protocol::EventId, store::Position};
 
@@ -55,6 +53,6 @@ impl Positions {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

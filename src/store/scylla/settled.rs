@@ -4,11 +4,12 @@
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     batch::BatchId,
@@ -96,11 +97,10 @@ impl Settled {
     }
 
     fn standing(&self) -> MutexGuard<'_, LruCache<EventId, ()>> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.standing.lock()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No step leaves it half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }

@@ -7,13 +7,14 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use futures_util::future::try_join;
+use parking_lot::Mutex;
 use scylla::value::CqlTimestamp;
 use tracing::{info, warn};
 
@@ -51,14 +52,14 @@ pub struct Leftovers(Mutex<VecDeque<Arc<Event>>>);
 
 impl Leftovers {
     pub fn add(&self, event: Arc<Event>) {
-        let mut events = lock(&self.0);
+        let mut events = self.0.lock();
         if events.len() < LEFTOVERS {
             events.push_back(event);
         }
     }
 
     fn take(&self, most: usize) -> Vec<Arc<Event>> {
-        let mut events = lock(&self.0);
+        let mut events = self.0.lock();
         let count = most.min(events.len());
         events.drain(..count).collect()
     }
@@ -223,11 +224,11 @@ impl Sweeper {
             return Ok(false);
         }
         if !self.peers.is_mine(PLACE.as_bytes(), Moment::now()) {
-            *lock(&self.front) = None;
+            *self.front.lock() = None;
             return Ok(false);
         }
         let until = Instant::now() + self.bounds.slice;
-        let before = *lock(&self.front);
+        let before = *self.front.lock();
         // A clock that was set back: what it now takes may be there again.
         let mut front = match before.filter(|front| front.at <= now + 1) {
             Some(front) => front,
@@ -235,14 +236,14 @@ impl Sweeper {
         };
         while front.at <= now && Instant::now() < until {
             // If this one fails, shorter ones are next.
-            *lock(&self.front) = Some(Front { span_bits: SPAN_BITS, ..front });
+            *self.front.lock() = Some(Front { span_bits: SPAN_BITS, ..front });
             front = self.expire_from(front, now).await?;
-            *lock(&self.front) = Some(front);
+            *self.front.lock() = Some(front);
         }
         if front.at >= front.noted + (1 << SPAN_BITS) {
             let place = vec![text(PLACE), text(front.at), stamp(written_at(front.at))];
             self.tables.cql.write(&self.tables.cql.statements.note_place, place).await?;
-            *lock(&self.front) = Some(Front { noted: front.at, ..front });
+            *self.front.lock() = Some(Front { noted: front.at, ..front });
         }
         Ok(front.at <= now)
     }
@@ -327,7 +328,7 @@ impl Sweeper {
                 let last = some.last().map(|row| (row.created_at, row.id));
                 self.take_away(request, some).await?;
                 walk.after = last.or(walk.after);
-                lock(&self.walks).insert(request, walk);
+                self.walks.lock().insert(request, walk);
                 if Instant::now() >= slice_ends {
                     break;
                 }
@@ -339,7 +340,7 @@ impl Sweeper {
     /// The request that is next of those that fall to this node and are not waiting.
     fn next_walk(&self, listed: &[Request]) -> Option<(Request, Walk)> {
         let now = Instant::now();
-        let mut walks = lock(&self.walks);
+        let mut walks = self.walks.lock();
         walks.retain(|request, _| listed.contains(request));
         for &request in listed {
             walks.entry(request).or_insert(Walk {
@@ -365,7 +366,7 @@ impl Sweeper {
     async fn end_pass(&self, request: Request, walk: Walk) -> Result<(), Failure> {
         let (author, until) = request;
         if walk.begun.is_none_or(|begun| begun < walk.settled_at) {
-            lock(&self.walks).insert(request, Walk { begun: None, after: None, ..walk });
+            self.walks.lock().insert(request, Walk { begun: None, after: None, ..walk });
             return Ok(());
         }
         let strike = vec![stamp(removed_at(until)), blob(author.0)];
@@ -424,11 +425,6 @@ fn split(rows: Vec<Row>, most: usize) -> Vec<Vec<Row>> {
         }
     }
     pieces
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No step leaves it half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,12 +5,15 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 
 use super::{
-    Event, EventId, PublicKey, Reason, Timestamp,
+    EventId, Fields, PublicKey, Reason, Timestamp,
     fields::{List, Number},
     hex32::decode_lower_hex,
     kind,
+    tag_filter::TagFilter,
     tags::single_letter,
 };
+
+pub use super::tag_filter::sorted;
 
 /// What a subscription wants. Conditions are AND'ed; the values of a list are OR'ed; a list that is
 /// present and empty matches nothing. `Default` is `{}`, which matches everything.
@@ -30,118 +33,6 @@ pub struct Filter {
     pub limit: Option<usize>,
 }
 
-/// `"#<letter>": [values]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagFilter {
-    letter: u8,
-    values: Box<[Box<str>]>,
-    /// The value that the client wrote first, by its place in `values`.
-    first: u32,
-}
-
-impl TagFilter {
-    pub fn new<S: Into<Box<str>>>(letter: u8, values: impl IntoIterator<Item = S>) -> Self {
-        let mut values: Vec<Box<str>> = values.into_iter().map(Into::into).collect();
-        let first = values.first().cloned();
-        sort(&mut values);
-        let first = first.and_then(|first| values.binary_search(&first).ok()).unwrap_or_default();
-        Self { letter, values: values.into(), first: first as u32 }
-    }
-
-    pub fn letter(&self) -> u8 {
-        self.letter
-    }
-
-    /// Sorted.
-    pub fn values(&self) -> &[Box<str>] {
-        &self.values
-    }
-
-    /// The value that stood first (NIP-45 wants it); `None` for an empty list.
-    pub fn first(&self) -> Option<&str> {
-        self.values.get(self.first as usize).map(|value| &**value)
-    }
-
-    pub fn contains(&self, value: &str) -> bool {
-        self.values.binary_search_by(|candidate| (**candidate).cmp(value)).is_ok()
-    }
-}
-
-/// The fields of an event by which is decided who gets it, and what takes it away. Implemented by [`Event`] and by the
-/// records of a store, so that both go through [`Filter::matches`] and the meanings below.
-pub trait Fields {
-    fn id(&self) -> &EventId;
-    fn pubkey(&self) -> &PublicKey;
-    fn created_at(&self) -> Timestamp;
-    fn kind(&self) -> u16;
-    /// Whether a tag of that letter has one of those values as its first.
-    fn has_tag(&self, tag: &TagFilter) -> bool;
-    /// Whether one of these keys is `p`-tagged.
-    fn mentions(&self, keys: &[PublicKey]) -> bool;
-    /// When it expires (NIP-40).
-    fn expiration(&self) -> Option<Timestamp>;
-
-    /// Whether a viewer authenticated as these keys may see the event: private kinds are for their author and the
-    /// `p`-tagged only (NIP-17, NIP-59).
-    fn is_visible_to(&self, keys: &[PublicKey]) -> bool {
-        !kind::is_private(self.kind()) || keys.contains(self.pubkey()) || self.mentions(keys)
-    }
-
-    /// Whether its time is over (NIP-40).
-    fn is_expired(&self, now: Timestamp) -> bool {
-        self.expiration().is_some_and(|at| at <= now)
-    }
-
-    /// Whether a deletion request by `author` (NIP-09) that names the event takes it away: the author's own, and gift
-    /// wraps sent to them (NIP-59). Requests to delete or to vanish are never deleted.
-    fn is_deletable_by(&self, author: &PublicKey) -> bool {
-        !matches!(self.kind(), kind::DELETION | kind::VANISH) && self.belongs_to(author)
-    }
-
-    /// Whether a request of `author` to vanish (NIP-62), made at that time, takes the event away: as for deletion, but
-    /// requests to delete go, too.
-    fn vanishes_with(&self, author: &PublicKey, until: Timestamp) -> bool {
-        self.created_at() <= until && self.kind() != kind::VANISH && self.belongs_to(author)
-    }
-
-    /// Whether it is for the author to take away.
-    fn belongs_to(&self, author: &PublicKey) -> bool {
-        self.pubkey() == author
-            || self.kind() == kind::GIFT_WRAP && self.mentions(std::slice::from_ref(author))
-    }
-}
-
-impl Fields for Event {
-    fn id(&self) -> &EventId {
-        self.id_ref()
-    }
-
-    fn pubkey(&self) -> &PublicKey {
-        self.pubkey_ref()
-    }
-
-    fn created_at(&self) -> Timestamp {
-        Event::created_at(self)
-    }
-
-    fn kind(&self) -> u16 {
-        Event::kind(self)
-    }
-
-    fn has_tag(&self, tag: &TagFilter) -> bool {
-        self.tags().indexed().any(|(letter, value)| letter == tag.letter && tag.contains(value))
-    }
-
-    fn mentions(&self, keys: &[PublicKey]) -> bool {
-        let mut tagged = self.tags().values("p").filter_map(PublicKey::from_hex);
-        !keys.is_empty() && tagged.any(|key| keys.contains(&key))
-    }
-
-    fn expiration(&self) -> Option<Timestamp> {
-        Event::expiration(self)
-    }
-}
-
 impl Filter {
     /// Whether all conditions hold for the event. `limit` does not count here.
     pub fn matches(&self, event: &impl Fields) -> bool {
@@ -159,7 +50,7 @@ impl Filter {
         self.ids.as_ref().is_some_and(|list| list.is_empty())
             || self.authors.as_ref().is_some_and(|list| list.is_empty())
             || self.kinds.as_ref().is_some_and(|list| list.is_empty())
-            || self.tags.iter().any(|tag| tag.values.is_empty())
+            || self.tags.iter().any(|tag| tag.values().is_empty())
             || self.since.zip(self.until).is_some_and(|(since, until)| since > until)
     }
 
@@ -168,7 +59,7 @@ impl Filter {
         self.ids.as_ref().map_or(0, |list| list.len())
             + self.authors.as_ref().map_or(0, |list| list.len())
             + self.kinds.as_ref().map_or(0, |list| list.len())
-            + self.tags.iter().map(|tag| tag.values.len()).sum::<usize>()
+            + self.tags.iter().map(|tag| tag.values().len()).sum::<usize>()
     }
 
     /// Whether it asks for private kinds only (NIP-17), which nobody gets without authentication.
@@ -191,7 +82,7 @@ impl Filter {
         let as_recipient = self
             .tags
             .iter()
-            .find(|tag| tag.letter == b'p')
+            .find(|tag| tag.letter() == b'p')
             .is_none_or(|tag| keys.iter().any(|key| tag.contains(&key.to_hex())));
         !keys.is_empty() && (as_author || as_recipient)
     }
@@ -320,7 +211,7 @@ impl Serialize for Filter {
         }
         entries!(ids authors kinds);
         for tag in &self.tags {
-            map.serialize_entry(&format!("#{}", char::from(tag.letter)), tag)?;
+            map.serialize_entry(&format!("#{}", char::from(tag.letter())), tag)?;
         }
         entries!(since until limit);
         map.end()
@@ -332,27 +223,6 @@ impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
-}
-
-impl Serialize for TagFilter {
-    /// The values. The one that stood first still does: NIP-45 makes something of it.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let first = self.first as usize;
-        let others = self.values.iter().enumerate().filter(|(at, _)| *at != first);
-        serializer.collect_seq(self.first().into_iter().chain(others.map(|(_, value)| &**value)))
-    }
-}
-
-fn sort<T: Ord>(values: &mut Vec<T>) {
-    values.sort_unstable();
-    values.dedup();
-    values.shrink_to_fit();
-}
-
-/// Sorts and drops doubles, as the lists of a filter want it.
-pub fn sorted<T: Ord>(mut values: Vec<T>) -> Box<[T]> {
-    sort(&mut values);
-    values.into()
 }
 
 #[cfg(test)]
@@ -390,28 +260,6 @@ mod tests {
             (r#"{"limit":0}"#.into(), true),
         ] {
             assert_eq!(filter(&json).matches(&event), expected, "{json}");
-        }
-    }
-
-    /// Who sees an event, and whose requests take it away: its author, somebody it mentions, a stranger.
-    #[test]
-    fn kinds_say_who_sees_an_event_and_who_takes_it_away() {
-        let [author, mentioned, stranger] = [(); 3].map(|()| Keys::generate());
-        let tags = || Tags::from_iter([["p", "none"], ["p", &mentioned.public_key().to_hex()]]);
-        let everybody = [&author, &mentioned, &stranger].map(|keys| keys.public_key());
-        for (kind, seen, deleted, vanished) in [
-            (1, [true; 3], [true, false, false], [true, false, false]),
-            (kind::DELETION, [true; 3], [false; 3], [true, false, false]),
-            (kind::VANISH, [true; 3], [false; 3], [false; 3]),
-            (kind::DIRECT_MESSAGE, [true, true, false], [true, false, false], [true, false, false]),
-            (kind::GIFT_WRAP, [true, true, false], [true, true, false], [true, true, false]),
-        ] {
-            let event = author.sign(100, kind, tags(), "");
-            assert_eq!(everybody.map(|key| event.is_visible_to(&[key])), seen, "seen, {kind}");
-            assert_eq!(event.is_visible_to(&[]), seen[2], "seen by nobody, {kind}");
-            assert_eq!(everybody.map(|key| event.is_deletable_by(&key)), deleted, "deleted, {kind}");
-            assert_eq!(everybody.map(|key| event.vanishes_with(&key, 100)), vanished, "vanished, {kind}");
-            assert_eq!(everybody.map(|key| event.vanishes_with(&key, 99)), [false; 3], "too early, {kind}");
         }
     }
 

@@ -12,22 +12,26 @@ pub mod hex32;
 pub mod hll;
 pub mod identity;
 pub mod kind;
+mod meaning;
 pub mod message;
 pub mod nip19;
 pub mod reason;
 pub mod reply;
 pub mod sign;
+mod tag_filter;
 pub mod tags;
 pub mod verify;
 
 pub use addressee::Malformed;
 pub use event::{Event, ParsedEvent};
-pub use filter::{Fields, Filter, TagFilter};
+pub use filter::Filter;
 pub use hex32::{EventId, PublicKey};
 pub use identity::Identity;
+pub use meaning::Fields;
 pub use message::{ClientMessage, RelayMessage};
 pub use reason::{Prefix, Reason};
 pub use reply::Reply;
+pub use tag_filter::TagFilter;
 pub use tags::Tags;
 
 /// Seconds since the Unix epoch, the unit of `created_at`, `since`, `until` and `expiration`.

@@ -7,7 +7,7 @@ use std::fmt;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use crate::protocol::{Event, EventId, Filter, PublicKey, filter::Fields};
+use crate::protocol::{Event, EventId, Fields, Filter, PublicKey};
 
 /// One key. User ids (`By`, `To`) are the ones that matter: home feeds and notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config,
-    protocol::{Filter, filter::Fields, hll::HyperLogLog},
+    protocol::{Fields, Filter, hll::HyperLogLog},
     store::{
         Counted, Cursor, End, Entry, Page, Progress, Query,
         records::{self, RecordKind},

@@ -1,7 +1,7 @@
 //! How an event lies in the store: a fixed head that filters look at, where its indexed tag values
 //! stand in the text, and the text that is sent. Read in place, never parsed again.
 
-use crate::protocol::{Event, EventId, PublicKey, TagFilter, Timestamp, filter::Fields};
+use crate::protocol::{Event, EventId, Fields, PublicKey, TagFilter, Timestamp};
 
 /// Head: created_at, expiration (8 bytes each, 0 for none), length of the JSON, number of tags (4
 /// each), kind (2), id and public key (32 each).

@@ -13,7 +13,7 @@ use super::{
     record::Record,
     schema::{Key, Row, Table, Tables, Tail, between, number},
 };
-use crate::protocol::{Filter, filter::Fields};
+use crate::protocol::{Fields, Filter};
 
 /// The candidates of a filter: `peek` and `next`.
 pub struct Scan<'t> {

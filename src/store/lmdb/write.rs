@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config,
-    protocol::{Event, EventId, PublicKey, Timestamp, event::Address, filter::Fields, kind},
+    protocol::{Event, EventId, Fields, PublicKey, Timestamp, event::Address, kind},
     store::{Outcome, Position, Removed, Written, records::Race},
 };
 

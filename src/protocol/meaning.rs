@@ -1,0 +1,106 @@
+//! What of an event decides who gets it and what takes it away, and the one place that says how.
+
+use super::{Event, EventId, PublicKey, TagFilter, Timestamp, kind};
+
+/// The fields of an event by which is decided who gets it, and what takes it away. Implemented by [`Event`] and by the
+/// records of a store, so that both go through [`Filter::matches`](super::Filter::matches) and the meanings below.
+pub trait Fields {
+    fn id(&self) -> &EventId;
+    fn pubkey(&self) -> &PublicKey;
+    fn created_at(&self) -> Timestamp;
+    fn kind(&self) -> u16;
+    /// Whether a tag of that letter has one of those values as its first.
+    fn has_tag(&self, tag: &TagFilter) -> bool;
+    /// Whether one of these keys is `p`-tagged.
+    fn mentions(&self, keys: &[PublicKey]) -> bool;
+    /// When it expires (NIP-40).
+    fn expiration(&self) -> Option<Timestamp>;
+
+    /// Whether a viewer authenticated as these keys may see the event: private kinds are for their author and the
+    /// `p`-tagged only (NIP-17, NIP-59).
+    fn is_visible_to(&self, keys: &[PublicKey]) -> bool {
+        !kind::is_private(self.kind()) || keys.contains(self.pubkey()) || self.mentions(keys)
+    }
+
+    /// Whether its time is over (NIP-40).
+    fn is_expired(&self, now: Timestamp) -> bool {
+        self.expiration().is_some_and(|at| at <= now)
+    }
+
+    /// Whether a deletion request by `author` (NIP-09) that names the event takes it away: the author's own, and gift
+    /// wraps sent to them (NIP-59). Requests to delete or to vanish are never deleted.
+    fn is_deletable_by(&self, author: &PublicKey) -> bool {
+        !matches!(self.kind(), kind::DELETION | kind::VANISH) && self.belongs_to(author)
+    }
+
+    /// Whether a request of `author` to vanish (NIP-62), made at that time, takes the event away: as for deletion, but
+    /// requests to delete go, too.
+    fn vanishes_with(&self, author: &PublicKey, until: Timestamp) -> bool {
+        self.created_at() <= until && self.kind() != kind::VANISH && self.belongs_to(author)
+    }
+
+    /// Whether it is for the author to take away.
+    fn belongs_to(&self, author: &PublicKey) -> bool {
+        self.pubkey() == author
+            || self.kind() == kind::GIFT_WRAP && self.mentions(std::slice::from_ref(author))
+    }
+}
+
+impl Fields for Event {
+    fn id(&self) -> &EventId {
+        self.id_ref()
+    }
+
+    fn pubkey(&self) -> &PublicKey {
+        self.pubkey_ref()
+    }
+
+    fn created_at(&self) -> Timestamp {
+        Event::created_at(self)
+    }
+
+    fn kind(&self) -> u16 {
+        Event::kind(self)
+    }
+
+    fn has_tag(&self, tag: &TagFilter) -> bool {
+        self.tags().indexed().any(|(letter, value)| letter == tag.letter() && tag.contains(value))
+    }
+
+    fn mentions(&self, keys: &[PublicKey]) -> bool {
+        let mut tagged = self.tags().values("p").filter_map(PublicKey::from_hex);
+        !keys.is_empty() && tagged.any(|key| keys.contains(&key))
+    }
+
+    fn expiration(&self) -> Option<Timestamp> {
+        Event::expiration(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Tags, sign::Keys};
+
+    /// Who sees an event, and whose requests take it away: its author, somebody it mentions, a stranger.
+    #[test]
+    fn kinds_say_who_sees_an_event_and_who_takes_it_away() {
+        let [author, mentioned, stranger] = [(); 3].map(|()| Keys::generate());
+        let tags = || Tags::from_iter([["p", "none"], ["p", &mentioned.public_key().to_hex()]]);
+        let everybody = [&author, &mentioned, &stranger].map(|keys| keys.public_key());
+        for (kind, seen, deleted, vanished) in [
+            (1, [true; 3], [true, false, false], [true, false, false]),
+            (kind::DELETION, [true; 3], [false; 3], [true, false, false]),
+            (kind::VANISH, [true; 3], [false; 3], [false; 3]),
+            (kind::DIRECT_MESSAGE, [true, true, false], [true, false, false], [true, false, false]),
+            (kind::GIFT_WRAP, [true, true, false], [true, true, false], [true, true, false]),
+        ] {
+            let event = author.sign(100, kind, tags(), "");
+            assert_eq!(everybody.map(|key| event.is_visible_to(&[key])), seen, "seen, {kind}");
+            assert_eq!(event.is_visible_to(&[]), seen[2], "seen by nobody, {kind}");
+            assert_eq!(everybody.map(|key| event.is_deletable_by(&key)), deleted, "deleted, {kind}");
+            assert_eq!(everybody.map(|key| event.vanishes_with(&key, 100)), vanished, "vanished, {kind}");
+            assert_eq!(everybody.map(|key| event.vanishes_with(&key, 99)), [false; 3], "too early, {kind}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 #
 #   cluster/test.sh [ARGUMENT…]    arguments go to `cargo test`, such as --test node nip09
 #   cluster/test.sh --quick        those that need no services and little time. Installs nothing
+#   cluster/test.sh --coverage     all, and which lines they reach: a page in target/llvm-cov, and a table by folder
 #   cluster/test.sh --long         those that take too long for every day, and only those: half an hour or more
 #
 # Needs Rust (https://rustup.rs). Made for Debian 12 or later and Ubuntu 24.04 or later.
@@ -145,8 +146,34 @@ if type -P node >/dev/null && type -P npm >/dev/null; then
   done
 fi
 
+# Prints how much of each folder of src/ the tests reach, from the report of cargo-llvm-cov.
+by_folder() {
+  awk '
+    $1 ~ /\.rs$/ {
+      folder = $1
+      if (!sub(/\/[^\/]*$/, "", folder)) folder = "."
+      lines[folder] += $8; missed[folder] += $9
+      lines["all"] += $8; missed["all"] += $9
+    }
+    END {
+      for (folder in lines) if (lines[folder] > 0)
+        printf "%5.1f %% of %6d lines  %s\n", 100 - 100 * missed[folder] / lines[folder], lines[folder], folder
+    }' | sort --key 6
+}
+
 status=0
-if [[ ${1:-} == --long ]]; then
+if [[ ${1:-} == --coverage ]]; then
+  shift
+  if ! cargo llvm-cov --version >/dev/null 2>&1; then
+    say 'cargo-llvm-cov is missing: rustup component add llvm-tools && cargo install --locked cargo-llvm-cov'
+    exit 1
+  fi
+  # What is killed leaves no counts behind, so these are lower bounds.
+  cargo llvm-cov --locked --no-fail-fast --ignore-run-fail --html --output-dir target/llvm-cov \
+    --ignore-filename-regex '/tests/' --lib --bins --tests "$@" || status=$?
+  cargo llvm-cov report --summary-only --ignore-filename-regex '/tests/' | by_folder | tee target/llvm-cov/folders.txt
+  say 'The lines: target/llvm-cov/html/index.html'
+elif [[ ${1:-} == --long ]]; then
   shift
   # Nodes, Redis and CQL servers that fail at any moment: ten minutes with one server of each, ten with three.
   ROOKERY_STRESS_SECONDS=${ROOKERY_STRESS_SECONDS:-600} \

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the scripts beside this one share: processes in the background, each known by a file with its id.
 
 die() {

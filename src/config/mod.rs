@@ -1,8 +1,8 @@
 //! The configuration: every bound and every setting, with its default and its explanation.
 //!
 //! The sections, a file each, are the only place where a setting is declared. The example file, the reference in
-//! `docs/configuration.md` and the environment variables are made from them. What reads them ([`load`]), refuses
-//! them ([`check`]) and shows them ([`render`]) knows none by its own.
+//! `docs/configuration.md` and the environment variables are made from them. What reads them (`load`), refuses
+//! them (`check`) and shows them (`render`) knows none by its own.
 
 mod bus;
 mod check;

@@ -29,7 +29,7 @@ pub fn socket_address(value: &Value) -> anyhow::Result<Value> {
     Ok(Value::String(address.to_string()))
 }
 
-/// The address that an operator has named: see [`socket_address`].
+/// The address that an operator has named: see `socket_address`.
 ///
 /// # Errors
 /// It is none.

@@ -173,3 +173,16 @@ fn metrics_that_are_named_are_there() {
     }
     assert!(unknown.is_empty(), "{unknown:#?}");
 }
+
+#[test]
+fn lines_are_no_longer_than_they_may_be() {
+    const LONGEST: usize = 120;
+    for path in documents() {
+        let text = fs::read_to_string(&path).unwrap();
+        let (_, prose) = split(&text, "");
+        // A row of a table is one line.
+        let long: Vec<_> =
+            prose.iter().filter(|line| !line.starts_with('|') && line.chars().count() > LONGEST).collect();
+        assert!(long.is_empty(), "{}: {long:#?}", path.display());
+    }
+}

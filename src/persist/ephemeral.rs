@@ -3,10 +3,19 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use crate::protocol::EventId;
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use tokio::sync::oneshot;
+
+use super::{Answer, Persister, Place, Publisher, answer::Answers, dispatch::Dispatch};
+use crate::{
+    protocol::{Event, EventId, Reason},
+    store::Outcome,
+    trace::{Trace, Traced},
+};
 
 /// Who is to be answered is anything. A plain struct.
 #[derive(Debug)]
@@ -39,6 +48,73 @@ impl<W> OnTheWay<W> {
             late.map(|(_, waiter)| (*id, waiter))
         });
         late.collect()
+    }
+}
+
+/// An event that is only to be routed, and who is to be answered.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Ephemeral {
+    pub event: Arc<Event>,
+    pub from: Publisher,
+    pub place: Place,
+    pub trace: Trace,
+}
+
+/// Who sent an ephemeral event. The place is held until the answer.
+pub(super) struct Sender {
+    pub from: Publisher,
+    _place: Place,
+    pub trace: Trace,
+}
+
+impl Persister {
+    /// Routes an ephemeral event: no store, no batch. A copy is not delivered a second time, and is answered as one
+    /// only when the first has been routed.
+    fn route(&mut self, Ephemeral { event, from, place, trace }: Ephemeral, ctx: &mut Context<Self>) {
+        let id = event.id();
+        if self.parts.admission.recent.contains(&id) {
+            let mut answers = Answers::default();
+            answers.add(Some(from), id, Answer::Outcome(Outcome::Duplicate), trace);
+            return answers.send();
+        }
+        let traced = Traced::of(trace.context().map(|context| (id, context)).into_iter());
+        if !self.on_the_way.wait(id, Sender { from, _place: place, trace }, Instant::now()) {
+            return;
+        }
+        let dispatch = self.dispatch.clone();
+        let work = async move {
+            let (done, routed) = oneshot::channel();
+            if let Some(dispatch) = dispatch {
+                let events =
+                    Dispatch { events: vec![event], traced, done: Some(done), ..Dispatch::default() };
+                // Fails only when the task is gone, and then the answer below says so.
+                let _ = dispatch.send(events).await;
+            }
+            routed.await.is_ok()
+        };
+        ctx.spawn(work.into_actor(self).map(move |is_routed, this, _| {
+            let answer = match is_routed {
+                true => {
+                    this.parts.admission.recent.update([id], &Default::default());
+                    Answer::Routed
+                }
+                false => Answer::Failed(Reason::error("it was not delivered")),
+            };
+            let mut answers = Answers::default();
+            for Sender { from, trace, .. } in this.on_the_way.end(&id) {
+                answers.add(Some(from), id, answer.clone(), trace);
+            }
+            answers.send();
+        }));
+    }
+}
+
+impl Handler<Ephemeral> for Persister {
+    type Result = ();
+
+    fn handle(&mut self, ephemeral: Ephemeral, ctx: &mut Self::Context) {
+        self.route(ephemeral, ctx);
     }
 }
 

@@ -25,14 +25,6 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Resp
 use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{Instrument, warn};
 
-use self::{
-    answer::Answers,
-    dispatch::Dispatch,
-    ephemeral::OnTheWay,
-    pace::{Lap, Pace},
-    queue::{Bounds, Waiting},
-    unsettled::Unsettled,
-};
 pub use self::{
     answer::{Answer, Publisher, Written},
     budget::{Place, Share},
@@ -41,37 +33,27 @@ pub use self::{
     sweep::Sweeps,
     workers::Workers,
 };
+use self::{
+    dispatch::Dispatch,
+    ephemeral::{Ephemeral, OnTheWay, Sender},
+    pace::{Lap, Pace},
+    queue::{Bounds, Waiting},
+    unsettled::Unsettled,
+};
 use crate::{
     clock, config,
     ingest::Admission,
-    protocol::{Event, Reason},
+    protocol::Event,
     route::Routers,
-    store::{Outcome, Store},
+    store::Store,
     telemetry::{BoundedQueue, Metrics, Stage, measure_lag},
-    trace::{Trace, Traced, Tracer, Write},
+    trace::{Tracer, Write},
 };
 
 /// Something waits in the queue.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Wake;
-
-/// An event that is only to be routed, and who is to be answered.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Ephemeral {
-    event: Arc<Event>,
-    from: Publisher,
-    place: Place,
-    trace: Trace,
-}
-
-/// Who sent an ephemeral event. The place is held until the answer.
-struct Sender {
-    from: Publisher,
-    _place: Place,
-    trace: Trace,
-}
 
 /// Resolves when everything that waited is stored and routed.
 #[derive(Message)]
@@ -293,46 +275,6 @@ impl Persister {
             this.next(ctx);
         }));
     }
-
-    /// Routes an ephemeral event: no store, no batch. A copy is not delivered a second time, and is answered as one
-    /// only when the first has been routed.
-    fn route(&mut self, Ephemeral { event, from, place, trace }: Ephemeral, ctx: &mut Context<Self>) {
-        let id = event.id();
-        if self.parts.admission.recent.contains(&id) {
-            let mut answers = Answers::default();
-            answers.add(Some(from), id, Answer::Outcome(Outcome::Duplicate), trace);
-            return answers.send();
-        }
-        let traced = Traced::of(trace.context().map(|context| (id, context)).into_iter());
-        if !self.on_the_way.wait(id, Sender { from, _place: place, trace }, Instant::now()) {
-            return;
-        }
-        let dispatch = self.dispatch.clone();
-        let work = async move {
-            let (done, routed) = oneshot::channel();
-            if let Some(dispatch) = dispatch {
-                let events =
-                    Dispatch { events: vec![event], traced, done: Some(done), ..Dispatch::default() };
-                // Fails only when the task is gone, and then the answer below says so.
-                let _ = dispatch.send(events).await;
-            }
-            routed.await.is_ok()
-        };
-        ctx.spawn(work.into_actor(self).map(move |is_routed, this, _| {
-            let answer = match is_routed {
-                true => {
-                    this.parts.admission.recent.update([id], &Default::default());
-                    Answer::Routed
-                }
-                false => Answer::Failed(Reason::error("it was not delivered")),
-            };
-            let mut answers = Answers::default();
-            for Sender { from, trace, .. } in this.on_the_way.end(&id) {
-                answers.add(Some(from), id, answer.clone(), trace);
-            }
-            answers.send();
-        }));
-    }
 }
 
 /// How long half of those will wait at least who began to wait then: neither does one that is old cut the time of all
@@ -379,14 +321,6 @@ impl Handler<Wake> for Persister {
 
     fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
         self.next(ctx);
-    }
-}
-
-impl Handler<Ephemeral> for Persister {
-    type Result = ();
-
-    fn handle(&mut self, ephemeral: Ephemeral, ctx: &mut Self::Context) {
-        self.route(ephemeral, ctx);
     }
 }
 

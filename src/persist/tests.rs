@@ -17,6 +17,7 @@ use crate::{
         memory::Memory,
         records::Records,
     },
+    trace::Trace,
 };
 
 /// Long for a machine that has other things to do, and short for whoever waits for tests.

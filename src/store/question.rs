@@ -1,0 +1,246 @@
+//! What a store is asked, and how far an answer has come.
+
+use std::{any::Any, fmt, sync::Arc};
+
+use crate::protocol::{EventId, Fields, Filter, PublicKey, Timestamp};
+
+/// A question: the events that match any of the filters. The `limit` inside a filter has no meaning
+/// here; the one beside it has.
+#[derive(Debug, Clone)]
+pub struct Query {
+    pub filters: Vec<(Filter, Limit)>,
+    /// The keys that the asking client has authenticated as; private kinds are for their parties.
+    pub viewer: Viewer,
+    /// Events that expire at this time or before are not served.
+    pub now: Timestamp,
+}
+
+/// How much of a filter is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// How many of its newest events.
+    pub events: usize,
+    /// How many beyond that number complete the last second (NIP-67).
+    pub boundary: usize,
+}
+
+impl Limit {
+    /// So many, whatever the last second has left.
+    pub fn exactly(events: usize) -> Self {
+        Self { events, boundary: 0 }
+    }
+
+    /// How many events there may be.
+    pub fn most(self) -> usize {
+        self.events.saturating_add(self.boundary)
+    }
+}
+
+/// Who is asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Viewer {
+    /// A client that has authenticated as these keys (none: as nobody).
+    Client(Arc<[PublicKey]>),
+    /// The operator: sees everything.
+    Operator,
+}
+
+impl Viewer {
+    pub fn may_see(&self, event: &impl Fields) -> bool {
+        match self {
+            Self::Client(keys) => event.is_visible_to(keys),
+            Self::Operator => true,
+        }
+    }
+}
+
+/// Where a query stands between two pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The last event that was looked at; what follows is older, or as old with a higher id.
+    pub after: Option<(Timestamp, EventId)>,
+    /// For each filter of the query.
+    pub progress: Vec<Progress>,
+    /// Index entries looked at so far.
+    pub scanned: usize,
+    /// What the store goes on with.
+    pub kept: Kept,
+}
+
+/// What a store keeps between two pages so as not to read it again. It says nothing that the rest of the cursor does not:
+/// without it, or where another page has been answered meanwhile, a store looks again. It must be small.
+#[derive(Clone, Default)]
+pub struct Kept(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Kept {
+    pub fn new<T: Any + Send + Sync>(kept: T) -> Self {
+        Self(Some(Arc::new(kept)))
+    }
+
+    /// What a store of this kind has kept.
+    pub fn take<T: Any + Send + Sync + Clone>(&mut self) -> Option<T> {
+        self.0.take()?.downcast().ok().map(Arc::unwrap_or_clone)
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Kept" } else { "nothing" })
+    }
+}
+
+impl PartialEq for Kept {
+    /// The same page comes of either.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Kept {}
+
+/// How far a filter has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// So many events are still wanted, and then so many that complete a second.
+    Wanted { left: usize, boundary: usize },
+    /// The number is reached at this second; so many more may complete it.
+    Boundary { second: Timestamp, left: usize },
+    /// Cut off, and there is at least one more event that matches.
+    More,
+    /// None was wanted, so nobody looked.
+    Unknown,
+}
+
+impl Cursor {
+    pub fn start(query: &Query) -> Self {
+        let progress = query
+            .filters
+            .iter()
+            .map(|&(_, Limit { events, boundary })| match events {
+                0 => Progress::Unknown,
+                left => Progress::Wanted { left, boundary },
+            })
+            .collect();
+        Self { after: None, progress, scanned: 0, kept: Kept::default() }
+    }
+}
+
+impl Progress {
+    /// Steps over an event that the filters numbered in `matching` match: `true` to send it. A filter
+    /// that is cut off has more only where nobody else's limit sends the event either.
+    pub fn offer(all: &mut [Self], matching: &[usize], created_at: Timestamp) -> bool {
+        let mut wanted = false;
+        for &filter in matching {
+            wanted |= all[filter].take(created_at);
+        }
+        for &filter in matching {
+            if !wanted && all[filter].is_open() {
+                all[filter] = Self::More;
+            }
+        }
+        wanted
+    }
+
+    fn take(&mut self, created_at: Timestamp) -> bool {
+        match self {
+            Self::Wanted { left: 1, boundary } => {
+                *self = Self::Boundary { second: created_at, left: *boundary };
+            }
+            Self::Wanted { left, .. } => *left -= 1,
+            Self::Boundary { second, left } if *second == created_at && *left > 0 => *left -= 1,
+            Self::Boundary { .. } | Self::More | Self::Unknown => return false,
+        }
+        true
+    }
+
+    /// Whether events are still to be looked at for this filter.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Wanted { .. } | Self::Boundary { .. })
+    }
+}
+
+/// Whether the events sent for a query are all there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All were sent.
+    Finish,
+    /// There are more.
+    More,
+    /// Nobody looked that far.
+    Unknown,
+}
+
+impl End {
+    /// What holds when every filter has been followed as far as `progress` says, and no further
+    /// events match those that are still open.
+    pub fn of(progress: &[Progress]) -> Self {
+        if progress.contains(&Progress::More) {
+            Self::More
+        } else if progress.contains(&Progress::Unknown) {
+            Self::Unknown
+        } else {
+            Self::Finish
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is sent of a query, and whether that is all, said at once of the whole answer and not step by step: no
+    /// store works like that. An event is its second and the filters that match it, newest first.
+    fn twin(events: &[(Timestamp, Vec<usize>)], limits: &[Limit]) -> (Vec<bool>, End) {
+        let matches = |filter: usize| -> Vec<usize> {
+            (0..events.len()).filter(|&event| events[event].1.contains(&filter)).collect()
+        };
+        let taken_by = |filter: usize| -> Vec<usize> {
+            let (matching, Limit { events: limit, boundary }) = (matches(filter), limits[filter]);
+            let Some(&last) = limit.checked_sub(1).and_then(|last| matching.get(last)) else {
+                return if limit == 0 { Vec::new() } else { matching };
+            };
+            let completes = matching[limit..].iter().take_while(|&&event| events[event].0 == events[last].0);
+            let count = limit + completes.count().min(boundary);
+            matching[..count].to_vec()
+        };
+        let taken: Vec<Vec<usize>> = (0..limits.len()).map(taken_by).collect();
+        let sent: Vec<bool> =
+            (0..events.len()).map(|event| taken.iter().any(|taken| taken.contains(&event))).collect();
+        let misses =
+            |filter: usize| limits[filter].events > 0 && matches(filter).iter().any(|&event| !sent[event]);
+        let end = if (0..limits.len()).any(misses) {
+            End::More
+        } else if limits.iter().any(|limit| limit.events == 0) {
+            End::Unknown
+        } else {
+            End::Finish
+        };
+        (sent, end)
+    }
+
+    proptest! {
+        #[test]
+        fn progress_is_what_its_twin_says(
+            limits in prop::collection::vec((0..5_usize, 0..4_usize), 1..4),
+            mut events in prop::collection::vec((0..6_u64, prop::collection::btree_set(0..3_usize, 0..=3)), 0..20),
+        ) {
+            let limits: Vec<Limit> = limits.into_iter().map(|(events, boundary)| Limit { events, boundary }).collect();
+            events.sort_by_key(|(second, _)| std::cmp::Reverse(*second));
+            let count = limits.len();
+            let of_these = |matching: std::collections::BTreeSet<usize>| matching.into_iter().filter(|f| *f < count).collect();
+            let events: Vec<(Timestamp, Vec<usize>)> =
+                events.into_iter().map(|(second, matching)| (second, of_these(matching))).collect();
+            let query = Query {
+                filters: limits.iter().map(|&limit| (Filter::default(), limit)).collect(),
+                viewer: Viewer::Operator,
+                now: 0,
+            };
+            let mut progress = Cursor::start(&query).progress;
+            let offer = |(second, matching): &(Timestamp, Vec<usize>)| Progress::offer(&mut progress, matching, *second);
+            let sent: Vec<bool> = events.iter().map(offer).collect();
+            prop_assert_eq!((sent, End::of(&progress)), twin(&events, &limits));
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    ops::Add,
+    ops::{Add, Sub},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -25,10 +25,18 @@ pub fn now() -> Timestamp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Duration);
 
+/// Moments are counted from so many seconds before the machine was started, as things happened before.
+const BEFORE: u64 = 1 << 32;
+
 impl Moment {
     /// So long after the machine was started.
     pub const fn new(since_start: Duration) -> Self {
-        Self(since_start)
+        Self(Duration::new(BEFORE + since_start.as_secs(), since_start.subsec_nanos()))
+    }
+
+    /// What [`Self::millis`] says.
+    pub const fn of_millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
     }
 
     pub fn now() -> Self {
@@ -38,10 +46,10 @@ impl Moment {
         #[cfg(not(target_os = "linux"))]
         const CLOCK: ClockId = ClockId::Monotonic;
         let now = clock_gettime(CLOCK);
-        Self(Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32))
+        Self::new(Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32))
     }
 
-    /// Milliseconds since the machine was started.
+    /// Milliseconds since long before the machine was started.
     pub fn millis(self) -> u64 {
         self.0.as_millis() as u64
     }
@@ -57,6 +65,14 @@ impl Moment {
     }
 }
 
+impl Sub<Duration> for Moment {
+    type Output = Self;
+
+    fn sub(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(earlier))
+    }
+}
+
 impl Add<Duration> for Moment {
     type Output = Self;
 
@@ -69,36 +85,6 @@ impl Add<Duration> for Moment {
 /// and else hardly at all.
 pub fn offset() -> i64 {
     millis().wrapping_sub(Moment::now().millis()) as i64
-}
-
-/// A wall clock that never runs ahead of itself: for what must be kept for a while whoever sets the clock meanwhile.
-#[derive(Debug, Clone, Copy)]
-pub struct Steady {
-    /// What the wall clock read, in milliseconds since the epoch, …
-    wall: u64,
-    /// … then.
-    at: Moment,
-}
-
-impl Steady {
-    pub fn new(wall: u64, at: Moment) -> Self {
-        Self { wall, at }
-    }
-
-    /// Reads the wall clock now, and trusts it so far.
-    pub fn begin() -> Self {
-        Self::new(millis(), Moment::now())
-    }
-
-    /// Milliseconds since the epoch, at the least: a clock that was set ahead since counts as it was, one that was
-    /// set back as it is.
-    pub fn millis(&self) -> u64 {
-        self.least(millis(), Moment::now())
-    }
-
-    fn least(&self, wall: u64, now: Moment) -> u64 {
-        wall.min(self.wall.saturating_add(now.since(self.at).as_millis() as u64))
-    }
 }
 
 /// What is known of this node's clock.
@@ -155,16 +141,6 @@ fn median(mut all: Vec<i64>) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_clock_that_is_set_ahead_makes_nothing_old() {
-        let hour = Duration::from_secs(3_600);
-        let clock = Steady::new(1_000_000, Moment::new(hour));
-        let after = |seconds| Moment::new(hour + Duration::from_secs(seconds));
-        assert_eq!(clock.least(1_010_000, after(10)), 1_010_000);
-        assert_eq!(clock.least(1_010_000 + 7_200_000, after(10)), 1_010_000);
-        assert_eq!(clock.least(500_000, after(10)), 500_000);
-    }
 
     #[test]
     fn moments_are_those_of_a_clock_that_counts_suspensions() {

@@ -51,7 +51,7 @@ section! {
         /// The same for longer events, in bytes.
         inline_bytes: fixed usize = 8_192 => whole(0, 1 << 30),
         /// Seconds after which no event comes any more that another node accepted: as long as nodes can be
-        /// cut off and their clocks differ. What was sent as a stored event is remembered for so long.
+        /// cut off. What was sent as a stored event is remembered for so long.
         late_seconds: fixed u64 = 3_600 => whole(0, 7 * DAY),
         /// Events that are remembered so that each is routed once.
         seen_ids: fixed usize = 1 << 20 => whole(1_024, 1 << 30),

@@ -32,7 +32,6 @@ use self::{
 pub use self::{live::Reload, services::store_name};
 use crate::{
     bus::{self, PubSub},
-    clock::Steady,
     config::Config,
     ingest::{Admission, Recent},
     net::{Descriptors, Need, Readiness, serve, serve_ops},
@@ -197,7 +196,6 @@ pub async fn run_on(
         workers,
         metrics: Arc::clone(&metrics),
         tracer,
-        clock: Steady::begin(),
     });
     let readiness = Readiness::new(needs);
     let operators = listeners.operators.local_addr().context("the operators' listener")?;

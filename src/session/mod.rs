@@ -44,7 +44,7 @@ pub use self::{
     window::Window,
 };
 use crate::{
-    clock,
+    clock::Moment,
     config::{Limits, Live},
     ingest::Admission,
     persist::{Publisher, Queue, Share, Workers},
@@ -71,15 +71,12 @@ pub struct Shared {
     pub rates: Rates,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
-    /// Never runs ahead of itself; started with the node.
-    pub clock: clock::Steady,
 }
 
 impl Shared {
-    /// What any node accepted before this time, in milliseconds since 1970, does not come live any more. A clock that
-    /// is set ahead forgets nothing: what was sent as stored would come again.
-    fn late_since(&self) -> u64 {
-        self.clock.millis().saturating_sub(self.late.as_millis() as u64)
+    /// What any node accepted before this moment does not come live any more.
+    fn late_since(&self) -> Moment {
+        Moment::now() - self.late
     }
 }
 

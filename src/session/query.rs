@@ -81,7 +81,7 @@ impl Session {
         }
         for entry in page.iter() {
             outbox.event(&subscription.quoted, entry.json);
-            if entry.position > reading.routed || entry.accepted_at > since {
+            if entry.position > reading.routed || entry.accepted_at > Some(since) {
                 reading.recent.note(&entry, reading.routed);
             }
         }

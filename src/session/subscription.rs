@@ -3,7 +3,7 @@
 use std::{hash::BuildHasher, sync::Arc, time::Instant};
 
 use crate::{
-    clock,
+    clock::{self, Moment},
     config::Limits,
     protocol::{Event, EventId, Filter, PublicKey},
     route::Generation,
@@ -47,8 +47,8 @@ pub(super) struct Recent {
     hasher: foldhash::quality::RandomState,
     /// Once everything of this node up to here is routed, none of its own comes any more; 0 then.
     position: Position,
-    /// When the last of them was accepted, in milliseconds since 1970; 0 where there are no other nodes.
-    accepted_at: u64,
+    /// When the last of them was accepted; `None` where there are no other nodes.
+    accepted_at: Option<Moment>,
 }
 
 /// Live events held back while stored ones are sent.
@@ -127,11 +127,11 @@ impl Recent {
 
     /// Lets go of ids that can not come live any more: of this node, if everything up to `position` is routed; of any
     /// node, if everything accepted up to that time has come.
-    pub fn forget(&mut self, position: Option<Position>, accepted_at: u64) {
+    pub fn forget(&mut self, position: Option<Position>, accepted_at: Moment) {
         if position.is_some_and(|position| position >= self.position) {
             self.position = 0;
         }
-        if self.position == 0 && accepted_at >= self.accepted_at {
+        if self.position == 0 && Some(accepted_at) >= self.accepted_at {
             self.ids = Vec::new();
         }
     }
@@ -139,9 +139,16 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
+    fn at(seconds: u64) -> Moment {
+        Moment::new(Duration::from_secs(seconds))
+    }
+
     fn entry(nth: u16, position: Position, accepted_at: u64) -> Entry<'static> {
+        let accepted_at = Some(at(accepted_at));
         let mut id = EventId([7; 32]);
         id.0[..2].copy_from_slice(&nth.to_be_bytes());
         Entry { id, created_at: 0, position, accepted_at, json: "" }
@@ -157,11 +164,11 @@ mod tests {
         assert!((0..=5_000).all(|nth| recent.contains(&entry(nth, 0, 0).id)));
         assert!((5_001..9_000).all(|nth| !recent.contains(&entry(nth, 0, 0).id)));
         assert_eq!(recent.ids.capacity() * size_of::<u64>(), 40_008);
-        recent.forget(Some(10), 2_000);
-        recent.forget(Some(11), 999);
+        recent.forget(Some(10), at(2_000));
+        recent.forget(Some(11), at(999));
         assert!(recent.contains(&entry(5_000, 0, 0).id));
         // Nothing of this node is awaited any more, so nobody need deliver anything of it.
-        recent.forget(None, 1_000);
+        recent.forget(None, at(1_000));
         assert_eq!(recent.ids.capacity(), 0);
     }
 }

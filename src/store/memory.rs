@@ -328,7 +328,13 @@ impl State {
                 filters.filter(|(_, (filter, _))| filter.matches(&**event)).map(|(index, _)| index).collect();
             let wanted = Progress::offer(&mut cursor.progress, &matching, created_at);
             if wanted {
-                page.push(Entry { id, created_at, position: *position, accepted_at: 0, json: event.json() });
+                page.push(Entry {
+                    id,
+                    created_at,
+                    position: *position,
+                    accepted_at: None,
+                    json: event.json(),
+                });
             }
             cursor.after = Some((created_at, id));
             cursor.scanned += 1;

@@ -21,7 +21,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 
-pub use crate::protocol::Identity;
+pub use crate::{clock::Moment, protocol::Identity};
 pub use page::{Effort, Entry, Page};
 pub use question::{Cursor, End, Kept, Limit, Progress, Query, Viewer};
 

@@ -5,7 +5,10 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use super::{Cursor, End, Position};
-use crate::protocol::{EventId, Timestamp};
+use crate::{
+    clock::Moment,
+    protocol::{EventId, Timestamp},
+};
 
 /// Events in the order of the answer, and how to go on.
 #[derive(Debug, Clone)]
@@ -34,7 +37,7 @@ struct Item {
     id: EventId,
     created_at: Timestamp,
     position: Position,
-    accepted_at: u64,
+    accepted_at: Option<Moment>,
     end: usize,
 }
 
@@ -45,9 +48,9 @@ pub struct Entry<'a> {
     pub created_at: Timestamp,
     /// Where it stands among the events that this node accepted; 0 for those of other nodes.
     pub position: Position,
-    /// When a node accepted it, in milliseconds since 1970 by its clock; 0 where no other node writes to the
-    /// store. What was accepted lately may yet reach this node live.
-    pub accepted_at: u64,
+    /// When a node accepted it at the latest; `None` where no other node writes to the store. What was accepted lately
+    /// may yet reach this node live.
+    pub accepted_at: Option<Moment>,
     /// The event as it is sent.
     pub json: &'a str,
 }

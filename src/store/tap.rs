@@ -17,7 +17,7 @@ use super::{
     log::Log, records::Records,
 };
 use crate::{
-    clock,
+    clock::Moment,
     protocol::{
         Event, PublicKey, Timestamp,
         kind::{self, Class},
@@ -36,8 +36,8 @@ pub type Listener = Arc<dyn Fn(&[PublicKey]) -> Vec<Option<Hearing>> + Send + Sy
 pub enum Writer {
     /// This node; the last of those that are told together stands at that position.
     Here(Position),
-    /// Another one, which was heard of at that time in milliseconds.
-    Elsewhere { heard_at: u64 },
+    /// Another one, which was heard of at that moment.
+    Elsewhere { heard_at: Moment },
 }
 
 /// Is told of what the store holds. Whoever tells it waits, and everybody behind: it takes note, and works elsewhere.
@@ -91,7 +91,7 @@ impl Taps {
         }
         let is_stored = |event: &&Arc<Event>| kind::class(event.kind()) != Class::Ephemeral;
         let stored: Vec<&Arc<Event>> = events.iter().filter(is_stored).collect();
-        self.stored(&stored, Writer::Elsewhere { heard_at: clock::millis() });
+        self.stored(&stored, Writer::Elsewhere { heard_at: Moment::now() });
     }
 
     fn stored(&self, events: &[&Arc<Event>], writer: Writer) {
@@ -126,7 +126,7 @@ impl Tapped {
         };
         self.taps.stored(&those(Outcome::Stored), Writer::Here(*head));
         // By another node, perhaps just now.
-        let heard_at = clock::millis();
+        let heard_at = Moment::now();
         self.taps.stored(&those(Outcome::Duplicate), Writer::Elsewhere { heard_at });
         if removed.many || !removed.ids.is_empty() {
             self.taps.0.iter().for_each(|tap| tap.removed(removed));

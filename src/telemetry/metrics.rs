@@ -141,7 +141,7 @@ metrics! {
     "store_retries", "CQL statements that were tried again", NO_UNIT, store_retries: Counter = Counter::default();
     "log_lines_lost", "Lines of the log that were lost because standard error did not take them", NO_UNIT,
         log_lost: Counter = Counter::default();
-    "clock_ahead", "How far the clock of this node is ahead of those of the others (negative: behind), if it is too far: where they share a store, nothing is removed as expired then. 0: near enough, or nobody to compare with",
+    "clock_ahead", "How far the clock of this node is ahead of those of the others (negative: behind), if it is too far: where they share a store, nothing is removed as expired then. 0: near enough, or nothing to compare with",
         Some(Unit::Seconds), clock_ahead: Ratio = Gauge::default();
     "feed_hits", "Pages of home feeds told from memory", NO_UNIT, feed_hits: Counter = Counter::default();
     "feed_misses", "Pages of home feeds that the store was asked for", NO_UNIT, feed_misses: Counter = Counter::default();

@@ -1,4 +1,4 @@
-//! Nodes whose clocks are wrong: nothing valid is removed.
+//! Nodes whose clocks are wrong: nothing valid is removed, nothing comes twice.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +9,10 @@ use rookery::protocol::{Event, Tags, sign::Keys};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::stored::{Keyspace, publish_all};
+use crate::{
+    hears,
+    stored::{Keyspace, publish_all},
+};
 use common::{Relay, cassandra, eventually, now, redis::Redis};
 
 const DAY: i64 = 24 * 60 * 60;
@@ -107,4 +110,39 @@ async fn a_clock_that_is_set_while_the_other_node_is_held_up_removes_nothing() {
 #[tokio::test]
 async fn a_node_that_starts_with_a_wrong_clock_while_the_other_one_is_held_up_removes_nothing() {
     nothing_goes_while_a_clock_is_ahead_and_nobody_says_so(false).await;
+}
+
+/// What was sent as stored comes late from a node whose clock is hours behind or ahead.
+#[tokio::test]
+async fn what_a_node_with_a_wrong_clock_accepts_comes_once() {
+    if !Clock::is_there() {
+        return eprintln!("faketime is not installed: nothing is tested");
+    }
+    for off in [-2, 2] {
+        let (redis, keyspace, clock) = (Redis::start(), Keyspace::make(), Clock::new());
+        clock.set(off * 60 * 60);
+        let (wrong, right) = (clock.node(&keyspace, &redis.url()), keyspace.node(&redis.url()));
+        for node in [&wrong, &right] {
+            eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
+        }
+        let keys = Keys::generate();
+        let created_at = now() - 3 * 60 * 60;
+        let events: Vec<Event> =
+            (0..8).map(|n| keys.sign(created_at + n, 1, Tags::default(), &n.to_string())).collect();
+        let (mut publisher, mut reader) = (wrong.connect().await, right.connect().await);
+        // So that the node is told of them once Redis goes on.
+        assert_eq!(
+            reader.request("w", &[json!({ "authors": [keys.public_key()], "limit": 0 })]).await.0,
+            [""; 0]
+        );
+        redis.signal("STOP");
+        for event in &events[..7] {
+            assert_eq!(publisher.publish(event).await, (true, String::new()));
+        }
+        let mut client = right.connect().await;
+        assert_eq!(client.request("s", &[json!({ "authors": [keys.public_key()] })]).await.0.len(), 7);
+        redis.signal("CONT");
+        assert_eq!(publisher.publish(&events[7]).await, (true, String::new()));
+        hears(&mut client, &events[7]).await;
+    }
 }

@@ -14,8 +14,8 @@ use rookery::{
     config,
     protocol::{Event, Filter, PublicKey, Timestamp, filter::sorted, sign::Keys},
     store::{
-        Counted, Cursor, End, Identity, Limit, Load, Page, Position, Query, Store, StoreError, Viewer,
-        Written,
+        Counted, Cursor, End, Identity, Limit, Load, Moment, Page, Position, Query, Store, StoreError,
+        Viewer, Written,
         home::Home,
         memory::Memory,
         records::Records,
@@ -252,7 +252,7 @@ impl Stage {
 
     /// The bus brings it.
     fn hear(&self, event: &Arc<Event>) {
-        self.home.stored(&[event], Writer::Elsewhere { heard_at: 1 });
+        self.home.stored(&[event], Writer::Elsewhere { heard_at: Moment::now() });
     }
 
     async fn store_and_hear(&self, event: &Arc<Event>) {

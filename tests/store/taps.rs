@@ -9,7 +9,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use rookery::{
     protocol::{Event, EventId, Filter},
     store::{
-        Cursor, Limit, Page, Query, Removed, Store, StoreError, Viewer,
+        Cursor, Limit, Moment, Page, Query, Removed, Store, StoreError, Viewer,
         memory::Memory,
         tap::{Tap, Taps, Writer},
     },
@@ -26,6 +26,9 @@ enum Told {
     Removed(Vec<EventId>),
     Doubted(Vec<EventId>),
 }
+
+/// In place of every moment when something was heard.
+const BEGINNING: Moment = Moment::of_millis(0);
 
 /// A tap that notes what it is told, and where the store's head stood then.
 #[derive(Default)]
@@ -63,7 +66,7 @@ fn ids<'a>(events: impl IntoIterator<Item = &'a Arc<Event>>) -> Vec<EventId> {
 impl Tap for Noted {
     fn stored(&self, events: &[&Arc<Event>], writer: Writer) {
         let writer = match writer {
-            Writer::Elsewhere { .. } => Writer::Elsewhere { heard_at: 0 },
+            Writer::Elsewhere { .. } => Writer::Elsewhere { heard_at: BEGINNING },
             here @ Writer::Here(_) => here,
         };
         self.note(Told::Stored(ids(events.iter().copied()), writer));
@@ -93,7 +96,7 @@ async fn a_tap_is_told_what_is_stored_and_removed_before_the_head_moves() {
         noted.take(),
         [
             Told::Stored(ids([&first, &second]), Writer::Here(store.head())),
-            Told::Stored(ids([&first]), Writer::Elsewhere { heard_at: 0 }),
+            Told::Stored(ids([&first]), Writer::Elsewhere { heard_at: BEGINNING }),
         ]
     );
     // Whoever subscribes now asks afterwards: then the tap had been told.
@@ -127,7 +130,7 @@ async fn a_tap_hears_what_other_nodes_store_and_nothing_that_is_in_no_store() {
     let (kept, ephemeral) = (note(&keys, 10, "kept"), event(&keys, 10, 20_001, &[], ""));
     taps.heard(&[Arc::clone(&kept), Arc::clone(&ephemeral)]);
     taps.heard(&[ephemeral]);
-    assert_eq!(noted.take(), [Told::Stored(ids([&kept]), Writer::Elsewhere { heard_at: 0 })]);
+    assert_eq!(noted.take(), [Told::Stored(ids([&kept]), Writer::Elsewhere { heard_at: BEGINNING })]);
 }
 
 #[tokio::test]

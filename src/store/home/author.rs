@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    clock::Moment,
     protocol::{Event, EventId, Fields, PublicKey, TagFilter, Timestamp},
     store::{Position, tap::Hearing},
 };
@@ -69,7 +70,7 @@ pub struct Item {
     pub expiration: Option<Timestamp>,
     /// As in [`Entry`](crate::store::Entry).
     pub position: Position,
-    pub accepted_at: u64,
+    pub accepted_at: Option<Moment>,
     pub json: Box<str>,
 }
 
@@ -142,7 +143,7 @@ impl Author {
     }
 
     /// The store holds this event. `most`: events that are kept of a kind.
-    pub fn insert(&mut self, event: &Event, position: Position, accepted_at: u64, most: usize) {
+    pub fn insert(&mut self, event: &Event, position: Position, accepted_at: Option<Moment>, most: usize) {
         let (kind, place) = (event.kind(), (Reverse(event.created_at()), event.id()));
         if self.hides(event) {
             return;

@@ -11,6 +11,7 @@ use super::{
     scan::Scan,
 };
 use crate::{
+    clock::Moment,
     config,
     protocol::{Event, Fields, Filter, PublicKey, Timestamp, kind},
     store::{Cursor, End, Entry, Limit, Page, Position, Progress, Query, Viewer, tap::Writer},
@@ -56,8 +57,8 @@ impl Authors {
     /// to hear them finds them here.
     pub fn take(&self, events: &[&Arc<Event>], writer: Writer) {
         let (position, accepted_at) = match writer {
-            Writer::Here(position) => (position, 0),
-            Writer::Elsewhere { heard_at } => (0, heard_at),
+            Writer::Here(position) => (position, None),
+            Writer::Elsewhere { heard_at } => (0, Some(heard_at)),
         };
         let mut state = self.state();
         for event in events {
@@ -148,7 +149,7 @@ impl Authors {
     }
 
     /// Some of what a read found.
-    pub fn fill(&self, fill: Fill, event: &Event, position: Position, accepted_at: u64) {
+    pub fn fill(&self, fill: Fill, event: &Event, position: Position, accepted_at: Option<Moment>) {
         self.state().change(&event.pubkey(), |author| {
             if author.is_filled_by(event.kind(), fill) {
                 author.insert(event, position, accepted_at, self.config.max_events);

@@ -107,7 +107,7 @@ impl Reader {
                         id: *found.record.id(),
                         created_at,
                         position: found.position,
-                        accepted_at: 0,
+                        accepted_at: None,
                         json,
                     });
                 }

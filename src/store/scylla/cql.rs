@@ -18,7 +18,7 @@ use scylla::{
     errors::ExecutionError,
     response::query_result::QueryResult,
     statement::prepared::PreparedStatement,
-    value::{CqlValue, Row},
+    value::{CqlTimestamp, CqlValue, Row},
 };
 use tokio::{
     sync::Semaphore,
@@ -30,9 +30,11 @@ use super::{
     OpenError, consistency,
     dial::{connect, is_final},
     migrate, schema,
+    server_clock::{Reading, ServerClock},
     statements::Statements,
 };
 use crate::{
+    clock::Moment,
     config,
     protocol::Timestamp,
     store::{Identity, Load, StoreError},
@@ -52,6 +54,7 @@ pub struct Cql {
     /// That of the tables.
     pub identity: Identity,
     pub statements: Arc<Statements>,
+    pub clock: Arc<ServerClock>,
     /// Statements that may be in flight.
     gate: Semaphore,
     concurrency: usize,
@@ -101,6 +104,11 @@ pub enum Failure {
 #[error("the answer to a conditional write does not say whether it was made")]
 struct NotDecided;
 
+/// A server does not say what its clock reads.
+#[derive(Debug, thiserror::Error)]
+#[error("a server does not say what its clock reads")]
+struct NoClock;
+
 fn or_none(error: &Option<Arc<ExecutionError>>) -> String {
     error.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
 }
@@ -138,17 +146,20 @@ impl Cql {
         }
         let identity = schema::identity(&session, &config.keyspace, write).await?;
         let statements = Statements::prepare(&session, &config.keyspace, write).await?;
-        Ok(Self {
+        let cql = Self {
             session: Arc::new(session),
             identity,
             statements: Arc::new(statements),
+            clock: Arc::default(),
             gate: Semaphore::new(config.concurrency),
             concurrency: config.concurrency,
             deadline: Duration::from_millis(config.deadline_ms),
             counters: Arc::default(),
             answered: AtomicU64::new(0),
             last: Mutex::new(None),
-        })
+        };
+        cql.within(cql.read_clock()).await.map_err(OpenError::Clock)?;
+        Ok(cql)
     }
 
     /// The same connection with room of its own, for so many statements in flight.
@@ -157,6 +168,7 @@ impl Cql {
             session: Arc::clone(&self.session),
             identity: self.identity,
             statements: Arc::clone(&self.statements),
+            clock: Arc::clone(&self.clock),
             gate: Semaphore::new(concurrency),
             concurrency,
             deadline,
@@ -197,6 +209,19 @@ impl Cql {
         R: for<'f> DeserializeRow<'f, 'f>,
     {
         Ok(self.read(statement, values).await?.into_iter().next())
+    }
+
+    /// Asks a server what its clock reads, and notes it.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn read_clock(&self) -> Result<Reading, Failure> {
+        let before = Moment::now();
+        let row: Option<(CqlTimestamp,)> = self.first(&self.statements.get_clock, Values::new()).await?;
+        let (CqlTimestamp(millis),) = row.ok_or_else(|| Failure::answer(NoClock))?;
+        let reading = Reading { at: super::key::seconds(millis), between: (before, Moment::now()) };
+        self.clock.note(reading);
+        Ok(reading)
     }
 
     /// Has a conditional write decided, and tries once: whether it was made. A failure does not say that it was not.

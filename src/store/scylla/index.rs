@@ -87,7 +87,7 @@ impl Key {
 /// How events were taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Accepted {
-    /// In milliseconds since 1970.
+    /// In milliseconds since 1970, by the clock of the servers.
     pub at: u64,
     pub batch: BatchId,
 }

@@ -28,6 +28,7 @@ mod positions;
 mod read;
 mod records;
 mod schema;
+mod server_clock;
 mod settled;
 mod statements;
 mod sweep;
@@ -124,6 +125,8 @@ pub enum OpenError {
         "the keyspace wants {required} servers to agree, and there are {servers}; say how many copies there are to be, such as --replication \"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {servers}}}\", or try again when all servers are there"
     )]
     FewServers { required: usize, servers: usize },
+    #[error("cannot read the clock of the servers: {}", .0.detail())]
+    Clock(StoreError),
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
 }

@@ -21,6 +21,7 @@ use super::{
     tables::{self, Found, Tables},
 };
 use crate::{
+    clock::Moment,
     config,
     protocol::{Event, EventId, Fields, Filter, Timestamp, hll::HyperLogLog},
     store::{Counted, Cursor, End, Entry, Kept, Page, Progress, Query},
@@ -46,7 +47,7 @@ type Place = (Timestamp, EventId);
 /// An event that may be served.
 struct Candidate {
     event: Arc<Event>,
-    /// When a node accepted it, in milliseconds since 1970 by its clock.
+    /// When a node accepted it, in milliseconds since 1970 by the clock of the servers.
     accepted_at: u64,
     /// Of whoever wrote the row.
     batch: Option<BatchId>,
@@ -177,7 +178,7 @@ impl Reader {
             let id = event.id();
             let position = self.positions.of(&id);
             // Also of what this node accepted: if its write failed, another node may store and publish it.
-            let accepted_at = found.accepted_at;
+            let accepted_at = Some(self.tables.cql.clock.latest(found.accepted_at, Moment::now()));
             page.push(Entry { id, created_at, position, accepted_at, json: event.json() });
         }
         for (&index, was_open) in matching.iter().zip(was_open) {

@@ -15,11 +15,10 @@ use std::{
 
 use futures_util::future::try_join;
 use parking_lot::Mutex;
-use scylla::value::CqlTimestamp;
 use tracing::{info, warn};
 
 use super::{
-    cql::{Cql, Failure, blob, limit, stamp, text, time},
+    cql::{Failure, blob, limit, stamp, text, time},
     hidden::{Hidden, vanishing},
     index::{self, Key},
     key::{self, inserted_at, removed_at, written_at},
@@ -191,9 +190,9 @@ impl Sweeper {
             count: told.beat.count,
             at: key::seconds(told.at) / 1_000,
         };
-        let (words, server) = try_join(writers::words(cql), server_millis(cql)).await?;
+        let (words, server) = try_join(writers::words(cql), cql.read_clock()).await?;
         let words: Vec<Word> = words.into_iter().map(word).collect();
-        match self.peers.meet(&words, server, (before, Moment::now()), clock::offset()) {
+        match self.peers.meet(&words, server.at, (before, Moment::now()), clock::offset()) {
             Some(far @ Standing::Far(_)) => {
                 warn!("{far}: it removes nothing as expired until it is right");
             }
@@ -392,18 +391,6 @@ impl Sweeper {
         }
     }
 }
-
-/// What the clock of a server reads, in milliseconds since 1970.
-async fn server_millis(cql: &Cql) -> Result<u64, Failure> {
-    let row: Option<(CqlTimestamp,)> = cql.first(&cql.statements.get_clock, Vec::new()).await?;
-    let (CqlTimestamp(millis),) = row.ok_or_else(|| Failure::answer(NoClock))?;
-    Ok(key::seconds(millis))
-}
-
-/// A server does not say what its clock reads.
-#[derive(Debug, thiserror::Error)]
-#[error("a server does not say what its clock reads")]
-struct NoClock;
 
 /// Of what others wrote to somebody, gift wraps go with them; the rest stays.
 fn may_vanish(body: &Body) -> bool {

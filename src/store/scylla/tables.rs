@@ -24,7 +24,7 @@ pub struct Tables {
 pub struct Found {
     /// The event, if it is committed.
     pub event: Option<Arc<Event>>,
-    /// When a node accepted it, in milliseconds since 1970 by its clock.
+    /// When a node accepted it, in milliseconds since 1970 by the clock of the servers.
     pub accepted_at: u64,
     /// How often it was swept.
     pub swept: i32,

@@ -31,7 +31,7 @@ use super::{
     tables::Tables,
 };
 use crate::{
-    clock,
+    clock::Moment,
     protocol::{Event, EventId, Fields, PublicKey, Timestamp, kind},
     store::{Outcome, Written, log::Sequence},
     trace::within,
@@ -96,7 +96,7 @@ impl Writer {
             std::mem::take(&mut decided.insert).into_iter().map(with_swept).collect();
 
         let half_written = self.half_written(batch, &decided.outcomes);
-        let accepted = Accepted { at: clock::millis(), batch: of };
+        let accepted = Accepted { at: self.tables.cql.clock.millis(Moment::now()), batch: of };
         let again = self.unpublished(batch, &decided, &known, accepted.at).await?;
         let logged: Vec<Arc<Event>> = insert
             .iter()

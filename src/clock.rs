@@ -81,8 +81,8 @@ impl Add<Duration> for Moment {
     }
 }
 
-/// By how many milliseconds the wall clock is ahead of the clock that nobody sets. It changes where the wall clock is set,
-/// and else hardly at all.
+/// By how many milliseconds the wall clock is ahead of the clock that nobody sets. It changes where the wall clock is
+/// set, and else hardly at all.
 pub fn offset() -> i64 {
     millis().wrapping_sub(Moment::now().millis()) as i64
 }

@@ -75,8 +75,8 @@ pub struct Merge<'c> {
     pub plan: SmallVec<[(&'static str, usize); 1]>,
 }
 
-/// What is kept of a walk between two pages: of each partition where its walk stands, of very many keys little. Whatever
-/// has been read to its end is not asked about again.
+/// What is kept of a walk between two pages: of each partition where its walk stands, of very many keys little.
+/// Whatever has been read to its end is not asked about again.
 #[derive(Debug, Clone)]
 pub struct Paused {
     /// The last place that was looked at.

@@ -6,8 +6,8 @@
 //! those rows are the clocks of whoever wrote them; programs of all versions write them so.
 //!
 //! What another clock told is kept against this machine's own moments, which nobody sets: when this node's clock is set
-//! it is known at once to differ, also while nobody else says a word. Where none of the others is heard the clock of the
-//! servers has to agree, too, as they can always be asked.
+//! it is known at once to differ, also while nobody else says a word. Where none of the others is heard the clock of
+//! the servers has to agree, too, as they can always be asked.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -5,8 +5,8 @@ use parking_lot::Mutex;
 
 use crate::clock::Moment;
 
-/// What it reads now, by what it read before: read it once, and then from time to time. Whatever is in doubt makes what was
-/// accepted look newer than it is.
+/// What it reads now, by what it read before: read it once, and then from time to time. Whatever is in doubt makes what
+/// was accepted look newer than it is.
 #[derive(Default)]
 pub struct ServerClock(Mutex<Ahead>);
 

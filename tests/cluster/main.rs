@@ -323,7 +323,7 @@ fn a_datacenter_without_a_server_is_named() {
 fn a_node_may_be_told_not_to_start_without_redis() {
     let data = tempfile::TempDir::new().unwrap();
     // Nobody listens there.
-    let nowhere = format!("redis://127.0.0.1:{}", common::redis::free_port());
+    let nowhere = format!("redis://127.0.0.1:{}", common::free_port());
     let arguments = ["--redis", &nowhere, "--set", "bus.start_seconds=1"];
     let ended = common::relay_command(data.path(), &arguments).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);

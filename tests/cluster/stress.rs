@@ -26,13 +26,16 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use crate::{clocks::Clock, stored::Keyspace};
-use common::redis::{Redis, RedisCluster, free_port};
 use common::{
     self, Client, Relay,
     cassandra::Servers,
     eventually, fresh, now,
     proxy::{Flow, Proxy},
     watch,
+};
+use common::{
+    free_port,
+    redis::{Redis, RedisCluster},
 };
 
 const NODES: usize = 3;

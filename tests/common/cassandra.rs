@@ -3,7 +3,6 @@
 
 use std::{
     env,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -12,6 +11,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+use crate::free_port;
 
 static SERVER: LazyLock<String> = LazyLock::new(|| env::var("ROOKERY_TEST_CQL").unwrap_or_else(|_| start()));
 
@@ -190,8 +191,4 @@ fn remove_old() {
             let _ = std::fs::remove_dir_all(folder.path());
         }
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -333,3 +333,15 @@ pub fn fresh(keys: &Keys, content: &str) -> Event {
     static MADE: AtomicU64 = AtomicU64::new(0);
     note(keys, now(), &format!("{content} {}", MADE.fetch_add(1, Ordering::Relaxed)))
 }
+
+/// A port that nobody listens on. Somebody else could take it before it is used; nobody does here.
+pub fn free_port() -> u16 {
+    /// From here on, Linux gives ports to connections of its own accord.
+    const GIVEN: u16 = 32_768;
+    loop {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() - 20_000;
+        if port < GIVEN && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    net::{IpAddr, TcpListener, TcpStream},
+    net::{IpAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Instant,
@@ -12,7 +12,7 @@ use rand::{Rng, RngExt};
 use tempfile::TempDir;
 
 use crate::{
-    PATIENCE, eventually,
+    PATIENCE, eventually, free_port,
     proxy::{Flow, Proxy},
 };
 
@@ -30,10 +30,12 @@ enum Mode {
     Plain,
     /// By TLS, with a certificate of its own, and a password.
     Guarded,
-    /// As a node of a Redis Cluster: its number there, and the port under which the others reach it.
+    /// As a node of a Redis Cluster: its number there, its port for the others, and the one
+    /// that they are told: a proxy.
     Clustered {
         number: usize,
         bus: u16,
+        told: u16,
     },
 }
 
@@ -146,8 +148,9 @@ impl RedisCluster {
         let (mut nodes, mut buses) = (Vec::new(), Vec::new());
         for number in 0..2 * Self::PRIMARIES {
             let port = free_port();
-            let way = Proxy::start(format!("127.0.0.1:{}", port + TO_BUS)).await;
-            let mode = Mode::Clustered { number, bus: way.address.port() };
+            let bus = free_port();
+            let way = Proxy::start(format!("127.0.0.1:{bus}")).await;
+            let mode = Mode::Clustered { number, bus, told: way.address.port() };
             nodes.push(Redis::start_on(port, TempDir::new().unwrap(), mode));
             buses.push(way);
         }
@@ -246,9 +249,6 @@ impl RedisCluster {
     }
 }
 
-/// From the port for clients to the one for the other nodes.
-const TO_BUS: u16 = 10_000;
-
 /// From where a node talks to others, so that proxies know it.
 fn source(number: usize) -> IpAddr {
     IpAddr::from([127, 0, 1, number as u8 + 1])
@@ -260,9 +260,10 @@ fn spawn(folder: &Path, port: u16, mode: Mode) -> Child {
     let port = port.to_string();
     match mode {
         Mode::Plain => command.args(["--port", &port]),
-        Mode::Clustered { number, bus } => command
+        Mode::Clustered { number, bus, told } => command
             .args(["--port", &port, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000"])
-            .args(["--cluster-announce-ip", "127.0.0.1", "--cluster-announce-bus-port", &bus.to_string()])
+            .args(["--cluster-port", &bus.to_string(), "--cluster-announce-ip", "127.0.0.1"])
+            .args(["--cluster-announce-bus-port", &told.to_string()])
             // By default only 127.0.0.1 may connect without a password.
             .args(["--bind-source-addr", &source(number).to_string(), "--protected-mode", "no"])
             .args(["--repl-diskless-sync-delay", "0", "--cluster-allow-pubsubshard-when-down", "no"]),
@@ -278,10 +279,4 @@ fn spawn(folder: &Path, port: u16, mode: Mode) -> Child {
             ]),
     };
     command.stdout(Stdio::null()).spawn().expect("redis-server is needed: cluster/test.sh installs it")
-}
-
-/// A port that nobody listens on. Somebody else could take it before it is used; nobody does here.
-pub fn free_port() -> u16 {
-    // Under those that the system gives out for connections, with room for a cluster's own port.
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() - 20_000
 }

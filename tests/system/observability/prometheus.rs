@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::read;
-use common::redis::free_port;
+use common::free_port;
 
 /// Killed when dropped.
 pub struct Prometheus {

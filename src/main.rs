@@ -1,10 +1,4 @@
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-    sync::mpsc,
-    thread,
-    time::Duration,
-};
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -22,21 +16,8 @@ fn main() -> ExitCode {
     match rookery::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(format!("error: {}\n", rookery::cli::told(&error)));
+            rookery::cli::say(&format!("error: {}", rookery::cli::told(&error)));
             ExitCode::FAILURE
         }
     }
-}
-
-/// Says the last word, and does not wait for long: a standard error that is full, because nobody reads it, keeps no
-/// process from its end.
-fn say(text: String) {
-    const PATIENCE: Duration = Duration::from_secs(1);
-    let (done, said) = mpsc::channel();
-    thread::spawn(move || {
-        // Closed, there is nobody to tell.
-        let _ = io::stderr().write_all(text.as_bytes());
-        let _ = done.send(());
-    });
-    let _ = said.recv_timeout(PATIENCE);
 }

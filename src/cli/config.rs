@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use toml::Table;
 
-use super::{RelayFlags, relay::unknown_variables, told};
+use super::{RelayFlags, relay::unknown_variables, say, told};
 use crate::{
     config::{self, Trust},
     telemetry,
@@ -128,7 +128,7 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
         return question.run();
     }
     if let Some(unknown) = unknown_variables() {
-        eprintln!("warning: {unknown}");
+        say(&format!("warning: {unknown}"));
     }
     if let Some(file) = args.check {
         return check(file, args.flags);

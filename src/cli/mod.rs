@@ -17,6 +17,7 @@ mod progress;
 mod query;
 mod relay;
 mod relay_flag;
+mod say;
 mod schema;
 mod secret;
 mod send;
@@ -24,6 +25,8 @@ mod source;
 mod terminal;
 mod time;
 mod watch;
+
+pub use say::say;
 
 use std::path::PathBuf;
 

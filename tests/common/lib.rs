@@ -150,10 +150,16 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
 }
 
+/// Takes away what is said to the tests alone: to a relay, these are variables that nobody knows.
+pub fn without_ours(command: &mut Command) -> &mut Command {
+    let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOKERY_TEST_"));
+    ours.fold(command, |command, (name, _)| command.env_remove(name))
+}
+
 /// The command that starts a relay on ports of the system's choice.
 pub fn relay_command(data: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
-    command
+    without_ours(&mut command)
         .args(["relay", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"])
         .arg(data.join("relay"))
         .args(arguments);

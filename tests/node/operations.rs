@@ -9,7 +9,7 @@ use std::{
 use common::{
     Relay, binary, note, now,
     raw::{CLOSE, FIN, PING, PONG, Raw},
-    relay_command,
+    relay_command, without_ours,
 };
 use rookery::protocol::sign::Keys;
 use serde_json::{Value, json};
@@ -175,15 +175,15 @@ fn settings_that_can_not_be_are_refused_by_name() {
 /// What a start logs before it listens there, in a shell that has done this before.
 fn log_of_start(data: &Path, limits: &str, listen: &str, arguments: &[&str]) -> Vec<Value> {
     let relay = relay_command(data, arguments);
-    let mut process = Command::new("sh")
+    let mut command = Command::new("sh");
+    command
         .args(["-c", &format!(r#"{limits}; exec "$0" "$@""#)])
         .arg(relay.get_program())
         .args(["relay", "--listen", listen])
         .args(relay.get_args().skip(3))
         .env_remove("RUST_LOG")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped());
+    let mut process = without_ours(&mut command).spawn().unwrap();
     let lines = BufReader::new(process.stderr.take().unwrap()).lines();
     let mut log: Vec<Value> = Vec::new();
     for line in lines {
@@ -233,7 +233,7 @@ fn a_misspelt_variable_is_named() {
     let warning = log.iter().find(|entry| entry["level"] == "WARN").expect("a warning").to_string();
     assert!(warning.contains("ROOKERY_LIMITS_AUTHREQUIRED, ROOKERY_LISEN;"), "{warning}");
     assert!(!warning.contains("MAX_TAGS"), "{warning}");
-    let log = log_of_start(data.path(), "unset ROOKERY_TEST_BINARY", "127.0.0.1:0", &[]);
+    let log = log_of_start(data.path(), ":", "127.0.0.1:0", &[]);
     assert!(log.iter().all(|entry| entry["level"] != "WARN"), "{log:?}");
 }
 

@@ -182,7 +182,7 @@ impl Embedded {
         let config =
             config::Store { readers: 1, map_bytes: 8 << 30, min_free_bytes: 0, ..config::Store::default() };
         let store = Lmdb::open(path, &config, Access::Exclusive).unwrap();
-        Self { store, runtime: Builder::new_current_thread().build().unwrap() }
+        Self { store, runtime: Builder::new_current_thread().enable_time().build().unwrap() }
     }
 
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {

@@ -195,7 +195,10 @@ pub fn expire(open: Open) {
     // What is swept later than it was written again stays.
     let third = store.make(Name, "goes", b"third");
     let later = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
-    store.maintain(later);
+    // Some of it: the other tests have left events at times of their own, years before.
+    for _ in 0..10 {
+        store.block_on(store.maintain_some(later)).unwrap();
+    }
     assert_eq!(store.get(Name, "goes").map(|record| record.version), Some(third));
     assert_eq!(store.get(Name, "is kept").map(|record| record.version), Some(kept));
     assert_eq!(store.keys(Name, "", None, 10), ["goes", "is kept", "stays"]);

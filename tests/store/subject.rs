@@ -13,7 +13,7 @@ use std::{
 
 use rookery::{
     protocol::{Event, EventId, Filter, ParsedEvent, PublicKey, Tags, Timestamp, sign::Keys},
-    store::{Counted, Cursor, End, Limit, Outcome, Position, Query, Store, Viewer, Written},
+    store::{Counted, Cursor, End, Limit, Outcome, Position, Query, Store, StoreError, Viewer, Written},
 };
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -175,9 +175,14 @@ impl Subject {
     }
 
     /// Maintains until there is nothing left to do.
+    /// A piece of the work; whether there is more.
+    pub async fn maintain_some(&self, now: Timestamp) -> Result<bool, StoreError> {
+        self.store.maintain(now).await
+    }
+
     pub fn maintain(&self, now: Timestamp) {
         for _ in 0..10_000 {
-            if !self.block_on(self.store.maintain(now)).unwrap() {
+            if !self.block_on(self.maintain_some(now)).unwrap() {
                 return;
             }
         }

@@ -289,9 +289,10 @@ fn open_env(path: &Path, config: &config::Store) -> heed::Result<Env<WithoutTls>
 
 #[expect(unsafe_code, reason = "LMDB maps the file: sound as long as nothing else writes to it")]
 fn map(path: &Path, size: usize) -> heed::Result<Env<WithoutTls>> {
-    let page = rustix::param::page_size();
+    /// LMDB wants whole pages, and no system has larger ones.
+    const PAGE: usize = 64 * 1024;
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(size / page * page).max_dbs(TABLES + migrate::MORE_TABLES).max_readers(MAX_READERS);
+    options.map_size(size / PAGE * PAGE).max_dbs(TABLES + migrate::MORE_TABLES).max_readers(MAX_READERS);
     // SAFETY: the folder's lock keeps other relays away, and tools open it for reading only. No
     // flag is set that gives up durability or locking.
     unsafe { options.flags(EnvFlags::empty()).open(path) }

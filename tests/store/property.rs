@@ -1,6 +1,6 @@
 //! A store and the model live through the same story and must say the same.
 
-use std::{collections::HashMap, env, sync::Arc};
+use std::{collections::HashMap, env, sync::Arc, time::Duration};
 
 use proptest::test_runner::{Config, TestRunner};
 use rookery::{
@@ -19,6 +19,8 @@ const CASES: u32 = 100;
 const DISTANT_CASES: u32 = 20;
 
 pub fn agrees_with_the_model(open: Open) {
+    // As many histories as PROPTEST_CASES says.
+    common::watch::allow(Duration::from_secs(3_600));
     let usual = if open().is_distant { DISTANT_CASES } else { CASES };
     let cases_wanted = env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     let config = Config { cases: cases_wanted, failure_persistence: None, ..Config::default() };

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::watch;
 use rookery::{
     protocol::{Event, EventId, Filter, ParsedEvent, PublicKey, Tags, Timestamp, sign::Keys},
     store::{Counted, Cursor, End, Limit, Outcome, Position, Query, Store, StoreError, Viewer, Written},
@@ -196,6 +197,7 @@ pub fn soon() -> Instant {
 }
 
 fn runtime() -> Runtime {
+    watch::begin();
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 

@@ -36,7 +36,7 @@ const PLANTED: &str = "ROOKERY_TEST_PLANTED_FAULT";
 
 #[test]
 fn a_panic_anywhere_ends_the_process_with_a_line_in_the_log() {
-    let test = "health::a_node_with_a_planted_fault";
+    let test = "overload::health::a_node_with_a_planted_fault";
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture"]).env(PLANTED, "1").stdout(Stdio::null());
     let output = command.output().unwrap();

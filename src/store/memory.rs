@@ -143,10 +143,6 @@ impl Records for Memory {
         Box::pin(async move { Ok(record) })
     }
 
-    fn get_decided(&self, kind: RecordKind, key: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        self.get(kind, key)
-    }
-
     fn list(
         &self,
         kind: RecordKind,

@@ -190,8 +190,11 @@ pub trait Records: Send + Sync {
     fn get(&self, kind: RecordKind, key: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
 
     /// The same, once every write is decided that was under way: for a decision that no conditional write follows.
-    /// It costs several times as much where several nodes share the store.
-    fn get_decided(&self, kind: RecordKind, key: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
+    /// It costs several times as much where several nodes share the store; where one process writes, nothing is under
+    /// way that [`Self::get`] does not know.
+    fn get_decided(&self, kind: RecordKind, key: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.get(kind, key)
+    }
 
     /// The records whose keys begin so, in the order of their keys: those after a key, or from the first on. At most
     /// `limit` ([`MAX_PAGE`]), and fewer where values are large. What is written meanwhile may be missed.

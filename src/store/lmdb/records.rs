@@ -25,10 +25,6 @@ impl Records for Lmdb {
         Self::ask(&self.reads, |reply| Read::Record(kind, key, reply))
     }
 
-    fn get_decided(&self, kind: RecordKind, key: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        self.get(kind, key)
-    }
-
     fn list(
         &self,
         kind: RecordKind,

@@ -94,7 +94,7 @@ async fn deleted_while_a_node_writes_it_that_is_killed() {
     let keys = Keys::generate();
     let [(event, request), _] = targets(&keys);
     let (_publisher, commit) = a.send_up_to(COMMIT, &event).await;
-    b.store(&request).await;
+    b.store_at_last(&request).await;
     let look = a.hold("SELECT at FROM deleted_id");
     commit.release();
     look.caught().await;

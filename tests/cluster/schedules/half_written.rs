@@ -202,15 +202,15 @@ async fn its_writer_was_stopped_and_goes_on_after_its_deletion() {
 /// nobody may have heard of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn its_commit_lands_after_the_death_of_its_writer() {
-    let (ground, [a, b, c]) = nodes::<3>(&HASTY).await;
+    let (ground, [a, b, c]) = nodes_and_a_hasty_one::<3>().await;
     let keys = Keys::generate();
     let mut clients = [b.follow(&keys).await, c.follow(&keys).await];
     let event = race(&keys, 1, "");
     let commit = a.hold(COMMIT);
     refused(a.publish(&event).await, "error: ");
     drop(a.relay);
-    // Until it is older than two deadlines, by which nodes once went, and before others have finished it. Either
-    // order is right.
+    // Until it is older than two deadlines of its writer, by which nodes once went. Others may have finished it or
+    // not: either order is right.
     tokio::time::sleep(Duration::from_millis(3_500)).await;
     commit.release();
     until_it_is_committed(&ground, &event).await;

@@ -42,7 +42,8 @@ const ROW: &str = "INSERT INTO by_author";
 /// What is read of the rows of an author.
 const PAGE: &str = "SELECT created_at, id, event, accepted_at, written_by FROM by_author";
 
-/// Settings of nodes that give up soon.
+/// Settings of a node that gives up soon. It alone, and only of what the test holds back: whether a store that tests
+/// share answers in time is not for a test to say.
 const HASTY: [&str; 3] =
     ["persister.deadline_ms=1000", "scylla.deadline_ms=1000", "scylla.request_timeout_ms=500"];
 
@@ -95,10 +96,20 @@ async fn empty(Keyspace { name }: &Keyspace) {
 
 /// Nodes on one Redis and one keyspace.
 async fn nodes<const N: usize>(settings: &[&str]) -> (Ground, [Node; N]) {
+    nodes_of([settings; N]).await
+}
+
+/// Such nodes, of which the first is hasty.
+async fn nodes_and_a_hasty_one<const N: usize>() -> (Ground, [Node; N]) {
+    nodes_of(std::array::from_fn(|place| if place == 0 { &HASTY[..] } else { &[] })).await
+}
+
+/// Such nodes, by the settings of each.
+async fn nodes_of<const N: usize>(settings: [&[&str]; N]) -> (Ground, [Node; N]) {
     let ground = Ground::prepare().await;
     let Ground { redis, keyspace: Some(keyspace) } = &ground else { unreachable!() };
     let mut nodes = Vec::new();
-    for _ in 0..N {
+    for settings in settings {
         let store = Gate::start(cassandra::server()).await;
         let bus = Proxy::start(format!("127.0.0.1:{}", redis.port)).await;
         let relay = start(keyspace, &store, &bus, settings);
@@ -155,6 +166,12 @@ impl Node {
     /// Publishes what must be stored.
     async fn store(&self, event: &Event) {
         assert_eq!(self.publish(event).await, (true, String::new()));
+    }
+
+    /// Publishes what must be stored by a node that is hasty.
+    async fn store_at_last(&self, event: &Event) {
+        let stored = async { while !self.publish(event).await.0 {} };
+        timeout(PATIENCE, stored).await.expect("it is stored");
     }
 
     async fn find(&self, filter: Value) -> Vec<String> {

@@ -48,7 +48,7 @@ async fn vanished_while_a_node_writes_that_is_killed() {
     let event = race_at(&keys, now() - 10, 1, "");
     let (_publisher, row) = a.send_up_to(ROW, &event).await;
     let (sweep, strike) = (b.hold_answers(PAGE), b.hold_answers(STRIKE));
-    b.store(&vanish(&keys, now() - 5)).await;
+    b.store_at_last(&vanish(&keys, now() - 5)).await;
     sweep.caught().await;
     let look = a.hold("SELECT until FROM vanished");
     row.release();

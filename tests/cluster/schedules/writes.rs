@@ -33,7 +33,7 @@ async fn a_copy_at_two_nodes_at_once() {
 /// A statement outlives the patience of who sent it. Were it not the same whenever it lands, there would be two.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_elsewhere_before_the_first_lands() {
-    let (_ground, nodes) = nodes::<3>(&HASTY).await;
+    let (_ground, nodes) = nodes_and_a_hasty_one::<3>().await;
     let [a, b, _] = &nodes;
     let keys = Keys::generate();
     let mut clients = follow_at(&nodes, &keys).await;
@@ -85,7 +85,8 @@ async fn a_retry_elsewhere_after_the_first_has_landed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_elsewhere_of_what_was_half_written() {
     // Or A would try again itself.
-    let (_ground, nodes) = nodes::<2>(&[&HASTY[..], &["persister.retry_seconds=0"]].concat()).await;
+    let hasty = [&HASTY[..], &["persister.retry_seconds=0"]].concat();
+    let (_ground, nodes) = nodes_of([&hasty[..], &[]]).await;
     let [a, b] = &nodes;
     let keys = Keys::generate();
     let event = race(&keys, 1, "");
@@ -96,7 +97,7 @@ async fn a_retry_elsewhere_of_what_was_half_written() {
     assert!(!publisher.hear_ok(&event.id().to_hex()).await.0);
     commit.discard();
     let other = race(&keys, 1, "another");
-    a.store(&other).await;
+    a.store_at_last(&other).await;
     hears(&mut client, &other).await;
     b.store(&event).await;
     hears(&mut client, &event).await;
@@ -111,7 +112,7 @@ async fn a_retry_elsewhere_of_what_was_half_written() {
 /// knows that it does not know.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_lands_when_nobody_looks_any_more() {
-    let (_ground, nodes) = nodes::<2>(&HASTY).await;
+    let (_ground, nodes) = nodes_and_a_hasty_one::<2>().await;
     let [a, b] = &nodes;
     let keys = Keys::generate();
     let mut clients = follow_at(&nodes, &keys).await;
@@ -133,7 +134,7 @@ async fn a_write_that_lands_when_nobody_looks_any_more() {
 /// Who deletes an event finds it by its commit mark. Rows without one would be found by their author for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_of_what_was_half_written() {
-    let (_ground, nodes) = nodes::<2>(&HASTY).await;
+    let (_ground, nodes) = nodes_and_a_hasty_one::<2>().await;
     let [a, b] = &nodes;
     let keys = Keys::generate();
     let event = race(&keys, 1, "");

@@ -92,7 +92,8 @@ export ROOKERY_TEST_TIMES=$times
 slowest() {
   if [[ -s $times ]]; then
     say 'The longest tests, in seconds:'
-    sort --reverse --numeric-sort "$times" | head --lines 20 >&2
+    # Not `head`, which closes the pipe on `sort`: the script would end of that, and with that status.
+    sort --reverse --numeric-sort "$times" | sed --quiet 1,20p >&2
   fi
 }
 

@@ -17,7 +17,7 @@ use rookery::{
         Event, EventId, Filter, ParsedEvent, PublicKey, Tags, Timestamp, event::Signature, sign::Keys,
     },
     store::{
-        Cursor, Limit, Query, Store, Viewer,
+        Content, Cursor, Limit, Query, Store, Viewer,
         lmdb::{Access, Lmdb},
     },
 };
@@ -243,7 +243,7 @@ pub fn question(filter: Filter) -> Query {
     let events = filter.limit.unwrap_or(500);
     let limit = Limit { events, boundary: events / 10 };
     let viewer = Viewer::Client(Arc::new([]));
-    Query { filters: vec![(filter, limit)], viewer, now: NOW }
+    Query { filters: vec![(filter, limit)], viewer, now: NOW, content: Content::Events }
 }
 
 /// Subscriptions to the notes of so many authors each, the busiest among them more often.

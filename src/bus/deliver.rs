@@ -10,7 +10,7 @@ use crate::{
     clock,
     protocol::{Event, EventId, Filter, ParsedEvent, filter::sorted},
     route::{Route, key::keys},
-    store::{Cursor, Limit, Query, Viewer},
+    store::{Content, Cursor, Limit, Query, Viewer},
     telemetry::Stage,
     trace::Traced,
 };
@@ -27,6 +27,7 @@ impl Shared {
                 filters: vec![(filter, Limit::exactly(ids.len()))],
                 viewer: Viewer::Operator,
                 now: clock::now(),
+                content: Content::Events,
             });
             let mut cursor = Some(Cursor::start(&query));
             while let Some(from) = cursor {

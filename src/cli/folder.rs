@@ -15,7 +15,7 @@ use crate::{
     config::{self, Config},
     protocol::{Event, Filter, ParsedEvent},
     store::{
-        Cursor, Limit, Query, Store, Viewer,
+        Content, Cursor, Limit, Query, Store, Viewer,
         lmdb::{Access, Lmdb},
     },
 };
@@ -109,5 +109,5 @@ impl FolderPages {
 
 pub fn as_operator(filter: Filter, limit: usize) -> Arc<Query> {
     let (viewer, now) = (Viewer::Operator, clock::now());
-    Arc::new(Query { filters: vec![(filter, Limit::exactly(limit))], viewer, now })
+    Arc::new(Query { filters: vec![(filter, Limit::exactly(limit))], viewer, now, content: Content::Events })
 }

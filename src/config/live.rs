@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 use toml::{Table, Value};
 
 use super::{
-    Change, Config, Info, Limits, Rate, SECTIONS, Session, Setting,
+    Change, Config, Info, Limits, Rate, SECTIONS, Session, Setting, Sync,
     table::{insert, lookup, parse_like, path, remove, split},
 };
 
@@ -18,12 +18,13 @@ pub struct Settings {
     pub limits: Limits,
     pub rate: Rate,
     pub session: Session,
+    pub sync: Sync,
 }
 
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
-        let Config { info, limits, rate, session, .. } = config.clone();
-        Self { info, limits, rate, session }
+        let Config { info, limits, rate, session, sync, .. } = config.clone();
+        Self { info, limits, rate, session, sync }
     }
 }
 

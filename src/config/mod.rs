@@ -22,6 +22,7 @@ mod scylla;
 mod session;
 mod setting;
 mod store;
+mod sync;
 mod table;
 mod traces;
 
@@ -47,6 +48,7 @@ pub use self::{
     session::Session,
     setting::{Change, Range, Setting},
     store::Store,
+    sync::Sync,
     traces::Traces,
 };
 
@@ -75,6 +77,7 @@ sections! {
     limits: Limits,
     rate: Rate,
     session: Session,
+    sync: Sync,
     persister: Persister,
     store: Store,
     scylla: Scylla,

@@ -5,14 +5,17 @@ use serde_json::{Map, Value, json};
 use crate::{config::Settings, protocol::message::MAX_SUBSCRIPTION_ID};
 
 /// The protocols that this relay speaks.
-pub const SUPPORTED_NIPS: &[u16] = &[1, 2, 9, 11, 13, 17, 40, 42, 45, 59, 62, 65, 67, 70];
+pub const SUPPORTED_NIPS: &[u16] = &[1, 2, 9, 11, 13, 17, 40, 42, 45, 59, 62, 65, 67, 70, RECONCILIATION];
+
+/// Which may be switched off.
+const RECONCILIATION: u16 = 77;
 
 /// Where the software lives.
 const SOFTWARE: &str = env!("CARGO_PKG_REPOSITORY");
 
 /// The document, with the limits that are really in force. Empty fields are left out.
 pub fn document(settings: &Settings) -> String {
-    let Settings { info, limits, .. } = settings;
+    let Settings { info, limits, sync, .. } = settings;
     let mut document = Map::new();
     for (name, value) in [
         ("name", &info.name),
@@ -27,7 +30,8 @@ pub fn document(settings: &Settings) -> String {
             document.insert(name.to_owned(), Value::from(value.as_str()));
         }
     }
-    document.insert("supported_nips".to_owned(), json!(SUPPORTED_NIPS));
+    let nips = SUPPORTED_NIPS.iter().filter(|nip| **nip != RECONCILIATION || sync.max_open > 0);
+    document.insert("supported_nips".to_owned(), nips.copied().map(Value::from).collect());
     document.insert("software".to_owned(), json!(SOFTWARE));
     document.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     document.insert(

@@ -37,7 +37,7 @@ use crate::{
     net::{Descriptors, Need, Readiness, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
     route::{Drain, Routers, bus::Bus, seen::Seen},
-    session::{Connections, Rates, Shared},
+    session::{Connections, Rates, Room, Shared},
     store::Store,
     telemetry::{Lost, Metrics},
     trace::Tracer,
@@ -186,6 +186,7 @@ pub async fn run_on(
     let connections = Arc::new(Connections::default());
     let shared = Arc::new(Shared {
         rates: Rates::new(config.rate.max_addresses),
+        reconciliations: Room::new(&config.sync, &metrics),
         live,
         max_sockets: descriptors.sockets,
         late: Duration::from_secs(config.bus.late_seconds),

@@ -31,12 +31,19 @@ pub enum ClientMessage<'a> {
     Close {
         id: Cow<'a, str>,
     },
-    /// NEG-OPEN and NEG-MSG (NIP-77), of which nothing but the id is read: it is not served.
-    Negentropy {
+    /// The message is that of [`super::negentropy`] (NIP-77).
+    NegOpen {
+        id: Cow<'a, str>,
+        filter: Filter,
+        message: Vec<u8>,
+    },
+    NegMsg {
+        id: Cow<'a, str>,
+        message: Vec<u8>,
+    },
+    NegClose {
         id: Cow<'a, str>,
     },
-    /// NEG-CLOSE.
-    NegentropyClose,
 }
 
 impl<'a> ClientMessage<'a> {
@@ -54,9 +61,19 @@ impl<'a> ClientMessage<'a> {
                 Ok(Self::Count { id, filters })
             }
             Ok(Shape::Close(id)) => Ok(Self::Close { id }),
-            Ok(Shape::Negentropy(id)) if is_echoed(&id) => Ok(Self::Negentropy { id }),
-            Ok(Shape::Negentropy(_)) => Err(Malformed::Unknown(Reason::invalid("the id is too long"))),
-            Ok(Shape::NegentropyClose) => Ok(Self::NegentropyClose),
+            Ok(Shape::NegOpen(id, ..) | Shape::NegMsg(id, _)) if !is_echoed(&id) => {
+                Err(Malformed::Unknown(Reason::invalid("the id is too long")))
+            }
+            Ok(Shape::NegOpen(id, filter, message)) => {
+                let read = Filter::try_from(filter).and_then(|filter| Ok((filter, digits(&message)?)));
+                let (filter, message) = read.map_err(|r| Malformed::Negentropy(id.to_string(), r))?;
+                Ok(Self::NegOpen { id, filter, message })
+            }
+            Ok(Shape::NegMsg(id, message)) => {
+                let message = digits(&message).map_err(|r| Malformed::Negentropy(id.to_string(), r))?;
+                Ok(Self::NegMsg { id, message })
+            }
+            Ok(Shape::NegClose(id)) => Ok(Self::NegClose { id }),
             Ok(Shape::Unknown(verb)) => {
                 let verb: String = verb.chars().take(16).collect();
                 Err(Malformed::Unknown(Reason::invalid(format!("unknown verb {verb:?}"))))
@@ -77,6 +94,11 @@ fn check(id: &str, filters: Vec<RawFilter>) -> Result<Vec<Filter>, Reason> {
     filters.into_iter().map(Filter::try_from).collect()
 }
 
+fn digits(message: &str) -> Result<Vec<u8>, Reason> {
+    hex::decode(message)
+        .map_err(|_| Reason::invalid("the message is not made of pairs of hexadecimal digits"))
+}
+
 /// The shape of a message, read in one pass. The verb comes first, so what follows is read as what
 /// it must be, without a tree in between.
 enum Shape<'a> {
@@ -85,8 +107,9 @@ enum Shape<'a> {
     Req(Cow<'a, str>, Vec<RawFilter>),
     Count(Cow<'a, str>, Vec<RawFilter>),
     Close(Cow<'a, str>),
-    Negentropy(Cow<'a, str>),
-    NegentropyClose,
+    NegOpen(Cow<'a, str>, RawFilter, Cow<'a, str>),
+    NegMsg(Cow<'a, str>, Cow<'a, str>),
+    NegClose(Cow<'a, str>),
     Unknown(Cow<'a, str>),
 }
 
@@ -129,11 +152,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shape<'a> {
                         let Text(id) = element(&mut seq, "a subscription id")?;
                         Shape::Close(id)
                     }
-                    "NEG-OPEN" | "NEG-MSG" => {
+                    "NEG-OPEN" => {
                         let Text(id) = element(&mut seq, "a subscription id")?;
-                        Shape::Negentropy(id)
+                        let filter = element(&mut seq, "a filter")?;
+                        let Text(message) = element(&mut seq, "a message")?;
+                        Shape::NegOpen(id, filter, message)
                     }
-                    "NEG-CLOSE" => Shape::NegentropyClose,
+                    "NEG-MSG" => {
+                        let Text(id) = element(&mut seq, "a subscription id")?;
+                        let Text(message) = element(&mut seq, "a message")?;
+                        Shape::NegMsg(id, message)
+                    }
+                    "NEG-CLOSE" => {
+                        let Text(id) = element(&mut seq, "a subscription id")?;
+                        Shape::NegClose(id)
+                    }
                     _ => Shape::Unknown(verb),
                 };
                 while seq.next_element::<de::IgnoredAny>()?.is_some() {}
@@ -172,10 +205,16 @@ pub enum RelayMessage<'a> {
         subscription: &'a str,
         reason: &'a Reason,
     },
-    /// NIP-77.
+    /// NIP-77; the message in hexadecimal digits.
+    NegMsg {
+        subscription: &'a str,
+        message: &'a str,
+    },
+    /// NIP-77. `most`: how many events a reconciliation may have, where it had more.
     NegErr {
         subscription: &'a str,
         reason: &'a Reason,
+        most: Option<usize>,
     },
     Notice(&'a str),
     Auth {
@@ -231,8 +270,15 @@ impl fmt::Display for RelayMessage<'_> {
             Self::Closed { subscription, reason } => {
                 write!(f, r#"["CLOSED",{},{}]"#, Quoted(subscription), Quoted(&reason.to_string()))
             }
-            Self::NegErr { subscription, reason } => {
-                write!(f, r#"["NEG-ERR",{},{}]"#, Quoted(subscription), Quoted(&reason.to_string()))
+            Self::NegMsg { subscription, message } => {
+                write!(f, r#"["NEG-MSG",{},"{message}"]"#, Quoted(subscription))
+            }
+            Self::NegErr { subscription, reason, most } => {
+                write!(f, r#"["NEG-ERR",{},{}"#, Quoted(subscription), Quoted(&reason.to_string()))?;
+                if let Some(most) = most {
+                    write!(f, ",{most}")?;
+                }
+                f.write_str("]")
             }
             Self::Notice(text) => write!(f, r#"["NOTICE",{}]"#, Quoted(text)),
             Self::Auth { challenge } => write!(f, r#"["AUTH",{}]"#, Quoted(challenge)),
@@ -281,11 +327,18 @@ mod tests {
         assert_eq!((&*id, filters.len()), ("a\"b", 2));
         assert!(matches!(ClientMessage::parse(r#"["COUNT","q",{}]"#), Ok(ClientMessage::Count { .. })));
         assert!(matches!(ClientMessage::parse(r#"["CLOSE","q"]"#), Ok(ClientMessage::Close { .. })));
-        for text in [r#"["NEG-OPEN","n",{},"61"]"#, r#"["NEG-MSG","n","61"]"#] {
-            assert!(matches!(ClientMessage::parse(text), Ok(ClientMessage::Negentropy { id }) if id == "n"));
-        }
+        let Ok(ClientMessage::NegOpen { id, filter, message }) =
+            ClientMessage::parse(r#"["NEG-OPEN","n",{"kinds":[1]},"61ff"]"#)
+        else {
+            panic!("a NEG-OPEN")
+        };
+        assert_eq!((&*id, filter.kinds.as_deref(), &*message), ("n", Some(&[1][..]), &[0x61, 0xff][..]));
+        let message = ClientMessage::parse(r#"["NEG-MSG","n","61"]"#);
+        assert!(
+            matches!(message, Ok(ClientMessage::NegMsg { id, message }) if id == "n" && message == [0x61])
+        );
         let closed = ClientMessage::parse(r#"["NEG-CLOSE","n"]"#);
-        assert!(matches!(closed, Ok(ClientMessage::NegentropyClose)));
+        assert!(matches!(closed, Ok(ClientMessage::NegClose { id }) if id == "n"));
     }
 
     #[test]
@@ -313,6 +366,11 @@ mod tests {
             (r#"["EVENT",{"id":"abc","content":"\ud83d"}]"#, "event abc"),
             (r#"["EVENT",{"id":"abc","created_at":1e999}]"#, "event abc"),
             (r#"["NEG-OPEN","n""#, "neg n"),
+            (r#"["NEG-OPEN","n",{}]"#, "neg n"),
+            (r#"["NEG-OPEN","n",{},"6"]"#, "neg n"),
+            (r#"["NEG-OPEN","n",{"kinds":1},"61"]"#, "neg n"),
+            (r#"["NEG-MSG","n"]"#, "neg n"),
+            (r#"["NEG-MSG","n","6g"]"#, "neg n"),
             (r#"["NEG-OPEN"]"#, "notice"),
         ] {
             let got = match ClientMessage::parse(text).unwrap_err() {
@@ -375,7 +433,8 @@ mod tests {
             RelayMessage::Ok { id: "x\"", result: Err(reason.clone()) },
             RelayMessage::Eose { subscription: "\\", hint: Some(Hint::Finish) },
             RelayMessage::Closed { subscription: "s", reason: &reason },
-            RelayMessage::NegErr { subscription: "\"", reason: &reason },
+            RelayMessage::NegMsg { subscription: "\"", message: "61" },
+            RelayMessage::NegErr { subscription: "\"", reason: &reason, most: Some(7) },
             RelayMessage::Notice("\u{1}"),
             RelayMessage::Count { subscription: "s", count: 3, approximate: true, hll: Some("00".into()) },
         ] {

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod kind;
 mod meaning;
 pub mod message;
+pub mod negentropy;
 pub mod nip19;
 pub mod reason;
 pub mod reply;

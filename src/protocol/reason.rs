@@ -15,6 +15,8 @@ pub enum Prefix {
     Restricted,
     AuthRequired,
     Unsupported,
+    /// Of a reconciliation (NIP-77).
+    Closed,
     Error,
 }
 
@@ -29,6 +31,7 @@ impl Prefix {
             Self::Restricted => "restricted",
             Self::AuthRequired => "auth-required",
             Self::Unsupported => "unsupported",
+            Self::Closed => "closed",
             Self::Error => "error",
         }
     }
@@ -59,6 +62,7 @@ impl Reason {
         restricted => Restricted,
         auth_required => AuthRequired,
         unsupported => Unsupported,
+        closed => Closed,
         error => Error,
     }
 }

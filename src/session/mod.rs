@@ -8,6 +8,7 @@ mod connections;
 mod count;
 mod frames;
 mod guard;
+mod negentropy;
 mod outbox;
 mod publish;
 mod query;
@@ -30,13 +31,15 @@ use url::Url;
 
 use self::{
     auth::Auth,
-    query::Work,
+    negentropy::Reconciliation,
+    query::{Number, Work},
     rate::Bucket,
     socket::{Incoming, SocketContext as Context},
     subscription::Subscription,
 };
 pub use self::{
     connections::{Connections, Permit, Refusal},
+    negentropy::Room,
     outbox::Outbox,
     publish::explain,
     rate::Rates,
@@ -69,6 +72,7 @@ pub struct Shared {
     pub queue: Arc<Queue>,
     pub workers: Workers,
     pub rates: Rates,
+    pub reconciliations: Room,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
 }
@@ -113,6 +117,8 @@ pub struct Session {
     rate: Option<Bucket>,
     subscriptions: Vec<Subscription>,
     last_generation: Generation,
+    reconciliations: Vec<Reconciliation>,
+    last_reconciliation: Number,
     /// Pages and counts to be read, in turn: one at a time.
     work: VecDeque<Work>,
     reading: bool,
@@ -142,6 +148,8 @@ impl Session {
             auth: Auth::new(own_host),
             subscriptions: Vec::new(),
             last_generation: 0,
+            reconciliations: Vec::new(),
+            last_reconciliation: 0,
             work: VecDeque::new(),
             reading: false,
             heard: Instant::now(),
@@ -177,7 +185,9 @@ impl Session {
             Ok(ClientMessage::Req { .. }) => Verb::Req,
             Ok(ClientMessage::Count { .. }) => Verb::Count,
             Ok(ClientMessage::Close { .. }) => Verb::Close,
-            Ok(ClientMessage::Negentropy { .. } | ClientMessage::NegentropyClose) => Verb::Negentropy,
+            Ok(
+                ClientMessage::NegOpen { .. } | ClientMessage::NegMsg { .. } | ClientMessage::NegClose { .. },
+            ) => Verb::Negentropy,
             Err(_) => Verb::Malformed,
         };
         metrics.messages.of(verb).inc();
@@ -203,10 +213,11 @@ impl Session {
             }
             Ok(ClientMessage::Count { id, filters }) => self.count(&id, filters, text.len(), limits, ctx),
             Ok(ClientMessage::Close { id }) => self.unsubscribe(&id),
-            Ok(ClientMessage::Negentropy { id }) => {
-                self.refuse_negentropy(&id, &Reason::error("negentropy is not supported"));
+            Ok(ClientMessage::NegOpen { id, filter, message }) => {
+                self.open_reconciliation(&id, filter, message, &settings, ctx);
             }
-            Ok(ClientMessage::NegentropyClose) => {}
+            Ok(ClientMessage::NegMsg { id, message }) => self.go_on_reconciling(&id, message, ctx),
+            Ok(ClientMessage::NegClose { id }) => self.end_reconciliation(&id),
             Err(malformed) => self.refuse_malformed(malformed),
         }
     }
@@ -233,14 +244,9 @@ impl Session {
             }
             Malformed::Subscription(id, reason) => self.close_subscription(&id, &reason),
             Malformed::Count(id, reason) => self.refuse_count(&id, &reason),
-            Malformed::Negentropy(id, reason) => self.refuse_negentropy(&id, &reason),
+            Malformed::Negentropy(id, reason) => self.refuse_reconciliation(&id, &reason),
             Malformed::Unknown(reason) => self.notice(&reason),
         }
-    }
-
-    /// Its ids are not those of subscriptions (NIP-77).
-    fn refuse_negentropy(&self, id: &str, reason: &Reason) {
-        self.outbox.text(&RelayMessage::NegErr { subscription: id, reason }.to_string());
     }
 
     /// What is noted of a message on its way.
@@ -275,8 +281,10 @@ impl Session {
             ClientMessage::Count { id, .. } => self.refuse_count(id, &reason),
             // Costs nothing and makes room.
             ClientMessage::Close { id } => self.unsubscribe(id),
-            ClientMessage::Negentropy { id } => self.refuse_negentropy(id, &reason),
-            ClientMessage::NegentropyClose => {}
+            ClientMessage::NegClose { id } => self.end_reconciliation(id),
+            ClientMessage::NegOpen { id, .. } | ClientMessage::NegMsg { id, .. } => {
+                self.refuse_reconciliation(id, &reason);
+            }
         }
     }
 
@@ -303,6 +311,7 @@ impl Session {
         } else {
             self.outbox.ping();
             self.forget_recent(None);
+            self.end_idle_reconciliations();
         }
     }
 }
@@ -326,6 +335,7 @@ impl Actor for Session {
 
     fn stopped(&mut self, _: &mut Context) {
         let begun = Instant::now();
+        self.end_all_reconciliations();
         self.link.close();
         #[expect(clippy::disallowed_methods, reason = "one a connection, and connections are bounded")]
         self.router.do_send(Leave(self.id));

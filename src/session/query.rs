@@ -16,10 +16,15 @@ use crate::{
     telemetry::{BoundedQueue, Stage},
 };
 
+/// Tells the reconciliations of a connection apart, also those of one id.
+pub(super) type Number = u64;
+
 /// Something to be read for a connection.
 pub(super) enum Work {
     /// The next page of a subscription.
     Page(Generation),
+    /// The next page of keys of a reconciliation.
+    Keys(Number),
     /// A COUNT of that id, and how many bytes its message had.
     Count { id: Box<str>, query: Arc<Query>, bytes: usize },
 }
@@ -30,6 +35,7 @@ impl Session {
         while !self.reading {
             match self.work.pop_front() {
                 Some(Work::Page(generation)) => self.read_page(generation, ctx),
+                Some(Work::Keys(number)) => self.read_keys(number, ctx),
                 Some(Work::Count { id, query, .. }) => self.read_count(id, query, ctx),
                 None => {
                     // Most connections are idle most of the time: nothing is kept for them.

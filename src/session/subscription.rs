@@ -7,7 +7,7 @@ use crate::{
     config::Limits,
     protocol::{Event, EventId, Filter, PublicKey},
     route::Generation,
-    store::{Cursor, Entry, Limit, Position, Query, Viewer},
+    store::{Content, Cursor, Entry, Limit, Position, Query, Viewer},
     trace::Trace,
 };
 
@@ -101,6 +101,7 @@ pub(super) fn query(filters: &[Filter], limits: &Limits, keys: &Arc<[PublicKey]>
         filters: filters.iter().map(|filter| (filter.clone(), limit(filter))).collect(),
         viewer: Viewer::Client(Arc::clone(keys)),
         now: clock::now(),
+        content: Content::Events,
     }
 }
 

@@ -131,7 +131,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::store::Limit;
+    use crate::store::{Content, Limit};
 
     const LITTLE: Work = Work { ranges: 1, rows: 0, is_own: false };
     const MUCH: Work = Work { ranges: 100, ..LITTLE };
@@ -139,7 +139,7 @@ mod tests {
     fn work(filters: &[&str]) -> (usize, usize) {
         let filters = filters.iter().map(|json| (serde_json::from_str(json).unwrap(), Limit::exactly(20)));
         let viewer = Viewer::Client([].into());
-        let query = Query { filters: filters.collect(), viewer, now: 0 };
+        let query = Query { filters: filters.collect(), viewer, now: 0, content: Content::Events };
         let Work { ranges, rows, .. } = Work::of(&query, None);
         (ranges, rows)
     }

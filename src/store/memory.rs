@@ -305,7 +305,7 @@ impl State {
     }
 
     fn query(&self, query: &Query, mut cursor: Cursor, limit: usize) -> Page {
-        let mut page = Page::new();
+        let mut page = Page::of(query.content);
         for Stored { event, position } in self.served(query) {
             let (id, created_at) = (event.id(), event.created_at());
             if cursor.after.is_some_and(|(at, last)| (Reverse(created_at), id) <= (Reverse(at), last)) {

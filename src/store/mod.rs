@@ -23,7 +23,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 pub use crate::{clock::Moment, protocol::Identity};
 pub use page::{Effort, Entry, Page};
-pub use question::{Cursor, End, Kept, Limit, Progress, Query, Viewer};
+pub use question::{Content, Cursor, End, Kept, Limit, Progress, Query, Viewer};
 
 use self::{
     log::{Log, Sequence},

@@ -4,7 +4,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use super::{Cursor, End, Position};
+use super::{Content, Cursor, End, Position};
 use crate::{
     clock::Moment,
     protocol::{EventId, Timestamp},
@@ -13,6 +13,7 @@ use crate::{
 /// Events in the order of the answer, and how to go on.
 #[derive(Debug, Clone)]
 pub struct Page {
+    content: Content,
     text: String,
     entries: Vec<Item>,
     /// Where the next page begins; `None` when this was the last.
@@ -51,13 +52,19 @@ pub struct Entry<'a> {
     /// When a node accepted it at the latest; `None` where no other node writes to the store. What was accepted lately
     /// may yet reach this node live.
     pub accepted_at: Option<Moment>,
-    /// The event as it is sent.
+    /// The event as it is sent; empty where only keys were asked for.
     pub json: &'a str,
 }
 
 impl Page {
     pub fn new() -> Self {
+        Self::of(Content::Events)
+    }
+
+    /// For the answer to a question for this.
+    pub fn of(content: Content) -> Self {
         Self {
+            content,
             text: String::new(),
             entries: Vec::new(),
             next: None,
@@ -68,13 +75,18 @@ impl Page {
 
     pub fn push(&mut self, entry: Entry<'_>) {
         let Entry { id, created_at, position, accepted_at, json } = entry;
-        self.text.push_str(json);
+        if self.content == Content::Events {
+            self.text.push_str(json);
+        }
         self.entries.push(Item { id, created_at, position, accepted_at, end: self.text.len() });
     }
 
-    /// Bytes of all events together.
+    /// Bytes of all events together; of keys those that the page takes.
     pub fn bytes(&self) -> usize {
-        self.text.len()
+        match self.content {
+            Content::Events => self.text.len(),
+            Content::Keys => self.entries.len() * size_of::<Item>(),
+        }
     }
 
     pub fn len(&self) -> usize {

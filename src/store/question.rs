@@ -13,6 +13,17 @@ pub struct Query {
     pub viewer: Viewer,
     /// Events that expire at this time or before are not served.
     pub now: Timestamp,
+    pub content: Content,
+}
+
+/// What of the events is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Content {
+    /// They, as they are sent.
+    #[default]
+    Events,
+    /// Their ids and dates: the entries of a page have no text.
+    Keys,
 }
 
 /// How much of a filter is wanted.
@@ -236,6 +247,7 @@ mod tests {
                 filters: limits.iter().map(|&limit| (Filter::default(), limit)).collect(),
                 viewer: Viewer::Operator,
                 now: 0,
+                content: Content::Events,
             };
             let mut progress = Cursor::start(&query).progress;
             let offer = |(second, matching): &(Timestamp, Vec<usize>)| Progress::offer(&mut progress, matching, *second);

@@ -53,7 +53,7 @@ labels! {
         Close = "close": "CLOSE",
         Count = "count": "COUNT",
         Auth = "auth": "AUTH",
-        Negentropy = "negentropy": "NEG-OPEN, NEG-MSG, NEG-CLOSE: not supported",
+        Negentropy = "negentropy": "NEG-OPEN, NEG-MSG, NEG-CLOSE",
         Malformed = "malformed": "not understood, or too long",
     }
 
@@ -90,6 +90,17 @@ labels! {
         Error = "error": "the store failed or is overloaded, events of other nodes may have been missed, or the relay shuts down",
     }
 
+    /// Why a reconciliation was refused or ended by the relay.
+    NegErrReason = "reason" {
+        Invalid = "invalid": "malformed, or a message too soon",
+        RateLimited = "rate_limited": "over the rate, or too many of them",
+        AuthRequired = "auth_required": "the client must authenticate",
+        Restricted = "restricted": "it asks for what does not concern the client",
+        TooMany = "too_many": "it asks for more events than one may have",
+        Closed = "closed": "the client was silent for too long, or there was none",
+        Error = "error": "the store failed or the room of all is full, the relay shuts down, or none is served",
+    }
+
     /// A stretch of the way of a message.
     Stage = "stage" {
         Parse = "parse": "a message of a client: from text to types",
@@ -103,6 +114,8 @@ labels! {
         Subscribe = "subscribe": "a REQ: until the router holds it, and Redis has acknowledged its keys",
         Query = "query": "a page of stored events: its reading, waiting for a turn included",
         Count = "count": "a COUNT: its reading, waiting for a turn included",
+        Keys = "keys": "a page of keys for NEG-OPEN: its reading, waiting for a turn included",
+        Reconcile = "reconcile": "a message of a reconciliation: until its answer is found, waiting for a thread included",
         Eose = "eose": "a REQ: until all its stored events are in the outbox",
     }
 
@@ -113,6 +126,7 @@ labels! {
         Router = "router": "messages for the routers of the workers; the ratio is of all workers together",
         SessionWindow = "session_window": "events and subscriptions that wait for an answer, of all connections: session.window",
         SessionLag = "session_lag": "live events that wait for a client, by bytes: session.max_lag_bytes; the ratio is of the client furthest behind in the last batch of any worker",
+        Sync = "sync": "events of open reconciliations, of all connections: sync.max_events_of_all",
         Query = "query": "questions to the store: store.max_waiting_queries, scylla.max_queries; full also counts those that waited for too long: question_wait_ms",
         Statement = "statement": "CQL statements in flight: scylla.concurrency",
         BusSubscribe = "bus_subscribe": "subscriptions that wait to be sent to Redis: bus.subscribe_queue",
@@ -135,7 +149,7 @@ impl From<Prefix> for EventResult {
             Prefix::Invalid => Self::Invalid,
             Prefix::AuthRequired => Self::AuthRequired,
             Prefix::Error => Self::Error,
-            Prefix::Blocked | Prefix::Restricted | Prefix::Unsupported => Self::Refused,
+            Prefix::Blocked | Prefix::Restricted | Prefix::Unsupported | Prefix::Closed => Self::Refused,
         }
     }
 }
@@ -146,6 +160,22 @@ impl From<Prefix> for ClosedReason {
             Prefix::RateLimited => Self::RateLimited,
             Prefix::AuthRequired => Self::AuthRequired,
             Prefix::Blocked | Prefix::Restricted => Self::Restricted,
+            Prefix::Error => Self::Error,
+            Prefix::Invalid | Prefix::Unsupported | Prefix::Closed | Prefix::Duplicate | Prefix::Pow => {
+                Self::Invalid
+            }
+        }
+    }
+}
+
+impl From<Prefix> for NegErrReason {
+    fn from(prefix: Prefix) -> Self {
+        match prefix {
+            Prefix::RateLimited => Self::RateLimited,
+            Prefix::AuthRequired => Self::AuthRequired,
+            Prefix::Restricted => Self::Restricted,
+            Prefix::Blocked => Self::TooMany,
+            Prefix::Closed => Self::Closed,
             Prefix::Error => Self::Error,
             Prefix::Invalid | Prefix::Unsupported | Prefix::Duplicate | Prefix::Pow => Self::Invalid,
         }

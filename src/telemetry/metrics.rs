@@ -19,7 +19,9 @@ use prometheus_client::{
 use tokio::sync::mpsc;
 
 use super::{
-    labels::{BoundedQueue, By, Cache, CloseReason, ClosedReason, EventResult, Label, Stage, Verb},
+    labels::{
+        BoundedQueue, By, Cache, CloseReason, ClosedReason, EventResult, Label, NegErrReason, Stage, Verb,
+    },
     process::{PROCESS_METRICS, Process},
 };
 
@@ -111,6 +113,9 @@ metrics! {
     "subscriptions", "Live subscriptions", NO_UNIT, subscriptions: Gauge = Gauge::default();
     "subscriptions_closed", "Subscriptions refused or ended with CLOSED", NO_UNIT,
         subscriptions_closed: By<ClosedReason, Counter> = By::default();
+    "reconciliations", "Open reconciliations (NIP-77)", NO_UNIT, reconciliations: Gauge = Gauge::default();
+    "reconciliations_refused", "Reconciliations refused or ended with NEG-ERR", NO_UNIT,
+        reconciliations_refused: By<NegErrReason, Counter> = By::default();
     "routing_keys", "Routing keys of live subscriptions, one for each subscription that has it", NO_UNIT,
         routing_keys: Gauge = Gauge::default();
     "answers_awaited", "Events and subscriptions of all connections that wait for an answer", NO_UNIT,

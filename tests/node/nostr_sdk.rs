@@ -1,7 +1,7 @@
 //! The relay as `nostr-sdk` sees it, a client that we did not write. It checks every event that it
 //! is sent, and gives the relay up when one does not match the filters of its subscription.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use common::{PATIENCE, now};
 use nostr_sdk::prelude::*;
@@ -12,7 +12,9 @@ async fn connect(relay: &common::Relay, keys: &Keys) -> (Client, Relay) {
         .automatic_authentication(true)
         .verify_subscriptions(true)
         .ban_relay_on_mismatch(true);
-    let client = Client::builder().signer(keys.clone()).opts(options).build();
+    let keeps_events = MemoryDatabaseOptions { events: true, max_events: None };
+    let database = MemoryDatabase::with_opts(keeps_events);
+    let client = Client::builder().signer(keys.clone()).opts(options).database(database).build();
     client.add_relay(relay.url()).await.unwrap();
     let output = client.try_connect(PATIENCE).await;
     assert!(output.failed.is_empty(), "{output:?}");
@@ -251,10 +253,38 @@ async fn work_and_expiry_are_looked_at() {
     client.shutdown().await;
 }
 
+/// Its set and ours, brought together in both directions.
+#[tokio::test]
+async fn reconciles_with_the_relay() {
+    let relay = common::Relay::start(&["--set", "sync.frame_bytes=4096"]);
+    let keys = Keys::generate();
+    let (client, connection) = connect(&relay, &keys).await;
+    let start = Timestamp::now() - Duration::from_secs(1_000);
+    let notes: Vec<Event> = (0..300)
+        .map(|n: u64| {
+            let note = EventBuilder::text_note(n.to_string()).custom_created_at(start + n / 3);
+            note.sign_with_keys(&keys).unwrap()
+        })
+        .collect();
+    for note in &notes[..200] {
+        connection.send_event(note).await.unwrap();
+    }
+    for note in &notes[100..] {
+        client.database().save_event(note).await.unwrap();
+    }
+    let options = SyncOptions::new().initial_timeout(PATIENCE).direction(SyncDirection::Both);
+    let done = connection.sync(Filter::new().kind(Kind::TextNote), &options).await.unwrap();
+    let ids = |notes: &[Event]| notes.iter().map(|note| note.id).collect::<HashSet<_>>();
+    assert_eq!((done.received, done.sent), (ids(&notes[..100]), ids(&notes[200..])));
+    let filter = Filter::new().kind(Kind::TextNote);
+    assert_eq!(fetch(&connection, filter).await.into_iter().collect::<HashSet<_>>(), ids(&notes));
+    client.shutdown().await;
+}
+
 /// It waits for an answer for as long as its patience is, unless it understands the first one.
 #[tokio::test]
 async fn is_told_that_there_is_no_negentropy() {
-    let relay = common::Relay::start(&[]);
+    let relay = common::Relay::start(&["--set", "sync.max_open=0"]);
     let (client, connection) = connect(&relay, &Keys::generate()).await;
     let options = SyncOptions::new().initial_timeout(PATIENCE);
     match connection.sync(Filter::new().kind(Kind::TextNote), &options).await {

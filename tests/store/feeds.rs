@@ -14,8 +14,8 @@ use rookery::{
     config,
     protocol::{Event, Filter, PublicKey, Timestamp, filter::sorted, sign::Keys},
     store::{
-        Counted, Cursor, End, Identity, Limit, Load, Moment, Page, Position, Query, Store, StoreError,
-        Viewer, Written,
+        Content, Counted, Cursor, End, Identity, Limit, Load, Moment, Page, Position, Query, Store,
+        StoreError, Viewer, Written,
         home::Home,
         memory::Memory,
         records::Records,
@@ -50,7 +50,7 @@ fn question(authors: impl IntoIterator<Item = PublicKey>, limit: usize, now: Tim
         ..Filter::default()
     };
     let viewer = Viewer::Client([].into());
-    Query { filters: vec![(filter, Limit::exactly(limit))], viewer, now }
+    Query { filters: vec![(filter, Limit::exactly(limit))], viewer, now, content: Content::Events }
 }
 
 /// All texts of an answer, and how it ends.

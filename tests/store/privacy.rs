@@ -13,6 +13,11 @@ fn as_seen(store: &Subject, json: &str, viewer: Viewer) -> Vec<EventId> {
     let query = Query { viewer, ..query([filter(json)]) };
     let answer = store.answer(query.clone());
     assert_eq!(answer.end, End::Finish);
+    assert_eq!(
+        store.keys_alone(query.clone()),
+        (answer.ids.clone(), End::Finish),
+        "keys tell no more than events"
+    );
     assert_eq!(store.count(query).count, answer.ids.len() as u64, "a count tells no more than a query");
     answer.ids
 }

@@ -68,6 +68,9 @@ fn tell(case: &Case, store: &Subject) {
         let (expected, answer) = (model.answer(everything.clone()), store.answer(everything.clone()));
         compare(number, &events, &everything, &expected, &answer);
     }
+    let everything = Query { now, ..query([filter("{}")]) };
+    let expected = model.answer(everything.clone());
+    assert_eq!(store.keys_alone(everything), (expected.ids, expected.end));
 }
 
 /// Where the model stands after some pages; `None` if it has finished before.

@@ -14,7 +14,9 @@ use std::{
 use common::watch;
 use rookery::{
     protocol::{Event, EventId, Filter, ParsedEvent, PublicKey, Tags, Timestamp, sign::Keys},
-    store::{Counted, Cursor, End, Limit, Outcome, Position, Query, Store, StoreError, Viewer, Written},
+    store::{
+        Content, Counted, Cursor, End, Limit, Outcome, Position, Query, Store, StoreError, Viewer, Written,
+    },
 };
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -143,6 +145,12 @@ impl Subject {
         self.answer_from(query, cursor)
     }
 
+    /// The ids of the answer, asked for without the events, and how it ends.
+    pub fn keys_alone(&self, query: Query) -> (Vec<EventId>, End) {
+        let answer = self.answer(Query { content: Content::Keys, ..query });
+        (answer.ids, answer.end)
+    }
+
     /// Follows all pages from a cursor.
     pub fn answer_from(&self, query: Query, mut cursor: Cursor) -> Answer {
         let mut answer =
@@ -152,8 +160,13 @@ impl Subject {
         loop {
             let page = self.block_on(self.store.query(query.clone(), cursor.clone())).unwrap();
             for entry in page.iter() {
-                let parsed: ParsedEvent = serde_json::from_str(entry.json).unwrap();
-                assert_eq!((parsed.id, parsed.created_at), (entry.id, entry.created_at));
+                match query.content {
+                    Content::Events => {
+                        let parsed: ParsedEvent = serde_json::from_str(entry.json).unwrap();
+                        assert_eq!((parsed.id, parsed.created_at), (entry.id, entry.created_at));
+                    }
+                    Content::Keys => assert_eq!(entry.json, ""),
+                }
                 let follows = last
                     .is_none_or(|(at, id)| entry.created_at < at || entry.created_at == at && entry.id > id);
                 assert!(follows, "{} at {} after {last:?}", entry.id, entry.created_at);
@@ -211,7 +224,7 @@ pub fn query(filters: impl IntoIterator<Item = Filter>) -> Query {
         let limit = Limit::exactly(filter.limit.unwrap_or(DEFAULT_LIMIT));
         (filter, limit)
     });
-    Query { filters: filters.collect(), viewer: Viewer::Operator, now: NOW }
+    Query { filters: filters.collect(), viewer: Viewer::Operator, now: NOW, content: Content::Events }
 }
 
 pub fn client<'a>(keys: impl IntoIterator<Item = &'a Keys>) -> Viewer {

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use rookery::{
     protocol::{Event, EventId, Filter},
     store::{
-        Cursor, Limit, Moment, Page, Query, Removed, Store, StoreError, Viewer,
+        Content, Cursor, Limit, Moment, Page, Query, Removed, Store, StoreError, Viewer,
         memory::Memory,
         tap::{Tap, Taps, Writer},
     },
@@ -138,7 +138,7 @@ async fn a_tap_that_knows_the_answer_is_asked_first() {
     let (noted, store, _) = Noted::on(Memory::new());
     store.write([note(&user(1), 10, "")].into(), NOW, soon()).await.unwrap();
     let filters = vec![(Filter::default(), Limit::exactly(10))];
-    let query = Arc::new(Query { filters, viewer: Viewer::Operator, now: NOW });
+    let query = Arc::new(Query { filters, viewer: Viewer::Operator, now: NOW, content: Content::Events });
     for (knows_all, found) in [(false, 1), (true, 0)] {
         noted.knows_all.store(knows_all, Ordering::Relaxed);
         let page = store.query(Arc::clone(&query), Cursor::start(&query)).await.unwrap();

@@ -14,7 +14,7 @@ use crate::{
     clock::Moment,
     config,
     protocol::{Event, Fields, Filter, PublicKey, Timestamp, kind},
-    store::{Cursor, End, Entry, Limit, Page, Position, Progress, Query, Viewer, tap::Writer},
+    store::{Content, Cursor, End, Entry, Limit, Page, Position, Progress, Query, Viewer, tap::Writer},
     telemetry::Metrics,
 };
 
@@ -239,6 +239,9 @@ impl State {
         }
         filter.authors = Some(authors.into());
         let filters = vec![(filter, Limit::exactly(limit))];
-        Some(Wanted { fill, query: Arc::new(Query { filters, viewer: Viewer::Operator, now }) })
+        Some(Wanted {
+            fill,
+            query: Arc::new(Query { filters, viewer: Viewer::Operator, now, content: Content::Events }),
+        })
     }
 }

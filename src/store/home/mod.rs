@@ -26,7 +26,7 @@ use self::{
     authors::{Authors, Wanted},
 };
 use super::{
-    Cursor, End, Page, Query, Store, StoreError,
+    Content, Cursor, End, Page, Query, Store, StoreError,
     tap::{Hearing, Listener, Tap, Writer},
 };
 use crate::{
@@ -97,7 +97,11 @@ impl Tap for Home {
 
     fn answer(&self, query: &Arc<Query>, cursor: &Cursor) -> Option<BoxFuture<'_, Result<Page, StoreError>>> {
         let listener = self.listener.get()?;
-        if query.filters.is_empty() || !query.filters.iter().all(|(filter, _)| is_feed(filter)) {
+        // A set of keys has to be whole.
+        if query.content == Content::Keys
+            || query.filters.is_empty()
+            || !query.filters.iter().all(|(filter, _)| is_feed(filter))
+        {
             return None;
         }
         let heard = self.heard(query, listener);

@@ -16,7 +16,7 @@ use crate::{
     config,
     protocol::{Fields, Filter, hll::HyperLogLog},
     store::{
-        Counted, Cursor, End, Entry, Page, Progress, Query,
+        Content, Counted, Cursor, End, Entry, Page, Progress, Query,
         records::{self, RecordKind},
     },
 };
@@ -89,7 +89,7 @@ impl Reader {
         let after = cursor.after.map(|(created_at, id)| Tail::new(created_at, &id));
         let open = |filter: usize| cursor.progress[filter].is_open();
         let mut merge = Merge::new(query, &self.tables, &txn, hidden, after, open)?;
-        let mut page = Page::new();
+        let mut page = Page::of(query.content);
         page.effort.plan = merge.scans.iter().flatten().map(|scan| scan.source).collect();
         while let Some(tail) = merge.peek() {
             let found = merge.take(tail)?;
@@ -102,7 +102,11 @@ impl Reader {
                         merge.close(filter);
                     }
                 }
-                if wanted && let Some(json) = found.record.json() {
+                let json = match query.content {
+                    Content::Events => found.record.json(),
+                    Content::Keys => Some(""),
+                };
+                if wanted && let Some(json) = json {
                     page.push(Entry {
                         id: *found.record.id(),
                         created_at,

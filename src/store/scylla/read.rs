@@ -104,7 +104,7 @@ impl Reader {
                 self.merge(query, cursor.after, &open).await?
             }
         };
-        let mut page = Page::new();
+        let mut page = Page::of(query.content);
         page.effort.plan = merge.plan.clone();
         // Those that were read, and of them those that the page has come to.
         let (mut read, mut looked_at) = (0, 0);

@@ -19,3 +19,4 @@ mod nip45;
 mod nip62;
 mod nip67;
 mod nip70;
+mod nip77;

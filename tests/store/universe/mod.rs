@@ -10,7 +10,7 @@ use std::{collections::HashSet, fmt, sync::Arc};
 pub use generate::cases;
 use rookery::{
     protocol::{Event, EventId, Filter, TagFilter, Tags, Timestamp, filter::sorted},
-    store::{Limit, Query, Viewer},
+    store::{Content, Limit, Query, Viewer},
 };
 
 use crate::subject::{address, client, hex, user};
@@ -103,7 +103,7 @@ impl Question {
             Some(users) => client(&users.iter().map(|&number| user(number)).collect::<Vec<_>>()),
             None => Viewer::Operator,
         };
-        Query { filters: filters.collect(), viewer, now }
+        Query { filters: filters.collect(), viewer, now, content: Content::Events }
     }
 }
 

@@ -12,10 +12,9 @@ use crate::{
     protocol::{EventId, Tags, Timestamp, sign::Keys},
     route::{Join, Link, Push, RouterAddr, Subscribe, SubscriptionRouter},
     store::{
-        Counted, Cursor, Identity, Load, Page, Position, Query, StoreError, Written as Batch,
+        StoreError, Wrapper, Written as Batch,
         log::{Beat, Log, Logged, Origin, Sequence},
         memory::Memory,
-        records::Records,
     },
     trace::Trace,
 };
@@ -56,7 +55,11 @@ impl Held {
     }
 }
 
-impl Store for Held {
+impl Wrapper for Held {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
+
     fn write(
         &self,
         batch: Arc<[Arc<Event>]>,
@@ -76,36 +79,8 @@ impl Store for Held {
         .boxed()
     }
 
-    fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
-        self.inner.query(query, cursor)
-    }
-
-    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
-        self.inner.count(query)
-    }
-
-    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
-        self.inner.maintain(now)
-    }
-
-    fn head(&self) -> Position {
-        self.inner.head()
-    }
-
     fn log(&self) -> Option<Arc<dyn Log>> {
         self.is_shared.then(|| Arc::new(Empty) as Arc<dyn Log>)
-    }
-
-    fn records(&self) -> &dyn Records {
-        self.inner.records()
-    }
-
-    fn identity(&self) -> Identity {
-        self.inner.identity()
-    }
-
-    fn load(&self) -> Load {
-        Load::default()
     }
 }
 

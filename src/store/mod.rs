@@ -13,6 +13,7 @@ mod question;
 pub mod records;
 pub mod scylla;
 pub mod tap;
+mod wrapper;
 
 use std::{
     sync::Arc,
@@ -24,6 +25,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 pub use crate::{clock::Moment, protocol::Identity};
 pub use page::{Effort, Entry, Page};
 pub use question::{Content, Cursor, End, Kept, Limit, Progress, Query, Viewer};
+pub use wrapper::Wrapper;
 
 use self::{
     log::{Log, Sequence},

@@ -7,15 +7,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures_util::future::BoxFuture;
 
-use super::{
-    Counted, Cursor, Identity, Load, Outcome, Page, Position, Query, Removed, Store, StoreError, Written,
-    log::Log, records::Records,
-};
+use super::{Cursor, Outcome, Page, Position, Query, Removed, Store, StoreError, Wrapper, Written};
 use crate::{
     clock::Moment,
     protocol::{
@@ -134,7 +131,11 @@ impl Tapped {
     }
 }
 
-impl Store for Tapped {
+impl Wrapper for Tapped {
+    fn inner(&self) -> &dyn Store {
+        &*self.store
+    }
+
     fn write(
         &self,
         batch: Arc<[Arc<Event>]>,
@@ -160,39 +161,7 @@ impl Store for Tapped {
         answer.unwrap_or_else(|| self.store.query(query, cursor))
     }
 
-    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
-        self.store.count(query)
-    }
-
-    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
-        self.store.maintain(now)
-    }
-
-    fn abandoned(&self, tried_for: Duration) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
-        self.store.abandoned(tried_for)
-    }
-
-    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.leave()
-    }
-
     fn head(&self) -> Position {
         self.head.load(Ordering::Acquire)
-    }
-
-    fn log(&self) -> Option<Arc<dyn Log>> {
-        self.store.log()
-    }
-
-    fn records(&self) -> &dyn Records {
-        self.store.records()
-    }
-
-    fn identity(&self) -> Identity {
-        self.store.identity()
-    }
-
-    fn load(&self) -> Load {
-        self.store.load()
     }
 }

@@ -14,11 +14,9 @@ use rookery::{
     config,
     protocol::{Event, Filter, PublicKey, Timestamp, filter::sorted, sign::Keys},
     store::{
-        Content, Counted, Cursor, End, Identity, Limit, Load, Moment, Page, Position, Query, Store,
-        StoreError, Viewer, Written,
+        Content, Cursor, End, Limit, Moment, Page, Query, Store, StoreError, Viewer, Wrapper, Written,
         home::Home,
         memory::Memory,
-        records::Records,
         tap::{Hearing, Tap, Taps, Writer},
     },
     telemetry::Metrics,
@@ -106,7 +104,11 @@ impl Warm {
     }
 }
 
-impl Store for Warm {
+impl Wrapper for Warm {
+    fn inner(&self) -> &dyn Store {
+        &*self.feeds
+    }
+
     fn write(
         &self,
         batch: Arc<[Arc<Event>]>,
@@ -132,31 +134,11 @@ impl Store for Warm {
         })
     }
 
-    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
-        self.feeds.count(query)
-    }
-
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
         // A story may go back in time, and what was swept is gone by then.
         let of_each: Vec<Arc<Event>> = self.authors.lock().unwrap().values().cloned().collect();
         self.home.doubted(&of_each);
         self.feeds.maintain(now)
-    }
-
-    fn head(&self) -> Position {
-        self.feeds.head()
-    }
-
-    fn records(&self) -> &dyn Records {
-        self.feeds.records()
-    }
-
-    fn identity(&self) -> Identity {
-        self.feeds.identity()
-    }
-
-    fn load(&self) -> Load {
-        self.feeds.load()
     }
 }
 
@@ -174,7 +156,11 @@ impl Scripted {
     }
 }
 
-impl Store for Scripted {
+impl Wrapper for Scripted {
+    fn inner(&self) -> &dyn Store {
+        &self.memory
+    }
+
     fn write(
         &self,
         batch: Arc<[Arc<Event>]>,
@@ -196,30 +182,6 @@ impl Store for Scripted {
             }
             if is_fill && self.fails.load(Ordering::Relaxed) { Err(StoreError::Closed) } else { page }
         })
-    }
-
-    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
-        self.memory.count(query)
-    }
-
-    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
-        self.memory.maintain(now)
-    }
-
-    fn head(&self) -> Position {
-        self.memory.head()
-    }
-
-    fn records(&self) -> &dyn Records {
-        self.memory.records()
-    }
-
-    fn identity(&self) -> Identity {
-        self.memory.identity()
-    }
-
-    fn load(&self) -> Load {
-        self.memory.load()
     }
 }
 

@@ -16,9 +16,7 @@ use rookery::{
     net::raise_descriptor_limit,
     node::{self, Listeners, Outside},
     protocol::{Event, EventId, Timestamp},
-    store::{
-        Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, Written, records::Records,
-    },
+    store::{Store, StoreError, Wrapper, Written},
     telemetry::Lost,
     trace::Tracer,
 };
@@ -85,7 +83,11 @@ impl Staged {
     }
 }
 
-impl Store for Staged {
+impl Wrapper for Staged {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
+    }
+
     fn write(
         &self,
         batch: Arc<[Arc<Event>]>,
@@ -109,34 +111,6 @@ impl Store for Staged {
             }
             self.inner.write(batch, now, until).await
         })
-    }
-
-    fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
-        self.inner.query(query, cursor)
-    }
-
-    fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
-        self.inner.count(query)
-    }
-
-    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
-        self.inner.maintain(now)
-    }
-
-    fn head(&self) -> Position {
-        self.inner.head()
-    }
-
-    fn records(&self) -> &dyn Records {
-        self.inner.records()
-    }
-
-    fn identity(&self) -> Identity {
-        self.inner.identity()
-    }
-
-    fn load(&self) -> Load {
-        self.inner.load()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures_util::future::BoxFuture;
@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{
     Counted, Cursor, End, Entry, Identity, Load, Outcome, Page, Position, Progress, Query, Removed, Store,
     StoreError, Written,
-    records::{self, Gathering, Listed, Race, Record, RecordKind, Records, Unfit, Version},
+    records::{self, Conditional, Gathering, Listed, Race, Record, RecordKind, Records},
 };
 use crate::{
     clock,
@@ -154,28 +154,8 @@ impl Records for Memory {
         Box::pin(async move { Ok(listed) })
     }
 
-    fn put(
-        &self,
-        kind: RecordKind,
-        key: &str,
-        expected: Option<Version>,
-        value: Vec<u8>,
-        expires_in: Option<Duration>,
-    ) -> BoxFuture<'_, Result<Race, Unfit>> {
-        let key = key.to_owned();
-        Box::pin(async move {
-            records::check(&key, &value, expires_in)?;
-            let version = Version::after(expected);
-            let until = expires_in.map(records::expires_at);
-            let record = Record { key: key.clone(), value, version };
-            Ok(self.state().change(kind, key, expected, version, Some(Lasting { record, until })))
-        })
-    }
-
-    fn remove(&self, kind: RecordKind, key: &str, expected: Version) -> BoxFuture<'_, Race> {
-        let race =
-            self.state().change(kind, key.to_owned(), Some(expected), Version::after(Some(expected)), None);
-        Box::pin(async move { race })
+    fn change(&self, conditional: Conditional) -> BoxFuture<'_, Race> {
+        Box::pin(async move { self.state().change(conditional) })
     }
 }
 
@@ -196,20 +176,18 @@ impl State {
     }
 
     /// Puts another record in place of the expected version, or none.
-    fn change(
-        &mut self,
-        kind: RecordKind,
-        key: String,
-        expected: Option<Version>,
-        version: Version,
-        lasting: Option<Lasting>,
-    ) -> Race {
+    fn change(&mut self, conditional: Conditional) -> Race {
+        let Conditional { kind, key, expected, version, value, expires_in } = conditional;
         let found = self.record(kind, &key);
         if found.as_ref().map(|found| found.version) != expected {
             return Race::Overtaken(found);
         }
-        match lasting {
-            Some(lasting) => self.records.insert((kind, key), lasting),
+        match value {
+            Some(value) => {
+                let until = expires_in.map(records::expires_at);
+                let record = Record { key: key.clone(), value, version };
+                self.records.insert((kind, key), Lasting { record, until })
+            }
             None => self.records.remove(&(kind, key)),
         };
         Race::Won(version)

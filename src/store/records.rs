@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::StoreError;
@@ -117,6 +117,20 @@ pub struct Listed {
     pub next: Option<String>,
 }
 
+/// A conditional write, as [`Records::put`] and [`Records::remove`] make it: it fits.
+#[derive(Debug, Clone)]
+pub struct Conditional {
+    pub(super) kind: RecordKind,
+    pub(super) key: String,
+    /// The version that has to be there; `None`: there must be none.
+    pub(super) expected: Option<Version>,
+    /// The one that takes its place.
+    pub(super) version: Version,
+    /// `None` removes the record.
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) expires_in: Option<Duration>,
+}
+
 /// What became of a conditional write.
 #[derive(Debug, Clone)]
 pub enum Race {
@@ -164,11 +178,8 @@ pub(super) fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// Checks what is to be written.
-///
-/// # Errors
-/// Says what does not fit.
-pub fn check(key: &str, value: &[u8], expires_in: Option<Duration>) -> Result<(), Unfit> {
+/// Says what of a record to be written does not fit.
+fn check(key: &str, value: &[u8], expires_in: Option<Duration>) -> Result<(), Unfit> {
     if !(1..=MAX_KEY_BYTES).contains(&key.len()) {
         return Err(Unfit::Key(key.len()));
     }
@@ -215,11 +226,25 @@ pub trait Records: Send + Sync {
         expected: Option<Version>,
         value: Vec<u8>,
         expires_in: Option<Duration>,
-    ) -> BoxFuture<'_, Result<Race, Unfit>>;
+    ) -> BoxFuture<'_, Result<Race, Unfit>> {
+        if let Err(unfit) = check(key, &value, expires_in) {
+            return std::future::ready(Err(unfit)).boxed();
+        }
+        let (key, version) = (key.to_owned(), Version::after(expected));
+        let put = Conditional { kind, key, expected, version, value: Some(value), expires_in };
+        self.change(put).map(Ok).boxed()
+    }
 
     /// Removes a record where the current version is the expected one. Of several that remove the same version one
     /// has won, whatever answers are lost.
-    fn remove(&self, kind: RecordKind, key: &str, expected: Version) -> BoxFuture<'_, Race>;
+    fn remove(&self, kind: RecordKind, key: &str, expected: Version) -> BoxFuture<'_, Race> {
+        let (key, expected) = (key.to_owned(), Some(expected));
+        let version = Version::after(expected);
+        self.change(Conditional { kind, key, expected, version, value: None, expires_in: None })
+    }
+
+    /// Makes a conditional write: what [`Self::put`] and [`Self::remove`] are in each store.
+    fn change(&self, conditional: Conditional) -> BoxFuture<'_, Race>;
 }
 
 /// Gathers a page, one record after the other: whether another one fits.

@@ -38,7 +38,7 @@ use self::{
     folder::Folder,
     hidden::Hidden,
     read::{Bounds, Reader},
-    records::{Conditional, Span},
+    records::Span,
     room::Reserve,
     schema::{TABLES, Tables},
     write::{Slice, Writer},
@@ -46,7 +46,7 @@ use self::{
 use super::{
     Counted, Cursor, Identity, Load, Page, Position, Query, Shortage, Store, StoreError, Written,
     door::{Door, Work},
-    records::{Listed, Race, Record, RecordKind, Records},
+    records::{Conditional, Listed, Race, Record, RecordKind, Records},
 };
 use crate::{
     config,

@@ -2,7 +2,7 @@
 //!
 //! Conditional writes that wait for each other are one transaction, each decided by what those before it have left.
 
-use std::{ops::Bound, time::Duration};
+use std::ops::Bound;
 
 use futures_util::{FutureExt, future::BoxFuture};
 use heed::{Env, RoTxn, RwTxn, WithoutTls};
@@ -15,7 +15,7 @@ use crate::{
     clock,
     store::{
         StoreError,
-        records::{self, Gathering, Listed, Race, Record, RecordKind, Records, Unfit, Version},
+        records::{self, Conditional, Gathering, Listed, Race, Record, RecordKind, Records, Version},
     },
 };
 
@@ -36,29 +36,6 @@ impl Records for Lmdb {
         Self::ask(&self.reads, |reply| Read::Records(span, reply))
     }
 
-    fn put(
-        &self,
-        kind: RecordKind,
-        key: &str,
-        expected: Option<Version>,
-        value: Vec<u8>,
-        expires_in: Option<Duration>,
-    ) -> BoxFuture<'_, Result<Race, Unfit>> {
-        if let Err(unfit) = records::check(key, &value, expires_in) {
-            return std::future::ready(Err(unfit)).boxed();
-        }
-        let put = Some((value, expires_in.map_or(NEVER, records::expires_at)));
-        let version = Version::after(expected);
-        self.change(Conditional { kind, key: key.to_owned(), expected, version, put }).map(Ok).boxed()
-    }
-
-    fn remove(&self, kind: RecordKind, key: &str, expected: Version) -> BoxFuture<'_, Race> {
-        let version = Version::after(Some(expected));
-        self.change(Conditional { kind, key: key.to_owned(), expected: Some(expected), version, put: None })
-    }
-}
-
-impl Lmdb {
     fn change(&self, conditional: Conditional) -> BoxFuture<'_, Race> {
         let changed = Self::ask(&self.changes, |reply| Change { conditional, reply });
         changed.map(|changed| changed.unwrap_or_else(Race::Unknown)).boxed()
@@ -71,16 +48,6 @@ pub struct Span {
     prefix: String,
     after: Option<String>,
     limit: usize,
-}
-
-/// A conditional write.
-pub struct Conditional {
-    kind: RecordKind,
-    key: String,
-    expected: Option<Version>,
-    version: Version,
-    /// The new value and when it expires; `None`: the record is removed.
-    put: Option<(Vec<u8>, u64)>,
 }
 
 /// Of a record that does not expire.
@@ -184,18 +151,19 @@ pub fn change<'c>(
 }
 
 fn decide(txn: &mut RwTxn<'_>, tables: &Tables, conditional: &Conditional) -> heed::Result<Race> {
-    let Conditional { kind, key, expected, version, put } = conditional;
+    let Conditional { kind, key, expected, version, value, expires_in } = conditional;
     let current = found(txn, tables, *kind, key)?;
     if current.as_ref().map(|row| row.version) != *expected {
         return Ok(Race::Overtaken(current.map(|row| row.to_record(key))));
     }
     let row_key = row_key(*kind, key);
     take(txn, tables, &row_key)?;
-    if let Some((value, expires_at)) = put {
-        let row = Row { expires_at: *expires_at, version: *version, value };
+    if let Some(value) = value {
+        let expires_at = expires_in.map_or(NEVER, records::expires_at);
+        let row = Row { expires_at, version: *version, value };
         tables.record.put(txn, &row_key, &row.encode())?;
-        if *expires_at != NEVER {
-            tables.record_expiration.put(txn, &expiration_key(*expires_at, &row_key), &[])?;
+        if expires_at != NEVER {
+            tables.record_expiration.put(txn, &expiration_key(expires_at, &row_key), &[])?;
         }
     }
     Ok(Race::Won(*version))

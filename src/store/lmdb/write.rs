@@ -15,7 +15,7 @@ use super::{
     folder::Folder,
     hidden::Hidden,
     record::{self, Record},
-    records::{self, Conditional},
+    records,
     room::{Reserve, Room},
     schema::{
         AddressKey, Key, NEXT, Rank, Row, Table, Tables, TagHash, Tail, address_key, address_key_of,
@@ -25,7 +25,10 @@ use super::{
 use crate::{
     config,
     protocol::{Event, EventId, Fields, PublicKey, Timestamp, event::Address, kind},
-    store::{Outcome, Position, Removed, Written, records::Race},
+    store::{
+        Outcome, Position, Removed, Written,
+        records::{Conditional, Race},
+    },
 };
 
 /// The one that writes. Owned by the writing thread.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    records::{self, Gathering, Listed, MAX_PAGE, Race, Record, RecordKind, Records, Unfit, Version},
+    records::{self, Conditional, Gathering, Listed, MAX_PAGE, Race, Record, RecordKind, Records, Version},
 };
 
 /// For how long a record that was removed can be told from one that never was: much longer than anybody waits for an
@@ -54,7 +54,7 @@ struct Found {
 }
 
 /// What a conditional write makes. No value: a mark.
-struct Change {
+struct NewRow {
     version: Version,
     value: Option<Vec<u8>>,
     /// 0: it stays.
@@ -109,23 +109,23 @@ impl Recorder {
         &self,
         place: &Place,
         expected: Option<Version>,
-        mut change: Change,
+        mut row: NewRow,
     ) -> Result<Race, Failure> {
         // What is expected to be in the table, which may be a mark.
         let mut over = expected;
         let mut is_in_doubt = false;
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.try_once(place, over, &change).await {
-                Ok(true) => return Ok(Race::Won(change.version)),
+            match self.try_once(place, over, &row).await {
+                Ok(true) => return Ok(Race::Won(row.version)),
                 Ok(false) => {}
                 Err(Failure::Undecided(_)) => is_in_doubt = true,
                 Err(refused) => return Err(refused),
             }
             let found = self.get_decided(place).await?;
             let there = found.as_ref().map(|found| found.version);
-            if there.is_some_and(|there| there.write == change.version.write) {
-                return Ok(Race::Won(change.version));
+            if there.is_some_and(|there| there.write == row.version.write) {
+                return Ok(Race::Won(row.version));
             }
             match found {
                 _ if there == over => {
@@ -135,18 +135,18 @@ impl Recorder {
                 // Nothing but a mark. Where an earlier try may have been made, it may be what was removed.
                 Some(Found { version: mark, value: None }) if expected.is_none() && !is_in_doubt => {
                     over = Some(mark);
-                    change.version.number = mark.number.saturating_add(1);
+                    row.version.number = mark.number.saturating_add(1);
                 }
                 found => return Ok(Race::Overtaken(found.and_then(|found| found.into_record(&place.key)))),
             }
         }
     }
 
-    async fn try_once(&self, place: &Place, over: Option<Version>, change: &Change) -> Result<bool, Failure> {
-        let Version { number: version, write } = change.version;
+    async fn try_once(&self, place: &Place, over: Option<Version>, row: &NewRow) -> Result<bool, Failure> {
+        let Version { number: version, write } = row.version;
         let mut values = vec![
-            Some(number(change.seconds)),
-            change.value.as_ref().map(blob),
+            Some(number(row.seconds)),
+            row.value.as_ref().map(blob),
             Some(large(version)),
             Some(large(write)),
         ];
@@ -276,34 +276,16 @@ impl Records for Scylla {
         })
     }
 
-    fn put(
-        &self,
-        kind: RecordKind,
-        key: &str,
-        expected: Option<Version>,
-        value: Vec<u8>,
-        expires_in: Option<Duration>,
-    ) -> BoxFuture<'_, Result<Race, Unfit>> {
-        if let Err(unfit) = records::check(key, &value, expires_in) {
-            return std::future::ready(Err(unfit)).boxed();
-        }
-        let seconds = expires_in.map_or(0, records::whole_seconds) as i32;
-        let change = Change { version: Version::after(expected), value: Some(value), seconds };
-        self.change(Place { kind, key: key.to_owned() }, expected, change).map(Ok).boxed()
-    }
-
-    fn remove(&self, kind: RecordKind, key: &str, expected: Version) -> BoxFuture<'_, Race> {
-        let seconds = MARKED.as_secs() as i32;
-        let change = Change { version: Version::after(Some(expected)), value: None, seconds };
-        self.change(Place { kind, key: key.to_owned() }, Some(expected), change)
-    }
-}
-
-impl Scylla {
-    fn change(&self, place: Place, expected: Option<Version>, change: Change) -> BoxFuture<'_, Race> {
+    fn change(&self, conditional: Conditional) -> BoxFuture<'_, Race> {
+        let Conditional { kind, key, expected, version, value, expires_in } = conditional;
+        let seconds = match value {
+            Some(_) => expires_in.map_or(0, records::whole_seconds),
+            None => MARKED.as_secs(),
+        };
+        let (place, row) = (Place { kind, key }, NewRow { version, value, seconds: seconds as i32 });
         let parts = Arc::clone(&self.parts);
         let raced = self.run(async move {
-            let raced = parts.recorder.change(&place, expected, change);
+            let raced = parts.recorder.change(&place, expected, row);
             parts.recorder.cql.within(raced).await
         });
         raced.map(|raced| raced.unwrap_or_else(Race::Unknown)).boxed()

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use toml::Table;
 
@@ -13,9 +13,12 @@ use super::{environment, holder::Holder};
 use crate::{
     clock,
     config::{self, Config},
-    protocol::{Event, Filter, ParsedEvent},
+    protocol::{
+        Event, Filter, ParsedEvent,
+        negentropy::{Filling, Key, KeySet},
+    },
     store::{
-        Content, Cursor, Limit, Query, Store, Viewer,
+        Content, Cursor, End, Limit, Query, Store, Viewer,
         lmdb::{Access, Lmdb},
     },
 };
@@ -71,7 +74,11 @@ impl FolderPages {
         Ok(Self::of(folder_name(path), Arc::new(store), filter))
     }
 
-    fn of(name: String, store: Arc<Lmdb>, filter: Filter) -> Self {
+    pub fn store(&self) -> &Arc<Lmdb> {
+        &self.store
+    }
+
+    pub fn of(name: String, store: Arc<Lmdb>, filter: Filter) -> Self {
         let limit = filter.limit.unwrap_or(usize::MAX);
         let query = as_operator(filter, limit);
         let cursor = Some(Cursor::start(&query));
@@ -105,6 +112,22 @@ impl FolderPages {
     pub async fn estimate(&self) -> Option<u64> {
         self.store.count(Arc::clone(&self.query)).await.ok().map(|counted| counted.count)
     }
+}
+
+/// The keys of all that matches.
+pub async fn keys(store: &Lmdb, filter: Filter) -> anyhow::Result<KeySet> {
+    let query = Query { content: Content::Keys, ..Query::clone(&as_operator(filter, usize::MAX)) };
+    let query = Arc::new(query);
+    let mut keys = Filling::default();
+    let mut cursor = Some(Cursor::start(&query));
+    while let Some(from) = cursor {
+        let page = store.query(Arc::clone(&query), from).await?;
+        page.iter().for_each(|entry| keys.push(Key { created_at: entry.created_at, id: entry.id }));
+        // An end that nobody looked for would be taken for one.
+        ensure!(page.next.is_some() || page.end == End::Finish, "the folder was not read to its end");
+        cursor = page.next;
+    }
+    Ok(keys.finish())
 }
 
 pub fn as_operator(filter: Filter, limit: usize) -> Arc<Query> {

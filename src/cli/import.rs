@@ -14,20 +14,19 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use tokio::select;
+use tokio::{select, sync::mpsc};
 
 use self::{
     bookmark::{Doubt, Notes, beside},
-    folder::FolderSink,
-    ledger::Ledger,
     upload::Upload,
 };
+pub use self::{folder::FolderSink, ledger::Ledger};
 use super::{
     bookmark::Bookmark,
     folder::{DataFlag, folder_name},
     holder::Holder,
     interrupt::interrupted,
-    lines::Lines,
+    lines::{Line, Lines},
     progress::Progress,
     relay_flag::RelayFlag,
     run_async,
@@ -77,14 +76,14 @@ pub struct ImportArgs {
 }
 
 /// Where the lines go.
-enum Sink {
+pub enum Sink {
     Relay { endpoint: Box<Endpoint>, window: usize },
     Folder { sink: Box<FolderSink>, name: String },
 }
 
 impl Sink {
     /// What is known of the target before it is asked.
-    fn target(&self) -> Holder {
+    pub fn target(&self) -> Holder {
         match self {
             Self::Relay { endpoint, .. } => Holder { name: endpoint.url.clone(), store: None },
             Self::Folder { sink, name } => Holder { name: name.clone(), store: Some(sink.identity()) },
@@ -128,17 +127,17 @@ impl Sink {
     }
 
     /// Takes all lines; each gets its verdict in the ledger. `tick` wants to be called twice a second.
-    async fn take(
-        self,
-        lines: Lines,
+    pub async fn take(
+        &self,
+        lines: mpsc::Receiver<io::Result<Vec<Line>>>,
         ledger: &mut Ledger,
         tick: &mut dyn FnMut(&mut Ledger) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         match self {
             Self::Relay { endpoint, window } => {
-                Upload::new(*endpoint, window, ledger, tick).run(lines.read_ahead()).await
+                Upload::new(Endpoint::clone(endpoint), *window, ledger, tick).run(lines).await
             }
-            Self::Folder { sink, .. } => sink.take(lines.read_ahead(), ledger, tick).await,
+            Self::Folder { sink, .. } => sink.take(lines, ledger, tick).await,
         }
     }
 }
@@ -223,7 +222,7 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     };
     let outcome = run_async(async {
         select! {
-            outcome = sink.take(lines, &mut ledger, &mut tick) => outcome,
+            outcome = sink.take(lines.read_ahead(), &mut ledger, &mut tick) => outcome,
             pressed = interrupted() => {
                 pressed?;
                 bail!("interrupted; run the same command again to go on")

@@ -22,6 +22,7 @@ mod schema;
 mod secret;
 mod send;
 mod source;
+mod sync;
 mod terminal;
 mod time;
 mod watch;
@@ -72,6 +73,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Write the events of a relay to a file
     Export(export::ExportArgs),
+    /// Bring the events of two relays together
+    Sync(sync::SyncArgs),
     /// Make the tables of the cluster store
     Schema(schema::SchemaArgs),
 }
@@ -215,6 +218,7 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Query(args)) => query::run(args),
         Some(Command::Import(args)) => import::run(args),
         Some(Command::Export(args)) => export::run(args),
+        Some(Command::Sync(args)) => sync::run(args),
         Some(Command::Schema(args)) => schema::run(args),
         None => relay::run(cli.relay),
     }

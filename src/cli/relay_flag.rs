@@ -28,8 +28,13 @@ pub struct RelayFlag {
 impl RelayFlag {
     /// The relay, talked to with this key.
     pub fn endpoint(self, keys: Option<Keys>) -> Endpoint {
-        Endpoint { keys, observer: Arc::new(Terminal), ..Endpoint::new(self.relay) }
+        endpoint(self.relay, keys)
     }
+}
+
+/// A relay of that URL, talked to with this key, while a person looks on.
+pub fn endpoint(url: String, keys: Option<Keys>) -> Endpoint {
+    Endpoint { keys, observer: Arc::new(Terminal), ..Endpoint::new(url) }
 }
 
 /// Shows on standard error what happens beside the command.
@@ -60,7 +65,7 @@ pub fn advice(error: &ClientError) -> &'static str {
 }
 
 /// A URL, or a host with a port, as it is shown by a relay that starts.
-fn relay_url(text: &str) -> Result<String, String> {
+pub fn relay_url(text: &str) -> Result<String, String> {
     let has_port = |text: &str| text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     if !text.contains('/') && has_port(text.trim()) {
         return relay_url(&format!("ws://{}", text.trim()));

@@ -41,6 +41,18 @@ pub enum ClientError {
     /// The relay ended a subscription (`CLOSED`) that was live already, in its words.
     #[error("the relay ended the subscription: {}", shown(.0))]
     Ended(String),
+    /// The relay does not reconcile (NIP-77), and what it said instead, if anything.
+    #[error("the relay does not reconcile (NIP-77): {}", shown(.0))]
+    NoReconciliation(String),
+    /// The relay has more events that match than it reconciles at once.
+    #[error("the relay has too many events to reconcile at once: {}", shown(.0))]
+    TooMany(String),
+    /// The relay refused or ended a reconciliation (`NEG-ERR`), in its words.
+    #[error("the relay refused to reconcile: {}", shown(.0))]
+    NotReconciled(String),
+    /// What the relay says is none of the protocol, or leads nowhere.
+    #[error("the relay reconciles as nobody should: {0}")]
+    BadReconciliation(String),
     /// Nothing that the relay sends is of use, so older events can not be asked for.
     #[error("the relay sends nothing that could be used, {sent} events at a time")]
     NothingUsable { sent: usize },
@@ -64,7 +76,7 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } | Self::UnknownHost { .. } | Self::Lost(_) | Self::Silent(_) => true,
             // What helps is for the relay to say: these two pass (NIP-01).
-            Self::Refused(reason) | Self::Ended(reason) => {
+            Self::Refused(reason) | Self::Ended(reason) | Self::NotReconciled(reason) => {
                 matches!(reply::prefix(reason), "error" | "rate-limited")
             }
             _ => false,

@@ -1,15 +1,17 @@
 //! A client of a relay (NIP-01, NIP-42): bounded messages, a bound on every wait, no flag and no line printed.
 //!
 //! An [`Endpoint`] says where a relay is and as whom it is talked to; it connects. A [`Connection`] publishes events
-//! and keeps [`Subscription`]s; [`Pages`] reads stored events, through lost connections. Nothing else reconnects by
+//! and keeps [`Subscription`]s, finds out what both sides lack and fetches it by ids; [`Pages`] reads stored events, through lost connections. Nothing else reconnects by
 //! itself: who holds a connection knows what is to be said again, and [`Endpoint::backoff`] says when.
 //! `examples/send.rs` and `examples/watch.rs` are whole programs.
 
 mod connection;
 mod endpoint;
 mod error;
+mod fetch;
 mod handshake;
 mod pages;
+mod reconcile;
 mod shown;
 mod subscription;
 
@@ -17,7 +19,9 @@ pub use self::{
     connection::{Connection, Receipt, Step},
     endpoint::{Bounds, Endpoint, Observer},
     error::ClientError,
+    fetch::Fetched,
     pages::{PAGE, Pages},
+    reconcile::Differences,
     shown::{is_unruly, shown},
     subscription::{Arrival, Subscription},
 };

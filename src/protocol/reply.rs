@@ -44,6 +44,15 @@ pub enum Reply<'a> {
         count: u64,
         approximate: bool,
     },
+    /// The message in hexadecimal digits (NIP-77).
+    NegMsg {
+        subscription: Cow<'a, str>,
+        message: Cow<'a, str>,
+    },
+    NegErr {
+        subscription: Cow<'a, str>,
+        reason: Cow<'a, str>,
+    },
     /// A verb that this client does not know.
     Unknown(Cow<'a, str>),
 }
@@ -116,6 +125,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Reply<'a> {
                         let CountBody { count, approximate } = element(&mut seq, "a count")?;
                         Reply::Count { subscription, count, approximate }
                     }
+                    "NEG-MSG" => {
+                        let Text(subscription) = element(&mut seq, "a subscription id")?;
+                        let Text(message) = element(&mut seq, "a message")?;
+                        Reply::NegMsg { subscription, message }
+                    }
+                    "NEG-ERR" => {
+                        let Text(subscription) = element(&mut seq, "a subscription id")?;
+                        let reason = seq.next_element()?.map_or(Cow::Borrowed(""), |Text(reason)| reason);
+                        Reply::NegErr { subscription, reason }
+                    }
                     _ => Reply::Unknown(verb),
                 };
                 while seq.next_element::<de::IgnoredAny>()?.is_some() {}
@@ -158,6 +177,14 @@ mod tests {
             ),
             (RelayMessage::Notice("\u{1}"), Reply::Notice("\u{1}".into())),
             (RelayMessage::Auth { challenge: "c" }, Reply::Auth { challenge: "c".into() }),
+            (
+                RelayMessage::NegMsg { subscription: "n", message: "61" },
+                Reply::NegMsg { subscription: "n".into(), message: "61".into() },
+            ),
+            (
+                RelayMessage::NegErr { subscription: "n", reason: &reason, most: Some(7) },
+                Reply::NegErr { subscription: "n".into(), reason: "invalid: a \"quote\"".into() },
+            ),
             (
                 RelayMessage::Count { subscription: "s", count: 3, approximate: true, hll: None },
                 Reply::Count { subscription: "s".into(), count: 3, approximate: true },

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Puts lines into a data folder.
 pub struct FolderSink {
-    store: Lmdb,
+    store: Arc<Lmdb>,
     admission: Admission,
     limits: Box<Limits>,
 }
@@ -55,7 +55,12 @@ impl FolderSink {
         }
         let hot_authors = config.persister.hot_authors;
         let admission = Admission::new(config.relay_url()?, Recent::new(1), hot_authors);
-        Ok(Self { store, admission, limits: Box::new(config.limits.clone()) })
+        Ok(Self { store: Arc::new(store), admission, limits: Box::new(config.limits.clone()) })
+    }
+
+    /// The folder, to be read.
+    pub fn store(&self) -> &Arc<Lmdb> {
+        &self.store
     }
 
     /// Which folder it is, wherever it lies: one that was made anew is another.
@@ -72,7 +77,7 @@ impl FolderSink {
 
     /// Takes all lines; each gets its verdict in the ledger.
     pub async fn take(
-        self,
+        &self,
         mut input: mpsc::Receiver<io::Result<Vec<Line>>>,
         ledger: &mut Ledger,
         tick: &mut dyn FnMut(&mut Ledger) -> anyhow::Result<()>,

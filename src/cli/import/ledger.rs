@@ -254,10 +254,17 @@ impl Ledger {
             self.refused(),
             duration(elapsed)
         );
-        for (prefix, (count, example)) in &self.refused {
-            text += &format!("\n  {count} refused as {prefix}; the first: {example}");
+        for reason in self.reasons() {
+            text += &format!("\n  {reason}");
         }
         text
+    }
+
+    /// Why events were refused, and how many.
+    pub fn reasons(&self) -> impl Iterator<Item = String> {
+        self.refused
+            .iter()
+            .map(|(prefix, (count, example))| format!("{count} refused as {prefix}; the first: {example}"))
     }
 }
 

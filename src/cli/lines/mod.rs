@@ -46,6 +46,11 @@ pub struct Line {
 }
 
 impl Line {
+    /// One that was read from no file, behind this place.
+    pub fn made(text: String, before: Place) -> Self {
+        Self { after: before.after(text.as_bytes(), text.len() + 1), text: Ok(text), is_whole: true }
+    }
+
     /// Counted from 1.
     pub fn number(&self) -> u64 {
         self.after.line

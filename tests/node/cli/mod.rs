@@ -9,6 +9,7 @@ mod program;
 mod query;
 mod relay;
 mod send;
+mod sync;
 mod terminal;
 mod tls;
 mod watch;

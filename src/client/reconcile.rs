@@ -1,0 +1,148 @@
+//! Finds out which events only one of the two sides has (NIP-77), as the side that begins.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{ClientError, Connection, connection::random_id};
+use crate::protocol::{
+    EventId, Filter, Reply,
+    negentropy::{KeySet, Round},
+    reply,
+};
+
+/// Longest message of the protocol that is sent, in bytes: as hexadecimal digits it is twice as long, which is less
+/// than any relay in use takes.
+const FRAME_BYTES: usize = 60_000;
+/// Longest that is understood.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// More rounds than any two sets need: each tells at least some ids.
+const MAX_ROUNDS: u32 = 20_000;
+/// Relays without NIP-77 say so in a notice, if at all. After one nobody waits longer than this for an answer.
+const AFTER_NOTICE: Duration = Duration::from_secs(2);
+
+/// What only one side has.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Differences {
+    /// Events that only this side has.
+    pub have: Vec<EventId>,
+    /// Events that only the relay has, by its word.
+    pub need: Vec<EventId>,
+    /// Whether that is all of them.
+    pub is_whole: bool,
+    /// Bytes of the messages in both directions.
+    pub bytes: u64,
+    pub rounds: u32,
+}
+
+impl Connection {
+    /// Compares what this side has of a filter with what the relay has. Ends early once the relay has named `most`
+    /// events that this side needs: they can be any bytes, so they are asked for before more are noted. Authenticates
+    /// once, where the relay demands that.
+    ///
+    /// # Errors
+    /// The connection is lost; the relay does not reconcile, refuses, has too many, or speaks no sense.
+    pub async fn reconcile(
+        &mut self,
+        filter: &Filter,
+        ours: &KeySet,
+        most: usize,
+    ) -> Result<Differences, ClientError> {
+        let found = self.reconcile_once(filter, ours, most).await;
+        match found {
+            Err(ClientError::NotReconciled(reason)) if reply::prefix(&reason) == "auth-required" => {
+                self.authenticate().await?;
+                self.reconcile_once(filter, ours, most).await
+            }
+            found => found,
+        }
+    }
+
+    async fn reconcile_once(
+        &mut self,
+        filter: &Filter,
+        ours: &KeySet,
+        most: usize,
+    ) -> Result<Differences, ClientError> {
+        let id = random_id();
+        let begin = hex::encode(ours.begin(FRAME_BYTES).map_err(bad)?);
+        let mut found = Differences { bytes: begin.len() as u64 / 2, ..Differences::default() };
+        self.send(format!(r#"["NEG-OPEN","{id}",{filter},"{begin}"]"#)).await?;
+        loop {
+            let answer = self.hear_reconciliation(&id, found.rounds == 0).await?;
+            found.bytes += answer.len() as u64;
+            found.rounds += 1;
+            let Round { have, need, next } = ours.go_on(&answer, FRAME_BYTES).map_err(bad)?;
+            found.have.extend(have);
+            found.need.extend(need);
+            let Some(next) = next else {
+                found.is_whole = true;
+                break;
+            };
+            if found.need.len() >= most {
+                break;
+            }
+            if found.rounds == MAX_ROUNDS || found.have.len() > ours.len() {
+                return Err(ClientError::BadReconciliation("it finds no end".into()));
+            }
+            found.bytes += next.len() as u64;
+            self.send(format!(r#"["NEG-MSG","{id}","{}"]"#, hex::encode(next))).await?;
+        }
+        self.send(format!(r#"["NEG-CLOSE","{id}"]"#)).await?;
+        // Relays differ in what they name twice.
+        for ids in [&mut found.have, &mut found.need] {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        Ok(found)
+    }
+
+    /// The next message of the reconciliation.
+    async fn hear_reconciliation(&mut self, id: &str, is_first: bool) -> Result<Vec<u8>, ClientError> {
+        let mut deadline = Instant::now() + self.endpoint().bounds.answer;
+        let mut notice = None;
+        loop {
+            let text = match timeout_at(deadline, self.receive()).await {
+                Ok(text) => text?,
+                Err(_) => {
+                    return Err(match notice {
+                        Some(notice) => ClientError::NoReconciliation(notice),
+                        None => ClientError::Silent("answer a reconciliation"),
+                    });
+                }
+            };
+            if is_first && let Ok(Reply::Notice(said)) = Reply::parse(&text) {
+                notice.get_or_insert_with(|| said.into_owned());
+                deadline = deadline.min(Instant::now() + AFTER_NOTICE);
+            }
+            match self.read(&text) {
+                Some(Reply::NegMsg { subscription, message }) if subscription == id => {
+                    if message.len() / 2 > MAX_ANSWER_BYTES {
+                        return Err(ClientError::BadReconciliation("its message is too long".into()));
+                    }
+                    return hex::decode(&*message).map_err(bad);
+                }
+                Some(Reply::NegErr { subscription, reason }) if subscription == id => {
+                    return Err(refusal(reason.into_owned()));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Why there is no reconciliation, by the words that relays use.
+fn refusal(reason: String) -> ClientError {
+    let words = reason.to_ascii_lowercase();
+    if words.contains("not supported") || words.contains("disabled") {
+        ClientError::NoReconciliation(reason)
+    } else if words.contains("too many") || words.contains("too big") || words.contains("results_too_big") {
+        ClientError::TooMany(reason)
+    } else {
+        ClientError::NotReconciled(reason)
+    }
+}
+
+fn bad(error: impl ToString) -> ClientError {
+    ClientError::BadReconciliation(error.to_string())
+}

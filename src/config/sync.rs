@@ -11,7 +11,7 @@ section! {
         max_open: live usize = 16 => whole(0, 1 << 16),
         /// Most events of one, of which 40 bytes each are kept while it is open. Where more match, it is refused with
         /// "blocked: too many query results".
-        max_events: live usize = 1_000_000 => whole(1, 1 << 31),
+        max_events: live usize = 2_000_000 => whole(1, 1 << 31),
         /// The same for all of the node together; beyond, "error: overloaded".
         max_events_of_all: fixed usize = 4_000_000 => whole(1, 1 << 31),
         /// Longest message of the protocol that is sent, in bytes; it goes as hexadecimal digits, two a byte.

@@ -150,7 +150,7 @@ fn a_relay_that_lies_costs_little_and_puts_nothing_in() {
         // It sends half of it.
         (liar(&all, move |id| of_all.contains(id).then(|| good[id].clone())), "350 were named", 350),
         // What it sends is not what it names, or not what was asked for.
-        (liar(&all, move |id| Some(forged[id].clone())), "700 were named", 0),
+        (liar(&all, move |id| Some(forged[id].clone())), "700 refused as invalid", 0),
         (liar(&all, move |_| Some(other.clone())), "700 were named", 0),
     ] {
         let folder = TempDir::new().unwrap();

@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use rookery::{
-    bus::envelope::{Card, Envelope, Fence},
+    bus::envelope::{Card, Envelope, Watermark},
     protocol::{
         Reply,
         nip19::{note, npub, nsec, read_event_id, read_public_key, read_secret},
@@ -31,8 +31,8 @@ fn read_bus(bytes: &[u8]) {
     {
         assert_eq!(Envelope::decode(&envelope.encode()), Ok(envelope));
     }
-    if let Some(fence) = Fence::decode(bytes) {
-        assert_eq!(Fence::decode(&fence.encode()), Some(fence));
+    if let Some(watermark) = Watermark::decode(bytes) {
+        assert_eq!(Watermark::decode(&watermark.encode()), Some(watermark));
     }
     if let Some(card) = Card::decode(bytes) {
         assert_eq!(Card::decode(&card.encode()), Some(card));

@@ -1,11 +1,11 @@
-//! This node's own fences, which come back to it: when one has come, everything has that was published through
+//! This node's own watermarks, which come back to it: when one has come, everything has that was published through
 //! its primary before it was sent. A plain struct; time is the caller's.
 
 use std::collections::VecDeque;
 
 use crate::clock::Moment;
 
-/// The fences of one link.
+/// The watermarks of one link.
 pub struct Echoes {
     /// When those were sent that have not come back through all primaries.
     sent: VecDeque<Moment>,
@@ -31,12 +31,12 @@ impl Echoes {
         Self { sent: VecDeque::new(), through: 0, primaries: vec![primary; primaries] }
     }
 
-    /// A fence is about to be sent through every primary.
+    /// A watermark is about to be sent through every primary.
     pub fn send(&mut self, now: Moment) {
         self.sent.push_back(now);
     }
 
-    /// A fence has come back.
+    /// A watermark has come back.
     pub fn come(&mut self, primary: usize, now: Moment) {
         let Some(primary) = self.primaries.get_mut(primary) else { return };
         // They come in the order in which they were sent.

@@ -1,4 +1,4 @@
-//! What travels in a channel: an event, a fence, or what a process says of itself.
+//! What travels in a channel: an event, a watermark, or what a process says of itself.
 //!
 //! All numbers are big-endian. Neighbouring versions read each other: what is added goes where older programs
 //! look past it, into the notes of an event and the fields of a card. Only what they must not look past gets
@@ -44,16 +44,16 @@ pub struct Envelope<'a> {
 /// Says that all of an origin up to a batch was published on this connection. One goes through every
 /// primary every second. It has no room for more: see [`Card`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fence {
+pub struct Watermark {
     pub origin: Origin,
     pub sequence: Sequence,
     /// Batches that the origin did not publish, ever. More of them than before: something was missed.
     pub lost: u64,
-    /// The origin shuts down in order, and no fence follows.
+    /// The origin shuts down in order, and no watermark follows.
     pub leaving: bool,
 }
 
-/// What a process says of itself, before each of its fences, through one primary.
+/// What a process says of itself, before each of its watermarks, through one primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Card {
     pub origin: Origin,
@@ -160,7 +160,7 @@ impl<'a> Envelope<'a> {
     }
 }
 
-impl Fence {
+impl Watermark {
     pub fn encode(self) -> Vec<u8> {
         let mut bytes = vec![VERSION, u8::from(self.leaving)];
         for number in [self.origin, self.sequence, self.lost] {
@@ -169,7 +169,7 @@ impl Fence {
         bytes
     }
 
-    /// `None` where the bytes are no fence of this version.
+    /// `None` where the bytes are no watermark of this version.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let [VERSION, leaving, rest @ ..] = bytes else { return None };
         let (origin, rest) = number(rest)?;
@@ -295,10 +295,10 @@ mod tests {
     }
 
     #[test]
-    fn fences_come_back() {
-        let fence = Fence { origin: 5, sequence: u64::MAX, lost: 3, leaving: true };
-        assert_eq!(Fence::decode(&fence.encode()), Some(fence));
-        assert_eq!(Fence::decode(&fence.encode()[..25]), None);
+    fn watermarks_come_back() {
+        let watermark = Watermark { origin: 5, sequence: u64::MAX, lost: 3, leaving: true };
+        assert_eq!(Watermark::decode(&watermark.encode()), Some(watermark));
+        assert_eq!(Watermark::decode(&watermark.encode()[..25]), None);
     }
 
     #[test]
@@ -347,11 +347,11 @@ mod tests {
                  0909090909090909090909090909090909090909090909090909090909090909
                  0b 30302d61622d63642d3031 7b22c3a9223a317d");
             assert_eq!(Envelope::decode(&whole), Ok(Envelope { store: None, ..EVENT }));
-            let fence = hex("01 00 0000000000000005 0000000000000009 0000000000000001");
-            let expected = Fence { origin: 5, sequence: 9, lost: 1, leaving: false };
-            assert_eq!(Fence::decode(&fence), Some(expected));
+            let watermark = hex("01 00 0000000000000005 0000000000000009 0000000000000001");
+            let expected = Watermark { origin: 5, sequence: 9, lost: 1, leaving: false };
+            assert_eq!(Watermark::decode(&watermark), Some(expected));
             // It wants it so, to the byte.
-            assert_eq!(expected.encode(), fence);
+            assert_eq!(expected.encode(), watermark);
         }
 
         #[test]

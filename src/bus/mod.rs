@@ -2,7 +2,7 @@
 //!
 //! An event is published under every routing key that it carries; a node is subscribed to the keys
 //! that its clients want, and so receives nothing else. Messages come at most once, so every node
-//! also sends numbered fences: one that arrives proves that all before it arrived. What may have been
+//! also sends numbered watermarks: one that arrives proves that all before it arrived. What may have been
 //! missed is read from the log of the store.
 
 pub mod channel;
@@ -122,8 +122,8 @@ impl PubSub {
         let origin = parts.log.as_ref().map_or_else(rand::random, |log| log.origin());
         // Before anybody subscribes: what was written until then is stored.
         let asked = Moment::now();
-        let beats = match &parts.log {
-            Some(log) => Some(log.beats().await.context("cannot read the log of the store")?),
+        let heartbeats = match &parts.log {
+            Some(log) => Some(log.heartbeats().await.context("cannot read the log of the store")?),
             None => None,
         };
         let times = Times {
@@ -138,7 +138,7 @@ impl PubSub {
             strangers: Mutex::default(),
             clocks: Mutex::new(Clocks::new(parts.clock_tolerance, config.patience())),
             interest: Mutex::new(Interest::new(Duration::from_millis(config.linger_ms))),
-            origins: Mutex::new(Origins::new(origin, times, beats.as_deref(), asked)),
+            origins: Mutex::new(Origins::new(origin, times, heartbeats.as_deref(), asked)),
             in_doubt: Notify::new(),
             suspicion: Notify::new(),
             lost: AtomicU64::new(0),
@@ -156,7 +156,7 @@ impl PubSub {
         let thread = Arbiter::new();
         let mut started = thread.spawn(run) && thread.spawn(recover::run(Arc::clone(&shared)));
         if let Some(log) = &shared.parts.log {
-            started &= thread.spawn(recover::beat(Arc::clone(&shared), Arc::clone(log)));
+            started &= thread.spawn(recover::send_heartbeats(Arc::clone(&shared), Arc::clone(log)));
         }
         anyhow::ensure!(started, "the thread of the bus is gone");
         let bus = Self { shared, subscriptions, outgoing, thread };

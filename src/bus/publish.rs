@@ -1,4 +1,4 @@
-//! What this node publishes: batches in the order of the commits, and fences behind them.
+//! What this node publishes: batches in the order of the commits, and watermarks behind them.
 
 use std::{
     collections::HashSet,
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Outgoing,
     channel::Channel,
-    envelope::{Card, Change, Envelope, Fence},
+    envelope::{Card, Change, Envelope, Watermark},
     shared::Shared,
     transport::{Address, Link},
     up::Up,
@@ -40,16 +40,16 @@ impl Sender {
         Self { queue, unsent: Vec::new(), sequence: 0 }
     }
 
-    /// Publishes batch after batch, and a fence every second. Ends with `Ok` when the bus is dropped or
+    /// Publishes batch after batch, and a watermark every second. Ends with `Ok` when the bus is dropped or
     /// has left.
     pub async fn run(&mut self, shared: &Shared, up: &Up) -> anyhow::Result<()> {
         /// Batches that are published in one round trip.
         const GATHERED: usize = 16;
-        let mut fences = shared.fence_interval();
+        let mut watermarks = shared.watermark_interval();
         loop {
             let leaving = self.publish(shared, &*up.link).await?;
             if let Some(left) = leaving {
-                self.fence(shared, up, true).await?;
+                self.publish_watermark(shared, up, true).await?;
                 // Who waited may have given up.
                 let _ = left.send(());
                 return Ok(());
@@ -60,7 +60,7 @@ impl Sender {
                         return Ok(());
                     }
                 }
-                _ = fences.tick() => self.fence(shared, up, false).await?,
+                _ = watermarks.tick() => self.publish_watermark(shared, up, false).await?,
             }
         }
     }
@@ -109,12 +109,12 @@ impl Sender {
         }))
     }
 
-    async fn fence(&self, shared: &Shared, up: &Up, leaving: bool) -> anyhow::Result<()> {
+    async fn publish_watermark(&self, shared: &Shared, up: &Up, leaving: bool) -> anyhow::Result<()> {
         let (origin, lost) = (shared.origin, shared.lost.load(Ordering::Acquire));
-        let fence = Fence { origin, sequence: self.sequence, lost, leaving };
+        let watermark = Watermark { origin, sequence: self.sequence, lost, leaving };
         let card = Card { origin, store: Some(shared.store), at: Some(clock::millis()) };
         up.echoes().send(Moment::now());
-        up.link.fence(&fence.encode(), &card.encode()).await
+        up.link.publish_watermark(&watermark.encode(), &card.encode()).await
     }
 }
 

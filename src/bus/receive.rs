@@ -1,4 +1,4 @@
-//! What comes from other nodes: events, routed once each, and fences, which prove that they have come.
+//! What comes from other nodes: events, routed once each, and watermarks, which prove that they have come.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::{
-    envelope::{Card, Change, Envelope, Fence},
+    envelope::{Card, Change, Envelope, Watermark},
     shared::Shared,
     transport::Incoming,
     up::Up,
@@ -31,7 +31,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let patience = shared.config.patience();
     let mut verifier = shared.verifier();
-    let mut ticks = shared.fence_interval();
+    let mut ticks = shared.watermark_interval();
     let mut gathered = Vec::new();
     loop {
         tokio::select! {
@@ -50,7 +50,7 @@ pub(super) async fn run(
             _ = ticks.tick() => {
                 // One that stays away: the link is broken.
                 if up.echoes().last().is_some_and(|last| last.elapsed() > patience) {
-                    bail!("this node's own fences do not come back");
+                    bail!("this node's own watermarks do not come back");
                 }
             }
         }
@@ -64,18 +64,18 @@ async fn handle(
     gathered: impl Iterator<Item = Incoming>,
 ) -> anyhow::Result<()> {
     let mut taken = Taken::default();
-    let mut fences = Vec::new();
+    let mut watermarks = Vec::new();
     for incoming in gathered {
         match incoming {
             Incoming::Event { payload, bytes: _bytes } => taken.event(shared, verifier, &payload),
-            Incoming::Fence { path, payload } => match Fence::decode(&payload) {
-                Some(fence) if fence.origin == shared.origin => {
+            Incoming::Watermark { path, payload } => match Watermark::decode(&payload) {
+                Some(watermark) if watermark.origin == shared.origin => {
                     up.echoes().come(path, Moment::now());
                     shared.carries(up);
                 }
-                Some(fence) => fences.push((path, fence)),
+                Some(watermark) => watermarks.push((path, watermark)),
                 // Its origin is silent, then.
-                None => shared.puzzle(&"a fence of another version"),
+                None => shared.puzzle(&"a watermark of another version"),
             },
             Incoming::Card(payload) => match Card::decode(&payload) {
                 Some(card) => shared.meet(&card),
@@ -113,9 +113,9 @@ async fn handle(
     }
     shared.route(events, Traced::from_others(traced.into_iter())).await;
     // Only now is what they prove routed.
-    for (path, fence) in fences {
+    for (path, watermark) in watermarks {
         let Some(proves) = up.echoes().prove(path) else { continue };
-        if shared.origins().fence(path, &fence, proves, Moment::now()) {
+        if shared.origins().hear(path, &watermark, proves, Moment::now()) {
             warn!("events of another node may have been missed: it did not publish them");
             shared.parts.metrics.bus_gaps.inc();
             shared.in_doubt.notify_one();

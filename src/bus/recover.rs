@@ -25,7 +25,7 @@ const TOGETHER: usize = 8;
 
 /// Runs for as long as the bus.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut ticks = shared.fence_interval();
+    let mut ticks = shared.watermark_interval();
     let mut failing = false;
     loop {
         tokio::select! {
@@ -67,12 +67,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Tells the other nodes that this one lives, so that they look into its log when they do not hear it.
-pub(super) async fn beat(shared: Arc<Shared>, log: Arc<dyn Log>) {
-    let mut ticks = shared.fence_interval();
+pub(super) async fn send_heartbeats(shared: Arc<Shared>, log: Arc<dyn Log>) {
+    let mut ticks = shared.watermark_interval();
     loop {
         ticks.tick().await;
         // The next one says as much.
-        let _ = log.beat().await;
+        let _ = log.send_heartbeat().await;
     }
 }
 
@@ -93,10 +93,10 @@ async fn pass(shared: &Shared, log: &dyn Log) -> anyhow::Result<()> {
     let settled = !shared.interest().was_given_up();
     let asked = Moment::now();
     let begun = shared.origins().begin(settled, asked);
-    let beats = log.beats().await?;
+    let heartbeats = log.heartbeats().await?;
     let due = {
         let mut origins = shared.origins();
-        origins.list(&beats, asked, Moment::now());
+        origins.list(&heartbeats, asked, Moment::now());
         origins.due()
     };
     let reads = stream::iter(due.into_iter().map(Ok))

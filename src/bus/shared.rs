@@ -43,7 +43,7 @@ pub(super) struct Shared {
     pub in_doubt: Notify,
     /// The link is up and does not bring what it should.
     pub suspicion: Notify,
-    /// Batches that were never published: nobody may rest on a fence.
+    /// Batches that were never published: nobody may rest on a watermark.
     pub lost: AtomicU64,
     /// Whether the link carries something, and whether one ever did.
     pub carries: AtomicBool,
@@ -62,14 +62,14 @@ impl Shared {
         self.origins.lock()
     }
 
-    pub fn fence_interval(&self) -> Interval {
-        let mut interval = interval(Duration::from_millis(self.config.fence_ms));
+    pub fn watermark_interval(&self) -> Interval {
+        let mut interval = interval(Duration::from_millis(self.config.watermark_ms));
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         interval
     }
 
     /// A subscription begins that these channels are not acknowledged for. What is committed from now on
-    /// must not rest on fences.
+    /// must not rest on watermarks.
     pub fn go_on_without(&self, channels: &[Channel]) {
         self.interest().give_up(channels);
         self.origins().doubt();
@@ -130,7 +130,7 @@ impl Shared {
     pub fn miss_what_is_not_understood(&self, why: &dyn Display) {
         self.parts.metrics.bus_malformed.inc();
         self.puzzle(why);
-        // The log is read when the next fence is due: others may follow.
+        // The log is read when the next watermark is due: others may follow.
         self.origins().doubt();
     }
 

@@ -15,14 +15,14 @@ pub trait Transport: Send + Sync + 'static {
     /// What operators call it.
     fn name(&self) -> &'static str;
 
-    /// Connects, subscribed to what goes to all nodes: fences, cards, changes of records, and [`Address::Everybody`]. What comes goes to
+    /// Connects, subscribed to what goes to all nodes: watermarks, cards, changes of records, and [`Address::Everybody`]. What comes goes to
     /// `incoming` and never waits: what finds no room there has [overflown](Link::has_overflown).
     fn connect(&self, incoming: mpsc::Sender<Incoming>) -> BoxFuture<'_, anyhow::Result<Box<dyn Link>>>;
 }
 
 /// A connection to the others. It lives until anything about it fails; then all of it is made anew.
 ///
-/// It has one or more paths. Each keeps the order of what is published on it, which is what a fence rests on.
+/// It has one or more paths. Each keeps the order of what is published on it, which is what a watermark rests on.
 pub trait Link: Send + Sync {
     /// How many paths there are.
     fn paths(&self) -> usize;
@@ -36,11 +36,15 @@ pub trait Link: Send + Sync {
     /// When it is not known that all are published.
     fn publish<'a>(&'a self, messages: &'a [(Address, Arc<[u8]>)]) -> BoxFuture<'a, anyhow::Result<()>>;
 
-    /// Publishes a fence on every path, behind everything that was published before, and before it a card on one.
+    /// Publishes a watermark on every path, behind everything that was published before, and before it a card on one.
     ///
     /// # Errors
     /// When it is not known that all are published.
-    fn fence<'a>(&'a self, fence: &'a [u8], card: &'a [u8]) -> BoxFuture<'a, anyhow::Result<()>>;
+    fn publish_watermark<'a>(
+        &'a self,
+        watermark: &'a [u8],
+        card: &'a [u8],
+    ) -> BoxFuture<'a, anyhow::Result<()>>;
 
     /// Resolves when all are acknowledged.
     ///
@@ -73,7 +77,7 @@ pub enum Incoming {
         payload: Vec<u8>,
         bytes: QueuedBytes,
     },
-    Fence {
+    Watermark {
         path: usize,
         payload: Vec<u8>,
     },

@@ -8,7 +8,7 @@ use crate::clock::Moment;
 /// A link that is up.
 pub(super) struct Up {
     pub link: Box<dyn Link>,
-    /// This node's own fences on it.
+    /// This node's own watermarks on it.
     echoes: Mutex<Echoes>,
 }
 

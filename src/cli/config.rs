@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use toml::Table;
 
-use super::{RelayFlags, relay::unknown_variables, say, told};
+use super::{RelayFlags, load, relay::unknown_variables, say, told};
 use crate::{
     config::{self, Trust},
     telemetry,
@@ -140,7 +140,7 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
     } else if args.metrics {
         print!("{}", telemetry::metrics_reference());
     } else {
-        print!("{}", args.flags.sources()?.load(&Table::new(), Trust::Any)?.to_toml());
+        print!("{}", load(&args.flags.sources()?)?.to_toml());
     }
     Ok(())
 }
@@ -150,7 +150,7 @@ fn check(file: PathBuf, mut flags: RelayFlags) -> anyhow::Result<()> {
     let shown = file.display().to_string();
     flags.common.config = Some(file);
     let sources = flags.sources()?;
-    sources.load(&Table::new(), Trust::Any)?;
+    load(&sources)?;
     println!("{shown} is valid");
     if let Err(error) = sources.load(&Table::new(), Trust::Own) {
         println!("a running relay would not read it: {}", told(&error));

@@ -9,10 +9,10 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use toml::Table;
 
-use super::{environment, holder::Holder};
+use super::{environment, holder::Holder, load};
 use crate::{
     clock,
-    config::{self, Config},
+    config::{self, Config, Sources},
     protocol::{
         Event, Filter, ParsedEvent,
         negentropy::{Filling, Key, KeySet},
@@ -43,7 +43,7 @@ impl DataFlag {
         for setting in &self.settings {
             config::set(&mut flags, setting)?;
         }
-        Config::load(self.config.as_deref(), environment, flags)
+        Ok(load(&Sources::new(self.config.clone(), environment, flags))?.config)
     }
 }
 

@@ -36,7 +36,7 @@ use toml::Table;
 
 use crate::{
     bench,
-    config::{self as settings, Config, Sources},
+    config::{self as settings, Config, Loaded, Sources, Trust},
     told, trace,
 };
 
@@ -170,7 +170,7 @@ impl RelayFlags {
 impl CommonFlags {
     /// The effective configuration.
     fn load(&self) -> anyhow::Result<Config> {
-        Config::load(self.config.as_deref(), environment, self.table()?)
+        Ok(load(&Sources::new(self.config.clone(), environment, self.table()?))?.config)
     }
 
     fn table(&self) -> anyhow::Result<Table> {
@@ -189,6 +189,13 @@ impl CommonFlags {
         }
         Ok(flags)
     }
+}
+
+/// Puts the configuration together for a command that somebody sees, and tells them what they should know of it.
+fn load(sources: &Sources) -> anyhow::Result<Loaded> {
+    let loaded = sources.load(&Table::new(), Trust::Any)?;
+    loaded.old_names.iter().for_each(|old_name| say(&format!("warning: {old_name}")));
+    Ok(loaded)
 }
 
 /// A variable of ours, or one of OpenTelemetry that stands for it.

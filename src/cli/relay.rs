@@ -27,6 +27,7 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
     if let Some(unknown) = unknown_variables() {
         warn!("{unknown}");
     }
+    reload.old_names().iter().for_each(|old_name| warn!("{old_name}"));
     let descriptors = raise_descriptor_limit();
     let ended = actix::System::new().block_on(async {
         let listeners = Listeners::bind(&config)?;

@@ -10,6 +10,7 @@ use tracing::{Instrument, debug_span};
 use super::{
     environment,
     filter_flags::{self, plain_value},
+    load,
     mine::Draft,
     relay_flag::RelayFlag,
     run_async,
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     client::{ClientError, Endpoint, Receipt, shown},
     clock,
-    config::Config,
+    config::Sources,
     protocol::{Event, Tags, Timestamp, reply},
     telemetry,
     trace::{self, Pipeline},
@@ -92,7 +93,7 @@ pub fn run(args: SendArgs) -> anyhow::Result<()> {
 /// Publishes within a span, whose trace goes on in the relay. The span is exported to where the variables of
 /// OpenTelemetry say, if they do.
 fn traced(endpoint: &Endpoint, event: &Event) -> anyhow::Result<Receipt> {
-    let config = Config::load(None, environment, Table::new())?.traces;
+    let config = load(&Sources::new(None, environment, Table::new()))?.config.traces;
     let spans = Pipeline::start(&config, &format!("send-{}", std::process::id()))?;
     telemetry::init_spans(spans.as_ref().map_or_else(trace::unexported, Pipeline::layer));
     let span = debug_span!(

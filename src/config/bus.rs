@@ -27,10 +27,10 @@ section! {
         acknowledge_ms: fixed u64 = 500 => whole(0, HOUR * 1_000),
         /// Milliseconds for which a key stays subscribed when no client wants it any more.
         linger_ms: fixed u64 = 1_000 => whole(0, HOUR * 1_000),
-        /// Milliseconds between fences, by which other nodes know that they have missed nothing.
-        fence_ms: fixed u64 = 1_000 => whole(10, HOUR * 1_000),
-        /// Fences that may be missing before something is taken to be missed.
-        silent_fences: fixed u32 = 3 => whole(1, 1 << 16),
+        /// Milliseconds between watermarks, by which other nodes know that they have missed nothing.
+        watermark_ms: fixed u64 = 1_000 => whole(10, HOUR * 1_000),
+        /// Watermarks that may be missing before something is taken to be missed.
+        missing_watermarks: fixed u32 = 3 => whole(1, 1 << 16),
         /// Milliseconds before the first attempt to connect again; twice as many each time.
         min_backoff_ms: fixed u64 = 100 => whole(1, HOUR * 1_000),
         /// Most milliseconds between attempts to connect again.
@@ -68,8 +68,8 @@ pub enum BusReady {
 }
 
 impl Bus {
-    /// How long the fences of a process may stay away before something is taken to be missed.
+    /// How long the watermarks of a process may stay away before something is taken to be missed.
     pub fn patience(&self) -> Duration {
-        Duration::from_millis(self.fence_ms) * self.silent_fences
+        Duration::from_millis(self.watermark_ms) * self.missing_watermarks
     }
 }

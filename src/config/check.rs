@@ -175,7 +175,7 @@ pub(super) fn check_names(table: &Table) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Range, load::tests::load, table::insert};
+    use crate::config::{Range, Sources, Trust, load::tests::load, table::insert};
 
     #[test]
     fn mistakes_are_named() {
@@ -227,7 +227,7 @@ mod tests {
         let refusal = |section: &str, name: &str, value: Value| {
             let mut flags = Table::new();
             insert(&mut flags, section, name, value);
-            let loaded = Config::load(None, |_| None, flags);
+            let loaded = Sources::new(None, |_| None, flags).load(&Table::new(), Trust::Any);
             // Some must be larger than others as well.
             loaded.err().map(|error| error.to_string()).filter(|text| text.contains(" must be from "))
         };

@@ -5,7 +5,11 @@ use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::Path};
 use anyhow::{Context, ensure};
 use toml::Table;
 
-use super::check::{check_kinds, check_names};
+use super::{
+    check::{check_kinds, check_names},
+    renamed::{OldName, rename},
+    source::Source,
+};
 
 /// Who must have written a file that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,11 +20,11 @@ pub enum Trust {
     Own,
 }
 
-/// Reads a file.
+/// Reads a file, and says which old names of settings it uses.
 ///
 /// # Errors
 /// Says what is wrong with it, or with who may write it.
-pub(super) fn read(path: &Path, trust: Trust) -> anyhow::Result<Table> {
+pub(super) fn read(path: &Path, trust: Trust) -> anyhow::Result<(Table, Vec<OldName>)> {
     let opened = || format!("cannot read the configuration file {}", path.display());
     let mut file = File::open(path).with_context(opened)?;
     if trust == Trust::Own {
@@ -29,11 +33,11 @@ pub(super) fn read(path: &Path, trust: Trust) -> anyhow::Result<Table> {
     }
     let mut text = String::new();
     file.read_to_string(&mut text).with_context(opened)?;
-    let table = text.parse().with_context(|| format!("{} is not valid TOML", path.display()))?;
-    check_names(&table)
-        .and_then(|()| check_kinds(&table))
-        .with_context(|| format!("in {}", path.display()))?;
-    Ok(table)
+    let mut table: Table = text.parse().with_context(|| format!("{} is not valid TOML", path.display()))?;
+    let within = || format!("in {}", path.display());
+    let old_names = rename(&mut table, Source::File).with_context(within)?;
+    check_names(&table).and_then(|()| check_kinds(&table)).with_context(within)?;
+    Ok((table, old_names))
 }
 
 /// Whether nobody else may have written the file.

@@ -7,7 +7,8 @@ use arc_swap::{ArcSwap, Guard};
 use toml::{Table, Value};
 
 use super::{
-    Change, Config, Info, Limits, Rate, SECTIONS, Session, Setting, Sync,
+    Change, Config, Info, Limits, OldName, Rate, SECTIONS, Session, Setting, Source, Sync,
+    renamed::{current, old_name, old_names, remove_overruled, rename},
     table::{insert, lookup, parse_like, path, remove, split},
 };
 
@@ -105,11 +106,14 @@ impl Config {
 }
 
 /// Changes one setting in a table of settings that nodes share: to what the text says, or back to what each node has.
+/// Where it is called by its old name, says so.
 ///
 /// # Errors
 /// There is no such setting, it can not change while nodes run, or the text is nothing for it.
-pub fn change(records: &mut Table, path: &str, text: Option<&str>) -> anyhow::Result<()> {
-    let (section, name) = split(path);
+pub fn change(records: &mut Table, called: &str, text: Option<&str>) -> anyhow::Result<Option<OldName>> {
+    let (old_section, name_given) = split(called);
+    let (section, name) = current(old_section, name_given);
+    let path = path(section, name);
     let defaults = Table::try_from(Config::default()).context("the defaults")?;
     match find(section, name).map(|setting| setting.change) {
         None => bail!("unknown setting {path:?}; `rookery config` prints them all"),
@@ -120,21 +124,33 @@ pub fn change(records: &mut Table, path: &str, text: Option<&str>) -> anyhow::Re
     }
     match text {
         Some(text) => {
-            let value =
-                parse_like(lookup(&defaults, section, name), text).with_context(|| path.to_owned())?;
+            let value = parse_like(lookup(&defaults, section, name), text).with_context(|| path)?;
             insert(records, section, name, value);
         }
         None => {
             remove(records, section, name);
         }
     }
-    Ok(())
+    for (section, name) in old_names(section, name) {
+        remove(records, section, name);
+    }
+    Ok(old_name(old_section, name_given))
 }
 
-/// What of shared settings this program can use, and what it can not: a program of another version may have written it.
-pub fn usable(records: &Table) -> (Table, Vec<String>) {
+/// What of shared settings this program can use.
+pub struct Usable {
+    pub settings: Table,
+    /// The names of what it can not use: a program of another version may have written it.
+    pub unfit: Vec<String>,
+    pub old_names: Vec<OldName>,
+}
+
+/// Takes out of shared settings what this program can use.
+pub fn usable(records: &Table) -> Usable {
     let defaults = Table::try_from(Config::default()).unwrap_or_default();
-    let (mut fit, mut unfit) = (Table::new(), Vec::new());
+    let mut records = records.clone();
+    let (mut fit, mut unfit) = (Table::new(), remove_overruled(&mut records));
+    let old_names = rename(&mut records, Source::Record).unwrap_or_default();
     let mut sort = |section: &str, name: &str, value: &Value| {
         let setting = find(section, name).filter(|setting| setting.change == Change::Live);
         let is_fit = setting.is_some_and(|setting| {
@@ -146,13 +162,13 @@ pub fn usable(records: &Table) -> (Table, Vec<String>) {
             false => unfit.push(path(section, name)),
         }
     };
-    for (section, value) in records {
+    for (section, value) in &records {
         match value {
             Value::Table(settings) => settings.iter().for_each(|(name, value)| sort(section, name, value)),
             value => sort("", section, value),
         }
     }
-    (fit, unfit)
+    Usable { settings: fit, unfit, old_names }
 }
 
 /// All settings, each with its section.
@@ -205,8 +221,9 @@ mod tests {
     #[test]
     fn what_another_version_wrote_is_left_out_by_name() {
         let text = "new = 1\nlisten = '127.0.0.1:1'\n[limits]\nmax_tags = 9\nmax_filters = 0\nmax_limit = 'x'\n[x]\ny = 1";
-        let (fit, unfit) = usable(&text.parse().unwrap());
-        assert_eq!(fit.to_string(), "[limits]\nmax_tags = 9\n");
+        let Usable { settings, unfit, old_names } = usable(&text.parse().unwrap());
+        assert_eq!(old_names, []);
+        assert_eq!(settings.to_string(), "[limits]\nmax_tags = 9\n");
         assert_eq!(unfit, ["limits.max_filters", "limits.max_limit", "listen", "new", "x.y"]);
     }
 }

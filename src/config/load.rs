@@ -10,6 +10,8 @@ use super::{
     check::{ADDRESSES, check_kinds, check_ranges, name_fault},
     file::{Trust, read},
     log_filter, network,
+    renamed::{OldName, current, old_names, rename},
+    source::Source,
     table::{insert, lookup, merge, parse_like, split, variable},
 };
 
@@ -28,37 +30,14 @@ pub struct Sources {
     flags: Table,
 }
 
-/// Where a setting's value comes from, the weakest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    Default,
-    File,
-    Variable,
-    /// Changed while nodes ran, for all nodes that share the store.
-    Record,
-    Flag,
-}
-
 /// A configuration, and which source each setting has.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub config: Config,
     /// What each source says, the weakest first.
     layers: [(Source, Table); 4],
-}
-
-impl Config {
-    /// What the command line, the environment and a file say: see [`Sources`].
-    ///
-    /// # Errors
-    /// Says which setting, and where it came from.
-    pub fn load(
-        file: Option<&Path>,
-        env: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
-        flags: Table,
-    ) -> anyhow::Result<Self> {
-        Ok(Sources::new(file.map(Path::to_owned), env, flags).load(&Table::new(), Trust::Any)?.config)
-    }
+    /// The old names of settings that sources use.
+    pub old_names: Vec<OldName>,
 }
 
 impl Sources {
@@ -90,16 +69,20 @@ impl Sources {
     /// # Errors
     /// Says which setting, and where it came from.
     pub fn load(&self, records: &Table, trust: Trust) -> anyhow::Result<Loaded> {
-        let file = match &self.file {
+        let (file, mut old_names) = match &self.file {
             Some(path) => read(path, trust)?,
-            None => self.given.clone(),
+            None => (self.given.clone(), Vec::new()),
         };
-        Loaded::of([
+        let (mut variables, mut flags) = (self.variables()?, self.flags()?);
+        old_names.extend(rename(&mut variables, Source::Variable)?);
+        old_names.extend(rename(&mut flags, Source::Flag)?);
+        let layers = [
             (Source::File, file),
-            (Source::Variable, self.variables()?),
+            (Source::Variable, variables),
             (Source::Record, records.clone()),
-            (Source::Flag, self.flags()?),
-        ])
+            (Source::Flag, flags),
+        ];
+        Loaded::of(layers, old_names)
     }
 
     /// What the command line says; [`RUST_LOG`] wins over that too.
@@ -117,11 +100,13 @@ impl Sources {
         let mut table = Table::new();
         for (section, _, settings) in SECTIONS {
             for setting in *settings {
-                let variable = variable(section, setting.name);
-                let Some(text) = (self.env)(&variable) else { continue };
-                let value = parse_like(lookup(&defaults, section, setting.name), &text)
-                    .with_context(|| format!("in the environment variable {variable}"))?;
-                insert(&mut table, section, setting.name, value);
+                for (section, name) in names(section, setting.name) {
+                    let variable = variable(section, name);
+                    let Some(text) = (self.env)(&variable) else { continue };
+                    let value = parse_like(default(&defaults, section, name), &text)
+                        .with_context(|| format!("in the environment variable {variable}"))?;
+                    insert(&mut table, section, name, value);
+                }
             }
         }
         Ok(table)
@@ -129,7 +114,7 @@ impl Sources {
 }
 
 impl Loaded {
-    fn of(layers: [(Source, Table); 4]) -> anyhow::Result<Self> {
+    fn of(layers: [(Source, Table); 4], old_names: Vec<OldName>) -> anyhow::Result<Self> {
         let mut table = Table::new();
         for (_, layer) in &layers {
             merge(&mut table, layer.clone());
@@ -144,7 +129,7 @@ impl Loaded {
         check_ranges(&table)?;
         let config: Config = Value::Table(table.clone()).try_into().with_context(|| name_fault(&table))?;
         config.validate()?;
-        Ok(Self { config, layers })
+        Ok(Self { config, layers, old_names })
     }
 
     /// The same with other records.
@@ -158,7 +143,7 @@ impl Loaded {
                 *table = records.clone();
             }
         }
-        Self::of(layers)
+        Self::of(layers, self.old_names.clone())
     }
 
     /// Where the value of a setting comes from.
@@ -183,18 +168,30 @@ pub fn set(flags: &mut Table, text: &str) -> anyhow::Result<()> {
     let (path, value) = text.split_once('=').with_context(|| format!("{text:?} is not SETTING=VALUE"))?;
     let (section, name) = split(path);
     let defaults = Table::try_from(Config::default()).context("the defaults")?;
-    let default = lookup(&defaults, section, name);
+    let default = default(&defaults, section, name);
     ensure!(default.is_some(), "unknown setting {path:?}; `rookery config` prints them all");
     let value = parse_like(default, value).with_context(|| format!("in --set {text}"))?;
     insert(flags, section, name, value);
     Ok(())
 }
 
-/// The environment variables of all settings.
+/// The environment variables of all settings, those of old names included.
 pub fn variables() -> impl Iterator<Item = String> {
-    SECTIONS
+    let all = SECTIONS
         .iter()
-        .flat_map(|(section, _, settings)| settings.iter().map(|setting| variable(section, setting.name)))
+        .flat_map(|(section, _, settings)| settings.iter().map(move |setting| (*section, setting.name)));
+    all.flat_map(|(section, name)| names(section, name)).map(|(section, name)| variable(section, name))
+}
+
+/// The name of a setting, and its old ones.
+fn names(section: &'static str, name: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    std::iter::once((section, name)).chain(old_names(section, name))
+}
+
+/// The default of a setting, which may be called by its old name.
+fn default<'a>(defaults: &'a Table, section: &str, name: &str) -> Option<&'a Value> {
+    let (section, name) = current(section, name);
+    lookup(defaults, section, name)
 }
 
 #[cfg(test)]
@@ -209,7 +206,8 @@ pub(super) mod tests {
         std::fs::write(&path, file)?;
         let env: BTreeMap<_, _> =
             env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Config::load(Some(&path), move |name| env.get(name).cloned(), flags.parse()?)
+        let sources = Sources::new(Some(path), move |name| env.get(name).cloned(), flags.parse()?);
+        Ok(sources.load(&Table::new(), Trust::Any)?.config)
     }
 
     #[test]

@@ -17,10 +17,12 @@ mod log_filter;
 mod network;
 mod persister;
 mod rate;
+mod renamed;
 mod render;
 mod scylla;
 mod session;
 mod setting;
+mod source;
 mod store;
 mod sync;
 mod table;
@@ -37,16 +39,18 @@ pub use self::{
     general::General,
     info::Info,
     limits::Limits,
-    live::{Difference, Live, Settings, change, differences, usable},
-    load::{Loaded, Source, Sources, set, variables},
+    live::{Difference, Live, Settings, Usable, change, differences, usable},
+    load::{Loaded, Sources, set, variables},
     log_filter::log_filter,
     network::{Network, address, network},
     persister::Persister,
     rate::Rate,
+    renamed::{GivenTwice, OldName},
     render::{example, reference},
     scylla::Scylla,
     session::Session,
     setting::{Change, Range, Setting},
+    source::Source,
     store::Store,
     sync::Sync,
     traces::Traces,

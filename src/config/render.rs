@@ -5,7 +5,8 @@ use url::Url;
 
 use super::{
     Change, Config, Loaded, SECTIONS, Setting, Source,
-    table::{lookup, variable},
+    renamed::{RENAMED, Renamed},
+    table::{lookup, path, variable},
 };
 
 impl Config {
@@ -50,19 +51,6 @@ impl Loaded {
             }
         }
         out
-    }
-}
-
-impl Source {
-    /// What operators call it, of that setting.
-    pub fn told(self, section: &str, name: &str) -> String {
-        match self {
-            Self::Default => "the default".to_owned(),
-            Self::File => "the file".to_owned(),
-            Self::Variable => variable(section, name),
-            Self::Record => "a record of the store".to_owned(),
-            Self::Flag => "the command line".to_owned(),
-        }
     }
 }
 
@@ -154,6 +142,13 @@ pub fn reference() -> String {
                 doc.join(" ")
             ));
         }
+    }
+    out.push_str(
+        "\n## Old names\n\nThe names that settings had in the version before are understood, with a warning.\n\n\
+         | old name | setting |\n|---|---|\n",
+    );
+    for Renamed { old, new } in RENAMED {
+        out.push_str(&format!("| `{}` | `{}` |\n", path(old.0, old.1), path(new.0, new.1)));
     }
     out
 }

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     config::{
-        Change, Config, Difference, Live, Loaded, Settings, Source, Sources, Trust, change, differences,
-        paths, usable,
+        Change, Config, Difference, Live, Loaded, OldName, Settings, Source, Sources, Trust, Usable, change,
+        differences, paths, usable,
     },
     net::{Ask, Refused, What},
     route::bus::{Bus, Changed},
@@ -60,6 +60,11 @@ impl Reload {
 
     pub fn config(&self) -> &Config {
         &self.loaded.config
+    }
+
+    /// The old names of settings that sources use.
+    pub fn old_names(&self) -> &[OldName] {
+        &self.loaded.old_names
     }
 }
 
@@ -192,7 +197,7 @@ impl Keeper {
             );
         };
         let sources = Arc::clone(&self.sources);
-        let (records, _) = usable(shared.settings());
+        let records = usable(shared.settings()).settings;
         let read = spawn_blocking(move || sources.load(&records, Trust::Own)).await;
         let taken = match read {
             Ok(read) => read.and_then(|loaded| self.take(loaded)),
@@ -229,11 +234,12 @@ impl Keeper {
     /// Puts in force what nodes share, as far as this program can.
     fn take_shared(&mut self, shared: &Shared) -> anyhow::Result<()> {
         self.seen = shared.version();
-        let (records, unfit) = usable(shared.settings());
+        let Usable { settings, unfit, old_names } = usable(shared.settings());
+        old_names.iter().for_each(|old_name| warn!("{old_name}"));
         if !unfit.is_empty() {
             warn!("settings of another version are left out: {}", unfit.join(", "));
         }
-        let told = self.take(self.loaded.with_records(&records)?)?;
+        let told = self.take(self.loaded.with_records(&settings)?)?;
         if told != NOTHING {
             info!("settings that nodes share: {told}");
         }
@@ -256,10 +262,9 @@ impl Keeper {
         for _ in 0..RACES {
             let mut settings = shared.settings().clone();
             // What nodes of another version have set stays, though this one can not use it.
-            let (mut used, _) = usable(&settings);
-            for table in [&mut settings, &mut used] {
-                change(table, setting, text).map_err(unfit)?;
-            }
+            let mut used = usable(&settings).settings;
+            let old_name = change(&mut settings, setting, text).map_err(unfit)?;
+            change(&mut used, setting, text).map_err(unfit)?;
             let loaded = self.loaded.with_records(&used).map_err(unfit)?;
             self.running.with_live(&loaded.config).map_err(unfit)?;
             let Written::Won(version) = shared.write(settings).await.map_err(failed)? else {
@@ -272,7 +277,9 @@ impl Keeper {
             }
             let told = self.take(loaded).map_err(unfit)?;
             info!("an operator changed {setting} for all nodes of this store: {told}");
-            return Ok(told);
+            let Some(old_name) = old_name else { return Ok(told) };
+            warn!("{old_name}");
+            return Ok(format!("{told}\n{old_name}"));
         }
         Err(Refused::Failed("other nodes change settings all the time".to_owned()))
     }
@@ -281,6 +288,8 @@ impl Keeper {
     fn take(&mut self, loaded: Loaded) -> anyhow::Result<String> {
         let running = self.running.with_live(&loaded.config)?;
         let told = tell(&self.loaded, &loaded, &self.running);
+        let is_new = |old_name: &&OldName| !self.loaded.old_names.contains(old_name);
+        loaded.old_names.iter().filter(is_new).for_each(|old_name| warn!("{old_name}"));
         self.live.replace(in_force(&running, self.max_sockets));
         (self.running, self.loaded) = (running, loaded);
         Ok(told)

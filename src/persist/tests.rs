@@ -13,7 +13,7 @@ use crate::{
     route::{Join, Link, Push, RouterAddr, Subscribe, SubscriptionRouter},
     store::{
         StoreError, Wrapper, Written as Batch,
-        log::{Beat, Log, Logged, Origin, Sequence},
+        log::{Heartbeat, Log, Logged, Origin, Sequence},
         memory::Memory,
     },
     trace::Trace,
@@ -92,11 +92,11 @@ impl Log for Empty {
         1
     }
 
-    fn beat(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn send_heartbeat(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         std::future::ready(Ok(())).boxed()
     }
 
-    fn beats(&self) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+    fn heartbeats(&self) -> BoxFuture<'_, Result<Vec<Heartbeat>, StoreError>> {
         std::future::ready(Ok(Vec::new())).boxed()
     }
 

@@ -27,11 +27,11 @@ pub trait Log: Send + Sync + 'static {
     fn origin(&self) -> Origin;
 
     /// Tells the others that this process is alive, and how far its log goes.
-    fn beat(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn send_heartbeat(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// What the processes last told of themselves that wrote in the last hours, this one included. Each
     /// is listed before its first batch is committed.
-    fn beats(&self) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>>;
+    fn heartbeats(&self) -> BoxFuture<'_, Result<Vec<Heartbeat>, StoreError>>;
 
     /// The batches of an origin after a number, in order; a bounded count of them. None: there are no
     /// more. The log is known to go `up_to` there.
@@ -51,7 +51,7 @@ pub trait Log: Send + Sync + 'static {
 
 /// What a process tells of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Beat {
+pub struct Heartbeat {
     pub origin: Origin,
     /// How often it has told something.
     pub count: u64,

@@ -42,6 +42,7 @@ fn program() -> PathBuf {
 /// Nodes of the version before and of this one, on one Redis.
 async fn nodes(redis: &Redis, store: &[&str]) -> [Relay; 2] {
     let url = redis.url();
+    // As that version called them, and this one still understands.
     let patient = ["--set", "bus.fence_ms=200", "--set", "bus.silent_fences=100"];
     let arguments = [&["--redis", &url, "--workers", "1"][..], &patient, store].concat();
     let data = TempDir::new().unwrap();

@@ -18,7 +18,7 @@ fn node(keyspace: &Keyspace, redis: &str, settings: &[&str]) -> Relay {
     let server = cassandra::server();
     let always = ["--redis", redis, "--scylla", server, "--keyspace", &keyspace.name, "--workers", "1"];
     // Quick to trust what it hears, as the test waits for it.
-    let quick = ["--set", "bus.fence_ms=100", "--set", "bus.silent_fences=20"];
+    let quick = ["--set", "bus.watermark_ms=100", "--set", "bus.missing_watermarks=20"];
     Relay::start(&[&always[..], &quick[..], settings].concat())
 }
 

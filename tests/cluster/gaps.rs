@@ -95,7 +95,7 @@ async fn when_a_node_stands_still_for_a_while() {
     let mut client = follow(stopped, &keys).await;
     stopped.signal("STOP");
     let mut events = vec![publish(writer, &keys, "just after").await];
-    // Longer than the fences of a node may stay away.
+    // Longer than the watermarks of a node may stay away.
     eventually("that it is missed", || writer.metric("rookery_bus_gaps_total") >= 1.0).await;
     events.push(publish(writer, &keys, "when it is missed").await);
     stopped.signal("CONT");

@@ -30,7 +30,7 @@ struct Cluster {
 impl Cluster {
     /// Nodes that take a while to doubt each other: whatever else the machine has to do, nothing is missed.
     async fn start(nodes: usize) -> Self {
-        let patient = ["--set", "bus.silent_fences=300", "--set", "bus.timeout_ms=30000"];
+        let patient = ["--set", "bus.missing_watermarks=300", "--set", "bus.timeout_ms=30000"];
         Self::of(nodes, &patient).await
     }
 
@@ -54,10 +54,10 @@ impl Cluster {
     }
 }
 
-const QUICK: [&str; 4] = ["--set", "bus.silent_fences=20", "--set", "bus.timeout_ms=1000"];
+const QUICK: [&str; 4] = ["--set", "bus.missing_watermarks=20", "--set", "bus.timeout_ms=1000"];
 
 fn node(redis: &str, settings: &[&str]) -> Relay {
-    let usual = ["--redis", redis, "--workers", "2", "--set", "bus.fence_ms=100"];
+    let usual = ["--redis", redis, "--workers", "2", "--set", "bus.watermark_ms=100"];
     Relay::start(&[&usual, settings].concat())
 }
 
@@ -275,7 +275,7 @@ async fn clients_are_told_when_a_node_dies_and_not_when_it_leaves() {
     let keys = Keys::generate();
     let mut client = follow(&cluster.nodes[0], &keys).await;
     let (left, dead) = (cluster.nodes.remove(1), cluster.nodes.remove(1));
-    // Both are known by their fences.
+    // Both are known by their watermarks.
     let mut publisher = left.connect().await;
     let event = fresh(&keys, "the last word");
     assert!(publisher.publish(&event).await.0);

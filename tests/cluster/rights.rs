@@ -27,8 +27,8 @@ fn documented() -> Vec<String> {
 
 fn node(redis: &str, more: &[&str]) -> Relay {
     let prefix = format!("bus.prefix={PREFIX}");
-    let usual = ["--redis", redis, "--workers", "1", "--set", &prefix, "--set", "bus.fence_ms=100"];
-    Relay::start(&[&usual[..], &["--set", "bus.silent_fences=100"], more].concat())
+    let usual = ["--redis", redis, "--workers", "1", "--set", &prefix, "--set", "bus.watermark_ms=100"];
+    Relay::start(&[&usual[..], &["--set", "bus.missing_watermarks=100"], more].concat())
 }
 
 /// Whether it wants clients, and why not.

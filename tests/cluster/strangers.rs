@@ -48,8 +48,16 @@ fn said(data: &Path, beginning: &str) -> Vec<Value> {
 async fn who_has_another_store_is_not_heard_and_that_is_said_once() {
     let (redis, keyspaces) = (Redis::start(), [Keyspace::make(), Keyspace::make()]);
     let (url, server) = (redis.url(), cassandra::server());
-    let quick =
-        ["--redis", &url, "--workers", "1", "--set", "bus.fence_ms=100", "--set", "bus.silent_fences=100"];
+    let quick = [
+        "--redis",
+        &url,
+        "--workers",
+        "1",
+        "--set",
+        "bus.watermark_ms=100",
+        "--set",
+        "bus.missing_watermarks=100",
+    ];
     let sharing = |keyspace: &Keyspace| {
         start(&[&quick[..], &["--scylla", server, "--keyspace", &keyspace.name]].concat())
     };
@@ -114,7 +122,7 @@ async fn who_has_another_store_is_not_heard_and_that_is_said_once() {
 async fn who_has_another_time_than_the_others_says_so() {
     let redis = Redis::start();
     let url = redis.url();
-    let node = start(&["--redis", &url, "--workers", "1", "--set", "bus.fence_ms=100"]);
+    let node = start(&["--redis", &url, "--workers", "1", "--set", "bus.watermark_ms=100"]);
     eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
     let mut connection = ::redis::Client::open(url).unwrap().get_connection().unwrap();
     // Two others, by whose clocks it is an hour earlier.

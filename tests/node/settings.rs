@@ -3,9 +3,10 @@
 
 use std::{
     fs::{self, Permissions},
+    io::{BufRead, BufReader},
     os::unix::fs::{PermissionsExt, symlink},
     path::PathBuf,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -314,4 +315,73 @@ fn the_effective_configuration_says_where_each_value_comes_from() {
     }
     fs::write(file.path(), &said).unwrap();
     assert!(Command::new(binary()).args(["config", "--check"]).arg(file.path()).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_setting_is_understood_by_its_old_name_wherever_it_is_set() {
+    let settings = ["--set", "bus.fence_ms=700"];
+    let variables = [("ROOKERY_BUS_SILENT_FENCES", "8")];
+    let configured = Configured::start_with("", &settings, &variables);
+    let told = |used: &str, now: &str| format!("{used} is called {now} now; the next version");
+    let running = |relay: &Relay| Relay::get(relay.operators, "/v1/settings", "").1;
+    let shown = running(&configured.relay);
+    for line in
+        ["watermark_ms = 700 # the command line", "missing_watermarks = 8 # ROOKERY_BUS_MISSING_WATERMARKS"]
+    {
+        assert!(shown.lines().any(|found| found == line), "{shown}");
+    }
+    // A file that is read again, too.
+    configured.change("[bus]\nfence_ms = 900\n").await;
+    configured.relay.log().says(&told("bus.fence_ms (the file)", "bus.watermark_ms")).await;
+    let mut command = Command::new(binary());
+    let address = configured.relay.operators.to_string();
+    command.args(["config", "set", "bus.fence_ms=900", "--ops-listen", &address]);
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(said.contains("bus.watermark_ms takes effect at the start"), "{said}");
+    // At the start, before it listens.
+    let data = TempDir::new().unwrap();
+    let mut command = relay_command(data.path(), &settings);
+    let mut relay = command.envs(variables).env_remove("RUST_LOG").stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(relay.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let said: Vec<String> = lines.take_while(|line| !line.contains("\"listening\"")).collect();
+    relay.kill().unwrap();
+    relay.wait().unwrap();
+    for warning in [
+        told("bus.fence_ms (the command line)", "bus.watermark_ms"),
+        told("ROOKERY_BUS_SILENT_FENCES", "ROOKERY_BUS_MISSING_WATERMARKS"),
+    ] {
+        let is_it = |line: &&String| line.contains(&warning) && line.contains("WARN");
+        assert_eq!(said.iter().filter(is_it).count(), 1, "{warning}: {said:?}");
+    }
+}
+
+#[test]
+fn a_setting_has_no_two_values_by_its_two_names() {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), "[bus]\nfence_ms = 700\n").unwrap();
+    let config = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(binary());
+        command.arg("config").args(arguments).arg("--config").arg(file.path());
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, said) = config(&[], &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("watermark_ms = 700 # the file"), "{said}");
+    assert!(said.contains("warning: bus.fence_ms (the file) is called bus.watermark_ms now"), "{said}");
+    // What is stronger wins, by whichever name.
+    let (_, said) = config(&["--set", "bus.watermark_ms=800"], &[]);
+    assert!(said.contains("watermark_ms = 800 # the command line"), "{said}");
+    let twice = "bus.fence_ms and bus.watermark_ms are one setting, which has two values";
+    let (code, said) = config(&["--set", "bus.watermark_ms=800", "--set", "bus.fence_ms=800"], &[]);
+    assert!(code == Some(1) && said.contains(twice), "{said}");
+    let (code, said) = config(&[], &[("ROOKERY_BUS_FENCE_MS", "1000"), ("ROOKERY_BUS_WATERMARK_MS", "1000")]);
+    let expected = "ROOKERY_BUS_FENCE_MS and ROOKERY_BUS_WATERMARK_MS are one setting";
+    assert!(code == Some(1) && said.contains(expected), "{said}");
+    fs::write(file.path(), "[bus]\nfence_ms = 700\nwatermark_ms = 700\n").unwrap();
+    let (code, said) = config(&[], &[]);
+    assert!(code == Some(1) && said.contains(twice), "{said}");
+    fs::write(file.path(), "[bus]\nfence_ms = 7\n").unwrap();
+    let (code, said) = config(&[], &[]);
+    assert!(code == Some(1) && said.contains("bus.watermark_ms must be from 10"), "{said}");
 }

@@ -329,18 +329,18 @@ fn the_log_tells_what_was_written() {
     }
     let (log, other) = (a.store().log().unwrap(), b.store().log().unwrap());
     assert_ne!(log.origin(), other.origin());
-    a.block_on(log.beat()).unwrap();
-    let beats = b.block_on(other.beats()).unwrap();
-    let beat = beats.iter().find(|beat| beat.origin == log.origin()).unwrap();
-    assert_eq!(beat.head, BATCHES);
-    assert!(beat.count >= 2);
+    a.block_on(log.send_heartbeat()).unwrap();
+    let heartbeats = b.block_on(other.heartbeats()).unwrap();
+    let heartbeat = heartbeats.iter().find(|heartbeat| heartbeat.origin == log.origin()).unwrap();
+    assert_eq!(heartbeat.head, BATCHES);
+    assert!(heartbeat.count >= 2);
     // A process is listed when it first writes.
-    assert!(beats.iter().all(|beat| beat.origin != other.origin()));
+    assert!(heartbeats.iter().all(|heartbeat| heartbeat.origin != other.origin()));
 
     let read_all = |from| {
         let (mut end, mut all) = (from, Vec::new());
         loop {
-            let batches = b.block_on(other.read(log.origin(), end, beat.head)).unwrap();
+            let batches = b.block_on(other.read(log.origin(), end, heartbeat.head)).unwrap();
             let Some(last) = batches.last() else { return all };
             end = last.sequence;
             all.extend(batches);
@@ -384,7 +384,7 @@ fn what_is_settled_needs_no_second_look() {
     let event = note(&user(0), 10, "");
     assert_eq!(a.put(&event), Outcome::Stored);
     assert_eq!(b.all(), ids([&event]));
-    a.block_on(a.store().log().unwrap().beat()).unwrap();
+    a.block_on(a.store().log().unwrap().send_heartbeat()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     while !b.write_at(NOW, [&event]).again.is_empty() {
         assert!(Instant::now() < deadline, "it is never settled");
@@ -449,7 +449,7 @@ fn what_is_written_and_read_takes_so_many_statements() {
     let follows: Vec<[&str; 2]> = follows.iter().map(|follow| ["p", follow.as_str()]).collect();
     let follows: Vec<&[&str]> = follows.iter().map(|follow| &follow[..]).collect();
     assert_eq!(writes(3, &follows), 518);
-    a.block_on(a.store().log().unwrap().beat()).unwrap();
+    a.block_on(a.store().log().unwrap().send_heartbeat()).unwrap();
     let author = alice.public_key();
     for (asked, statements) in [
         (format!(r#"{{"authors":["{author}"],"kinds":[1],"limit":1}}"#), 2),

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::Times;
 use crate::{
     clock::Moment,
-    store::log::{Beat, Origin, Sequence},
+    store::log::{Heartbeat, Origin, Sequence},
 };
 
 /// Another process, as far as it was heard of.
@@ -15,15 +15,15 @@ pub struct Known {
     pub in_doubt: bool,
     /// Nothing more will come of it.
     pub over: bool,
-    /// The last fence through each primary of this link.
-    pub fences: Vec<Option<Heard>>,
+    /// The last watermark through each primary of this link.
+    pub watermarks: Vec<Option<Heard>>,
     /// When it was first heard of, on this link.
     pub since: Moment,
-    /// As in [`Fence`](crate::bus::envelope::Fence); `None` until one has come.
+    /// As in [`Watermark`](crate::bus::envelope::Watermark); `None` until one has come.
     pub lost: Option<u64>,
     /// What it last told in the log, and when that changed.
-    pub beat: Beat,
-    pub beat_at: Moment,
+    pub heartbeat: Heartbeat,
+    pub heartbeat_at: Moment,
     /// Whether the log told of it the last time.
     pub listed: bool,
     /// The ends of the reads since the doubt arose, and when they were over.
@@ -36,7 +36,7 @@ pub struct Known {
     pub suspected: bool,
 }
 
-/// A fence that has come.
+/// A watermark that has come.
 #[derive(Clone, Copy)]
 pub struct Heard {
     pub at: Moment,
@@ -52,11 +52,11 @@ impl Known {
             safe: 0,
             in_doubt,
             over: false,
-            fences: vec![None; primaries],
+            watermarks: vec![None; primaries],
             since: now,
             lost: None,
-            beat: Beat { origin, count: 0, head: 0 },
-            beat_at: now,
+            heartbeat: Heartbeat { origin, count: 0, head: 0 },
+            heartbeat_at: now,
             listed: false,
             reads: VecDeque::new(),
             good_at,
@@ -65,29 +65,31 @@ impl Known {
         }
     }
 
-    /// Whether fences have come lately through all primaries.
+    /// Whether watermarks have come lately through all primaries.
     pub fn is_heard(&self, now: Moment, patience: Duration) -> bool {
         let fresh = |heard: &Option<Heard>| heard.is_some_and(|heard| now.since(heard.at) <= patience);
-        !self.fences.is_empty() && self.fences.iter().all(fresh)
+        !self.watermarks.is_empty() && self.watermarks.iter().all(fresh)
     }
 
     pub fn heard_at(&self) -> Moment {
-        self.fences.iter().flatten().map(|heard| heard.at).fold(self.beat_at, Moment::max)
+        self.watermarks.iter().flatten().map(|heard| heard.at).fold(self.heartbeat_at, Moment::max)
     }
 
-    /// What the fences of all primaries prove is routed, unless something is in doubt.
-    pub fn rest_on_fences(&mut self) {
+    /// What the watermarks of all primaries prove is routed, unless something is in doubt.
+    pub fn rest_on_watermarks(&mut self) {
         if self.in_doubt {
             return;
         }
         self.reads.clear();
-        let Some(fences) = self.fences.iter().copied().collect::<Option<Vec<Heard>>>() else { return };
-        let Some(proved) = fences.iter().map(|heard| heard.sequence).min() else { return };
+        let Some(watermarks) = self.watermarks.iter().copied().collect::<Option<Vec<Heard>>>() else {
+            return;
+        };
+        let Some(proved) = watermarks.iter().map(|heard| heard.sequence).min() else { return };
         self.safe = self.safe.max(proved);
-        // A process that was held up finds old fences first: they prove nothing of what came later.
-        let good_at = fences.iter().map(|heard| heard.proves).min();
+        // A process that was held up finds old watermarks first: they prove nothing of what came later.
+        let good_at = watermarks.iter().map(|heard| heard.proves).min();
         self.good_at = self.good_at.max(good_at.unwrap_or(self.good_at));
-        if fences.iter().all(|heard| heard.leaving) {
+        if watermarks.iter().all(|heard| heard.leaving) {
             self.end();
         }
     }
@@ -109,7 +111,7 @@ impl Known {
         self.reads.push_back((now, end));
         if undisturbed && self.is_heard(now, patience) {
             self.in_doubt = false;
-            self.rest_on_fences();
+            self.rest_on_watermarks();
         } else if begun.since(self.heard_at()) > patience + settles_in {
             // It is dead, or gone, and all of it had settled before the read began.
             self.safe = self.safe.max(end);
@@ -126,7 +128,7 @@ impl Known {
 
     /// How far the log goes, as far as it is known.
     pub fn head(&self) -> Sequence {
-        let fences = self.fences.iter().flatten().map(|heard| heard.sequence).max();
-        self.beat.head.max(fences.unwrap_or_default())
+        let watermarks = self.watermarks.iter().flatten().map(|heard| heard.sequence).max();
+        self.heartbeat.head.max(watermarks.unwrap_or_default())
     }
 }

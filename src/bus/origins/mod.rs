@@ -1,7 +1,7 @@
 //! What is known of the other processes: how much of what each wrote has been routed here, and whether
 //! something may have been missed. A plain struct; time is the caller's.
 //!
-//! Of each origin there is a number up to which everything has been routed, `safe`. Fences raise it while
+//! Of each origin there is a number up to which everything has been routed, `safe`. Watermarks raise it while
 //! nothing is in doubt. After a doubt the log raises it, until a read of the log that began on a whole link
 //! has come to the end: what was published before that is in the log, what is published after it arrives.
 //!
@@ -14,16 +14,16 @@ mod known;
 use std::{collections::HashMap, time::Duration};
 
 use self::known::{Heard, Known};
-use super::envelope::Fence;
+use super::envelope::Watermark;
 use crate::{
     clock::Moment,
-    store::log::{Beat, Origin, Sequence},
+    store::log::{Heartbeat, Origin, Sequence},
 };
 
 /// How long things take.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// An origin whose fences do not come for so long is silent.
+    /// An origin whose watermarks do not come for so long is silent.
     pub patience: Duration,
     /// What is in the log for so long is committed, or never will be.
     pub settles_in: Duration,
@@ -74,9 +74,9 @@ pub struct Begun {
 }
 
 impl Origins {
-    /// `beats`: the processes that the log tells of already, if there is one, as it was asked at `now`. What they
+    /// `heartbeats`: the processes that the log tells of already, if there is one, as it was asked at `now`. What they
     /// have written is stored for whoever asks, but for what is being written.
-    pub fn new(own: Origin, times: Times, beats: Option<&[Beat]>, now: Moment) -> Self {
+    pub fn new(own: Origin, times: Times, heartbeats: Option<&[Heartbeat]>, now: Moment) -> Self {
         let mut origins = Self {
             own,
             times,
@@ -86,29 +86,29 @@ impl Origins {
             doubts: 0,
             newcomers: 0,
             listed_at: now,
-            has_log: beats.is_some(),
+            has_log: heartbeats.is_some(),
             unsure: false,
         };
-        origins.list(beats.unwrap_or_default(), now, now);
+        origins.list(heartbeats.unwrap_or_default(), now, now);
         for known in origins.known.values_mut() {
-            known.safe = known.beat.head.saturating_sub(IN_FLIGHT);
+            known.safe = known.heartbeat.head.saturating_sub(IN_FLIGHT);
         }
         origins
     }
 
     /// The log was asked at `asked`, and tells of these. One that is new may have published before it was
     /// heard of.
-    pub fn list(&mut self, beats: &[Beat], asked: Moment, now: Moment) {
+    pub fn list(&mut self, heartbeats: &[Heartbeat], asked: Moment, now: Moment) {
         for known in self.known.values_mut() {
             known.listed = false;
         }
-        for beat in beats {
-            let Some(known) = self.known(beat.origin, now) else { continue };
+        for heartbeat in heartbeats {
+            let Some(known) = self.known(heartbeat.origin, now) else { continue };
             known.listed = true;
-            if known.beat.count != beat.count {
-                known.beat = *beat;
-                known.beat_at = now;
-                self.is_back(beat.origin);
+            if known.heartbeat.count != heartbeat.count {
+                known.heartbeat = *heartbeat;
+                known.heartbeat_at = now;
+                self.is_back(heartbeat.origin);
             }
         }
         self.listed_at = asked;
@@ -145,7 +145,7 @@ impl Origins {
     pub fn link_up(&mut self, primaries: usize, now: Moment) {
         self.primaries = primaries;
         for known in self.known.values_mut() {
-            known.fences = vec![None; primaries];
+            known.watermarks = vec![None; primaries];
             known.since = now;
         }
     }
@@ -169,13 +169,13 @@ impl Origins {
         }
     }
 
-    /// A fence has come at `now`, after everything that it proves has been routed; and everything that was
+    /// A watermark has come at `now`, after everything that it proves has been routed; and everything that was
     /// published through its primary before `proves` has come. `true`: its origin says that it could not
     /// publish something.
-    pub fn fence(&mut self, primary: usize, fence: &Fence, proves: Moment, now: Moment) -> bool {
-        let Fence { origin, sequence, lost, leaving } = *fence;
+    pub fn hear(&mut self, primary: usize, watermark: &Watermark, proves: Moment, now: Moment) -> bool {
+        let Watermark { origin, sequence, lost, leaving } = *watermark;
         let Some(known) = self.known(origin, now) else { return false };
-        if let Some(heard) = known.fences.get_mut(primary) {
+        if let Some(heard) = known.watermarks.get_mut(primary) {
             *heard = Some(Heard { at: now, sequence, leaving, proves });
         }
         known.suspected = false;
@@ -186,7 +186,7 @@ impl Origins {
             known.in_doubt = true;
             self.doubts += 1;
         } else {
-            known.rest_on_fences();
+            known.rest_on_watermarks();
         }
         lost
     }
@@ -209,7 +209,7 @@ impl Origins {
     /// process lives.
     pub fn forget(&mut self, now: Moment) {
         let Times { patience, kept_for, .. } = self.times;
-        // Longer than fences of one that has left may take through different primaries.
+        // Longer than watermarks of one that has left may take through different primaries.
         let gone = patience + kept_for;
         self.known.retain(|_, known| !known.over || known.listed || now.since(known.heard_at()) <= gone);
         self.strangers.retain(|_, said| now.since(*said) <= gone);
@@ -224,7 +224,7 @@ impl Origins {
             let suspect = linked
                 && !known.over
                 && !known.suspected
-                && now.since(known.beat_at) < patience
+                && now.since(known.heartbeat_at) < patience
                 && now.since(known.since) > 2 * patience
                 && !known.is_heard(now, patience);
             known.suspected |= suspect;

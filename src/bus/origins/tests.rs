@@ -25,9 +25,9 @@ impl Origins {
         self.known.get(&origin).map_or(0, |known| known.safe)
     }
 
-    /// A fence that came at once.
-    fn hear(&mut self, primary: usize, fence: Fence, now: Moment) -> bool {
-        self.fence(primary, &fence, now, now)
+    /// A watermark that came at once.
+    fn hear_at_once(&mut self, primary: usize, watermark: Watermark, now: Moment) -> bool {
+        self.hear(primary, &watermark, now, now)
     }
 
     /// The log of an origin is read to its end within a tenth of a second.
@@ -37,12 +37,12 @@ impl Origins {
     }
 }
 
-fn beat(count: u64, head: Sequence) -> Beat {
-    Beat { origin: OTHER, count, head }
+fn heartbeat(count: u64, head: Sequence) -> Heartbeat {
+    Heartbeat { origin: OTHER, count, head }
 }
 
-fn fence(sequence: Sequence) -> Fence {
-    Fence { origin: OTHER, sequence, lost: 0, leaving: false }
+fn watermark(sequence: Sequence) -> Watermark {
+    Watermark { origin: OTHER, sequence, lost: 0, leaving: false }
 }
 
 fn due(after: Sequence, up_to: Sequence) -> Vec<Due> {
@@ -51,44 +51,44 @@ fn due(after: Sequence, up_to: Sequence) -> Vec<Due> {
 
 /// A node on one primary that has heard of another up to its batch 10, and is in no doubt.
 fn in_touch() -> Origins {
-    let mut origins = Origins::new(OWN, TIMES, Some(&[beat(1, 10)]), at(0.0));
+    let mut origins = Origins::new(OWN, TIMES, Some(&[heartbeat(1, 10)]), at(0.0));
     origins.link_up(1, at(0.0));
-    origins.hear(0, fence(10), at(0.1));
+    origins.hear_at_once(0, watermark(10), at(0.1));
     origins.pass(OTHER, 10, 0.2);
     assert_eq!(origins.due(), []);
     origins
 }
 
 #[test]
-fn fences_prove_what_came_before_them() {
+fn watermarks_prove_what_came_before_them() {
     let mut origins = in_touch();
     assert_eq!(origins.safe(OTHER), 10);
-    origins.hear(0, fence(12), at(1.0));
+    origins.hear_at_once(0, watermark(12), at(1.0));
     assert_eq!((origins.safe(OTHER), origins.safe(3)), (12, 0));
-    // Its own fences tell nothing of others.
-    origins.hear(0, Fence { origin: OWN, ..fence(99) }, at(1.0));
+    // Its own watermarks tell nothing of others.
+    origins.hear_at_once(0, Watermark { origin: OWN, ..watermark(99) }, at(1.0));
     assert_eq!(origins.safe(OWN), 0);
 }
 
 #[test]
-fn a_fence_proves_what_went_through_its_primary_alone() {
+fn a_watermark_proves_what_went_through_its_primary_alone() {
     let mut origins = in_touch();
     origins.link_up(2, at(1.0));
-    origins.hear(0, fence(20), at(1.1));
+    origins.hear_at_once(0, watermark(20), at(1.1));
     assert_eq!(origins.safe(OTHER), 10);
-    origins.hear(1, fence(15), at(1.2));
+    origins.hear_at_once(1, watermark(15), at(1.2));
     assert_eq!(origins.safe(OTHER), 15);
 }
 
 #[test]
-fn a_lost_link_is_read_for_until_a_whole_one_has_brought_fences() {
+fn a_lost_link_is_read_for_until_a_whole_one_has_brought_watermarks() {
     let mut origins = in_touch();
     origins.link_down();
     assert_eq!(origins.due(), due(10, 10));
     origins.pass(OTHER, 14, 1.0);
-    // Up again: a fence proves nothing of what went before the link.
+    // Up again: a watermark proves nothing of what went before the link.
     origins.link_up(1, at(2.0));
-    origins.hear(0, fence(17), at(2.1));
+    origins.hear_at_once(0, watermark(17), at(2.1));
     assert_eq!(origins.due(), due(10, 17));
     // A subscription went on without an acknowledgement: not yet.
     let begun = origins.begin(false, at(2.2));
@@ -98,7 +98,7 @@ fn a_lost_link_is_read_for_until_a_whole_one_has_brought_fences() {
     let begun = origins.begin(true, at(2.5));
     origins.link_down();
     origins.link_up(1, at(2.6));
-    origins.hear(0, fence(18), at(2.7));
+    origins.hear_at_once(0, watermark(18), at(2.7));
     origins.read(OTHER, 18, begun, at(2.8));
     assert_eq!(origins.due(), due(10, 18));
     origins.pass(OTHER, 18, 3.0);
@@ -130,7 +130,7 @@ fn a_silent_origin_is_read_for_as_long_as_it_lives() {
     // It tells of itself in the log: the link may be the wrong one, which is said once.
     let mut second = 4.0;
     while second < 60.0 {
-        origins.list(&[beat(second as u64, 20)], at(second), at(second));
+        origins.list(&[heartbeat(second as u64, 20)], at(second), at(second));
         assert_eq!(origins.due().len(), 1, "{second}");
         origins.pass(OTHER, 20, second);
         assert_eq!(origins.suspects_the_link(at(second)), second == 7.0, "{second}");
@@ -142,19 +142,19 @@ fn a_silent_origin_is_read_for_as_long_as_it_lives() {
         second += 1.0;
     }
     assert_eq!((second, origins.safe(OTHER)), (68.0, 20));
-    origins.list(&[beat(99, 21)], at(second), at(second));
+    origins.list(&[heartbeat(99, 21)], at(second), at(second));
     assert_eq!(origins.due(), due(20, 21));
 }
 
 #[test]
 fn who_says_that_something_is_not_published_is_read_for() {
     let mut origins = in_touch();
-    assert!(origins.hear(0, Fence { lost: 1, ..fence(12) }, at(1.0)));
+    assert!(origins.hear_at_once(0, Watermark { lost: 1, ..watermark(12) }, at(1.0)));
     assert_eq!(origins.safe(OTHER), 10);
     assert_eq!(origins.due(), due(10, 12));
     origins.pass(OTHER, 12, 1.2);
     assert_eq!(origins.due(), []);
-    assert!(!origins.hear(0, Fence { lost: 1, ..fence(13) }, at(2.0)));
+    assert!(!origins.hear_at_once(0, Watermark { lost: 1, ..watermark(13) }, at(2.0)));
 }
 
 #[test]
@@ -163,9 +163,9 @@ fn certainty_is_another_after_every_doubt() {
     let first = origins.certainty();
     assert!(first.is_some());
     // Somebody new may have written before it was heard.
-    origins.list(&[Beat { origin: 3, count: 1, head: 0 }], at(1.0), at(1.0));
+    origins.list(&[Heartbeat { origin: 3, count: 1, head: 0 }], at(1.0), at(1.0));
     assert_eq!(origins.certainty(), None);
-    origins.hear(0, Fence { origin: 3, ..fence(0) }, at(1.1));
+    origins.hear_at_once(0, Watermark { origin: 3, ..watermark(0) }, at(1.1));
     origins.pass(3, 0, 1.2);
     let second = origins.certainty();
     assert!(second.is_some() && second != first);
@@ -183,7 +183,7 @@ fn certainty_is_another_after_every_doubt() {
 #[test]
 fn who_leaves_is_not_missed() {
     let mut origins = in_touch();
-    origins.hear(0, Fence { leaving: true, ..fence(11) }, at(1.0));
+    origins.hear_at_once(0, Watermark { leaving: true, ..watermark(11) }, at(1.0));
     assert_eq!(origins.notice_silence(at(60.0)), 0);
     assert!(!origins.suspects_the_link(at(60.0)));
     assert_eq!(origins.due(), []);
@@ -192,12 +192,12 @@ fn who_leaves_is_not_missed() {
 #[test]
 fn a_newcomer_may_have_written_before_it_was_heard() {
     let mut origins = in_touch();
-    origins.list(&[Beat { origin: 3, count: 1, head: 2 }], at(1.0), at(1.0));
+    origins.list(&[Heartbeat { origin: 3, count: 1, head: 2 }], at(1.0), at(1.0));
     assert_eq!(origins.due(), [Due { origin: 3, after: 0, up_to: 2 }]);
     // Without a log it is no news.
     let mut origins = Origins::new(OWN, TIMES, None, at(0.0));
     origins.link_up(1, at(0.0));
-    origins.hear(0, Fence { lost: 7, ..fence(0) }, at(1.0));
+    origins.hear_at_once(0, Watermark { lost: 7, ..watermark(0) }, at(1.0));
     assert!(!origins.is_in_doubt());
     origins.doubt();
     assert!(origins.is_in_doubt());
@@ -210,18 +210,18 @@ fn what_is_not_in_the_log_any_more_is_said() {
     let mut origins = in_touch();
     origins.link_down();
     assert!(!origins.is_beyond_help(at(3_600.0)));
-    origins.list(&[beat(2, 500)], at(3_605.0), at(3_605.0));
+    origins.list(&[heartbeat(2, 500)], at(3_605.0), at(3_605.0));
     assert!(origins.is_beyond_help(at(3_605.0)));
     assert!(!origins.is_beyond_help(at(3_606.0)));
     assert_eq!(origins.due(), due(500, 500));
     // The same when the log is read before anybody asks.
     let mut origins = in_touch();
     origins.link_down();
-    origins.list(&[beat(2, 500)], at(3_605.0), at(3_605.0));
+    origins.list(&[heartbeat(2, 500)], at(3_605.0), at(3_605.0));
     origins.pass(OTHER, 500, 3_605.0);
     assert!(origins.is_beyond_help(at(3_606.0)) && !origins.is_beyond_help(at(3_607.0)));
     // Somebody new is known to have written nothing when the log was last asked who there is.
-    let newcomer = [Beat { origin: 3, count: 1, head: 2 }];
+    let newcomer = [Heartbeat { origin: 3, count: 1, head: 2 }];
     for (asked, said) in [(4_000.0, false), (8_000.0, true)] {
         origins.list(&newcomer, at(asked), at(asked));
         origins.known.retain(|origin, _| *origin == 3);
@@ -232,12 +232,12 @@ fn what_is_not_in_the_log_any_more_is_said() {
 
 /// A process that was held up finds what had waited for it first, and only then that the link is lost.
 #[test]
-fn an_old_fence_proves_nothing_of_what_came_later() {
+fn an_old_watermark_proves_nothing_of_what_came_later() {
     let mut origins = in_touch();
     let woken = 2.0 * 3_600.0;
-    origins.fence(0, &fence(12), at(1.0), at(woken));
+    origins.hear(0, &watermark(12), at(1.0), at(woken));
     origins.link_down();
-    origins.list(&[beat(2, 500)], at(woken), at(woken));
+    origins.list(&[heartbeat(2, 500)], at(woken), at(woken));
     origins.pass(OTHER, 500, woken);
     assert!(origins.is_beyond_help(at(woken + 1.0)));
 }
@@ -247,7 +247,7 @@ fn an_old_fence_proves_nothing_of_what_came_later() {
 fn who_is_gone_is_in_no_doubt_and_forgotten() {
     for leaves in [true, false] {
         let mut origins = in_touch();
-        origins.hear(0, Fence { leaving: leaves, ..fence(11) }, at(1.0));
+        origins.hear_at_once(0, Watermark { leaving: leaves, ..watermark(11) }, at(1.0));
         let listed_until = 7_200.0;
         let mut second = 2.0;
         while second < 30.0 * 86_400.0 {
@@ -256,7 +256,7 @@ fn who_is_gone_is_in_no_doubt_and_forgotten() {
                 origins.link_up(1, at(second));
             }
             origins.notice_silence(at(second));
-            let listed = [beat(1, 11)];
+            let listed = [heartbeat(1, 11)];
             origins.list(if second < listed_until { &listed } else { &[] }, at(second), at(second));
             for Due { origin, .. } in origins.due() {
                 assert!(second < 12.0, "{second}");
@@ -275,14 +275,14 @@ fn who_is_gone_is_in_no_doubt_and_forgotten() {
 #[test]
 fn who_leaves_does_so_through_every_primary() {
     let mut origins = in_touch();
-    let leaving = Fence { leaving: true, ..fence(11) };
+    let leaving = Watermark { leaving: true, ..watermark(11) };
     origins.link_up(2, at(1.0));
     for primary in 0..2 {
-        origins.hear(primary, fence(10), at(1.1));
+        origins.hear_at_once(primary, watermark(10), at(1.1));
     }
-    origins.hear(0, leaving, at(2.0));
+    origins.hear_at_once(0, leaving, at(2.0));
     assert_eq!((origins.notice_silence(at(6.0)), origins.safe(OTHER)), (1, 10));
-    origins.hear(1, leaving, at(6.1));
+    origins.hear_at_once(1, leaving, at(6.1));
     origins.pass(OTHER, 11, 14.0);
     assert_eq!((origins.due(), origins.safe(OTHER)), (vec![], 11));
 }
@@ -290,11 +290,11 @@ fn who_leaves_does_so_through_every_primary() {
 /// A process that listed itself before this one began may be gone since, or may just be writing.
 #[test]
 fn what_is_being_written_at_the_start_is_read() {
-    let mut origins = Origins::new(OWN, TIMES, Some(&[beat(1, 10)]), at(0.0));
+    let mut origins = Origins::new(OWN, TIMES, Some(&[heartbeat(1, 10)]), at(0.0));
     assert_eq!(origins.due(), due(8, 10));
     for second in 0..3_600 {
         let second = f64::from(second);
-        origins.list(&[beat(1, 10)], at(second), at(second));
+        origins.list(&[heartbeat(1, 10)], at(second), at(second));
         origins.due().iter().for_each(|due| origins.pass(due.origin, 10, second));
     }
     assert_eq!((origins.due(), origins.is_beyond_help(at(4_000.0))), (vec![], false));
@@ -304,11 +304,11 @@ fn what_is_being_written_at_the_start_is_read() {
 fn those_of_another_store_count_for_nothing() {
     let mut origins = Origins::new(OWN, TIMES, Some(&[]), at(0.0));
     origins.link_up(1, at(0.0));
-    origins.hear(0, fence(1), at(1.0));
+    origins.hear_at_once(0, watermark(1), at(1.0));
     assert!(origins.is_in_doubt());
     origins.estrange(OTHER, at(1.1));
     for second in [1.2, 100.0, 3_000.0] {
-        origins.hear(0, Fence { lost: 5, ..fence(2) }, at(second));
+        origins.hear_at_once(0, Watermark { lost: 5, ..watermark(2) }, at(second));
         assert_eq!((origins.due(), origins.notice_silence(at(second))), (vec![], 0));
         assert!(origins.certainty().is_some());
     }

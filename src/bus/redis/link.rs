@@ -1,7 +1,7 @@
 //! The connections to all primaries: one to publish and one to subscribe on each.
 //!
 //! A link lives until anything about it fails; then all of it is made anew. Redis keeps the order of
-//! what comes on one connection, which is what a fence rests on.
+//! what comes on one connection, which is what a watermark rests on.
 
 use std::{
     sync::{
@@ -52,8 +52,8 @@ pub struct Links {
 struct Shard {
     publisher: MultiplexedConnection,
     subscriber: MultiplexedConnection,
-    /// The channel of fences that goes through this primary.
-    fences: String,
+    /// The channel of watermarks that goes through this primary.
+    watermarks: String,
     /// Answers to `SUNSUBSCRIBE` that are to come. One that comes unasked ends the link: the slot has moved.
     leaving: Arc<AtomicUsize>,
 }
@@ -61,7 +61,7 @@ struct Shard {
 /// Takes what comes on one connection, without ever waiting.
 struct Receiver {
     path: usize,
-    fences: String,
+    watermarks: String,
     cards: String,
     records: String,
     leaving: Arc<AtomicUsize>,
@@ -89,11 +89,11 @@ pub async fn connect(
         for &partition in &primary.partitions {
             shard_of[usize::from(partition)] = path;
         }
-        let fences = names::fences(&config.prefix, first);
+        let watermarks = names::watermarks(&config.prefix, first);
         let leaving = Arc::new(AtomicUsize::new(0));
         let receiver = Receiver {
             path,
-            fences: fences.clone(),
+            watermarks: watermarks.clone(),
             cards: cards.clone(),
             records: records.clone(),
             leaving: Arc::clone(&leaving),
@@ -111,10 +111,10 @@ pub async fn connect(
                 .connect(patience, Some(move |push| receiver.take(push)))
                 .await
                 .context(NOT_CONNECTED)?,
-            fences,
+            watermarks,
             leaving,
         };
-        shard.subscribe(&[&shard.fences]).await?;
+        shard.subscribe(&[&shard.watermarks]).await?;
         shards.push(shard);
     }
     let links = Links {
@@ -160,7 +160,11 @@ impl Link for Links {
         .boxed()
     }
 
-    fn fence<'a>(&'a self, fence: &'a [u8], card: &'a [u8]) -> BoxFuture<'a, anyhow::Result<()>> {
+    fn publish_watermark<'a>(
+        &'a self,
+        watermark: &'a [u8],
+        card: &'a [u8],
+    ) -> BoxFuture<'a, anyhow::Result<()>> {
         let with_card = self.shard_of[usize::from(CARD_PARTITION)];
         async move {
             try_join_all(self.shards.iter().enumerate().map(async |(path, shard)| {
@@ -168,7 +172,7 @@ impl Link for Links {
                 if path == with_card {
                     pipe.cmd("SPUBLISH").arg(&self.cards).arg(card).ignore();
                 }
-                pipe.cmd("SPUBLISH").arg(&shard.fences).arg(fence).ignore();
+                pipe.cmd("SPUBLISH").arg(&shard.watermarks).arg(watermark).ignore();
                 pipe.query_async::<()>(&mut shard.publisher.clone()).await
             }))
             .await?;
@@ -275,8 +279,8 @@ impl Receiver {
                 else {
                     return Ok(());
                 };
-                if channel == self.fences.as_bytes() {
-                    Incoming::Fence { path: self.path, payload }
+                if channel == self.watermarks.as_bytes() {
+                    Incoming::Watermark { path: self.path, payload }
                 } else if channel == self.cards.as_bytes() {
                     Incoming::Card(payload)
                 } else if channel == self.records.as_bytes() {

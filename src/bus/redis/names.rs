@@ -11,8 +11,9 @@ pub const PARTITIONS: u16 = 128;
 /// A partition: a number below [`PARTITIONS`].
 pub type Partition = u16;
 
-/// The name of the channel of fences, after the prefix and the partition.
-const FENCE: &str = "fence";
+/// The name of the channel of watermarks, after the prefix and the partition. Part of the protocol between nodes, from
+/// when they had another name.
+const WATERMARK: &str = "fence";
 
 /// That of the channel of cards. There is one, so it has a partition of its own choice.
 const CARD: &str = "card";
@@ -43,8 +44,8 @@ pub fn address(prefix: &str, address: &Address) -> String {
     }
 }
 
-pub fn fences(prefix: &str, partition: Partition) -> String {
-    control(prefix, partition, FENCE)
+pub fn watermarks(prefix: &str, partition: Partition) -> String {
+    control(prefix, partition, WATERMARK)
 }
 
 pub fn cards(prefix: &str) -> String {
@@ -75,7 +76,7 @@ mod tests {
         assert!(name.starts_with("rookery:{") && name.ends_with(&format!("}}:by:{}", "07".repeat(32))));
         let partition = xxh3_64(channel.to_string().as_bytes()) % u64::from(PARTITIONS);
         assert_eq!(partition_of(&name), Some(partition as Partition));
-        assert_eq!(partition_of(&fences("x", 127)), Some(127));
+        assert_eq!(partition_of(&watermarks("x", 127)), Some(127));
         assert_eq!(partition_of("x:{128}:y"), None);
         assert_eq!(partition_of("x"), None);
     }

@@ -30,7 +30,7 @@ use crate::{
     clock::Moment,
     protocol::PublicKey,
     route::key::RoutingKey,
-    store::log::{Beat, Origin, Sequence},
+    store::log::{Heartbeat, Origin, Sequence},
 };
 
 /// Milliseconds.
@@ -40,8 +40,8 @@ const OWN: Origin = 1;
 const KEYS: usize = 2;
 const PRIMARIES: usize = 2;
 /// As the nodes have it by default.
-const FENCE: Time = 1_000;
-const PATIENCE: Time = 3 * FENCE;
+const WATERMARK: Time = 1_000;
+const PATIENCE: Time = 3 * WATERMARK;
 const DEADLINE: Time = 5_000;
 const SETTLES: Time = 2 * DEADLINE;
 const ACKNOWLEDGE: Time = 500;
@@ -90,7 +90,7 @@ enum Step {
         sequence: Sequence,
         begun: Time,
     },
-    /// Fences and beats of a process.
+    /// Watermarks and heartbeats of a process.
     Tick {
         process: usize,
     },
@@ -160,7 +160,7 @@ struct World {
     random: StdRng,
     events: Vec<Event>,
     log: Vec<Row>,
-    beats: HashMap<Origin, (Beat, Time)>,
+    heartbeats: HashMap<Origin, (Heartbeat, Time)>,
     processes: Vec<Process>,
     store_away: Time,
     /// For how long the node may have been held up since nobody had missed anything.
@@ -190,7 +190,7 @@ impl World {
             random: StdRng::seed_from_u64(seed),
             events: Vec::new(),
             log: Vec::new(),
-            beats: HashMap::new(),
+            heartbeats: HashMap::new(),
             processes: Vec::new(),
             store_away: 0,
             troubles: 0,

@@ -7,10 +7,10 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use super::{OWN, PROCESS_LIVES, TIMES, at};
 use crate::{
     bus::{
-        envelope::Fence,
+        envelope::Watermark,
         origins::{Origins, Times},
     },
-    store::log::{Beat, Origin},
+    store::log::{Heartbeat, Origin},
 };
 
 /// With a log some of them die, and the link is lost now and then.
@@ -20,7 +20,7 @@ fn a_node_lives_for_months_beside_others_that_come_and_go() {
 }
 
 fn live_for_months(has_log: bool) {
-    // A fence a minute, so that months take a second.
+    // A watermark a minute, so that months take a second.
     const STEP: u64 = 60;
     const DAY: u64 = 86_400;
     let times = Times { patience: Duration::from_secs(3 * STEP), ..TIMES };
@@ -42,15 +42,16 @@ fn live_for_months(has_log: bool) {
             origins.link_down();
             origins.link_up(1, now);
         }
-        let listed = |origin, count| Beat { origin, count, head: 0 };
-        let mut beats: Vec<Beat> = gone.iter().map(|Reverse((_, origin))| listed(*origin, 1)).collect();
+        let listed = |origin, count| Heartbeat { origin, count, head: 0 };
+        let mut heartbeats: Vec<Heartbeat> =
+            gone.iter().map(|Reverse((_, origin))| listed(*origin, 1)).collect();
         living.retain(|&(origin, until, leaves)| {
             let ends = second >= until;
             if !ends || leaves {
-                let fence = Fence { origin, sequence: 0, lost: 0, leaving: ends };
-                origins.fence(0, &fence, now, now);
+                let watermark = Watermark { origin, sequence: 0, lost: 0, leaving: ends };
+                origins.hear(0, &watermark, now, now);
             }
-            beats.push(listed(origin, if ends { 1 } else { second }));
+            heartbeats.push(listed(origin, if ends { 1 } else { second }));
             if ends {
                 gone.push(Reverse((second + PROCESS_LIVES / 1_000, origin)));
             }
@@ -61,7 +62,7 @@ fn live_for_months(has_log: bool) {
         }
         if has_log {
             let begun = origins.begin(true, now);
-            origins.list(&beats, now, now);
+            origins.list(&heartbeats, now, now);
             for due in origins.due() {
                 origins.read(due.origin, due.after, begun, now);
             }

@@ -5,18 +5,18 @@ use std::{collections::HashSet, time::Duration};
 use rand::RngExt;
 
 use super::{
-    ACKNOWLEDGE, EventNumber, FENCE, KEYS, LINGER, ON_ITS_WAY, OWN, PRIMARIES, PROCESS_LIVES, ROW_LIVES,
-    Step, TIMES, Time, World, at, channel,
+    ACKNOWLEDGE, EventNumber, KEYS, LINGER, ON_ITS_WAY, OWN, PRIMARIES, PROCESS_LIVES, ROW_LIVES, Step,
+    TIMES, Time, WATERMARK, World, at, channel,
 };
 use crate::{
     bus::{
         channel::Channel,
         echoes::Echoes,
-        envelope::Fence,
+        envelope::Watermark,
         interest::Interest,
         origins::{Begun, Due, Origins},
     },
-    store::log::{Beat, Sequence},
+    store::log::{Heartbeat, Sequence},
 };
 
 pub struct Subscription {
@@ -30,7 +30,7 @@ pub struct Subscription {
 #[derive(Clone, Copy)]
 pub enum Message {
     Event(EventNumber),
-    Fence(Fence),
+    Watermark(Watermark),
     Own,
 }
 
@@ -57,10 +57,10 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(number: u64, beats: &[Beat], now: Time) -> Self {
+    pub fn new(number: u64, heartbeats: &[Heartbeat], now: Time) -> Self {
         Self {
             number,
-            origins: Origins::new(OWN, TIMES, Some(beats), at(now)),
+            origins: Origins::new(OWN, TIMES, Some(heartbeats), at(now)),
             interest: Interest::new(Duration::from_millis(LINGER)),
             echoes: Echoes::new(PRIMARIES, at(now)),
             seen: HashSet::new(),
@@ -99,9 +99,9 @@ impl World {
         match message {
             Message::Event(event) => self.route(event),
             Message::Own => self.node.echoes.come(primary, at(self.now)),
-            Message::Fence(fence) => {
+            Message::Watermark(watermark) => {
                 let proves = self.node.echoes.prove(primary).unwrap();
-                self.node.origins.fence(primary, &fence, proves, at(self.now));
+                self.node.origins.hear(primary, &watermark, proves, at(self.now));
             }
         }
     }
@@ -187,7 +187,7 @@ impl World {
         }
     }
 
-    /// What the tasks of the bus do once in a fence.
+    /// What the tasks of the bus do between two watermarks.
     pub fn node_tick(&mut self, number: u64) {
         if number != self.node.number {
             return;
@@ -224,14 +224,14 @@ impl World {
         if let (true, Some(link)) = (self.node.origins.suspects_the_link(now), self.node.link) {
             self.link_lost(link);
         }
-        self.after(FENCE, Step::NodeTick { node: number });
+        self.after(WATERMARK, Step::NodeTick { node: number });
     }
 
-    pub fn beats(&mut self) -> Vec<Beat> {
+    pub fn heartbeats(&mut self) -> Vec<Heartbeat> {
         let now = self.now;
-        self.beats.retain(|_, (_, at)| now - *at < PROCESS_LIVES);
+        self.heartbeats.retain(|_, (_, at)| now - *at < PROCESS_LIVES);
         self.log.retain(|row| now - row.written < ROW_LIVES);
-        self.beats.values().map(|(beat, _)| *beat).collect()
+        self.heartbeats.values().map(|(heartbeat, _)| *heartbeat).collect()
     }
 
     pub fn list(&mut self, node: u64, begun: Begun, asked: Time) {
@@ -242,8 +242,8 @@ impl World {
         if self.store_away > self.now {
             return;
         }
-        let beats = self.beats();
-        self.node.origins.list(&beats, at(asked), at(self.now));
+        let heartbeats = self.heartbeats();
+        self.node.origins.list(&heartbeats, at(asked), at(self.now));
         for due in self.node.origins.due() {
             self.node.reading += 1;
             let took = self.answers_in();

@@ -1,11 +1,12 @@
 //! The processes of the world: they write one event after the other, and tell of themselves.
 
 use super::{
-    DEADLINE, Event, EventNumber, FENCE, OWN, PRIMARIES, Row, Step, Time, World, node::Message, primary_of,
+    DEADLINE, Event, EventNumber, OWN, PRIMARIES, Row, Step, Time, WATERMARK, World, node::Message,
+    primary_of,
 };
 use crate::{
-    bus::envelope::Fence,
-    store::log::{Beat, Origin, Sequence},
+    bus::envelope::Watermark,
+    store::log::{Heartbeat, Origin, Sequence},
 };
 
 #[derive(Default)]
@@ -20,7 +21,7 @@ pub struct Process {
     pub last: Sequence,
     pub published: Sequence,
     pub lost: u64,
-    pub beats: u64,
+    pub heartbeats: u64,
     /// To be written, and whether one is being written.
     pub waiting: Vec<(usize, Time)>,
     pub writing: bool,
@@ -91,18 +92,18 @@ impl World {
         if process.gone {
             return;
         }
-        process.beats += 1;
-        let Process { origin, last: head, beats: count, .. } = *process;
-        self.beats.insert(origin, (Beat { origin, count, head }, self.now));
+        process.heartbeats += 1;
+        let Process { origin, last: head, heartbeats: count, .. } = *process;
+        self.heartbeats.insert(origin, (Heartbeat { origin, count, head }, self.now));
         self.publish(number);
         let process = &mut self.processes[number];
         if process.cut_off <= self.now {
             let leaving = process.leaving && !process.writing && process.waiting.is_empty();
             process.gone |= leaving;
-            let fence = Fence { origin, sequence: process.published, lost: process.lost, leaving };
-            (0..PRIMARIES).for_each(|primary| self.send(primary, Message::Fence(fence)));
+            let watermark = Watermark { origin, sequence: process.published, lost: process.lost, leaving };
+            (0..PRIMARIES).for_each(|primary| self.send(primary, Message::Watermark(watermark)));
         }
         let jitter = self.some(20);
-        self.after(FENCE + jitter, Step::Tick { process: number });
+        self.after(WATERMARK + jitter, Step::Tick { process: number });
     }
 }

@@ -164,8 +164,8 @@ impl World {
             }
             Deed::Restart => {
                 let (number, links) = (self.node.number + 1, self.node.links);
-                let beats = self.beats();
-                self.node = Node::new(number, &beats, self.now);
+                let heartbeats = self.heartbeats();
+                self.node = Node::new(number, &heartbeats, self.now);
                 self.node.links = links;
                 self.after(0, Step::NodeTick { node: number });
                 self.connect(10);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{protocol::Event, store::log::Origin};
 
-/// A process that has told nothing new for so long is taken for gone: many beats.
+/// A process that has told nothing new for so long is taken for gone: many heartbeats.
 const SILENT_FOR: Duration = Duration::from_secs(5);
 /// What was handed out and is not settled after so many times the time for which it is tried is handed out again.
 const GIVEN_FOR: u32 = 2;
@@ -45,7 +45,7 @@ struct Watch(HashMap<Origin, Watched>);
 /// What is known of another process.
 struct Watched {
     /// How often it has told of itself; `None` when the tables have forgotten it.
-    beats: Option<u64>,
+    heartbeats: Option<u64>,
     /// Since when.
     since: Instant,
     /// Whether nothing of it was left when it was looked.
@@ -64,7 +64,7 @@ impl Finisher {
     pub async fn abandoned(&self, tried_for: Duration) -> Result<Vec<Arc<Event>>, Failure> {
         let given_for = tried_for * GIVEN_FOR;
         if self.drafts.news() > 0 {
-            self.log.beat().await?;
+            self.log.send_heartbeat().await?;
         }
         if let Some(floor) = self.drafts.clearable() {
             // First, or who finishes what this process leaves looks for what is not there any more.
@@ -118,7 +118,7 @@ impl Finisher {
         if !self.log.unlist() {
             return Ok(());
         }
-        self.log.beat().await?;
+        self.log.send_heartbeat().await?;
         let told = self.drafts.told();
         self.log.list(told.floor()).await?;
         self.drafts.clear_all(told.floor()).await?;
@@ -174,11 +174,11 @@ impl Watch {
     fn silent(&mut self, listed: Vec<Writer>, own: Origin, now: Instant) -> Vec<Writer> {
         self.0.retain(|origin, _| listed.iter().any(|writer| writer.origin == *origin));
         let is_silent = |writer: &Writer| {
-            let beats = writer.told.as_ref().map(|(beats, _)| *beats);
-            let seen = Watched { beats, since: now, finished: false };
+            let heartbeats = writer.told.as_ref().map(|(heartbeats, _)| *heartbeats);
+            let seen = Watched { heartbeats, since: now, finished: false };
             let known = self.0.entry(writer.origin).or_insert(seen);
-            if known.beats != beats {
-                *known = Watched { beats, since: now, finished: false };
+            if known.heartbeats != heartbeats {
+                *known = Watched { heartbeats, since: now, finished: false };
             }
             !known.finished && now.duration_since(known.since) >= SILENT_FOR
         };
@@ -194,20 +194,20 @@ mod tests {
     const OWN: Origin = 1;
     const OTHER: Origin = 2;
 
-    fn listed(beats: u64) -> Vec<Writer> {
-        let writer = |origin| Writer { origin, floor: 0, at: 0, told: Some((beats, Told::default())) };
+    fn listed(heartbeats: u64) -> Vec<Writer> {
+        let writer = |origin| Writer { origin, floor: 0, at: 0, told: Some((heartbeats, Told::default())) };
         vec![writer(OWN), writer(OTHER)]
     }
 
     #[test]
     fn who_tells_something_is_not_silent_any_more() {
         let (mut watch, begun) = (Watch::default(), Instant::now());
-        let mut silent = |beats, seconds| {
-            let silent = watch.silent(listed(beats), OWN, begun + Duration::from_secs(seconds));
+        let mut silent = |heartbeats, seconds| {
+            let silent = watch.silent(listed(heartbeats), OWN, begun + Duration::from_secs(seconds));
             silent.into_iter().map(|writer| writer.origin).collect::<Vec<_>>()
         };
         let looks = [(3, 0), (3, 4), (3, 5), (3, 60), (4, 61), (4, 65), (4, 66)];
-        let found = looks.map(|(beats, seconds)| !silent(beats, seconds).is_empty());
+        let found = looks.map(|(heartbeats, seconds)| !silent(heartbeats, seconds).is_empty());
         assert_eq!(found, [false, false, true, true, false, false, true]);
     }
 }

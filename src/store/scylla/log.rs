@@ -22,7 +22,7 @@ use crate::{
     protocol::{Event, EventId},
     store::{
         StoreError,
-        log::{Beat, Digests, Log, LogEntry, Logged, Origin, Sequence},
+        log::{Digests, Heartbeat, Log, LogEntry, Logged, Origin, Sequence},
     },
 };
 
@@ -45,9 +45,9 @@ pub struct Written {
     last: AtomicU64,
     /// Known to be in the log.
     head: AtomicU64,
-    beats: AtomicU64,
-    /// Timestamp of the last beat, in microseconds: they never go back.
-    beaten_at: AtomicI64,
+    heartbeats: AtomicU64,
+    /// Timestamp of the last heartbeat, in microseconds: they never go back.
+    heartbeat_at: AtomicI64,
     state: Mutex<State>,
     telling: AtomicBool,
 }
@@ -56,10 +56,10 @@ pub struct Written {
 struct State {
     /// When this process began to list itself, the last time that it did.
     listed: Option<Moment>,
-    beaten: Option<Instant>,
+    last_heartbeat: Option<Instant>,
 }
 
-/// For so long a process counts as listed, which is a part of the time for which the others remember its beats.
+/// For so long a process counts as listed, which is a part of the time for which the others remember its heartbeats.
 const LISTED_FOR: Duration = Duration::from_secs(30 * 60);
 
 /// Until the others are told what is settled, they look at each row: they are told within so long while something is
@@ -84,8 +84,8 @@ impl Written {
             drafts,
             last: AtomicU64::new(0),
             head: AtomicU64::new(0),
-            beats: AtomicU64::new(0),
-            beaten_at: AtomicI64::new(0),
+            heartbeats: AtomicU64::new(0),
+            heartbeat_at: AtomicI64::new(0),
             state: Mutex::default(),
             telling: AtomicBool::new(false),
         }
@@ -126,8 +126,8 @@ impl Written {
             return Ok(true);
         }
         let begun = Moment::now();
-        // In this order: who finds it listed finds its beat.
-        self.beat().await?;
+        // In this order: who finds it listed finds its heartbeat.
+        self.send_heartbeat().await?;
         self.list(self.drafts.told().floor()).await?;
         self.state().listed = Some(begun);
         Ok(false)
@@ -159,14 +159,14 @@ impl Written {
     /// Tells the others what is settled, if they have not been told lately.
     pub fn tell(self: &Arc<Self>) {
         let pause = if self.drafts.news() < MUCH { LATEST } else { SOONEST };
-        let lately = self.state().beaten.is_some_and(|at| at.elapsed() < pause);
+        let lately = self.state().last_heartbeat.is_some_and(|at| at.elapsed() < pause);
         if lately || self.telling.swap(true, Ordering::Relaxed) {
             return;
         }
         let written = Arc::clone(self);
         tokio::spawn(async move {
             // The next one says as much.
-            let _ = written.cql.within(written.beat()).await;
+            let _ = written.cql.within(written.send_heartbeat()).await;
             written.telling.store(false, Ordering::Relaxed);
         });
     }
@@ -175,14 +175,14 @@ impl Written {
     ///
     /// # Errors
     /// When the servers refuse.
-    pub async fn beat(&self) -> Result<(), Failure> {
-        let count = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
+    pub async fn send_heartbeat(&self) -> Result<(), Failure> {
+        let count = self.heartbeats.fetch_add(1, Ordering::Relaxed) + 1;
         let at = self.next_stamp();
         let (head, settled) = (self.head.load(Ordering::Relaxed), self.drafts.tell());
         let values =
             vec![large(self.drafts.origin), large(head), large(count), blob(settled.to_bytes()), stamp(at)];
-        self.cql.write(&self.cql.statements.put_beat, values).await?;
-        self.state().beaten = Some(Instant::now());
+        self.cql.write(&self.cql.statements.put_heartbeat, values).await?;
+        self.state().last_heartbeat = Some(Instant::now());
         Ok(())
     }
 
@@ -190,7 +190,7 @@ impl Written {
     fn next_stamp(&self) -> i64 {
         let now = clock::millis() as i64 * 1_000;
         let later = |before: i64| Some(now.max(before + 1));
-        let before = self.beaten_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        let before = self.heartbeat_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
         now.max(before.unwrap_or_default() + 1)
     }
 
@@ -214,14 +214,14 @@ impl Log for CqlLog {
         self.written.drafts.origin
     }
 
-    fn beat(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn send_heartbeat(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         let written = Arc::clone(&self.written);
-        self.run(async move { written.beat().await })
+        self.run(async move { written.send_heartbeat().await })
     }
 
-    fn beats(&self) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+    fn heartbeats(&self) -> BoxFuture<'_, Result<Vec<Heartbeat>, StoreError>> {
         let cql = Arc::clone(&self.written.cql);
-        self.run(async move { Ok(words(&cql).await?.into_iter().map(|word| word.beat).collect()) })
+        self.run(async move { Ok(words(&cql).await?.into_iter().map(|word| word.heartbeat).collect()) })
     }
 
     fn read(

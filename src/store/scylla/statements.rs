@@ -99,9 +99,9 @@ statements! {
     write put_log = "INSERT INTO log (origin, part, seq, written) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
     /// origin, part, seq from which on → seq, written; a partition at most.
     read get_log = "SELECT seq, written FROM log WHERE origin = ? AND part = ? AND seq >= ?";
-    /// origin, head, beats, settled, timestamp.
-    write put_beat = "INSERT INTO node (list, origin, head, beats, settled) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?";
-    /// → origin, head, beats, the time of the last by the clock of its process in microseconds, settled.
+    /// origin, head, count of heartbeats, settled, timestamp.
+    write put_heartbeat = "INSERT INTO node (list, origin, head, beats, settled) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?";
+    /// → origin, head, count of heartbeats, the time of the last by the clock of its process in microseconds, settled.
     read get_words = "SELECT origin, head, beats, WRITETIME(beats), settled FROM node WHERE list = 0";
 
     /// → what the clock of a server reads.

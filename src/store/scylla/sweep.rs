@@ -186,8 +186,8 @@ impl Sweeper {
         }
         let cql = &self.tables.cql;
         let word = |told: writers::Word| Word {
-            origin: told.beat.origin,
-            count: told.beat.count,
+            origin: told.heartbeat.origin,
+            count: told.heartbeat.count,
             at: key::seconds(told.at) / 1_000,
         };
         let (words, server) = try_join(writers::words(cql), cql.read_clock()).await?;

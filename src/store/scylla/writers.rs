@@ -6,7 +6,7 @@ use super::{
     batch::Told,
     cql::{Cql, Failure, Values},
 };
-use crate::store::log::{Beat, Origin};
+use crate::store::log::{Heartbeat, Origin};
 
 /// A process that may have batches which are not settled.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ impl Writer {
 
 /// What a process last told of itself.
 pub struct Word {
-    pub beat: Beat,
+    pub heartbeat: Heartbeat,
     /// By its clock, in microseconds.
     pub at: i64,
     /// Programs of before do not tell.
@@ -43,7 +43,7 @@ pub async fn words(cql: &Cql) -> Result<Vec<Word>, Failure> {
     type Row = (i64, i64, i64, i64, Option<Vec<u8>>);
     let rows: Vec<Row> = cql.read(&cql.statements.get_words, Values::new()).await?;
     let word = |(origin, head, count, at, settled): Row| Word {
-        beat: Beat { origin: origin as u64, head: head as u64, count: count as u64 },
+        heartbeat: Heartbeat { origin: origin as u64, head: head as u64, count: count as u64 },
         at,
         settled: settled.as_deref().and_then(Told::parse),
     };
@@ -58,7 +58,7 @@ pub async fn writers(cql: &Cql) -> Result<Vec<Writer>, Failure> {
     type Listed = (i64, Option<i64>, Option<i64>);
     // In this order: a process tells of itself before it lists itself.
     let listed: Vec<Listed> = cql.read(&cql.statements.get_writers, Values::new()).await?;
-    let told = |word: Word| Some((word.beat.origin, (word.beat.count, word.settled?)));
+    let told = |word: Word| Some((word.heartbeat.origin, (word.heartbeat.count, word.settled?)));
     let mut told: HashMap<Origin, (u64, Told)> = words(cql).await?.into_iter().filter_map(told).collect();
     let writers = listed.into_iter().map(|(origin, floor, at)| Writer {
         origin: origin as u64,

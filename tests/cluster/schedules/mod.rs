@@ -127,7 +127,8 @@ fn start(keyspace: &Keyspace, store: &Gate, bus: &Proxy, settings: &[&str]) -> R
     let ways = ["--scylla", &store, "--redis", &bus, "--keyspace", &keyspace.name, "--workers", "1"];
     let patient =
         ["persister.deadline_ms=60000", "scylla.deadline_ms=60000", "scylla.request_timeout_ms=30000"];
-    let quick = ["bus.fence_ms=100", "bus.silent_fences=10", "bus.timeout_ms=500", "store.sweep_seconds=1"];
+    let quick =
+        ["bus.watermark_ms=100", "bus.missing_watermarks=10", "bus.timeout_ms=500", "store.sweep_seconds=1"];
     let settings = [&patient[..], &quick[..], settings].concat();
     let settings = settings.iter().flat_map(|setting| ["--set", setting]);
     Relay::start(&ways.into_iter().chain(settings).collect::<Vec<_>>())

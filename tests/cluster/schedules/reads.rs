@@ -60,7 +60,7 @@ async fn it_comes_after_it_was_not_there() {
 /// The bus may be later than a whole REQ: what was sent as stored has to be remembered beyond EOSE.
 #[tokio::test(flavor = "multi_thread")]
 async fn it_comes_after_it_was_sent_as_stored() {
-    let (_ground, [a, b]) = nodes::<2>(&["bus.timeout_ms=30000", "bus.silent_fences=300"]).await;
+    let (_ground, [a, b]) = nodes::<2>(&["bus.timeout_ms=30000", "bus.missing_watermarks=300"]).await;
     let keys = Keys::generate();
     let mut waiting = b.follow(&keys).await;
     a.bus.set(Flow::HoldsRequests);

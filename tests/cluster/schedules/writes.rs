@@ -151,7 +151,7 @@ async fn a_deletion_of_what_was_half_written() {
 /// A  rows · commits ‖ killed
 /// B                           hears nothing of A · reads its log
 /// ```
-/// Nobody publishes what A has committed, and nobody sends it again. Fences alone prove nothing of the dead.
+/// Nobody publishes what A has committed, and nobody sends it again. Watermarks alone prove nothing of the dead.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_killed_between_commit_and_publication() {
     let (_ground, [a, b]) = nodes::<2>(&[]).await;

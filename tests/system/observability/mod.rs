@@ -119,7 +119,7 @@ fn questions() -> Vec<Question> {
 }
 
 fn node(redis: &Redis) -> Relay {
-    Relay::start(&["--redis", &redis.url(), "--workers", "2", "--set", "bus.fence_ms=100"])
+    Relay::start(&["--redis", &redis.url(), "--workers", "2", "--set", "bus.watermark_ms=100"])
 }
 
 /// One of everything: a feed, a count, an event that is delivered by both nodes, a duplicate, a refusal.

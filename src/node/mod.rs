@@ -157,7 +157,7 @@ pub async fn run_on(
     keeper.begin(&mut neighbours).await?;
     let queue = Queue::new(&config.persister);
     let workers = Workers::here();
-    let parts = persist::Parts {
+    let parts = persist::PersisterParts {
         queue: Arc::clone(&queue),
         workers: workers.clone(),
         store: Arc::clone(&store),

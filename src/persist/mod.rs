@@ -37,7 +37,7 @@ use self::{
     dispatch::Dispatch,
     ephemeral::{Ephemeral, OnTheWay, Sender},
     pace::{Lap, Pace},
-    queue::{Bounds, Waiting},
+    queue::{BatchBounds, Waiting},
     unsettled::Unsettled,
 };
 use crate::{
@@ -61,7 +61,7 @@ struct Wake;
 pub struct Flush;
 
 /// What a persister works with.
-pub struct Parts {
+pub struct PersisterParts {
     pub queue: Arc<Queue>,
     pub workers: Workers,
     pub store: Arc<dyn Store>,
@@ -74,7 +74,7 @@ pub struct Parts {
 
 /// Writes batches. One a node, on a thread of its own.
 pub struct Persister {
-    parts: Parts,
+    parts: PersisterParts,
     pace: Pace,
     config: config::Persister,
     sweeps: Sweeps,
@@ -85,7 +85,7 @@ pub struct Persister {
     writing: Vec<Waiting>,
     /// Whether that is tried again though its publishers were told.
     retrying: bool,
-    /// Parts of a batch that failed as a whole; the last is next.
+    /// PersisterParts of a batch that failed as a whole; the last is next.
     parts_of_failed: Vec<Vec<Waiting>>,
     /// Whether the last batch was one event that is more than a batch.
     was_large: bool,
@@ -103,7 +103,7 @@ pub struct Persister {
 }
 
 impl Persister {
-    pub fn new(parts: Parts, config: config::Persister, sweeps: Sweeps) -> Self {
+    pub fn new(parts: PersisterParts, config: config::Persister, sweeps: Sweeps) -> Self {
         Self {
             pace: Pace::new(config.max_batch_rows, config.batch_time()),
             unsettled: Unsettled::new(&config, Arc::clone(&parts.metrics)),
@@ -179,7 +179,7 @@ impl Persister {
             }
         }
         let rows = self.pace.limit();
-        let bounds = Bounds { rows, bytes: self.config.max_batch_bytes, spare_large: self.was_large };
+        let bounds = BatchBounds { rows, bytes: self.config.max_batch_bytes, spare_large: self.was_large };
         let retried = self.unsettled.take(bounds, Instant::now());
         if !retried.is_empty() {
             self.retrying = true;

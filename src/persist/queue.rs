@@ -75,7 +75,7 @@ pub(super) struct Refused {
 
 /// What a batch may have.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct BatchBounds {
     pub rows: usize,
     pub bytes: usize,
     /// Whether smaller events go before one of more rows than that, as the batch before was such a one.
@@ -156,7 +156,7 @@ impl Queue {
     }
 
     /// The next batch. If there is none, the next event wakes the persister.
-    pub(super) fn take(&self, bounds: Bounds) -> Vec<Waiting> {
+    pub(super) fn take(&self, bounds: BatchBounds) -> Vec<Waiting> {
         let mut inner = self.lock();
         inner.asleep = inner.waiting.is_empty();
         take(&mut inner.waiting, bounds)
@@ -217,7 +217,7 @@ impl Waiting {
 
 /// The oldest events, in their order, up to those bounds, but one at least. An event that is more than a batch goes
 /// alone, and when it is the oldest.
-pub(super) fn take(waiting: &mut VecDeque<Waiting>, bounds: Bounds) -> Vec<Waiting> {
+pub(super) fn take(waiting: &mut VecDeque<Waiting>, bounds: BatchBounds) -> Vec<Waiting> {
     let (mut batch, mut large) = (Vec::new(), Vec::new());
     let (mut rows, mut bytes) = (0, 0);
     while let Some(next) = waiting.pop_front() {
@@ -295,7 +295,7 @@ mod tests {
         }
 
         fn take(&self, rows: usize, spare_large: bool) -> Vec<usize> {
-            let taken = self.queue.take(Bounds { rows, bytes: usize::MAX, spare_large });
+            let taken = self.queue.take(BatchBounds { rows, bytes: usize::MAX, spare_large });
             taken.iter().map(|waiting| waiting.rows).collect()
         }
     }

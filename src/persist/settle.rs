@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     protocol::{Event, Reason},
-    store::{Outcome, StoreError, Written as Batch},
+    store::{BatchOutcome, Outcome, StoreError},
     trace::Traced,
 };
 
@@ -23,12 +23,12 @@ impl Persister {
     pub(super) fn written(
         &mut self,
         place: Option<mpsc::OwnedPermit<Dispatch>>,
-        result: Result<Batch, StoreError>,
+        result: Result<BatchOutcome, StoreError>,
     ) {
         let mut batch = std::mem::take(&mut self.writing);
         let mut answers = Answers::default();
         match result {
-            Ok(Batch { outcomes, head, removed, sequence, again }) => {
+            Ok(BatchOutcome { outcomes, head, removed, sequence, again }) => {
                 let again = again.into_iter().map(|place| Arc::clone(&batch[place].event)).collect();
                 let stays = batch.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
                 let traced = Traced::of(

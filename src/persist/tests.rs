@@ -12,7 +12,7 @@ use crate::{
     protocol::{EventId, Tags, Timestamp, sign::Keys},
     route::{Join, Link, Push, RouterAddr, Subscribe, SubscriptionRouter},
     store::{
-        StoreError, Wrapper, Written as Batch,
+        BatchOutcome, StoreError, Wrapper,
         log::{Heartbeat, Log, Logged, Origin, Sequence},
         memory::Memory,
     },
@@ -65,7 +65,7 @@ impl Wrapper for Held {
         batch: Arc<[Arc<Event>]>,
         now: Timestamp,
         until: Instant,
-    ) -> BoxFuture<'_, Result<Batch, StoreError>> {
+    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>> {
         async move {
             let ids: Vec<EventId> = batch.iter().map(|event| event.id()).collect();
             self.batches.lock().unwrap().push(ids.clone());
@@ -176,7 +176,7 @@ impl Stage {
         let routers = Routers::default();
         routers.add(router);
         let queue = Queue::new(&config);
-        let parts = Parts {
+        let parts = PersisterParts {
             queue: Arc::clone(&queue),
             workers: Workers::here(),
             store: Arc::clone(&store) as Arc<dyn Store>,

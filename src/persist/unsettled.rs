@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::queue::{Bounds, Waiting, take};
+use super::queue::{BatchBounds, Waiting, take};
 use crate::{config, telemetry::Metrics};
 
 /// For each moment that the store is kept busy for these, others have it for so many.
@@ -69,7 +69,7 @@ impl Unsettled {
     }
 
     /// Those that may be tried now.
-    pub fn take(&mut self, bounds: Bounds, now: Instant) -> Vec<Waiting> {
+    pub fn take(&mut self, bounds: BatchBounds, now: Instant) -> Vec<Waiting> {
         if now < self.due {
             return Vec::new();
         }
@@ -108,7 +108,7 @@ mod tests {
         trace::Trace,
     };
 
-    const ALL: Bounds = Bounds { rows: usize::MAX, bytes: usize::MAX, spare_large: false };
+    const ALL: BatchBounds = BatchBounds { rows: usize::MAX, bytes: usize::MAX, spare_large: false };
 
     fn waiting(event: &Arc<Event>, since: Instant) -> Waiting {
         Waiting {

@@ -20,7 +20,7 @@ const RESERVED: usize = 4;
 
 /// The work that a question makes, about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Work {
+pub struct Cost {
     /// Ranges of index rows that are begun with: one for each id, value, or pair of author and kind.
     pub ranges: usize,
     /// Of those that are looked up by a tag or by time alone, how many rows are wanted at most.
@@ -29,7 +29,7 @@ pub struct Work {
     is_own: bool,
 }
 
-impl Work {
+impl Cost {
     /// Of the filters of which something is still wanted; `None`: of all.
     pub fn of(query: &Query, cursor: Option<&Cursor>) -> Self {
         let mut work = Self { ranges: 0, rows: 0, is_own: query.viewer == Viewer::Operator };
@@ -78,7 +78,7 @@ pub struct Door {
 
 /// A question is under way for as long as this is held.
 #[derive(Debug)]
-pub struct Admitted {
+pub struct UnderWay {
     _place: OwnedSemaphorePermit,
     _room: [Option<OwnedSemaphorePermit>; 2],
 }
@@ -101,7 +101,7 @@ impl Door {
     ///
     /// # Errors
     /// [`StoreError::Overloaded`] where too many wait already, or it would take too long.
-    pub async fn enter(&self, work: Work, cost: usize) -> Result<Admitted, StoreError> {
+    pub async fn enter(&self, work: Cost, cost: usize) -> Result<UnderWay, StoreError> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| StoreError::Overloaded)?;
         let cost = cost.clamp(1, self.most) as u32;
         let room = async {
@@ -113,7 +113,7 @@ impl Door {
             Ok::<_, StoreError>([many, Some(acquire(&self.all, cost).await?)])
         };
         let room = timeout(self.patience, room).await.map_err(|_| StoreError::Overloaded)??;
-        Ok(Admitted { _place: place, _room: room })
+        Ok(UnderWay { _place: place, _room: room })
     }
 
     /// How many of the places are taken, from 0 to 1.
@@ -133,14 +133,14 @@ mod tests {
     use super::*;
     use crate::store::{Content, Limit};
 
-    const LITTLE: Work = Work { ranges: 1, rows: 0, is_own: false };
-    const MUCH: Work = Work { ranges: 100, ..LITTLE };
+    const LITTLE: Cost = Cost { ranges: 1, rows: 0, is_own: false };
+    const MUCH: Cost = Cost { ranges: 100, ..LITTLE };
 
     fn work(filters: &[&str]) -> (usize, usize) {
         let filters = filters.iter().map(|json| (serde_json::from_str(json).unwrap(), Limit::exactly(20)));
         let viewer = Viewer::Client([].into());
         let query = Query { filters: filters.collect(), viewer, now: 0, content: Content::Events };
-        let Work { ranges, rows, .. } = Work::of(&query, None);
+        let Cost { ranges, rows, .. } = Cost::of(&query, None);
         (ranges, rows)
     }
 

@@ -14,8 +14,8 @@ use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    Counted, Cursor, End, Entry, Identity, Load, Outcome, Page, Position, Progress, Query, Removed, Store,
-    StoreError, Written,
+    BatchOutcome, Counted, Cursor, End, Entry, FilterProgress, Identity, Load, Outcome, Page, Position,
+    Query, Removed, Store, StoreError,
     records::{self, Conditional, Gathering, Listed, Race, Record, RecordKind, Records},
 };
 use crate::{
@@ -87,12 +87,12 @@ impl Store for Memory {
         batch: Arc<[Arc<Event>]>,
         now: Timestamp,
         _until: Instant,
-    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>> {
         Box::pin(async move {
             let mut state = self.state();
             let mut ids = Vec::new();
             let outcomes = batch.iter().map(|event| state.write(event, now, &mut ids)).collect();
-            Ok(Written {
+            Ok(BatchOutcome {
                 outcomes,
                 head: state.head,
                 removed: Removed { ids, many: false },
@@ -300,7 +300,7 @@ impl State {
             let filters = query.filters.iter().enumerate();
             let matching: Vec<usize> =
                 filters.filter(|(_, (filter, _))| filter.matches(&**event)).map(|(index, _)| index).collect();
-            let wanted = Progress::offer(&mut cursor.progress, &matching, created_at);
+            let wanted = FilterProgress::offer(&mut cursor.progress, &matching, created_at);
             if wanted {
                 page.push(Entry {
                     id,

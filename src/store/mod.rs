@@ -24,7 +24,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 pub use crate::{clock::Moment, protocol::Identity};
 pub use page::{Effort, Entry, Page};
-pub use question::{Content, Cursor, End, Kept, Limit, Progress, Query, Viewer};
+pub use question::{Content, Cursor, End, FilterProgress, Kept, Limit, Query, Viewer};
 pub use wrapper::Wrapper;
 
 use self::{
@@ -57,7 +57,7 @@ pub trait Store: Send + Sync + 'static {
         batch: Arc<[Arc<Event>]>,
         now: Timestamp,
         until: Instant,
-    ) -> BoxFuture<'_, Result<Written, StoreError>>;
+    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>>;
 
     /// Reads the next page of a query, beginning at [`Cursor::start`].
     fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>>;
@@ -155,7 +155,7 @@ pub enum Shortage {
 
 /// The answer to a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub struct BatchOutcome {
     /// One for each event, in the order of the batch.
     pub outcomes: Vec<Outcome>,
     /// Position of the last event that was stored, of this batch or an earlier one.

@@ -71,7 +71,7 @@ pub struct Cursor {
     /// The last event that was looked at; what follows is older, or as old with a higher id.
     pub after: Option<(Timestamp, EventId)>,
     /// For each filter of the query.
-    pub progress: Vec<Progress>,
+    pub progress: Vec<FilterProgress>,
     /// Index entries looked at so far.
     pub scanned: usize,
     /// What the store goes on with.
@@ -111,7 +111,7 @@ impl Eq for Kept {}
 
 /// How far a filter has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum FilterProgress {
     /// So many events are still wanted, and then so many that complete a second.
     Wanted { left: usize, boundary: usize },
     /// The number is reached at this second; so many more may complete it.
@@ -128,15 +128,15 @@ impl Cursor {
             .filters
             .iter()
             .map(|&(_, Limit { events, boundary })| match events {
-                0 => Progress::Unknown,
-                left => Progress::Wanted { left, boundary },
+                0 => FilterProgress::Unknown,
+                left => FilterProgress::Wanted { left, boundary },
             })
             .collect();
         Self { after: None, progress, scanned: 0, kept: Kept::default() }
     }
 }
 
-impl Progress {
+impl FilterProgress {
     /// Steps over an event that the filters numbered in `matching` match: `true` to send it. A filter
     /// that is cut off has more only where nobody else's limit sends the event either.
     pub fn offer(all: &mut [Self], matching: &[usize], created_at: Timestamp) -> bool {
@@ -184,10 +184,10 @@ pub enum End {
 impl End {
     /// What holds when every filter has been followed as far as `progress` says, and no further
     /// events match those that are still open.
-    pub fn of(progress: &[Progress]) -> Self {
-        if progress.contains(&Progress::More) {
+    pub fn of(progress: &[FilterProgress]) -> Self {
+        if progress.contains(&FilterProgress::More) {
             Self::More
-        } else if progress.contains(&Progress::Unknown) {
+        } else if progress.contains(&FilterProgress::Unknown) {
             Self::Unknown
         } else {
             Self::Finish
@@ -250,7 +250,7 @@ mod tests {
                 content: Content::Events,
             };
             let mut progress = Cursor::start(&query).progress;
-            let offer = |(second, matching): &(Timestamp, Vec<usize>)| Progress::offer(&mut progress, matching, *second);
+            let offer = |(second, matching): &(Timestamp, Vec<usize>)| FilterProgress::offer(&mut progress, matching, *second);
             let sent: Vec<bool> = events.iter().map(offer).collect();
             prop_assert_eq!((sent, End::of(&progress)), twin(&events, &limits));
         }

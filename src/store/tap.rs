@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 
-use super::{Cursor, Outcome, Page, Position, Query, Removed, Store, StoreError, Wrapper, Written};
+use super::{BatchOutcome, Cursor, Outcome, Page, Position, Query, Removed, Store, StoreError, Wrapper};
 use crate::{
     clock::Moment,
     protocol::{
@@ -30,7 +30,7 @@ pub type Listener = Arc<dyn Fn(&[PublicKey]) -> Vec<Option<Hearing>> + Send + Sy
 
 /// Who wrote an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Writer {
+pub enum WrittenBy {
     /// This node; the last of those that are told together stands at that position.
     Here(Position),
     /// Another one, which was heard of at that moment.
@@ -42,7 +42,7 @@ pub trait Tap: Send + Sync + 'static {
     /// The store holds these events. They are told before they are routed, and what this node wrote before its
     /// publisher is answered. An event may be told more than once, and late; of what other nodes write, those that some
     /// client of this one has asked for by routing key.
-    fn stored(&self, events: &[&Arc<Event>], writer: Writer);
+    fn stored(&self, events: &[&Arc<Event>], writer: WrittenBy);
 
     /// A batch of this node took these away. What requests of other nodes take away is told by those requests alone,
     /// and what expires is told by nobody: the event says when.
@@ -88,10 +88,10 @@ impl Taps {
         }
         let is_stored = |event: &&Arc<Event>| kind::class(event.kind()) != Class::Ephemeral;
         let stored: Vec<&Arc<Event>> = events.iter().filter(is_stored).collect();
-        self.stored(&stored, Writer::Elsewhere { heard_at: Moment::now() });
+        self.stored(&stored, WrittenBy::Elsewhere { heard_at: Moment::now() });
     }
 
-    fn stored(&self, events: &[&Arc<Event>], writer: Writer) {
+    fn stored(&self, events: &[&Arc<Event>], writer: WrittenBy) {
         if !events.is_empty() {
             self.0.iter().for_each(|tap| tap.stored(events, writer));
         }
@@ -116,15 +116,15 @@ struct Tapped {
 }
 
 impl Tapped {
-    fn tell(&self, batch: &[Arc<Event>], Written { outcomes, head, removed, .. }: &Written) {
+    fn tell(&self, batch: &[Arc<Event>], BatchOutcome { outcomes, head, removed, .. }: &BatchOutcome) {
         let those = |wanted| -> Vec<&Arc<Event>> {
             let all = batch.iter().zip(outcomes);
             all.filter(|(_, outcome)| **outcome == wanted).map(|(event, _)| event).collect()
         };
-        self.taps.stored(&those(Outcome::Stored), Writer::Here(*head));
+        self.taps.stored(&those(Outcome::Stored), WrittenBy::Here(*head));
         // By another node, perhaps just now.
         let heard_at = Moment::now();
-        self.taps.stored(&those(Outcome::Duplicate), Writer::Elsewhere { heard_at });
+        self.taps.stored(&those(Outcome::Duplicate), WrittenBy::Elsewhere { heard_at });
         if removed.many || !removed.ids.is_empty() {
             self.taps.0.iter().for_each(|tap| tap.removed(removed));
         }
@@ -141,7 +141,7 @@ impl Wrapper for Tapped {
         batch: Arc<[Arc<Event>]>,
         now: Timestamp,
         until: Instant,
-    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>> {
         Box::pin(async move {
             let written = self.store.write(Arc::clone(&batch), now, until).await;
             match &written {

@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use super::{
-    Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, Written, log::Log,
+    BatchOutcome, Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, log::Log,
     records::Records,
 };
 use crate::protocol::{Event, Timestamp};
@@ -24,7 +24,7 @@ pub trait Wrapper: Send + Sync + 'static {
         batch: Arc<[Arc<Event>]>,
         now: Timestamp,
         until: Instant,
-    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>> {
         self.inner().write(batch, now, until)
     }
 
@@ -51,7 +51,7 @@ impl<W: Wrapper> Store for W {
         batch: Arc<[Arc<Event>]>,
         now: Timestamp,
         until: Instant,
-    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>> {
         Wrapper::write(self, batch, now, until)
     }
 

@@ -16,7 +16,7 @@ use rookery::{
     store::{
         Cursor, End, Outcome, StoreError,
         memory::Memory,
-        scylla::{Connection, OpenError, Scylla, apply_schema},
+        scylla::{CqlConnection, OpenError, Scylla, apply_schema},
     },
 };
 use tokio::join;
@@ -38,16 +38,16 @@ const ONE_REPLICA: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
 #[test]
 fn several_nodes_may_apply_the_schema_at_once_and_again() {
     let config = settings(&new_name());
-    assert!(matches!(block_on(Connection::open(&config)), Err(OpenError::NoKeyspace(_))));
+    assert!(matches!(block_on(CqlConnection::open(&config)), Err(OpenError::NoKeyspace(_))));
     block_on(async {
         let apply = || apply_schema(&config, ONE_REPLICA);
         let (a, b, c) = join!(apply(), apply(), apply());
         a.unwrap();
         b.unwrap();
         c.unwrap();
-        Connection::open(&config).await.unwrap();
+        CqlConnection::open(&config).await.unwrap();
         apply().await.unwrap();
-        Connection::open(&config).await.unwrap();
+        CqlConnection::open(&config).await.unwrap();
     });
     ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }
@@ -63,13 +63,13 @@ fn what_tables_lack_is_added() {
     {
         ask_server(&lacking.replace("TABLE ", &format!("TABLE {keyspace}.")));
     }
-    let refused = block_on(Connection::open(&config)).map(drop).unwrap_err();
+    let refused = block_on(CqlConnection::open(&config)).map(drop).unwrap_err();
     assert!(refused.to_string().contains("rookery schema apply"), "{refused}");
     block_on(async {
         let (a, b) = join!(apply_schema(&config, ONE_REPLICA), apply_schema(&config, ONE_REPLICA));
         a.unwrap();
         b.unwrap();
-        Connection::open(&config).await.unwrap();
+        CqlConnection::open(&config).await.unwrap();
     });
     ask_server(&format!("DROP KEYSPACE {keyspace}"));
 }
@@ -83,7 +83,7 @@ fn newer_tables_are_refused() {
         "INSERT INTO {keyspace}.meta (name, value) VALUES ('schema', '999') USING TIMESTAMP 999"
     ));
     for result in
-        [block_on(apply_schema(&config, ONE_REPLICA)), block_on(Connection::open(&config)).map(drop)]
+        [block_on(apply_schema(&config, ONE_REPLICA)), block_on(CqlConnection::open(&config)).map(drop)]
     {
         assert!(matches!(&result, Err(OpenError::Version { found }) if found == "999"), "{result:?}");
     }
@@ -97,10 +97,10 @@ fn consistencies_that_need_not_meet_are_refused() {
         config::Scylla { read_consistency: one(), write_consistency: one(), ..settings(&new_name()) };
     let three = ONE_REPLICA.replace('1', "3");
     block_on(apply_schema(&config, &three)).unwrap();
-    let refused = block_on(Connection::open(&config)).map(drop).unwrap_err();
+    let refused = block_on(CqlConnection::open(&config)).map(drop).unwrap_err();
     assert!(matches!(refused, OpenError::NoOverlap { .. }), "{refused}");
     let unknown = config::Scylla { read_consistency: "MOST".into(), ..config.clone() };
-    let refused = block_on(Connection::open(&unknown)).map(drop).unwrap_err();
+    let refused = block_on(CqlConnection::open(&unknown)).map(drop).unwrap_err();
     assert!(matches!(refused, OpenError::Consistency { .. }), "{refused}");
     ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }
@@ -476,7 +476,7 @@ fn who_is_gone_is_forgotten_when_nothing_is_left_of_it() {
     let config = settings(&new_name());
     block_on(apply_schema(&config, ONE_REPLICA)).unwrap();
     let open = || {
-        let connection = Arc::new(block_on(Connection::open(&config)).unwrap());
+        let connection = Arc::new(block_on(CqlConnection::open(&config)).unwrap());
         Subject::new(Scylla::over(connection, &config, digests))
     };
     let count = |table: &str| count_on_server(&format!("{}.{table}", config.keyspace)) as u64;

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use rookery::{
     config,
     route::key::digests,
-    store::scylla::{Connection, SCHEMA, Scylla, apply_schema},
+    store::scylla::{CqlConnection, SCHEMA, Scylla, apply_schema},
 };
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 use tokio::runtime::{Builder, Runtime};
@@ -26,7 +26,7 @@ static POOL: Mutex<Vec<Keyspace>> = Mutex::new(Vec::new());
 
 struct Keyspace {
     name: String,
-    connection: Arc<Connection>,
+    connection: Arc<CqlConnection>,
     session: Session,
 }
 
@@ -113,7 +113,7 @@ impl Keyspace {
         session.use_keyspace(&name, true).await.unwrap();
         let config = settings(&name);
         apply_schema(&config, "{}").await.unwrap();
-        let connection = Arc::new(Connection::open(&config).await.unwrap());
+        let connection = Arc::new(CqlConnection::open(&config).await.unwrap());
         Self { name, connection, session }
     }
 

@@ -14,10 +14,10 @@ use rookery::{
     config,
     protocol::{Event, Filter, PublicKey, Timestamp, filter::sorted, sign::Keys},
     store::{
-        Content, Cursor, End, Limit, Moment, Page, Query, Store, StoreError, Viewer, Wrapper, Written,
+        BatchOutcome, Content, Cursor, End, Limit, Moment, Page, Query, Store, StoreError, Viewer, Wrapper,
         home::Home,
         memory::Memory,
-        tap::{Hearing, Tap, Taps, Writer},
+        tap::{Hearing, Tap, Taps, WrittenBy},
     },
     telemetry::Metrics,
 };
@@ -114,7 +114,7 @@ impl Wrapper for Warm {
         batch: Arc<[Arc<Event>]>,
         now: Timestamp,
         until: Instant,
-    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>> {
         Box::pin(async move {
             self.authors
                 .lock()
@@ -166,7 +166,7 @@ impl Wrapper for Scripted {
         batch: Arc<[Arc<Event>]>,
         now: Timestamp,
         until: Instant,
-    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>> {
         Box::pin(async move {
             let written = self.memory.write(batch, now, until).await;
             if self.fails.load(Ordering::Relaxed) { Err(StoreError::Closed) } else { written }
@@ -214,7 +214,7 @@ impl Stage {
 
     /// The bus brings it.
     fn hear(&self, event: &Arc<Event>) {
-        self.home.stored(&[event], Writer::Elsewhere { heard_at: Moment::now() });
+        self.home.stored(&[event], WrittenBy::Elsewhere { heard_at: Moment::now() });
     }
 
     async fn store_and_hear(&self, event: &Arc<Event>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rookery::{
     protocol::{Event, EventId},
-    store::{Cursor, End, Outcome, Progress, Query},
+    store::{Cursor, End, FilterProgress, Outcome, Query},
 };
 
 use crate::subject::{
@@ -79,7 +79,7 @@ fn cursor_after(query: &Query, events: &[Arc<Event>], looked_at: usize) -> Curso
     for event in &sorted[..looked_at] {
         let matching: Vec<usize> =
             (0..query.filters.len()).filter(|&index| query.filters[index].0.matches(&**event)).collect();
-        Progress::offer(&mut cursor.progress, &matching, event.created_at());
+        FilterProgress::offer(&mut cursor.progress, &matching, event.created_at());
         cursor.after = Some((event.created_at(), event.id()));
     }
     cursor

@@ -15,7 +15,8 @@ use common::watch;
 use rookery::{
     protocol::{Event, EventId, Filter, ParsedEvent, PublicKey, Tags, Timestamp, sign::Keys},
     store::{
-        Content, Counted, Cursor, End, Limit, Outcome, Position, Query, Store, StoreError, Viewer, Written,
+        BatchOutcome, Content, Counted, Cursor, End, Limit, Outcome, Position, Query, Store, StoreError,
+        Viewer,
     },
 };
 use tempfile::TempDir;
@@ -76,7 +77,11 @@ impl Subject {
     }
 
     /// Writes one batch, and checks what it says it took away.
-    pub fn write_at<'a>(&self, now: Timestamp, events: impl IntoIterator<Item = &'a Arc<Event>>) -> Written {
+    pub fn write_at<'a>(
+        &self,
+        now: Timestamp,
+        events: impl IntoIterator<Item = &'a Arc<Event>>,
+    ) -> BatchOutcome {
         let batch: Arc<[Arc<Event>]> = events.into_iter().cloned().collect();
         let before = self.everything(now);
         let head = self.store.head();

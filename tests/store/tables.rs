@@ -13,7 +13,7 @@ use rookery::{
     store::{
         Identity, Outcome,
         records::RecordKind,
-        scylla::{Connection, OpenError, Scylla, apply_schema, migrate_schema},
+        scylla::{CqlConnection, OpenError, Scylla, apply_schema, migrate_schema},
     },
 };
 use tokio::time::timeout;
@@ -73,7 +73,7 @@ fn are_changed(config: &config::Scylla) {
 #[test]
 fn are_changed_by_one_node_while_others_wait() {
     let config = tables_of_version_1();
-    block_on(try_join_all((0..3).map(|_| Connection::open(&config)))).unwrap();
+    block_on(try_join_all((0..3).map(|_| CqlConnection::open(&config)))).unwrap();
     are_changed(&config);
     let turn = format!("{}.record WHERE kind = 'migration' ALLOW FILTERING", config.keyspace);
     assert_eq!(count_on_server(&turn), 0, "who had the turn has given it back");
@@ -84,7 +84,7 @@ fn are_changed_by_one_node_while_others_wait() {
 
 fn are_still_readable(config: &config::Scylla) {
     assert_eq!(meta(config, "schema").as_deref(), Some("1"));
-    block_on(Connection::open(config)).unwrap();
+    block_on(CqlConnection::open(config)).unwrap();
 }
 
 /// `kill -9` before the first change and before the last one: whoever comes next has it done.
@@ -125,10 +125,10 @@ fn are_waited_for() {
     let first = config::Scylla { nodes: vec![gate.address.to_string()], ..config.clone() };
     block_on(async {
         let held = gate.hold(Way::Request, "INSERT INTO meta");
-        let first = tokio::spawn(async move { Connection::open(&first).await.map(drop) });
+        let first = tokio::spawn(async move { CqlConnection::open(&first).await.map(drop) });
         held.caught().await;
         let waiting = config.clone();
-        let mut second = tokio::spawn(async move { Connection::open(&waiting).await.map(drop) });
+        let mut second = tokio::spawn(async move { CqlConnection::open(&waiting).await.map(drop) });
         // It looks twice a second, so by then it would have gone on.
         let is_early = timeout(Duration::from_secs(3), &mut second).await.is_ok();
         assert!(!is_early, "it did not wait");
@@ -152,13 +152,13 @@ fn of_a_later_version_are_used_until_they_refuse_it() {
         ));
     };
     say("written", 3);
-    block_on(Connection::open(&config)).unwrap();
+    block_on(CqlConnection::open(&config)).unwrap();
     block_on(apply_schema(&config, ONE_REPLICA)).unwrap();
     block_on(migrate_schema(&config, false)).unwrap();
     assert_eq!(meta(&config, "written").as_deref(), Some("3"));
     say("schema", 3);
     for refused in [
-        block_on(Connection::open(&config)).map(drop),
+        block_on(CqlConnection::open(&config)).map(drop),
         block_on(apply_schema(&config, ONE_REPLICA)),
         block_on(migrate_schema(&config, true)),
     ] {
@@ -176,7 +176,7 @@ fn are_closed_to_older_programs_when_that_is_said() {
     assert_eq!(meta(&config, "schema").as_deref(), Some("2"));
     block_on(apply_schema(&config, ONE_REPLICA)).unwrap();
     assert_eq!(meta(&config, "schema").as_deref(), Some("2"));
-    block_on(Connection::open(&config)).unwrap();
+    block_on(CqlConnection::open(&config)).unwrap();
     drop_keyspace(&config);
 }
 
@@ -189,7 +189,7 @@ fn on_servers_without_conditional_writes_are_refused_with_what_to_do() {
         let gate = block_on(Gate::start(server()));
         gate.refuse("UPDATE record", "LWT is not yet supported with tablets");
         let through = config::Scylla { nodes: vec![gate.address.to_string()], ..config.clone() };
-        let refused = block_on(Connection::open(&through)).map(drop).unwrap_err();
+        let refused = block_on(CqlConnection::open(&through)).map(drop).unwrap_err();
         assert!(matches!(refused, OpenError::NoConditions { .. }), "{refused}");
         let text = refused.to_string();
         assert!(text.contains("2025.4") && text.contains("not yet supported with tablets"), "{text}");

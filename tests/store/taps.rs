@@ -11,7 +11,7 @@ use rookery::{
     store::{
         Content, Cursor, Limit, Moment, Page, Query, Removed, Store, StoreError, Viewer,
         memory::Memory,
-        tap::{Tap, Taps, Writer},
+        tap::{Tap, Taps, WrittenBy},
     },
 };
 
@@ -22,7 +22,7 @@ use crate::{
 
 #[derive(Debug, PartialEq)]
 enum Told {
-    Stored(Vec<EventId>, Writer),
+    Stored(Vec<EventId>, WrittenBy),
     Removed(Vec<EventId>),
     Doubted(Vec<EventId>),
 }
@@ -64,10 +64,10 @@ fn ids<'a>(events: impl IntoIterator<Item = &'a Arc<Event>>) -> Vec<EventId> {
 }
 
 impl Tap for Noted {
-    fn stored(&self, events: &[&Arc<Event>], writer: Writer) {
+    fn stored(&self, events: &[&Arc<Event>], writer: WrittenBy) {
         let writer = match writer {
-            Writer::Elsewhere { .. } => Writer::Elsewhere { heard_at: BEGINNING },
-            here @ Writer::Here(_) => here,
+            WrittenBy::Elsewhere { .. } => WrittenBy::Elsewhere { heard_at: BEGINNING },
+            here @ WrittenBy::Here(_) => here,
         };
         self.note(Told::Stored(ids(events.iter().copied()), writer));
     }
@@ -95,8 +95,8 @@ async fn a_tap_is_told_what_is_stored_and_removed_before_the_head_moves() {
     assert_eq!(
         noted.take(),
         [
-            Told::Stored(ids([&first, &second]), Writer::Here(store.head())),
-            Told::Stored(ids([&first]), Writer::Elsewhere { heard_at: BEGINNING }),
+            Told::Stored(ids([&first, &second]), WrittenBy::Here(store.head())),
+            Told::Stored(ids([&first]), WrittenBy::Elsewhere { heard_at: BEGINNING }),
         ]
     );
     // Whoever subscribes now asks afterwards: then the tap had been told.
@@ -106,7 +106,7 @@ async fn a_tap_is_told_what_is_stored_and_removed_before_the_head_moves() {
     store.write([Arc::clone(&request)].into(), NOW, soon()).await.unwrap();
     assert_eq!(
         noted.take(),
-        [Told::Stored(ids([&request]), Writer::Here(store.head())), Told::Removed(ids([&first])),]
+        [Told::Stored(ids([&request]), WrittenBy::Here(store.head())), Told::Removed(ids([&first])),]
     );
     // What is refused is not stored.
     store.write([first].into(), NOW, soon()).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_tap_hears_what_other_nodes_store_and_nothing_that_is_in_no_store() {
     let (kept, ephemeral) = (note(&keys, 10, "kept"), event(&keys, 10, 20_001, &[], ""));
     taps.heard(&[Arc::clone(&kept), Arc::clone(&ephemeral)]);
     taps.heard(&[ephemeral]);
-    assert_eq!(noted.take(), [Told::Stored(ids([&kept]), Writer::Elsewhere { heard_at: BEGINNING })]);
+    assert_eq!(noted.take(), [Told::Stored(ids([&kept]), WrittenBy::Elsewhere { heard_at: BEGINNING })]);
 }
 
 #[tokio::test]

@@ -14,7 +14,9 @@ use crate::{
     clock::Moment,
     config,
     protocol::{Event, Fields, Filter, PublicKey, Timestamp, kind},
-    store::{Content, Cursor, End, Entry, Limit, Page, Position, Progress, Query, Viewer, tap::Writer},
+    store::{
+        Content, Cursor, End, Entry, FilterProgress, Limit, Page, Position, Query, Viewer, tap::WrittenBy,
+    },
     telemetry::Metrics,
 };
 
@@ -55,10 +57,10 @@ impl Authors {
 
     /// The store holds these events. To be told before they are routed: then whoever subscribed too late
     /// to hear them finds them here.
-    pub fn take(&self, events: &[&Arc<Event>], writer: Writer) {
+    pub fn take(&self, events: &[&Arc<Event>], writer: WrittenBy) {
         let (position, accepted_at) = match writer {
-            Writer::Here(position) => (position, None),
-            Writer::Elsewhere { heard_at } => (0, Some(heard_at)),
+            WrittenBy::Here(position) => (position, None),
+            WrittenBy::Elsewhere { heard_at } => (0, Some(heard_at)),
         };
         let mut state = self.state();
         for event in events {
@@ -107,12 +109,12 @@ impl Authors {
             let matching: Vec<usize> =
                 filters.filter(|(_, (filter, _))| filter.matches(&found)).map(|(index, _)| index).collect();
             let (Reverse(created_at), id) = place;
-            if Progress::offer(&mut cursor.progress, &matching, created_at) {
+            if FilterProgress::offer(&mut cursor.progress, &matching, created_at) {
                 let Item { position, accepted_at, json, .. } = item;
                 page.push(Entry { id, created_at, position: *position, accepted_at: *accepted_at, json });
             }
             cursor.scanned += 1;
-            if !cursor.progress.iter().any(Progress::is_open) {
+            if !cursor.progress.iter().any(FilterProgress::is_open) {
                 break;
             }
             if page.bytes() >= self.config.page_bytes {

@@ -27,7 +27,7 @@ use self::{
 };
 use super::{
     Content, Cursor, End, Page, Query, Store, StoreError,
-    tap::{Hearing, Listener, Tap, Writer},
+    tap::{Hearing, Listener, Tap, WrittenBy},
 };
 use crate::{
     config,
@@ -87,7 +87,7 @@ impl Home {
 
 impl Tap for Home {
     /// What takes an author's events away comes as requests of that author, so removals tell nothing new.
-    fn stored(&self, events: &[&Arc<Event>], writer: Writer) {
+    fn stored(&self, events: &[&Arc<Event>], writer: WrittenBy) {
         self.authors.take(events, writer);
     }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     protocol::{PublicKey, Timestamp},
-    store::{Cursor, Progress, Query},
+    store::{Cursor, FilterProgress, Query},
 };
 
 /// The events that the filters of a question name, in the order of answers.
@@ -78,7 +78,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Whether a filter of which more is wanted can not be followed to there; `None`: to its end.
-    pub fn is_barred(&self, progress: &[Progress], place: Option<Place>) -> bool {
+    pub fn is_barred(&self, progress: &[FilterProgress], place: Option<Place>) -> bool {
         let mut open = self.bars.iter().zip(progress).filter(|(_, progress)| progress.is_open());
         open.any(|(bar, _)| bar.is_some_and(|bar| place.is_none_or(|place| place > bar)))
     }

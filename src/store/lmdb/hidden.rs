@@ -7,8 +7,8 @@ use heed::{Env, WithoutTls};
 use parking_lot::RwLock;
 
 use super::{
-    record::Record,
     schema::{Tables, number},
+    stored_event::StoredEvent,
 };
 use crate::protocol::{Fields, PublicKey, Timestamp};
 
@@ -50,7 +50,7 @@ impl Hidden {
 }
 
 impl Snapshot {
-    pub fn hides(&self, record: &Record<'_>) -> bool {
+    pub fn hides(&self, record: &StoredEvent<'_>) -> bool {
         self.0.iter().any(|(author, until)| record.vanishes_with(author, *until))
     }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// One format to the next.
-pub struct Step {
+pub struct MigrationStep {
     pub to: u32,
     /// What it is about, for the log.
     pub what: &'static str,
@@ -43,7 +43,7 @@ pub struct Part<'p> {
 }
 
 /// Every step that there is.
-const STEPS: &[Step] = &[Step {
+const STEPS: &[MigrationStep] = &[MigrationStep {
     to: 2,
     what: "tables for records of the relay itself",
     tables: &["record", "record_expiration"],
@@ -68,7 +68,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// The steps of a program.
 struct Steps {
-    all: &'static [Step],
+    all: &'static [MigrationStep],
     rows: usize,
 }
 
@@ -110,7 +110,7 @@ impl Steps {
         &self,
         env: &Env<WithoutTls>,
         meta: Table,
-        step: &Step,
+        step: &MigrationStep,
         tables: &[Table],
     ) -> heed::Result<()> {
         let (mut pieces, mut told) = (0, Instant::now());
@@ -144,7 +144,7 @@ impl Steps {
 fn check_room(
     env: &Env<WithoutTls>,
     folder: &Folder,
-    step: &Step,
+    step: &MigrationStep,
     tables: &[Table],
 ) -> Result<(), OpenError> {
     let (txn, info) = (env.read_txn()?, env.info());
@@ -217,8 +217,8 @@ mod tests {
     const COUNT: u64 = 2_000;
 
     /// Writes the rows of `time` to another table, each with one more byte.
-    const COPY: &[Step] =
-        &[Step { to: 3, what: "a test", tables: &["time", "time_2"], copied: 1, piece: copy }];
+    const COPY: &[MigrationStep] =
+        &[MigrationStep { to: 3, what: "a test", tables: &["time", "time_2"], copied: 1, piece: copy }];
 
     fn copy(txn: &mut RwTxn<'_>, tables: &[Table], part: &Part<'_>) -> heed::Result<Option<Vec<u8>>> {
         if env::var_os(FOLDER).is_some() {

@@ -8,11 +8,11 @@ mod hidden;
 mod migrate;
 mod plan;
 mod read;
-mod record;
 mod records;
 mod room;
 mod scan;
 mod schema;
+mod stored_event;
 mod write;
 
 use std::{
@@ -37,15 +37,15 @@ pub use folder::{Access, FolderError};
 use self::{
     folder::Folder,
     hidden::Hidden,
-    read::{Bounds, Reader},
-    records::Span,
+    read::{QueryBounds, Reader},
+    records::RecordRange,
     room::Reserve,
     schema::{TABLES, Tables},
     write::{Slice, Writer},
 };
 use super::{
-    Counted, Cursor, Identity, Load, Page, Position, Query, Shortage, Store, StoreError, Written,
-    door::{Door, Work},
+    BatchOutcome, Counted, Cursor, Identity, Load, Page, Position, Query, Shortage, Store, StoreError,
+    door::{Cost, Door},
     records::{Conditional, Listed, Race, Record, RecordKind, Records},
 };
 use crate::{
@@ -82,7 +82,7 @@ pub struct Lmdb {
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Write {
-    Batch(Arc<[Arc<Event>]>, Timestamp, Reply<Written>),
+    Batch(Arc<[Arc<Event>]>, Timestamp, Reply<BatchOutcome>),
     Maintain(Timestamp, Reply<bool>),
 }
 
@@ -96,7 +96,7 @@ enum Read {
     Page(Arc<Query>, Cursor, Reply<Page>),
     Count(Arc<Query>, Reply<Counted>),
     Record(RecordKind, String, Reply<Option<Record>>),
-    Records(Span, Reply<Listed>),
+    Records(RecordRange, Reply<Listed>),
 }
 
 /// Why a store could not be opened.
@@ -140,7 +140,7 @@ impl Lmdb {
         let writer = Writer::new(env.clone(), tables, hidden.clone())?;
         let head = Arc::new(AtomicU64::new(writer.head()));
         let map_bytes = env.info().map_size;
-        let reader = Reader::new(env, tables, hidden, Bounds::from(config));
+        let reader = Reader::new(env, tables, hidden, QueryBounds::from(config));
 
         let (writes, receive) = bounded(WRITE_QUEUE);
         let (changes, receive_changes) = bounded(config.max_waiting_records);
@@ -195,7 +195,7 @@ impl Lmdb {
     /// Has a question answered, when its turn has come.
     fn read<T: Send + 'static>(
         &self,
-        work: Work,
+        work: Cost,
         question: impl FnOnce(Reply<T>) -> Read + Send + 'static,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
         async move {
@@ -212,18 +212,18 @@ impl Store for Lmdb {
         batch: Arc<[Arc<Event>]>,
         now: Timestamp,
         _until: Instant,
-    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>> {
         let written = Self::ask(&self.writes, |reply| Write::Batch(batch, now, reply));
         async move { written.instrument(within("lmdb", "transaction")).await }.boxed()
     }
 
     fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
-        let work = Work::of(&query, Some(&cursor));
+        let work = Cost::of(&query, Some(&cursor));
         self.read(work, |reply| Read::Page(query, cursor, reply))
     }
 
     fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
-        let work = Work::of(&query, None);
+        let work = Cost::of(&query, None);
         self.read(work, |reply| Read::Count(query, reply))
     }
 
@@ -383,7 +383,7 @@ impl WriteLoop {
     }
 
     /// Writes what there is room for; if that turns out to be less than was thought, what makes room.
-    fn batch(&mut self, events: &[Arc<Event>], now: Timestamp) -> Result<Written, StoreError> {
+    fn batch(&mut self, events: &[Arc<Event>], now: Timestamp) -> Result<BatchOutcome, StoreError> {
         let mut room = self.writer.room(&self.reserve, &self.folder).map_err(engine_error)?;
         let mut is_turned = false;
         loop {

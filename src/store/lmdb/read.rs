@@ -7,16 +7,16 @@ use heed::{Env, RoTxn, WithoutTls};
 
 use super::{
     hidden::{Hidden, Snapshot},
-    record::Record,
-    records::Span,
+    records::RecordRange,
     scan::{Head, Scan},
     schema::{Tables, Tail},
+    stored_event::StoredEvent,
 };
 use crate::{
     config,
     protocol::{Fields, Filter, hll::HyperLogLog},
     store::{
-        Content, Counted, Cursor, End, Entry, Page, Progress, Query,
+        Content, Counted, Cursor, End, Entry, FilterProgress, Page, Query,
         records::{self, RecordKind},
     },
 };
@@ -27,19 +27,19 @@ pub struct Reader {
     env: Env<WithoutTls>,
     tables: Tables,
     hidden: Hidden,
-    bounds: Bounds,
+    bounds: QueryBounds,
 }
 
 /// How much work one question may make.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct QueryBounds {
     pub page_bytes: usize,
     pub page_entries: usize,
     pub query_entries: usize,
     pub count_entries: usize,
 }
 
-impl From<&config::Store> for Bounds {
+impl From<&config::Store> for QueryBounds {
     fn from(config: &config::Store) -> Self {
         let config::Store { page_bytes, page_entries, query_entries, count_entries, .. } = *config;
         Self { page_bytes, page_entries, query_entries, count_entries }
@@ -61,14 +61,14 @@ struct Merge<'t, 'q> {
 
 /// A candidate that may be shown to the viewer, and the filters that it matches.
 struct Found<'t> {
-    record: Record<'t>,
+    record: StoredEvent<'t>,
     position: u64,
     /// Indices into the filters of the query.
     filters: Vec<usize>,
 }
 
 impl Reader {
-    pub fn new(env: Env<WithoutTls>, tables: Tables, hidden: Hidden, bounds: Bounds) -> Self {
+    pub fn new(env: Env<WithoutTls>, tables: Tables, hidden: Hidden, bounds: QueryBounds) -> Self {
         Self { env, tables, hidden, bounds }
     }
 
@@ -78,7 +78,7 @@ impl Reader {
     }
 
     /// Reads a page of records.
-    pub fn records(&self, span: &Span) -> heed::Result<records::Listed> {
+    pub fn records(&self, span: &RecordRange) -> heed::Result<records::Listed> {
         super::records::list(&self.env, &self.tables, span)
     }
 
@@ -96,7 +96,7 @@ impl Reader {
             page.effort.rows = merge.scanned;
             if let Some(found) = found {
                 let created_at = found.record.created_at();
-                let wanted = Progress::offer(&mut cursor.progress, &found.filters, created_at);
+                let wanted = FilterProgress::offer(&mut cursor.progress, &found.filters, created_at);
                 for filter in found.filters {
                     if !cursor.progress[filter].is_open() {
                         merge.close(filter);
@@ -215,7 +215,7 @@ impl<'t, 'q> Merge<'t, 'q> {
         }
         let Some(position) = at else { return Ok(None) };
         let bytes = self.tables.event.get(self.txn, &position.to_be_bytes())?;
-        let Some(record) = bytes.and_then(Record::decode) else { return Ok(None) };
+        let Some(record) = bytes.and_then(StoredEvent::decode) else { return Ok(None) };
         if !self.may_show(&record) {
             return Ok(None);
         }
@@ -223,7 +223,7 @@ impl<'t, 'q> Merge<'t, 'q> {
         Ok((!filters.is_empty()).then_some(Found { record, position, filters }))
     }
 
-    fn may_show(&self, record: &Record<'_>) -> bool {
+    fn may_show(&self, record: &StoredEvent<'_>) -> bool {
         self.query.viewer.may_see(record) && !record.is_expired(self.query.now) && !self.hidden.hides(record)
     }
 }

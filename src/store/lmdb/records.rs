@@ -32,7 +32,7 @@ impl Records for Lmdb {
         after: Option<&str>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Listed, StoreError>> {
-        let span = Span { kind, prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
+        let span = RecordRange { kind, prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
         Self::ask(&self.reads, |reply| Read::Records(span, reply))
     }
 
@@ -43,7 +43,7 @@ impl Records for Lmdb {
 }
 
 /// Which records are listed.
-pub struct Span {
+pub struct RecordRange {
     kind: RecordKind,
     prefix: String,
     after: Option<String>,
@@ -115,7 +115,7 @@ fn found<'t>(
 }
 
 /// Reads a page of records.
-pub fn list(env: &Env<WithoutTls>, tables: &Tables, span: &Span) -> heed::Result<Listed> {
+pub fn list(env: &Env<WithoutTls>, tables: &Tables, span: &RecordRange) -> heed::Result<Listed> {
     let (txn, now) = (env.read_txn()?, clock::millis());
     let mut page = Gathering::new(span.limit);
     let prefix = row_key(span.kind, &span.prefix);

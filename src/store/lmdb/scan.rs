@@ -10,8 +10,8 @@ use heed::{RoRange, RoTxn, types::Bytes};
 
 use super::{
     plan::{Plan, plan, window},
-    record::Record,
     schema::{Key, Row, Table, Tables, Tail, between, number},
+    stored_event::StoredEvent,
 };
 use crate::protocol::{Fields, Filter};
 
@@ -67,7 +67,7 @@ impl<'t> Scan<'t> {
     ) -> heed::Result<()> {
         let Some(position) = position else { return Ok(()) };
         let bytes = tables.event.get(txn, &position.to_be_bytes())?;
-        let Some(record) = bytes.and_then(Record::decode) else { return Ok(()) };
+        let Some(record) = bytes.and_then(StoredEvent::decode) else { return Ok(()) };
         let tail = Tail::new(record.created_at(), record.id());
         if after.is_none_or(|after| tail > after) && filter.matches(&record) {
             let row = Row { position, kind: record.kind() };

@@ -14,19 +14,19 @@ use heed::{Env, PutFlags, RwTxn, WithoutTls};
 use super::{
     folder::Folder,
     hidden::Hidden,
-    record::{self, Record},
     records,
     room::{Reserve, Room},
     schema::{
         AddressKey, Key, NEXT, Rank, Row, Table, Tables, TagHash, Tail, address_key, address_key_of,
         deleted_id_key, number,
     },
+    stored_event::{self, StoredEvent},
 };
 use crate::{
     config,
     protocol::{Event, EventId, Fields, PublicKey, Timestamp, event::Address, kind},
     store::{
-        Outcome, Position, Removed, Written,
+        BatchOutcome, Outcome, Position, Removed,
         records::{Conditional, Race},
     },
 };
@@ -49,7 +49,7 @@ pub struct Slice {
 }
 
 /// What is left of a slice.
-struct Budget {
+struct SliceLeft {
     events: usize,
     until: Instant,
 }
@@ -129,7 +129,7 @@ impl Writer {
     }
 
     /// Writes a batch, as far as there is room, and syncs it.
-    pub fn write(&mut self, events: &[Arc<Event>], now: Timestamp, room: Room) -> Result<Written> {
+    pub fn write(&mut self, events: &[Arc<Event>], now: Timestamp, room: Room) -> Result<BatchOutcome> {
         let mut txn = self.env.write_txn()?;
         let mut batch = Batch::new(&mut txn, &self.tables, self.next, now);
         batch.room = room;
@@ -142,7 +142,7 @@ impl Writer {
             return Err(error);
         }
         self.next = next;
-        Ok(Written { outcomes, head: self.head(), removed, sequence: None, again: Vec::new() })
+        Ok(BatchOutcome { outcomes, head: self.head(), removed, sequence: None, again: Vec::new() })
     }
 
     /// Decides about records, and syncs.
@@ -159,7 +159,7 @@ impl Writer {
 
     /// Removes some events that have expired or vanished; `true`: there may be more.
     pub fn maintain(&mut self, now: Timestamp, slice: Slice) -> Result<bool> {
-        let mut budget = Budget { events: slice.events, until: Instant::now() + slice.time };
+        let mut budget = SliceLeft { events: slice.events, until: Instant::now() + slice.time };
         // Begun anew if the transaction fails.
         let mut walk = self.walk.take();
         let mut txn = self.env.write_txn()?;
@@ -192,7 +192,7 @@ impl Slice {
     }
 }
 
-impl Budget {
+impl SliceLeft {
     fn is_spent(&self) -> bool {
         self.events == 0 || Instant::now() >= self.until
     }
@@ -362,10 +362,10 @@ impl<'w, 't> Batch<'w, 't> {
     fn insert(&mut self, event: &Event) -> Result<()> {
         let position = self.next;
         self.next += 1;
-        let bytes = record::encode(event);
+        let bytes = stored_event::encode(event);
         self.tables.event.put_with_flags(self.txn, PutFlags::APPEND, &position.to_be_bytes(), &bytes)?;
         self.tables.id.put(self.txn, &event.id().0, &position.to_be_bytes())?;
-        if let Some(record) = Record::decode(&bytes) {
+        if let Some(record) = StoredEvent::decode(&bytes) {
             self.rows.change(&record, position, true, self.tables.tag_hash);
         }
         Ok(())
@@ -376,7 +376,7 @@ impl<'w, 't> Batch<'w, 't> {
     fn remove(&mut self, position: Position) -> Result<()> {
         let key = position.to_be_bytes();
         let Some(bytes) = self.tables.event.get(self.txn, &key)? else { return Ok(()) };
-        let Some(record) = Record::decode(bytes) else { return Ok(()) };
+        let Some(record) = StoredEvent::decode(bytes) else { return Ok(()) };
         self.rows.change(&record, position, false, self.tables.tag_hash);
         let id = *record.id();
         self.removed.ids.push(id);
@@ -391,7 +391,8 @@ impl<'w, 't> Batch<'w, 't> {
         for id in request.tags().values("e").filter_map(EventId::from_hex) {
             self.tables.deleted_id.put(self.txn, &deleted_id_key(&id, &author), &[])?;
             let Some(position) = self.tables.id.get(self.txn, &id.0)?.and_then(number) else { continue };
-            let record = self.tables.event.get(self.txn, &position.to_be_bytes())?.and_then(Record::decode);
+            let record =
+                self.tables.event.get(self.txn, &position.to_be_bytes())?.and_then(StoredEvent::decode);
             if record.is_some_and(|record| record.is_deletable_by(&author)) {
                 self.remove(position)?;
             }
@@ -426,7 +427,7 @@ impl<'w, 't> Batch<'w, 't> {
         Ok(())
     }
 
-    fn remove_expired(&mut self, budget: &mut Budget) -> Result<()> {
+    fn remove_expired(&mut self, budget: &mut SliceLeft) -> Result<()> {
         while !budget.is_spent() {
             let expired = self.expired(budget.group())?;
             if expired.is_empty() {
@@ -443,7 +444,7 @@ impl<'w, 't> Batch<'w, 't> {
         Ok(())
     }
 
-    fn remove_expired_records(&mut self, budget: &mut Budget) -> Result<()> {
+    fn remove_expired_records(&mut self, budget: &mut SliceLeft) -> Result<()> {
         let by = self.now.saturating_mul(1_000);
         while !budget.is_spent() {
             let removed = records::sweep(self.txn, self.tables, by, budget.group())?;
@@ -473,7 +474,7 @@ impl<'w, 't> Batch<'w, 't> {
     }
 
     /// Goes on with the first vanishing author. `true`: nothing is left of one, who was struck off the list.
-    fn remove_vanished(&mut self, walk: &mut Option<Walk>, budget: &mut Budget) -> Result<bool> {
+    fn remove_vanished(&mut self, walk: &mut Option<Walk>, budget: &mut SliceLeft) -> Result<bool> {
         let Some((author, until)) = self.first_vanishing()? else {
             *walk = None;
             return Ok(false);
@@ -488,7 +489,7 @@ impl<'w, 't> Batch<'w, 't> {
     }
 
     /// Removes what is on the way, as far as the budget goes: where it goes on, `None` if nowhere.
-    fn walk_on(&mut self, mut walk: Walk, budget: &mut Budget) -> Result<Option<Walk>> {
+    fn walk_on(&mut self, mut walk: Walk, budget: &mut SliceLeft) -> Result<Option<Walk>> {
         while !budget.is_spent() {
             let (found, last) = self.look(&walk, budget)?;
             budget.events -= found.len();
@@ -509,7 +510,7 @@ impl<'w, 't> Batch<'w, 't> {
     }
 
     /// Finds some events that are to be removed. Also the last row looked at, if it is not the last of all.
-    fn look(&self, walk: &Walk, budget: &Budget) -> Result<(Vec<Position>, Option<Tail>)> {
+    fn look(&self, walk: &Walk, budget: &SliceLeft) -> Result<(Vec<Position>, Option<Tail>)> {
         let Walk { author, until, part, after } = walk;
         let (table, prefix) = match part {
             Part::Written => (self.tables.author, Key::author(author)),
@@ -541,7 +542,7 @@ impl<'w, 't> Batch<'w, 't> {
             return Ok(false);
         }
         let bytes = self.tables.event.get(self.txn, &row.position.to_be_bytes())?;
-        Ok(bytes.and_then(Record::decode).is_some_and(|record| record.vanishes_with(author, until)))
+        Ok(bytes.and_then(StoredEvent::decode).is_some_and(|record| record.vanishes_with(author, until)))
     }
 
     fn first_vanishing(&self) -> Result<Option<(PublicKey, Timestamp)>> {
@@ -552,7 +553,7 @@ impl<'w, 't> Batch<'w, 't> {
 
 impl Rows {
     /// Puts (or takes away) every index row of an event.
-    fn change(&mut self, record: &Record<'_>, position: Position, put: bool, hash: TagHash) {
+    fn change(&mut self, record: &StoredEvent<'_>, position: Position, put: bool, hash: TagHash) {
         let kind = record.kind();
         let row = put.then_some(Row { position, kind });
         let tail = Tail::new(record.created_at(), record.id());

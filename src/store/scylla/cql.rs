@@ -30,7 +30,7 @@ use super::{
     OpenError, consistency,
     dial::{connect, is_final},
     migrate, schema,
-    server_clock::{Reading, ServerClock},
+    server_clock::{ClockReading, ServerClock},
     statements::Statements,
 };
 use crate::{
@@ -215,11 +215,11 @@ impl Cql {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub async fn read_clock(&self) -> Result<Reading, Failure> {
+    pub async fn read_clock(&self) -> Result<ClockReading, Failure> {
         let before = Moment::now();
         let row: Option<(CqlTimestamp,)> = self.first(&self.statements.get_clock, Values::new()).await?;
         let (CqlTimestamp(millis),) = row.ok_or_else(|| Failure::answer(NoClock))?;
-        let reading = Reading { at: super::key::seconds(millis), between: (before, Moment::now()) };
+        let reading = ClockReading { at: super::key::seconds(millis), between: (before, Moment::now()) };
         self.clock.note(reading);
         Ok(reading)
     }

@@ -4,7 +4,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    key::{Address, Rank},
+    key::{HashedAddress, Rank},
     known::Known,
 };
 use crate::{
@@ -24,7 +24,7 @@ pub struct Decided {
     /// Events that better versions take the place of.
     pub superseded: Vec<Arc<Event>>,
     /// New winners of addresses.
-    pub ranks: HashSet<Address>,
+    pub ranks: HashSet<HashedAddress>,
     /// Deletion requests and requests to vanish, whose marks are to be written.
     pub requests: Vec<Arc<Event>>,
     pub removed: Removed,
@@ -80,7 +80,7 @@ impl Deciding<'_> {
 
     /// Notes a rank if it is the best so far, and takes away the version that it supersedes.
     fn note_rank(&mut self, event: &Event) {
-        let Some(address) = Address::of(event) else { return };
+        let Some(address) = HashedAddress::of(event) else { return };
         let rank = Rank::of(event);
         let best = self.known.best.get(&address).copied();
         if best.is_some_and(|best| best >= rank) {
@@ -115,7 +115,7 @@ impl Deciding<'_> {
                 self.remove(id);
             }
         }
-        for address in Address::named_by(request) {
+        for address in HashedAddress::named_by(request) {
             let until = self.known.deleted_addresses.entry(address).or_default();
             *until = request.created_at().max(*until);
             let until = *until;

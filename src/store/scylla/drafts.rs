@@ -14,7 +14,7 @@ use super::{
     batch::{BatchId, Told},
     cql::{Cql, Failure, large, number, text},
     tables,
-    writers::Writer,
+    writers::ListedWriter,
 };
 use crate::{
     protocol::{Event, EventId},
@@ -290,7 +290,7 @@ impl Drafts {
 
     /// Forgets what was taken over of processes that are not silent any more, or of which nothing is left: what is
     /// to be finished of one that falls silent again is another thing.
-    pub fn keep_adopted(&self, silent: &[Writer]) {
+    pub fn keep_adopted(&self, silent: &[ListedWriter]) {
         self.state().adopted.retain(|origin, _| silent.iter().any(|writer| writer.origin == *origin));
     }
 

@@ -16,7 +16,7 @@ use super::{
     cql::{Cql, Failure, large, stamp},
     drafts::{Adoption, Drafts},
     log,
-    writers::{Writer, writers},
+    writers::{ListedWriter, writers},
 };
 use crate::{protocol::Event, store::log::Origin};
 
@@ -34,7 +34,7 @@ const HOLES: u64 = 64;
 pub struct Finisher {
     cql: Arc<Cql>,
     drafts: Arc<Drafts>,
-    log: Arc<log::Written>,
+    log: Arc<log::OwnLog>,
     watch: Mutex<Watch>,
 }
 
@@ -53,7 +53,7 @@ struct Watched {
 }
 
 impl Finisher {
-    pub fn new(cql: Arc<Cql>, drafts: Arc<Drafts>, log: Arc<log::Written>) -> Self {
+    pub fn new(cql: Arc<Cql>, drafts: Arc<Drafts>, log: Arc<log::OwnLog>) -> Self {
         Self { cql, drafts, log, watch: Mutex::default() }
     }
 
@@ -85,7 +85,11 @@ impl Finisher {
         Ok(events)
     }
 
-    async fn look_after(&self, writer: &Writer, given_for: Duration) -> Result<Vec<Arc<Event>>, Failure> {
+    async fn look_after(
+        &self,
+        writer: &ListedWriter,
+        given_for: Duration,
+    ) -> Result<Vec<Arc<Event>>, Failure> {
         match self.drafts.adoption(writer.origin) {
             Adoption::Open(since) if since.elapsed() < given_for => return Ok(Vec::new()),
             // Unless another node has come further.
@@ -129,7 +133,7 @@ impl Finisher {
     }
 
     /// What a process wrote down and did not tell to be settled, and up to which batch that is.
-    async fn left(&self, writer: &Writer) -> Result<(Vec<Arc<Event>>, u64), Failure> {
+    async fn left(&self, writer: &ListedWriter) -> Result<(Vec<Arc<Event>>, u64), Failure> {
         // A batch that is not written down has no rows. If its process was merely stopped it may go on with it, so
         // its number is not passed over until the process has been silent for so long that it will not.
         let holes = if writer.told.is_some() { 1 } else { HOLES };
@@ -152,7 +156,7 @@ impl Finisher {
 
     /// Nothing is left of a process. It is struck off the list when it has told nothing for so long that the tables
     /// have forgotten it: before it writes again it lists itself again.
-    async fn forget(&self, writer: &Writer) -> Result<(), Failure> {
+    async fn forget(&self, writer: &ListedWriter) -> Result<(), Failure> {
         if writer.told.is_none() {
             let strike = vec![stamp(writer.at), large(writer.origin)];
             self.cql.write(&self.cql.statements.remove_writer, strike).await?;
@@ -171,9 +175,9 @@ impl Finisher {
 
 impl Watch {
     /// Those that have told nothing for a while and may have left something.
-    fn silent(&mut self, listed: Vec<Writer>, own: Origin, now: Instant) -> Vec<Writer> {
+    fn silent(&mut self, listed: Vec<ListedWriter>, own: Origin, now: Instant) -> Vec<ListedWriter> {
         self.0.retain(|origin, _| listed.iter().any(|writer| writer.origin == *origin));
-        let is_silent = |writer: &Writer| {
+        let is_silent = |writer: &ListedWriter| {
             let heartbeats = writer.told.as_ref().map(|(heartbeats, _)| *heartbeats);
             let seen = Watched { heartbeats, since: now, finished: false };
             let known = self.0.entry(writer.origin).or_insert(seen);
@@ -194,8 +198,9 @@ mod tests {
     const OWN: Origin = 1;
     const OTHER: Origin = 2;
 
-    fn listed(heartbeats: u64) -> Vec<Writer> {
-        let writer = |origin| Writer { origin, floor: 0, at: 0, told: Some((heartbeats, Told::default())) };
+    fn listed(heartbeats: u64) -> Vec<ListedWriter> {
+        let writer =
+            |origin| ListedWriter { origin, floor: 0, at: 0, told: Some((heartbeats, Told::default())) };
         vec![writer(OWN), writer(OTHER)]
     }
 

@@ -16,7 +16,7 @@ use super::{
     bucket::{Bucket, Directory, Sampling},
     cql::{Cql, Failure, Values, blob, kind, limit, stamp, text, time},
     key,
-    statements::{Index, Statements},
+    statements::{IndexStatements, Statements},
 };
 use crate::protocol::{Event, EventId, PublicKey, Timestamp};
 
@@ -57,7 +57,7 @@ impl Key {
         }
     }
 
-    pub fn index<'s>(&self, statements: &'s Statements) -> &'s Index {
+    pub fn index<'s>(&self, statements: &'s Statements) -> &'s IndexStatements {
         match self {
             Self::Author(..) => &statements.by_author,
             Self::Kind(_) => &statements.by_kind,

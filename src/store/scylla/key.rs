@@ -48,13 +48,13 @@ pub fn pubkey(bytes: &[u8]) -> Option<PublicKey> {
 /// The address of a replaceable or addressable event. The identifier is as long as its author likes, so
 /// its hash stands for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address {
+pub struct HashedAddress {
     pub pubkey: PublicKey,
     pub kind: u16,
     pub d: [u8; 32],
 }
 
-impl Address {
+impl HashedAddress {
     pub fn new(pubkey: PublicKey, kind: u16, identifier: &str) -> Self {
         Self { pubkey, kind, d: Sha256::digest(identifier).into() }
     }

@@ -9,8 +9,8 @@ use std::{
 use super::{
     batch::BatchId,
     cql::{Failure, blob, kind as kind_column},
-    key::{Address, Rank, seconds},
-    tables::{Found, Tables},
+    key::{HashedAddress, Rank, seconds},
+    tables::{FoundEvent, Tables},
 };
 use crate::{
     protocol::{Event, EventId, Fields, PublicKey, Timestamp, kind},
@@ -21,18 +21,18 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lookup {
     Event(EventId),
-    Best(Address),
+    Best(HashedAddress),
     DeletedId(EventId, PublicKey),
-    DeletedAddress(Address),
+    DeletedAddress(HashedAddress),
     Vanished(PublicKey),
 }
 
 /// Its answer.
 enum Answer {
-    Event(EventId, Found),
-    Best(Address, Option<Rank>),
+    Event(EventId, FoundEvent),
+    Best(HashedAddress, Option<Rank>),
     DeletedId(EventId, PublicKey, bool),
-    DeletedAddress(Address, Option<Timestamp>),
+    DeletedAddress(HashedAddress, Option<Timestamp>),
     Vanished(PublicKey, Option<Timestamp>),
 }
 
@@ -48,9 +48,9 @@ pub struct Known {
     /// How often events were swept that were.
     pub swept: HashMap<EventId, i32>,
     /// The best version ever seen of each address.
-    pub best: HashMap<Address, Rank>,
+    pub best: HashMap<HashedAddress, Rank>,
     pub deleted_ids: HashSet<(EventId, PublicKey)>,
-    pub deleted_addresses: HashMap<Address, Timestamp>,
+    pub deleted_addresses: HashMap<HashedAddress, Timestamp>,
     pub vanished: HashMap<PublicKey, Timestamp>,
 }
 
@@ -58,7 +58,7 @@ pub struct Known {
 pub fn lookups(event: &Event) -> BTreeSet<Lookup> {
     let mut lookups = marks(event);
     lookups.insert(Lookup::Event(event.id()));
-    lookups.extend(Address::of(event).map(Lookup::Best));
+    lookups.extend(HashedAddress::of(event).map(Lookup::Best));
     if event.kind() == kind::DELETION {
         lookups.extend(targets(event));
     }
@@ -76,14 +76,14 @@ pub fn marks(event: &Event) -> BTreeSet<Lookup> {
             lookups.insert(Lookup::Vanished(owner));
         }
     }
-    lookups.extend(Address::of(event).map(Lookup::DeletedAddress));
+    lookups.extend(HashedAddress::of(event).map(Lookup::DeletedAddress));
     lookups
 }
 
 /// What a deletion request may take away.
 pub fn targets(request: &Event) -> BTreeSet<Lookup> {
     let ids = request.tags().values("e").filter_map(EventId::from_hex).map(Lookup::Event);
-    ids.chain(Address::named_by(request).map(Lookup::Best)).collect()
+    ids.chain(HashedAddress::named_by(request).map(Lookup::Best)).collect()
 }
 
 /// Whoever may delete an event: its author, and the recipients of a gift wrap (NIP-59).
@@ -119,7 +119,7 @@ impl Known {
 
     fn add(&mut self, answer: Answer) {
         match answer {
-            Answer::Event(id, Found { event, accepted_at, swept, batch }) => {
+            Answer::Event(id, FoundEvent { event, accepted_at, swept, batch }) => {
                 self.accepted_at.insert(id, accepted_at);
                 self.batches.extend(batch.map(|batch| (id, batch)));
                 self.stored.extend(event.map(|event| (id, event)));
@@ -150,7 +150,7 @@ impl Known {
         if owners.iter().any(is_vanished) {
             return Some(Outcome::Vanished);
         }
-        let address = Address::of(event);
+        let address = HashedAddress::of(event);
         let by_address = address.and_then(|address| self.deleted_addresses.get(&address));
         (owners.iter().any(is_deleted) || reaches(by_address)).then_some(Outcome::Deleted)
     }
@@ -159,13 +159,13 @@ impl Known {
     /// writer did not come to the end.
     pub fn is_whole(&self, event: &Event) -> bool {
         let is_noted =
-            |address: &Address| self.best.get(address).is_some_and(|best| *best >= Rank::of(event));
-        self.stored.contains_key(&event.id()) && Address::of(event).as_ref().is_none_or(is_noted)
+            |address: &HashedAddress| self.best.get(address).is_some_and(|best| *best >= Rank::of(event));
+        self.stored.contains_key(&event.id()) && HashedAddress::of(event).as_ref().is_none_or(is_noted)
     }
 
     /// Whether a better version of the event's address is known.
     pub fn is_superseded(&self, event: &Event) -> bool {
-        let best = Address::of(event).and_then(|address| self.best.get(&address));
+        let best = HashedAddress::of(event).and_then(|address| self.best.get(&address));
         best.is_some_and(|best| *best > Rank::of(event))
     }
 }
@@ -181,7 +181,7 @@ impl Lookup {
 
 async fn ask(tables: &Tables, lookup: Lookup) -> Result<Answer, Failure> {
     let (cql, statements) = (&tables.cql, &tables.cql.statements);
-    let address = |Address { pubkey, kind, d }| vec![blob(pubkey.0), kind_column(kind), blob(d)];
+    let address = |HashedAddress { pubkey, kind, d }| vec![blob(pubkey.0), kind_column(kind), blob(d)];
     type Number = Option<(Option<i64>,)>;
     let number = |row: Number| row.and_then(|(number,)| number).map(seconds);
     Ok(match lookup {
@@ -205,7 +205,7 @@ async fn ask(tables: &Tables, lookup: Lookup) -> Result<Answer, Failure> {
 ///
 /// # Errors
 /// When the servers refuse.
-pub async fn best(tables: &Tables, address: Address) -> Result<Option<Rank>, Failure> {
+pub async fn best(tables: &Tables, address: HashedAddress) -> Result<Option<Rank>, Failure> {
     let values = vec![blob(address.pubkey.0), kind_column(address.kind), blob(address.d)];
     let row: Option<(Option<Vec<u8>>,)> = tables.cql.first(&tables.cql.statements.get_best, values).await?;
     Ok(row.and_then(|(best,)| best).as_deref().and_then(Rank::parse))

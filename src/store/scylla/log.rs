@@ -12,7 +12,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    Connection,
+    CqlConnection,
     cql::{Cql, Failure, blob, large, stamp},
     drafts::Drafts,
     writers::words,
@@ -37,7 +37,7 @@ const NOT_LISTED: u8 = u8::MAX;
 pub const KEPT_FOR: Duration = Duration::from_secs(3_600 - 60);
 
 /// Where this node's batches are noted.
-pub struct Written {
+pub struct OwnLog {
     cql: Arc<Cql>,
     digests: Digests,
     drafts: Arc<Drafts>,
@@ -70,13 +70,13 @@ const SOONEST: Duration = Duration::from_millis(100);
 
 /// The log as the bus sees it.
 pub struct CqlLog {
-    pub connection: Arc<Connection>,
-    pub written: Arc<Written>,
+    pub connection: Arc<CqlConnection>,
+    pub written: Arc<OwnLog>,
     /// How long a batch may take.
     pub deadline: Duration,
 }
 
-impl Written {
+impl OwnLog {
     pub fn new(cql: Arc<Cql>, digests: Digests, drafts: Arc<Drafts>) -> Self {
         Self {
             cql,

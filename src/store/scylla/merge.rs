@@ -49,7 +49,7 @@ pub enum Body {
 type Place = (Reverse<Timestamp>, EventId);
 
 /// Seconds, both ends included.
-pub type Window = (Timestamp, Timestamp);
+pub type TimeWindow = (Timestamp, Timestamp);
 
 /// About how many bytes of events a chunk has.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -93,7 +93,7 @@ pub struct Asked {
     /// Whoever asks.
     pub group: usize,
     pub keys: Vec<Key>,
-    pub window: Window,
+    pub window: TimeWindow,
     /// About how many rows of it will be asked for.
     pub wanted: usize,
 }
@@ -104,7 +104,7 @@ struct Source {
     /// Whoever asked for it.
     group: usize,
     partition: Option<(Key, Bucket)>,
-    window: Window,
+    window: TimeWindow,
     rows: VecDeque<Row>,
     chunk: usize,
     finished: bool,
@@ -125,7 +125,7 @@ struct Question {
     source: usize,
     key: Key,
     bucket: Bucket,
-    window: Window,
+    window: TimeWindow,
     after: Option<(Timestamp, EventId)>,
     rows: usize,
 }
@@ -210,7 +210,7 @@ impl<'c> Merge<'c> {
     }
 
     /// Adds rows that are known.
-    pub fn add_rows(&mut self, group: usize, mut rows: Vec<Row>, window: Window) {
+    pub fn add_rows(&mut self, group: usize, mut rows: Vec<Row>, window: TimeWindow) {
         let after = self.after.map(place);
         rows.retain(|row| {
             let in_window = window.0 <= row.created_at && row.created_at <= window.1;
@@ -312,7 +312,7 @@ impl<'c> Merge<'c> {
 
 impl Source {
     /// Rows that are known, in their order.
-    fn of_rows(group: usize, rows: VecDeque<Row>, window: Window) -> Self {
+    fn of_rows(group: usize, rows: VecDeque<Row>, window: TimeWindow) -> Self {
         Self { group, partition: None, window, rows, chunk: 0, finished: true, last: None }
     }
 

@@ -62,7 +62,7 @@ use self::{
     hidden::Hidden,
     log::CqlLog,
     positions::Positions,
-    read::{Bounds, Reader},
+    read::{QueryBounds, Reader},
     records::Recorder,
     settled::Settled,
     sweep::{Leftovers, Removable, Sweeper},
@@ -70,8 +70,8 @@ use self::{
     write::Writer,
 };
 use super::{
-    Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError, Written,
-    door::{Door, Work},
+    BatchOutcome, Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError,
+    door::{Cost, Door},
     log::{Digests, Log},
     records::Records,
 };
@@ -132,7 +132,7 @@ pub enum OpenError {
 }
 
 /// A connection to the servers, and the threads that serve it.
-pub struct Connection {
+pub struct CqlConnection {
     threads: Threads,
     cql: Arc<Cql>,
 }
@@ -146,7 +146,7 @@ struct Threads {
 
 /// The cluster store.
 pub struct Scylla {
-    connection: Arc<Connection>,
+    connection: Arc<CqlConnection>,
     parts: Arc<Parts>,
     log: Arc<CqlLog>,
     door: Arc<Door>,
@@ -221,7 +221,7 @@ impl Drop for Threads {
     }
 }
 
-impl Connection {
+impl CqlConnection {
     /// Connects and checks the keyspace.
     ///
     /// # Errors
@@ -258,11 +258,11 @@ impl Scylla {
     /// # Errors
     /// Says what is wrong, and what to do about it.
     pub async fn open(config: &config::Scylla, digests: Digests) -> Result<Self, OpenError> {
-        Ok(Self::over(Arc::new(Connection::open(config).await?), config, digests))
+        Ok(Self::over(Arc::new(CqlConnection::open(config).await?), config, digests))
     }
 
     /// A store over a connection that is there. `digests`: what events are noted by in the log.
-    pub fn over(connection: Arc<Connection>, config: &config::Scylla, digests: Digests) -> Self {
+    pub fn over(connection: Arc<CqlConnection>, config: &config::Scylla, digests: Digests) -> Self {
         let deadline = Duration::from_millis(config.deadline_ms);
         // None waits for the statements of another, however many those are.
         let room = |concurrency| Arc::new(connection.cql.beside(concurrency, deadline));
@@ -276,7 +276,7 @@ impl Scylla {
         let drafts = Arc::new(Drafts::new(Arc::clone(&writes)));
         let settled = Arc::new(Settled::new(Arc::clone(&questions), Arc::clone(&drafts)));
         let logging = room(config.concurrency);
-        let written = Arc::new(log::Written::new(Arc::clone(&logging), digests, Arc::clone(&drafts)));
+        let written = Arc::new(log::OwnLog::new(Arc::clone(&logging), digests, Arc::clone(&drafts)));
         let finisher = Finisher::new(logging, Arc::clone(&drafts), Arc::clone(&written));
         let log =
             Arc::new(CqlLog { connection: Arc::clone(&connection), written: Arc::clone(&written), deadline });
@@ -286,7 +286,7 @@ impl Scylla {
             Arc::clone(&leftovers),
             Arc::clone(&removable),
             written.origin(),
-            sweep::Bounds::from(config),
+            sweep::SweepBounds::from(config),
         );
         let reader = Reader::new(
             reading,
@@ -294,7 +294,7 @@ impl Scylla {
             Arc::clone(&positions),
             leftovers,
             Arc::clone(&settled),
-            Bounds::from(config),
+            QueryBounds::from(config),
         );
         let writer = Writer {
             tables: Arc::new(tables),
@@ -334,7 +334,7 @@ impl Scylla {
     /// Answers a question, when its turn has come.
     fn ask<T: Send + 'static>(
         &self,
-        work: Work,
+        work: Cost,
         answer: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
         let door = Arc::clone(&self.door);
@@ -349,7 +349,7 @@ impl Scylla {
 const BESIDE: usize = 2;
 
 /// How many statements a question takes, about.
-fn statements(work: Work) -> usize {
+fn statements(work: Cost) -> usize {
     /// Rows of a page that name events to be read one by one, about: it ends by its bytes.
     const ROWS: usize = 300;
     work.ranges.saturating_mul(2) + work.rows.min(ROWS)
@@ -361,7 +361,7 @@ impl Parts {
         batch: &[Arc<Event>],
         now: Timestamp,
         until: Instant,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<BatchOutcome, StoreError> {
         let begun = Moment::now();
         let mut done = self.writes.until(until, self.writer.write(batch, now)).await?;
         if begun.elapsed() >= self.deadline {
@@ -378,7 +378,7 @@ impl Store for Scylla {
         batch: Arc<[Arc<Event>]>,
         now: Timestamp,
         until: Instant,
-    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>> {
         let parts = Arc::clone(&self.parts);
         self.run(async move {
             let _turn = parts.turn.lock().await;
@@ -392,13 +392,13 @@ impl Store for Scylla {
 
     fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
         let parts = Arc::clone(&self.parts);
-        let work = Work::of(&query, Some(&cursor));
+        let work = Cost::of(&query, Some(&cursor));
         self.ask(work, async move { parts.questions.within(parts.reader.page(&query, cursor)).await })
     }
 
     fn count(&self, query: Arc<Query>) -> BoxFuture<'_, Result<Counted, StoreError>> {
         let parts = Arc::clone(&self.parts);
-        let work = Work::of(&query, None);
+        let work = Cost::of(&query, None);
         self.ask(work, async move { parts.questions.within(parts.reader.count(&query)).await })
     }
 

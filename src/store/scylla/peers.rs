@@ -37,7 +37,7 @@ pub struct Peers {
 struct State {
     others: HashMap<Origin, Peer>,
     /// The clock of a server.
-    server: Option<Told>,
+    server: Option<ToldClock>,
     begun_at: Option<Moment>,
     read_at: Option<Moment>,
     /// What was last said of the clock.
@@ -47,12 +47,12 @@ struct State {
 struct Peer {
     count: u64,
     /// What it told when it was last seen to count on; that of one that is gone stands still.
-    told: Option<Told>,
+    told: Option<ToldClock>,
 }
 
 /// What another clock read, in milliseconds since 1970, some time between two moments.
 #[derive(Debug, Clone, Copy)]
-struct Told {
+struct ToldClock {
     at: u64,
     between: (Moment, Moment),
 }
@@ -90,12 +90,12 @@ impl Peers {
         let mut state = self.state();
         state.read_at = Some(now);
         state.begun_at.get_or_insert(now);
-        state.server = Some(Told { at: server, between });
+        state.server = Some(ToldClock { at: server, between });
         let before = std::mem::take(&mut state.others);
         for word in words.iter().filter(|word| word.origin != self.own) {
             let told = match before.get(&word.origin) {
                 Some(peer) if peer.count == word.count => peer.told,
-                Some(_) => Some(Told { at: word.at, between }),
+                Some(_) => Some(ToldClock { at: word.at, between }),
                 None => None,
             };
             state.others.insert(word.origin, Peer { count: word.count, told });
@@ -125,7 +125,7 @@ impl Peers {
 
 impl State {
     fn standing(&self, offset: i64, now: Moment, tolerance: Duration) -> Standing {
-        let ahead = |told: Option<Told>| Some(told?.ahead(offset));
+        let ahead = |told: Option<ToldClock>| Some(told?.ahead(offset));
         let of = |ahead: Vec<i64>| compare(ahead, tolerance);
         let alive = self.others.values().filter(|peer| peer.is_alive(now));
         if let Some(standing) = of(alive.filter_map(|peer| ahead(peer.told)).collect()) {
@@ -151,7 +151,7 @@ impl Peer {
     }
 }
 
-impl Told {
+impl ToldClock {
     /// By how many milliseconds a clock that is so far ahead of this machine's moments is ahead of that one: the least
     /// that it may be, because word may have been held up.
     fn ahead(self, offset: i64) -> i64 {
@@ -379,9 +379,9 @@ mod tests {
         let between = (moment(0), moment(60));
         let ahead = |told: i64| {
             let at = wall(moment(0)).wrapping_add_signed(told * 1_000);
-            Told { at, between }.ahead(OFFSET)
+            ToldClock { at, between }.ahead(OFFSET)
         };
         assert_eq!((ahead(60), ahead(30), ahead(-5), ahead(65)), (0, 0, 5_000, -5_000));
-        assert_eq!(Told { at: wall(moment(60)), between }.ahead(OFFSET + SECOND.as_millis() as i64), 0);
+        assert_eq!(ToldClock { at: wall(moment(60)), between }.ahead(OFFSET + SECOND.as_millis() as i64), 0);
     }
 }

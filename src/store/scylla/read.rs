@@ -11,20 +11,20 @@ use super::{
     cql::Failure,
     hidden::{Hidden, Snapshot},
     index::Key,
-    key::{Address, Rank},
+    key::{HashedAddress, Rank},
     known::{self, Known},
     merge::{Asked, Body, Merge, Paused, Row},
     plan::{Plan, plan},
     positions::Positions,
     settled::Settled,
     sweep::Leftovers,
-    tables::{self, Found, Tables},
+    tables::{self, FoundEvent, Tables},
 };
 use crate::{
     clock::Moment,
     config,
     protocol::{Event, EventId, Fields, Filter, Timestamp, hll::HyperLogLog},
-    store::{Counted, Cursor, End, Entry, Kept, Page, Progress, Query},
+    store::{Counted, Cursor, End, Entry, FilterProgress, Kept, Page, Query},
 };
 
 /// What a statement counts for in the budget of a question, in rows.
@@ -38,7 +38,7 @@ pub struct Reader {
     positions: Arc<Positions>,
     leftovers: Arc<Leftovers>,
     settled: Arc<Settled>,
-    bounds: Bounds,
+    bounds: QueryBounds,
 }
 
 /// Where a row stands in the answer.
@@ -63,14 +63,14 @@ enum Candidates {
 
 /// How much work one question may make.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct QueryBounds {
     pub page_bytes: usize,
     pub page_rows: usize,
     pub query_rows: usize,
     pub count_rows: usize,
 }
 
-impl From<&config::Scylla> for Bounds {
+impl From<&config::Scylla> for QueryBounds {
     fn from(config: &config::Scylla) -> Self {
         let config::Scylla { page_bytes, page_rows, query_rows, count_rows, .. } = *config;
         Self { page_bytes, page_rows, query_rows, count_rows }
@@ -84,7 +84,7 @@ impl Reader {
         positions: Arc<Positions>,
         leftovers: Arc<Leftovers>,
         settled: Arc<Settled>,
-        bounds: Bounds,
+        bounds: QueryBounds,
     ) -> Self {
         Self { tables, hidden, positions, leftovers, settled, bounds }
     }
@@ -122,7 +122,7 @@ impl Reader {
                 if let Some(found) = found {
                     self.offer(&found, query, &mut cursor, &mut page, &mut merge);
                 }
-                if !cursor.progress.iter().any(Progress::is_open) {
+                if !cursor.progress.iter().any(FilterProgress::is_open) {
                     page.end = End::of(&cursor.progress);
                     return Ok(page);
                 }
@@ -174,7 +174,7 @@ impl Reader {
             filters.filter(|(_, (filter, _))| filter.matches(event)).map(|(index, _)| index).collect();
         let was_open: Vec<bool> = matching.iter().map(|&index| cursor.progress[index].is_open()).collect();
         let created_at = event.created_at();
-        if Progress::offer(&mut cursor.progress, &matching, created_at) {
+        if FilterProgress::offer(&mut cursor.progress, &matching, created_at) {
             let id = event.id();
             let position = self.positions.of(&id);
             // Also of what this node accepted: if its write failed, another node may store and publish it.
@@ -272,7 +272,7 @@ impl Reader {
             return Ok(tables.cql.all(rows).await?.into_iter().flatten().collect());
         }
         let rows = ids.into_iter().map(|id| async move {
-            let Found { event, accepted_at, batch, .. } = tables.find(id).await?;
+            let FoundEvent { event, accepted_at, batch, .. } = tables.find(id).await?;
             Ok::<_, Failure>(event.map(|event| {
                 let text = event.json().to_owned();
                 let body = Body::Text { text, accepted_at, batch, committed: true };
@@ -311,22 +311,23 @@ impl Reader {
         let texts = read
             .into_iter()
             .map(|(index, id)| async move { Ok::<_, Failure>((index, tables.find(id).await?)) });
-        for (index, Found { event, accepted_at, batch, .. }) in tables.cql.all(texts).await? {
+        for (index, FoundEvent { event, accepted_at, batch, .. }) in tables.cql.all(texts).await? {
             places[index].1 = event.map(|event| Candidate { event, accepted_at, batch, committed: true });
         }
         for (_, found) in &mut places {
             *found = found.take().filter(|found| may_show(&found.event, query, hidden));
         }
         self.pass_over_unsettled(&mut places).await?;
-        let addresses: BTreeSet<Address> =
-            places.iter().filter_map(|(_, found)| Address::of(&found.as_ref()?.event)).collect();
+        let addresses: BTreeSet<HashedAddress> =
+            places.iter().filter_map(|(_, found)| HashedAddress::of(&found.as_ref()?.event)).collect();
         let winners = addresses
             .into_iter()
             .map(|address| async move { Ok::<_, Failure>((address, known::best(tables, address).await?)) });
-        let winners: HashMap<Address, Option<Rank>> = tables.cql.all(winners).await?.into_iter().collect();
+        let winners: HashMap<HashedAddress, Option<Rank>> =
+            tables.cql.all(winners).await?.into_iter().collect();
         for (_, found) in &mut places {
             let Some(Candidate { event, .. }) = found else { continue };
-            let Some(address) = Address::of(event) else { continue };
+            let Some(address) = HashedAddress::of(event) else { continue };
             let (rank, best) = (Rank::of(event), winners.get(&address).copied().flatten());
             if best != Some(rank) {
                 // A better one may still be on its way to its commit, a worse one is left over.
@@ -384,11 +385,11 @@ impl Reader {
 }
 
 /// How many events a filter still asks for: with the one that shows that there are more.
-fn wanted(progress: &Progress) -> usize {
+fn wanted(progress: &FilterProgress) -> usize {
     match *progress {
-        Progress::Wanted { left, .. } => left.saturating_add(1),
-        Progress::Boundary { left, .. } => left + 1,
-        Progress::More | Progress::Unknown => 0,
+        FilterProgress::Wanted { left, .. } => left.saturating_add(1),
+        FilterProgress::Boundary { left, .. } => left + 1,
+        FilterProgress::More | FilterProgress::Unknown => 0,
     }
 }
 

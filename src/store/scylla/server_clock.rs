@@ -21,12 +21,12 @@ struct Ahead {
 
 /// What a server's clock read, in milliseconds since 1970, some time between two moments.
 #[derive(Debug, Clone, Copy)]
-pub struct Reading {
+pub struct ClockReading {
     pub at: u64,
     pub between: (Moment, Moment),
 }
 
-impl Reading {
+impl ClockReading {
     fn ahead(self) -> Ahead {
         let ahead = |moment: Moment| self.at.wrapping_sub(moment.millis()) as i64;
         Ahead { most: ahead(self.between.0), least: ahead(self.between.1) }
@@ -41,7 +41,7 @@ impl Default for Ahead {
 
 impl ServerClock {
     /// It was read.
-    pub fn note(&self, reading: Reading) {
+    pub fn note(&self, reading: ClockReading) {
         let Ahead { most, least } = reading.ahead();
         let mut state = self.0.lock();
         *state = Ahead { most, least: least.min(state.least) };
@@ -73,12 +73,12 @@ mod tests {
     }
 
     /// Read in that second, so many seconds ahead of what is right.
-    fn reading(second: u64, off: i64) -> Reading {
+    fn reading(second: u64, off: i64) -> ClockReading {
         let at = (moment(second).millis() + AHEAD).wrapping_add_signed(off * 1_000);
-        Reading { at, between: (moment(second), moment(second)) }
+        ClockReading { at, between: (moment(second), moment(second)) }
     }
 
-    fn clock(reading: Reading) -> ServerClock {
+    fn clock(reading: ClockReading) -> ServerClock {
         let clock = ServerClock::default();
         clock.note(reading);
         clock
@@ -111,7 +111,7 @@ mod tests {
         // An answer that takes an hour may be as old.
         let at = moment(HOUR).millis() + AHEAD;
         let slow = ServerClock::default();
-        slow.note(Reading { at, between: (moment(0), moment(2 * HOUR)) });
+        slow.note(ClockReading { at, between: (moment(0), moment(2 * HOUR)) });
         let now = moment(3 * HOUR);
         assert!(slow.latest(slow.millis(now), now) >= now);
     }

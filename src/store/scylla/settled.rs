@@ -15,7 +15,7 @@ use super::{
     batch::BatchId,
     cql::{Cql, Failure},
     drafts::Drafts,
-    writers::{Writer, writers},
+    writers::{ListedWriter, writers},
 };
 use crate::{protocol::EventId, store::log::Origin};
 
@@ -36,7 +36,7 @@ pub struct Settled {
 }
 
 struct State {
-    writers: HashMap<Origin, Writer>,
+    writers: HashMap<Origin, ListedWriter>,
     /// Of those not listed: everything up to there was settled when it was looked.
     past: LruCache<Origin, u64>,
     read_at: Option<Instant>,

@@ -10,10 +10,10 @@ use super::OpenError;
 macro_rules! statements {
     ($($(#[doc = $doc:literal])* $kind:ident $name:ident = $text:literal;)*) => {
         pub struct Statements {
-            pub by_author: Index,
-            pub by_kind: Index,
-            pub by_tag: Index,
-            pub by_time: Index,
+            pub by_author: IndexStatements,
+            pub by_kind: IndexStatements,
+            pub by_tag: IndexStatements,
+            pub by_time: IndexStatements,
             $($(#[doc = $doc])* pub $name: PreparedStatement),*
         }
 
@@ -136,7 +136,7 @@ statements! {
 }
 
 /// The statements of an index. A key is its columns and the bucket.
-pub struct Index {
+pub struct IndexStatements {
     /// key, created_at, id, columns, timestamp.
     pub put: PreparedStatement,
     /// timestamp, key, created_at, id.
@@ -192,14 +192,14 @@ impl Prepare<'_> {
         Ok(statement)
     }
 
-    async fn index(&self, table: &str, key: &[&str], columns: &[&str]) -> Result<Index, OpenError> {
+    async fn index(&self, table: &str, key: &[&str], columns: &[&str]) -> Result<IndexStatements, OpenError> {
         let key = [key, &["bucket"]].concat();
         let at_key = key.iter().map(|column| format!("{column} = ?")).collect::<Vec<_>>().join(" AND ");
         let row = [&key[..], &["created_at", "id"], columns].concat();
         let marks = vec!["?"; row.len()].join(", ");
         let row = row.join(", ");
         let select = format!("SELECT created_at, id, {} FROM {table} WHERE {at_key}", columns.join(", "));
-        Ok(Index {
+        Ok(IndexStatements {
             put: self
                 .write(&format!("INSERT INTO {table} ({row}) VALUES ({marks}) USING TIMESTAMP ?"))
                 .await?,

@@ -92,12 +92,12 @@ pub struct Sweeper {
     walks: Mutex<HashMap<Request, Walk>>,
     /// Where the removal of what has expired goes on; `None`: it is another node's, or has not begun.
     front: Mutex<Option<Front>>,
-    bounds: Bounds,
+    bounds: SweepBounds,
 }
 
 /// How much is done at once.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct SweepBounds {
     /// Events that are removed before the place is noted.
     events: usize,
     /// Rows of one answer.
@@ -110,7 +110,7 @@ pub struct Bounds {
     clocks: Duration,
 }
 
-impl From<&config::Scylla> for Bounds {
+impl From<&config::Scylla> for SweepBounds {
     fn from(config: &config::Scylla) -> Self {
         Self {
             events: config.sweep_batch,
@@ -157,7 +157,7 @@ impl Sweeper {
         leftovers: Arc<Leftovers>,
         removable: Arc<Removable>,
         own: Origin,
-        bounds: Bounds,
+        bounds: SweepBounds,
     ) -> Self {
         let (walks, front) = (Mutex::default(), Mutex::default());
         let peers = Peers::new(own, bounds.clocks);
@@ -185,7 +185,7 @@ impl Sweeper {
             return Ok(());
         }
         let cql = &self.tables.cql;
-        let word = |told: writers::Word| Word {
+        let word = |told: writers::LastWord| Word {
             origin: told.heartbeat.origin,
             count: told.heartbeat.count,
             at: key::seconds(told.at) / 1_000,

@@ -21,7 +21,7 @@ pub struct Tables {
 
 /// What the table of events says of an id.
 #[derive(Debug, Clone, Default)]
-pub struct Found {
+pub struct FoundEvent {
     /// The event, if it is committed.
     pub event: Option<Arc<Event>>,
     /// When a node accepted it, in milliseconds since 1970 by the clock of the servers.
@@ -46,14 +46,14 @@ impl Tables {
     ///
     /// # Errors
     /// When the servers refuse.
-    pub async fn find(&self, id: EventId) -> Result<Found, Failure> {
+    pub async fn find(&self, id: EventId) -> Result<FoundEvent, Failure> {
         type Row = (Option<String>, Option<i64>, Option<i32>, Option<Vec<u8>>);
         let row: Option<Row> = self.cql.first(&self.cql.statements.get_event, vec![blob(id.0)]).await?;
         let (text, accepted_at, swept, batch) = row.unwrap_or_default();
         let event = text.as_deref().map(parse).transpose()?;
         let accepted_at = key::seconds(accepted_at.unwrap_or_default());
         let batch = batch.as_deref().and_then(BatchId::parse);
-        Ok(Found { event, accepted_at, swept: swept.unwrap_or_default(), batch })
+        Ok(FoundEvent { event, accepted_at, swept: swept.unwrap_or_default(), batch })
     }
 
     /// Writes all rows but the commit mark. Readers of indexes come across the event from here on, and pass

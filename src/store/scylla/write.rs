@@ -22,7 +22,7 @@ use super::{
     drafts::Drafts,
     hidden::Hidden,
     index::Accepted,
-    key::{Address, Rank, written_at},
+    key::{HashedAddress, Rank, written_at},
     known::{self, Known},
     log,
     positions::Positions,
@@ -33,7 +33,7 @@ use super::{
 use crate::{
     clock::Moment,
     protocol::{Event, EventId, Fields, PublicKey, Timestamp, kind},
-    store::{Outcome, Written, log::Sequence},
+    store::{BatchOutcome, Outcome, log::Sequence},
     trace::within,
 };
 
@@ -41,7 +41,7 @@ pub struct Writer {
     pub tables: Arc<Tables>,
     pub hidden: Arc<Hidden>,
     pub positions: Arc<Positions>,
-    pub log: Arc<log::Written>,
+    pub log: Arc<log::OwnLog>,
     pub drafts: Arc<Drafts>,
     pub settled: Arc<Settled>,
     pub removable: Arc<Removable>,
@@ -51,7 +51,7 @@ pub struct Writer {
 
 /// A batch that is written.
 pub struct Done {
-    pub written: Written,
+    pub written: BatchOutcome,
     of: BatchId,
     /// Events that were refused as expired and of which something is left that can not be removed yet.
     later: HashSet<EventId>,
@@ -59,7 +59,7 @@ pub struct Done {
 
 impl Writer {
     /// The batch is in the log under a number that the others still look under.
-    pub fn settled(&self, batch: &[Arc<Event>], done: Done) -> Written {
+    pub fn settled(&self, batch: &[Arc<Event>], done: Done) -> BatchOutcome {
         self.drafts.settle(done.of, batch, &done.later);
         self.log.tell();
         done.written
@@ -127,7 +127,7 @@ impl Writer {
             self.positions.reach(head);
         }
         let Decided { outcomes, removed, .. } = decided;
-        let written = Written { outcomes, head: self.positions.head(), removed, sequence, again };
+        let written = BatchOutcome { outcomes, head: self.positions.head(), removed, sequence, again };
         Ok(Done { written, of, later: half_written.later })
     }
 
@@ -196,7 +196,7 @@ impl Writer {
     pub async fn log_again(
         &self,
         batch: &[Arc<Event>],
-        written: &Written,
+        written: &BatchOutcome,
     ) -> Result<Option<Sequence>, Failure> {
         let stored = batch.iter().zip(&written.outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
         let again = written.again.iter().map(|&place| &batch[place]);
@@ -238,7 +238,7 @@ impl Writer {
                 let mark = vec![blob(id.0), blob(author.0), until.clone(), at.clone()];
                 writes.push((&statements.mark_id, mark));
             }
-            let addresses: BTreeSet<Address> = Address::named_by(request).collect();
+            let addresses: BTreeSet<HashedAddress> = HashedAddress::named_by(request).collect();
             for address in addresses {
                 let mark = [vec![at.clone(), until.clone()], columns(&address)].concat();
                 writes.push((&statements.mark_address, mark));
@@ -276,7 +276,7 @@ impl Writer {
         let mut lookups = BTreeSet::new();
         for (event, _) in &inserted {
             lookups.extend(known::marks(event));
-            lookups.extend(Address::of(event).map(known::Lookup::Best));
+            lookups.extend(HashedAddress::of(event).map(known::Lookup::Best));
         }
         let mut known = Known::default();
         known.load(&self.tables, lookups).await?;
@@ -311,7 +311,7 @@ fn span(operation: &'static str) -> Span {
     within("cassandra", operation)
 }
 
-fn columns(address: &Address) -> Values {
+fn columns(address: &HashedAddress) -> Values {
     vec![blob(address.pubkey.0), kind_column(address.kind), blob(address.d)]
 }
 
@@ -327,7 +327,7 @@ async fn reachable(tables: &Tables, requests: &[Arc<Event>]) -> Result<Vec<Arc<E
         let author = request.pubkey();
         let ids = request.tags().values("e").filter_map(EventId::from_hex);
         let by_id = ids.filter_map(|id| known.stored.get(&id)).filter(|event| event.is_deletable_by(&author));
-        let winners = Address::named_by(request).filter_map(|address| known.best.get(&address));
+        let winners = HashedAddress::named_by(request).filter_map(|address| known.best.get(&address));
         let covered = winners.filter(|best: &&Rank| best.created_at <= request.created_at());
         let by_address = covered.filter_map(|best| known.stored.get(&best.id()));
         found.extend(by_id.chain(by_address).cloned());

@@ -10,7 +10,7 @@ use crate::store::log::{Heartbeat, Origin};
 
 /// A process that may have batches which are not settled.
 #[derive(Debug, Clone)]
-pub struct Writer {
+pub struct ListedWriter {
     pub origin: Origin,
     /// Everything up to there is settled.
     pub floor: u64,
@@ -20,14 +20,14 @@ pub struct Writer {
     pub told: Option<(u64, Told)>,
 }
 
-impl Writer {
+impl ListedWriter {
     pub fn covers(&self, number: u64) -> bool {
         number <= self.floor || self.told.as_ref().is_some_and(|(_, told)| told.covers(number))
     }
 }
 
 /// What a process last told of itself.
-pub struct Word {
+pub struct LastWord {
     pub heartbeat: Heartbeat,
     /// By its clock, in microseconds.
     pub at: i64,
@@ -39,10 +39,10 @@ pub struct Word {
 ///
 /// # Errors
 /// When the servers refuse.
-pub async fn words(cql: &Cql) -> Result<Vec<Word>, Failure> {
+pub async fn words(cql: &Cql) -> Result<Vec<LastWord>, Failure> {
     type Row = (i64, i64, i64, i64, Option<Vec<u8>>);
     let rows: Vec<Row> = cql.read(&cql.statements.get_words, Values::new()).await?;
-    let word = |(origin, head, count, at, settled): Row| Word {
+    let word = |(origin, head, count, at, settled): Row| LastWord {
         heartbeat: Heartbeat { origin: origin as u64, head: head as u64, count: count as u64 },
         at,
         settled: settled.as_deref().and_then(Told::parse),
@@ -54,13 +54,13 @@ pub async fn words(cql: &Cql) -> Result<Vec<Word>, Failure> {
 ///
 /// # Errors
 /// When the servers refuse.
-pub async fn writers(cql: &Cql) -> Result<Vec<Writer>, Failure> {
+pub async fn writers(cql: &Cql) -> Result<Vec<ListedWriter>, Failure> {
     type Listed = (i64, Option<i64>, Option<i64>);
     // In this order: a process tells of itself before it lists itself.
     let listed: Vec<Listed> = cql.read(&cql.statements.get_writers, Values::new()).await?;
-    let told = |word: Word| Some((word.heartbeat.origin, (word.heartbeat.count, word.settled?)));
+    let told = |word: LastWord| Some((word.heartbeat.origin, (word.heartbeat.count, word.settled?)));
     let mut told: HashMap<Origin, (u64, Told)> = words(cql).await?.into_iter().filter_map(told).collect();
-    let writers = listed.into_iter().map(|(origin, floor, at)| Writer {
+    let writers = listed.into_iter().map(|(origin, floor, at)| ListedWriter {
         origin: origin as u64,
         floor: floor.unwrap_or_default() as u64,
         at: at.unwrap_or_default(),

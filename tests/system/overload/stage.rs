@@ -16,7 +16,7 @@ use rookery::{
     net::raise_descriptor_limit,
     node::{self, Listeners, Outside},
     protocol::{Event, EventId, Timestamp},
-    store::{Store, StoreError, Wrapper, Written},
+    store::{BatchOutcome, Store, StoreError, Wrapper},
     telemetry::Lost,
     trace::Tracer,
 };
@@ -93,7 +93,7 @@ impl Wrapper for Staged {
         batch: Arc<[Arc<Event>]>,
         now: Timestamp,
         until: Instant,
-    ) -> BoxFuture<'_, Result<Written, StoreError>> {
+    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>> {
         Box::pin(async move {
             self.begun.fetch_add(1, Ordering::Relaxed);
             self.gate.acquire().await.unwrap().forget();

@@ -11,7 +11,7 @@ const TAG: usize = 1 + 4 + 4;
 
 /// A record in the store's own memory.
 #[derive(Clone, Copy)]
-pub struct Record<'a> {
+pub struct StoredEvent<'a> {
     id: EventId,
     pubkey: PublicKey,
     created_at: Timestamp,
@@ -98,7 +98,7 @@ impl<'a> Locator<'a> {
     }
 }
 
-impl<'a> Record<'a> {
+impl<'a> StoredEvent<'a> {
     /// Reads a record; `None` for bytes that are none.
     pub fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(HEAD)?;
@@ -136,7 +136,7 @@ impl<'a> Record<'a> {
     }
 }
 
-impl Fields for Record<'_> {
+impl Fields for StoredEvent<'_> {
     fn id(&self) -> &EventId {
         &self.id
     }
@@ -201,7 +201,7 @@ mod tests {
         ]);
         let event = Keys::generate().sign(123, 30_023, tags, "content \",\"tags\":[");
         let bytes = encode(&event);
-        let record = Record::decode(&bytes).unwrap();
+        let record = StoredEvent::decode(&bytes).unwrap();
         assert_eq!(record.json(), Some(event.json()));
         assert_eq!(*record.id(), event.id());
         assert_eq!(*record.pubkey(), event.pubkey());
@@ -218,7 +218,7 @@ mod tests {
     fn refuses_bytes_that_are_none() {
         let bytes = encode(&Keys::generate().sign(1, 1, Tags::from_iter([["e", "x"]]), "x"));
         for len in 0..bytes.len() {
-            assert!(Record::decode(&bytes[..len]).is_none(), "{len}");
+            assert!(StoredEvent::decode(&bytes[..len]).is_none(), "{len}");
         }
     }
 
@@ -262,7 +262,7 @@ mod tests {
         #[test]
         fn holds_any_event(event in event()) {
             let bytes = encode(&event);
-            let record = Record::decode(&bytes).unwrap();
+            let record = StoredEvent::decode(&bytes).unwrap();
             prop_assert_eq!(record.json(), Some(event.json()));
             prop_assert_eq!((*record.id(), *record.pubkey()), (event.id(), event.pubkey()));
             prop_assert_eq!((record.created_at(), record.kind()), (event.created_at(), event.kind()));
@@ -280,7 +280,7 @@ mod tests {
             let mut bytes = encode(&event);
             let at = at.index(bytes.len());
             bytes[at] = byte;
-            if let Some(record) = Record::decode(&bytes) {
+            if let Some(record) = StoredEvent::decode(&bytes) {
                 record.json();
                 record.tags().count();
                 record.is_visible_to(&[event.pubkey()]);

@@ -1,9 +1,9 @@
-//! The index of live subscriptions against asking every filter: the stories of `tests/index`, told
+//! The index of live subscriptions against asking every filter: the stories of `tests/node/index`, told
 //! by a fuzzer.
 
 #![no_main]
 
-#[path = "../../tests/index/story.rs"]
+#[path = "../../tests/node/index/story.rs"]
 mod story;
 
 use arbitrary::Unstructured;

@@ -87,6 +87,9 @@ times=$PWD/target/tmp/test-times
 mkdir -p "${times%/*}"
 : >"$times"
 export ROOKERY_TEST_TIMES=$times
+# The programs of tests share a CQL server. The first that needs it starts it; it ends with this process, whatever ends
+# that.
+export ROOKERY_TEST_RUN=$$
 
 # Prints which tests took longest.
 slowest() {

@@ -1,10 +1,12 @@
 //! A real CQL server for tests: the one that `ROOKERY_TEST_CQL` names (`HOST:PORT`), or an Apache Cassandra that
-//! is started for this run and ends with it.
+//! is started for this run and ends with it. A run is this program, or all programs of tests that one process runs,
+//! whose id `ROOKERY_TEST_RUN` says: then the first that needs the server starts it, and the others find it.
 
 use std::{
     env,
+    fs::{self, File},
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
     sync::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
@@ -23,28 +25,54 @@ pub fn server() -> &'static str {
 
 /// A name for a keyspace that no other test uses, of this run or of another.
 pub fn new_name() -> String {
+    static PROGRAM: LazyLock<u64> = LazyLock::new(rand::random);
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+    format!("test_{:x}_{}", *PROGRAM, NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 fn start() -> String {
     remove_old();
-    let ports = [free_port(), free_port()];
-    up(&folder(), 1, ports, &[FORGETFUL]);
-    format!("127.0.0.1:{}", ports[0])
+    let folder = folder(run());
+    fs::create_dir_all(&folder).unwrap();
+    // Programs may run beside each other. Who comes second waits until the first has started it.
+    let turn = File::create(folder.join("turn")).unwrap();
+    turn.lock().unwrap();
+    let (server, address) = (folder.join("server"), folder.join("address"));
+    if !is_running(&server) {
+        // Of an earlier process with that id.
+        let _ = fs::remove_dir_all(&server);
+        let ports = [free_port(), free_port()];
+        up(&server, run(), 1, ports, &[FORGETFUL]);
+        fs::write(&address, format!("127.0.0.1:{}", ports[0])).unwrap();
+    }
+    fs::read_to_string(&address).unwrap()
+}
+
+/// The process that runs all programs of tests, or this one.
+fn run() -> u32 {
+    let id = env::var("ROOKERY_TEST_RUN");
+    id.map_or_else(|_| process::id(), |id| id.parse().expect("ROOKERY_TEST_RUN is the id of a process"))
+}
+
+/// Whether the server in that folder runs.
+fn is_running(folder: &Path) -> bool {
+    let script = crate::root().join("cluster/dev/processes.sh");
+    let mut ask = Command::new("bash");
+    ask.args(["-c", r#". "$0" && is_running "$1""#]).arg(script).arg(folder.join("pid"));
+    ask.status().unwrap().success()
 }
 
 /// What is stored need not outlive the server.
 const FORGETFUL: (&str, &str) = ("CASSANDRA_JVM_FLAGS", "-Dcassandra.unsafesystem=true");
 
-/// A folder of this process.
-fn folder() -> PathBuf {
-    crate::scratch().join(format!("cassandra-{}", std::process::id()))
+/// What goes when that process has ended.
+fn folder(owner: u32) -> PathBuf {
+    crate::scratch().join(format!("cassandra-{owner}"))
 }
 
 /// Starts a server on 127.0.0.`number` with these ports, for clients and for other servers, and waits until
-/// it answers.
-fn up(folder: &Path, number: usize, [cql, storage]: [u16; 2], more: &[(&str, &str)]) {
+/// it answers. It ends with its owner.
+fn up(folder: &Path, owner: u32, number: usize, [cql, storage]: [u16; 2], more: &[(&str, &str)]) {
     const FLAGS: &str = "CASSANDRA_JVM_FLAGS";
     let flags = more.iter().find(|(name, _)| *name == FLAGS).map_or("", |(_, flags)| *flags);
     let output = Command::new(crate::root().join("cluster/dev/cassandra-up.sh"))
@@ -52,7 +80,7 @@ fn up(folder: &Path, number: usize, [cql, storage]: [u16; 2], more: &[(&str, &st
         .arg(number.to_string())
         .env("CASSANDRA_CQL_PORT", cql.to_string())
         .env("CASSANDRA_STORAGE_PORT", storage.to_string())
-        .env("CASSANDRA_OWNER", std::process::id().to_string())
+        .env("CASSANDRA_OWNER", owner.to_string())
         .env("CASSANDRA_SEEDS", "127.0.0.1,127.0.0.2,127.0.0.3")
         .envs(more.iter().copied())
         // Half of the time that a start takes is otherwise spent on code that a test hardly runs.
@@ -91,7 +119,7 @@ impl Servers {
 
     /// Its log says which others are up.
     fn sees_the_others(&self, number: usize) -> bool {
-        let log = std::fs::read_to_string(self.folder(number).join("log")).unwrap();
+        let log = fs::read_to_string(self.folder(number).join("log")).unwrap();
         let ups = log.lines().filter(|line| line.ends_with("is now UP"));
         let is_seen = |other: usize| ups.clone().any(|line| line.contains(&format!("/127.0.0.{other}:")));
         self.numbers().filter(|other| *other != number).all(is_seen)
@@ -110,7 +138,7 @@ impl Servers {
         let flags = format!("-Dcassandra.initial_token={token} -Dcassandra.auto_bootstrap=false");
         // What is acknowledged must be there when they are back.
         let settings = [("CASSANDRA_COMMITLOG_SYNC", "batch"), ("CASSANDRA_JVM_FLAGS", &*flags)];
-        up(&self.folder(number), number, self.ports, &settings);
+        up(&self.folder(number), process::id(), number, self.ports, &settings);
     }
 
     /// `kill -9`
@@ -124,7 +152,7 @@ impl Servers {
     }
 
     fn folder(&self, number: usize) -> PathBuf {
-        folder().join(format!("{}-{number}", self.ports[0]))
+        folder(process::id()).join(format!("{}-{number}", self.ports[0]))
     }
 }
 
@@ -150,13 +178,13 @@ impl Guarded {
         remove_old();
         let ports = [free_port(), free_port()];
         let server = Self {
-            folder: folder().join(format!("tls-{}", ports[0])),
+            folder: folder(process::id()).join(format!("tls-{}", ports[0])),
             address: format!("127.0.0.1:{}", ports[0]),
         };
         let identity = identity.to_str().unwrap();
         let clients = clients.map_or("", |clients| clients.to_str().unwrap());
         let settings = [FORGETFUL, ("CASSANDRA_TLS", identity), ("CASSANDRA_TLS_CLIENTS", clients)];
-        up(&server.folder, 1, ports, &settings);
+        up(&server.folder, process::id(), 1, ports, &settings);
         server
     }
 }
@@ -172,23 +200,23 @@ impl Drop for Guarded {
 /// `kill -9` of the server in that folder.
 fn kill(folder: &Path) {
     signal(folder, "KILL");
-    let _ = std::fs::remove_file(folder.join("pid"));
+    let _ = fs::remove_file(folder.join("pid"));
 }
 
 fn signal(folder: &Path, name: &str) {
-    let pid = std::fs::read_to_string(folder.join("pid")).unwrap();
+    let pid = fs::read_to_string(folder.join("pid")).unwrap();
     assert!(Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success());
 }
 
 /// What earlier runs have left behind is of no use.
 fn remove_old() {
-    let Ok(folders) = std::fs::read_dir(crate::scratch()) else { return };
+    let Ok(folders) = fs::read_dir(crate::scratch()) else { return };
     for folder in folders.flatten() {
         let name = folder.file_name().to_string_lossy().into_owned();
         let owner = name.strip_prefix("cassandra-").and_then(|owner| owner.parse::<u32>().ok());
         if owner.is_some_and(|owner| !Path::new("/proc").join(owner.to_string()).exists()) {
             // Another run may be removing it too.
-            let _ = std::fs::remove_dir_all(folder.path());
+            let _ = fs::remove_dir_all(folder.path());
         }
     }
 }

@@ -11,8 +11,8 @@ mod nodes;
 
 use std::env;
 
-use common::{Relay, redis::Redis};
-use nodes::{cpu_seconds, info, node, number, report, rookery};
+use common::{Relay, redis::Redis, rookery};
+use nodes::{cpu_seconds, info, node, number, report};
 
 /// What one load came to.
 struct Point {

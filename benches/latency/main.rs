@@ -10,8 +10,8 @@
 mod nodes;
 mod spans;
 
-use common::{Relay, redis::Redis};
-use nodes::{end, node, number, report, rookery};
+use common::{Relay, redis::Redis, rookery};
+use nodes::{end, node, number, report};
 use spans::{Collector, Way};
 
 const SUBSCRIBERS: usize = 2_000;

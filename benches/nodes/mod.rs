@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Relay, binary, redis::Redis, spawn};
+use common::{Relay, redis::Redis, rookery};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -41,21 +41,13 @@ pub fn node(redis: Option<&Redis>, arguments: &[&str]) -> Relay {
         // All subscribers come at once, and are to be subscribed before anything is measured.
         command.args(["--set", "bus.acknowledge_ms=30000"]);
     }
-    let (process, clients, operators) = spawn(command);
-    Relay { process, clients, operators, data }
+    Relay::spawn(command, data)
 }
 
 /// Has a node shut down in order, and waits for that.
 pub fn end(mut node: Relay) {
     node.signal("TERM");
     node.process.wait().expect("its end");
-}
-
-/// The program that was built with the benchmark, or the one that the tests are told of.
-pub fn rookery(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    command.args(arguments).env_remove("RUST_LOG");
-    command
 }
 
 /// Ends with the benchmark.

@@ -47,10 +47,10 @@ async fn nodes(redis: &Redis, store: &[&str]) -> [Relay; 2] {
     let arguments = [&["--redis", &url, "--workers", "1"][..], &patient, store].concat();
     let data = TempDir::new().unwrap();
     let mut command = Command::new(program());
+    command.env_remove("RUST_LOG");
     command.args(["relay", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"]);
     command.arg(data.path().join("relay")).args(&arguments);
-    let (process, clients, operators) = common::spawn(command);
-    let nodes = [Relay { process, clients, operators, data }, Relay::start(&arguments)];
+    let nodes = [Relay::spawn(command, data), Relay::start(&arguments)];
     for node in &nodes {
         eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
     }

@@ -63,8 +63,7 @@ impl Clock {
         let sweeps = ["--set", "store.sweep_seconds=1"];
         let mut command = common::relay_command(data.path(), &[&store[..], &sweeps].concat());
         self.give(&mut command);
-        let (process, clients, operators) = common::spawn(command);
-        Relay { process, clients, operators, data }
+        Relay::spawn(command, data)
     }
 }
 

@@ -311,8 +311,7 @@ async fn a_node_starts_without_redis_and_finds_it_later() {
 
 #[test]
 fn a_datacenter_without_a_server_is_named() {
-    let mut command = std::process::Command::new(common::binary());
-    command.args(["schema", "apply", "--scylla", common::cassandra::server()]);
+    let mut command = common::rookery(&["schema", "apply", "--scylla", common::cassandra::server()]);
     let ended = command.args(["--set", "scylla.datacenter=mars"]).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     let expected = "scylla.datacenter: no server is in \"mars\"; there are: ";
@@ -338,8 +337,7 @@ async fn redis_may_want_tls_and_a_password() {
     let data = tempfile::TempDir::new().unwrap();
     let mut command = common::relay_command(data.path(), &["--redis", &redis.url(), "--workers", "1"]);
     command.env("SSL_CERT_FILE", redis.certificate());
-    let (process, clients, operators) = common::spawn(command);
-    let relay = Relay { process, clients, operators, data };
+    let relay = Relay::spawn(command, data);
     eventually("the bus", || relay.metric("rookery_bus_connected") == 1.0).await;
 }
 

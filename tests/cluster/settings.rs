@@ -1,8 +1,6 @@
 //! Settings that are changed at one node, and are in force at the others.
 
-use std::process::Command;
-
-use common::{Relay, binary, eventually, redis::Redis};
+use common::{Relay, eventually, redis::Redis, rookery};
 use serde_json::Value;
 
 use crate::stored::Keyspace;
@@ -11,9 +9,8 @@ use crate::stored::Keyspace;
 const NEVER: &str = "settings_seconds=3600";
 
 fn set(relay: &Relay, change: &str) {
-    let mut command = Command::new(binary());
-    command.args(["config", "set", change, "--ops-listen", &relay.operators.to_string()]);
-    let output = command.output().unwrap();
+    let operators = relay.operators.to_string();
+    let output = rookery(&["config", "set", change, "--ops-listen", &operators]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 

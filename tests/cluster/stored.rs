@@ -1,10 +1,6 @@
 //! Nodes that share a store: what one of them acknowledged, all of them find; and nothing is sent twice.
 
-use std::{
-    collections::HashSet,
-    process::{Command, Stdio},
-    time::Instant,
-};
+use std::{collections::HashSet, process::Stdio, time::Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use rookery::protocol::{Event, Tags, sign::Keys};
@@ -13,7 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::Cluster;
 use common::redis::Redis;
-use common::{Client, PATIENCE, Relay, binary, cassandra, eventually, fresh, note, now, refused};
+use common::{Client, PATIENCE, Relay, cassandra, eventually, fresh, note, now, refused, rookery};
 
 /// A keyspace with the tables, and nodes on it.
 pub struct Keyspace {
@@ -29,8 +25,7 @@ impl Keyspace {
     pub fn make_on(servers: &str, replicas: usize) -> Self {
         let name = cassandra::new_name();
         let replication = format!("{{'class': 'SimpleStrategy', 'replication_factor': {replicas}}}");
-        let made = Command::new(binary())
-            .args(["schema", "apply", "--scylla", servers, "--keyspace", &name])
+        let made = rookery(&["schema", "apply", "--scylla", servers, "--keyspace", &name])
             .args(["--replication", &replication])
             .output()
             .unwrap();
@@ -227,14 +222,12 @@ async fn what_one_machine_has_stored_moves_into_the_cluster() {
     publish_all(&mut alone.connect().await, &events).await;
     let cluster = start(2).await;
     // Straight from its folder, while it runs.
-    let mut export = Command::new(binary())
-        .args(["export", "--data"])
+    let mut export = rookery(&["export", "--data"])
         .arg(alone.data.path().join("relay"))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let import = Command::new(binary())
-        .args(["import", "--relay", &cluster.nodes[0].url()])
+    let import = rookery(&["import", "--relay", &cluster.nodes[0].url()])
         .stdin(export.stdout.take().unwrap())
         .output()
         .unwrap();
@@ -250,8 +243,7 @@ async fn what_one_machine_has_stored_moves_into_the_cluster() {
 async fn a_keyspace_of_too_many_copies_is_mended_by_a_second_try() {
     let apply = |keyspace: &str, copies: usize| {
         let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {copies}}}");
-        let applied = Command::new(binary())
-            .args(["schema", "apply", "--scylla", cassandra::server(), "--keyspace", keyspace])
+        let applied = rookery(&["schema", "apply", "--scylla", cassandra::server(), "--keyspace", keyspace])
             .args(["--replication", &replication])
             .output()
             .unwrap();

@@ -19,7 +19,7 @@ use common::{self, Client, Relay, cassandra, eventually, note, now, raw::Raw};
 fn start(arguments: &[&str]) -> Relay {
     let data = tempfile::TempDir::new().unwrap();
     let mut command = common::relay_command(data.path(), arguments);
-    command.env_remove("RUST_LOG").stderr(File::create(data.path().join("log")).unwrap());
+    command.stderr(File::create(data.path().join("log")).unwrap());
     let process = command.spawn().unwrap();
     let entry = listening(data.path());
     let address = |name: &str| entry[name].as_str().unwrap().parse().unwrap();

@@ -178,11 +178,10 @@ impl Node {
 
     fn start(&mut self) {
         let data = TempDir::new().unwrap();
-        let mut command = Command::new(common::binary());
-        command.arg("relay").args(&self.arguments).arg("--data").arg(data.path());
+        let mut command = common::rookery(&["relay"]);
+        command.args(&self.arguments).arg("--data").arg(data.path());
         self.clock.give(&mut command);
-        let (process, clients, operators) = common::spawn(command);
-        self.relay = Some(Relay { process, clients, operators, data });
+        self.relay = Some(Relay::spawn(command, data));
     }
 
     /// `kill -9`

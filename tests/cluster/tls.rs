@@ -1,51 +1,20 @@
 //! CQL by TLS: what is stored through servers that take nothing else, and what is said where it does not work.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rookery::protocol::{Event, sign::Keys};
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::{io::AsyncReadExt, time::timeout};
 
 use common::{
-    PATIENCE, Relay, binary,
+    PATIENCE, Relay,
     cassandra::{self, Guarded},
-    fresh, relay_command,
+    fresh, relay_command, rookery,
+    tls::Authority,
 };
-
-/// Signs certificates; its own is in a file, as those are.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    file: PathBuf,
-    folder: TempDir,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let folder = TempDir::new().unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let file = folder.path().join("authority.pem");
-        std::fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
-        Self { issuer: Issuer::new(params, key), file, folder }
-    }
-
-    /// A file with a key and a certificate for that host.
-    fn identity(&self, host: &str) -> PathBuf {
-        let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new([host.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        let file = self.folder.path().join(format!("{host}.pem"));
-        std::fs::write(&file, key.serialize_pem() + &certificate.pem()).unwrap();
-        file
-    }
-}
 
 /// Settings for the command line.
 fn settings(pairs: &[(&str, &Path)]) -> Vec<String> {
@@ -60,8 +29,8 @@ fn on(pairs: &[(&str, &Path)]) -> Vec<String> {
 }
 
 fn apply(server: &str, keyspace: &str, settings: &[String]) -> Command {
-    let mut command = Command::new(binary());
-    command.args(["schema", "apply", "--scylla", server, "--keyspace", keyspace]).args(settings);
+    let mut command = rookery(&["schema", "apply", "--scylla", server, "--keyspace", keyspace]);
+    command.args(settings);
     command.args(["--replication", "{'class': 'SimpleStrategy', 'replication_factor': 1}"]);
     command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
     command
@@ -208,8 +177,7 @@ async fn every_link_by_tls_finds_its_provider() {
         let first = timeout(PATIENCE, async { listener.accept().await.unwrap().0.read_u8().await.unwrap() });
         assert_eq!(first.await.ok(), Some(22), "{link}");
     };
-    let mut query = Command::new(binary());
-    query.args(["query", "--relay", &format!("wss://{address}")]);
+    let mut query = rookery(&["query", "--relay", &format!("wss://{address}")]);
     let asking = std::thread::spawn(move || query.output().unwrap());
     heard("wss").await;
     let said = asking.join().unwrap();

@@ -8,10 +8,13 @@ pub mod gate;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
+pub mod tls;
 pub mod watch;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    env,
+    ffi::{OsStr, OsString},
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -129,13 +132,13 @@ impl Drop for Relay {
 }
 
 /// The binary under test: cargo's, or another build (a release, say) that the environment names.
-pub fn binary() -> std::ffi::OsString {
-    std::env::var_os("ROOKERY_TEST_BINARY").unwrap_or_else(|| built().join("rookery").into())
+pub fn binary() -> OsString {
+    env::var_os("ROOKERY_TEST_BINARY").unwrap_or_else(|| built().join("rookery").into())
 }
 
 /// Where cargo has put the program that goes with these tests: above the folder that they are in themselves.
 fn built() -> PathBuf {
-    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
+    env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
 }
 
 /// A folder for what tests keep while they run. It goes with the target folder.
@@ -150,19 +153,33 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
 }
 
-/// Takes away what is said to the tests alone: to a relay, these are variables that nobody knows.
-pub fn without_ours(command: &mut Command) -> &mut Command {
-    let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOKERY_TEST_"));
-    ours.fold(command, |command, (name, _)| command.env_remove(name))
+/// The program with these arguments, and with nothing of the environment that could change what it does.
+pub fn rookery(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    let ours = |name: &OsStr| name == "RUST_LOG" || name.to_string_lossy().starts_with("ROOKERY_");
+    env::vars_os().filter(|(name, _)| ours(name)).for_each(|(name, _)| {
+        command.env_remove(name);
+    });
+    command.args(arguments);
+    command
+}
+
+/// A command as the last words of another one, such as of a shell that does something first; in its environment.
+pub fn run_by(mut outer: Command, inner: &Command) -> Command {
+    outer.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer
 }
 
 /// The command that starts a relay on ports of the system's choice.
 pub fn relay_command(data: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    without_ours(&mut command)
-        .args(["relay", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"])
-        .arg(data.join("relay"))
-        .args(arguments);
+    let mut command = rookery(&["relay", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"]);
+    command.arg(data.join("relay")).args(arguments);
     if !arguments.contains(&"--scylla") {
         // What a slow machine takes too long for is refused. Tests of that say themselves how long it may take.
         command.env("ROOKERY_PERSISTER_DEADLINE_MS", "20000");
@@ -197,7 +214,7 @@ impl Log {
 /// Starts the command and waits until it says where it listens. Its log goes on to ours.
 pub fn spawn(mut command: Command) -> (Child, SocketAddr, SocketAddr) {
     watch::begin();
-    let mut process = command.stderr(Stdio::piped()).env_remove("RUST_LOG").spawn().unwrap();
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
     for line in &mut lines {
         let line = line.unwrap();
@@ -340,13 +357,18 @@ pub fn fresh(keys: &Keys, content: &str) -> Event {
     note(keys, now(), &format!("{content} {}", MADE.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// A port that nobody listens on. Somebody else could take it before it is used; nobody does here.
+/// A port that nobody listens on, and that no other test of this program is given. Somebody else could take it before it
+/// is used; nobody does here.
 pub fn free_port() -> u16 {
     /// From here on, Linux gives ports to connections of its own accord.
-    const GIVEN: u16 = 32_768;
+    const OF_CONNECTIONS: u16 = 32_768;
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() - 20_000;
-        if port < GIVEN && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if port < OF_CONNECTIONS
+            && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
+            && GIVEN.lock().unwrap().insert(port)
+        {
             return port;
         }
     }

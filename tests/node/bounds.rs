@@ -6,7 +6,7 @@ use std::{process::Command, time::Duration};
 use common::{
     Client, Relay, eventually, note, now,
     raw::{Raw, upgrade_request},
-    relay_command, spawn,
+    relay_command, run_by,
 };
 use rookery::protocol::sign::Keys;
 use serde_json::json;
@@ -51,10 +51,9 @@ async fn connections_beyond_the_bound_are_refused() {
 async fn sockets_beyond_the_descriptors_are_refused_and_those_that_are_there_go_on() {
     let data = TempDir::new().unwrap();
     let relay = relay_command(data.path(), &["--set", "session.handshake_seconds=1"]);
-    let mut command = Command::new("sh");
-    command.args(["-c", r#"ulimit -n 100; exec "$0" "$@""#]).arg(relay.get_program()).args(relay.get_args());
-    let (process, clients, operators) = spawn(command);
-    let relay = Relay { process, clients, operators, data };
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"ulimit -n 100; exec "$0" "$@""#]);
+    let relay = Relay::spawn(run_by(shell, &relay), data);
     let mut client = relay.connect().await;
     let mut open = Vec::new();
     let mut refused = 0;

@@ -10,17 +10,11 @@ mod watch;
 use std::{
     io::{BufRead, BufReader},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
 };
 
-use common::Relay;
+use common::{Relay, rookery};
 use rookery::protocol::{ParsedEvent, sign::Keys};
-
-fn rookery(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
-    command.args(arguments).env_remove("ROOKERY_KEY").env_remove("ROOKERY_RELAY");
-    command
-}
 
 fn run(arguments: &[&str]) -> Output {
     rookery(arguments).output().unwrap()

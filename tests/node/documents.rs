@@ -5,9 +5,9 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
+use common::rookery;
 use rookery::net::SUPPORTED_NIPS;
 
 fn root() -> &'static Path {
@@ -126,8 +126,7 @@ fn commands_are_understood() {
                 continue;
             };
             // Flags are read in order, so what stands before --help is checked and nothing is run.
-            let output =
-                Command::new(env!("CARGO_BIN_EXE_rookery")).args(arguments).arg("--help").output().unwrap();
+            let output = rookery(&[]).args(arguments).arg("--help").output().unwrap();
             checked += 1;
             if !output.status.success() {
                 let error = String::from_utf8_lossy(&output.stderr).into_owned();

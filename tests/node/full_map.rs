@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use common::{Client, PATIENCE, Relay, eventually, now, relay_command, spawn};
+use common::{Client, PATIENCE, Relay, eventually, now, relay_command, rookery, run_by, spawn};
 use rookery::protocol::{Event, Tags, sign::Keys};
 use serde_json::json;
 use tempfile::TempDir;
@@ -137,14 +137,7 @@ async fn the_log_names_the_setting() {
 fn limited(gibibytes: u64, command: &Command) -> Command {
     let mut limited = Command::new("sh");
     limited.arg("-c").arg(format!(r#"ulimit -v {} && exec "$0" "$@""#, gibibytes << 20));
-    limited.arg(command.get_program()).args(command.get_args());
-    limited
-}
-
-fn rookery(arguments: &[&str]) -> Command {
-    let mut command = Command::new(common::binary());
-    command.args(arguments);
-    command
+    run_by(limited, command)
 }
 
 #[tokio::test]

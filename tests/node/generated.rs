@@ -1,10 +1,12 @@
 //! Files that the program makes are what it makes today.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
+
+use common::rookery;
 
 /// Compares a file of the repository with what `rookery config FLAG` prints.
 fn check(file: &str, flag: &str) {
-    let output = Command::new(env!("CARGO_BIN_EXE_rookery")).args(["config", flag]).output().unwrap();
+    let output = rookery(&["config", flag]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let made = String::from_utf8(output.stdout).unwrap();
     let kept = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap_or_default();

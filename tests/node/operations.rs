@@ -7,9 +7,9 @@ use std::{
 };
 
 use common::{
-    Relay, binary, note, now,
+    Relay, note, now,
     raw::{CLOSE, FIN, PING, PONG, Raw},
-    relay_command, without_ours,
+    relay_command, rookery, run_by,
 };
 use rookery::protocol::sign::Keys;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 /// Runs a command that must refuse to start: what it says.
 fn refusal(mut command: Command) -> String {
-    let mut process = command.env_remove("RUST_LOG").stderr(Stdio::piped()).spawn().unwrap();
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut text = String::new();
     for line in BufReader::new(process.stderr.take().unwrap()).lines() {
         text += &(line.unwrap() + "\n");
@@ -119,10 +119,10 @@ fn a_port_in_use_is_named_with_its_flag() {
     let relay = Relay::start(&[]);
     for flag in ["--listen", "--ops-listen"] {
         let data = TempDir::new().unwrap();
-        let mut command = Command::new(binary());
         let other = if flag == "--listen" { "--ops-listen" } else { "--listen" };
         let taken = relay.clients.to_string();
-        command.args(["relay", flag, &taken, other, "127.0.0.1:0", "--data"]).arg(data.path().join("relay"));
+        let mut command = rookery(&["relay", flag, &taken, other, "127.0.0.1:0", "--data"]);
+        command.arg(data.path().join("relay"));
         let text = refusal(command);
         assert!(text.contains(&taken) && text.contains(flag) && text.contains("in use"), "{text}");
         assert!(!data.path().join("relay").exists(), "a relay that can not start makes no folder");
@@ -174,16 +174,11 @@ fn settings_that_can_not_be_are_refused_by_name() {
 
 /// What a start logs before it listens there, in a shell that has done this before.
 fn log_of_start(data: &Path, limits: &str, listen: &str, arguments: &[&str]) -> Vec<Value> {
-    let relay = relay_command(data, arguments);
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &format!(r#"{limits}; exec "$0" "$@""#)])
-        .arg(relay.get_program())
-        .args(["relay", "--listen", listen])
-        .args(relay.get_args().skip(3))
-        .env_remove("RUST_LOG")
-        .stderr(Stdio::piped());
-    let mut process = without_ours(&mut command).spawn().unwrap();
+    let mut relay = rookery(&["relay", "--listen", listen, "--ops-listen", "127.0.0.1:0", "--data"]);
+    relay.arg(data.join("relay")).args(arguments);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!(r#"{limits}; exec "$0" "$@""#)]);
+    let mut process = run_by(shell, &relay).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(process.stderr.take().unwrap()).lines();
     let mut log: Vec<Value> = Vec::new();
     for line in lines {

@@ -6,11 +6,11 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::fs::{PermissionsExt, symlink},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
-use common::{Client, PATIENCE, Relay, binary, now, refused, relay_command};
+use common::{Client, PATIENCE, Relay, now, refused, relay_command, rookery};
 use rookery::{
     config::{Range, ranges},
     protocol::{Tags, sign::Keys},
@@ -285,7 +285,7 @@ fn a_file_is_checked_without_a_relay() {
     let file = NamedTempFile::new().unwrap();
     let check = |text: &str| {
         fs::write(file.path(), text).unwrap();
-        let output = Command::new(binary()).args(["config", "--check"]).arg(file.path()).output().unwrap();
+        let output = rookery(&["config", "--check"]).arg(file.path()).output().unwrap();
         (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };
     let (code, said) = check("[limits]\nmax_tags = 3");
@@ -301,9 +301,8 @@ fn a_file_is_checked_without_a_relay() {
 fn the_effective_configuration_says_where_each_value_comes_from() {
     let file = NamedTempFile::new().unwrap();
     fs::write(file.path(), "[limits]\nmax_tags = 3\nmax_filters = 3\n").unwrap();
-    let mut command = Command::new(binary());
-    command.args(["config", "--set", "limits.max_filters=4", "--config"]).arg(file.path());
-    let output = command.env("ROOKERY_LIMITS_MAX_LIMIT", "5").output().unwrap();
+    let mut command = rookery(&["config", "--set", "limits.max_filters=4", "--config"]);
+    let output = command.arg(file.path()).env("ROOKERY_LIMITS_MAX_LIMIT", "5").output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     for line in [
         "max_tags = 3 # the file",
@@ -314,7 +313,7 @@ fn the_effective_configuration_says_where_each_value_comes_from() {
         assert!(said.lines().any(|found| found == line), "{said}");
     }
     fs::write(file.path(), &said).unwrap();
-    assert!(Command::new(binary()).args(["config", "--check"]).arg(file.path()).status().unwrap().success());
+    assert!(rookery(&["config", "--check"]).arg(file.path()).status().unwrap().success());
 }
 
 #[tokio::test]
@@ -333,15 +332,14 @@ async fn a_setting_is_understood_by_its_old_name_wherever_it_is_set() {
     // A file that is read again, too.
     configured.change("[bus]\nfence_ms = 900\n").await;
     configured.relay.log().says(&told("bus.fence_ms (the file)", "bus.watermark_ms")).await;
-    let mut command = Command::new(binary());
     let address = configured.relay.operators.to_string();
-    command.args(["config", "set", "bus.fence_ms=900", "--ops-listen", &address]);
+    let mut command = rookery(&["config", "set", "bus.fence_ms=900", "--ops-listen", &address]);
     let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
     assert!(said.contains("bus.watermark_ms takes effect at the start"), "{said}");
     // At the start, before it listens.
     let data = TempDir::new().unwrap();
     let mut command = relay_command(data.path(), &settings);
-    let mut relay = command.envs(variables).env_remove("RUST_LOG").stderr(Stdio::piped()).spawn().unwrap();
+    let mut relay = command.envs(variables).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(relay.stderr.take().unwrap()).lines().map_while(Result::ok);
     let said: Vec<String> = lines.take_while(|line| !line.contains("\"listening\"")).collect();
     relay.kill().unwrap();
@@ -360,8 +358,8 @@ fn a_setting_has_no_two_values_by_its_two_names() {
     let file = NamedTempFile::new().unwrap();
     fs::write(file.path(), "[bus]\nfence_ms = 700\n").unwrap();
     let config = |arguments: &[&str], variables: &[(&str, &str)]| {
-        let mut command = Command::new(binary());
-        command.arg("config").args(arguments).arg("--config").arg(file.path());
+        let mut command = rookery(&["config"]);
+        command.args(arguments).arg("--config").arg(file.path());
         let output = command.envs(variables.iter().copied()).output().unwrap();
         (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };

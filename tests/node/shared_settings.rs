@@ -1,21 +1,17 @@
 //! Settings that are changed while a node runs, by a command. They are in its store, and outlast it.
 
-use std::{fs, process::Command};
+use std::fs;
 
-use common::{Relay, binary, note, now, refused};
+use common::{Relay, note, now, refused, rookery};
 use rookery::protocol::sign::Keys;
 use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
 
 /// Asks a node by `rookery config`: whether it did so, and what it said.
 fn config(relay: &Relay, arguments: &[&str]) -> (bool, String) {
-    let mut command = Command::new(binary());
-    let output = command
-        .arg("config")
-        .args(arguments)
-        .args(["--ops-listen", &relay.operators.to_string()])
-        .output()
-        .unwrap();
+    let mut command = rookery(&["config"]);
+    command.args(arguments).args(["--ops-listen", &relay.operators.to_string()]);
+    let output = command.output().unwrap();
     (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 

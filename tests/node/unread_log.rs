@@ -3,11 +3,11 @@
 
 use std::{
     io::{BufRead, BufReader, Write, pipe},
-    process::{ChildStderr, Command, Stdio},
+    process::{ChildStderr, Stdio},
     time::Duration,
 };
 
-use common::{PATIENCE, Relay, binary, fresh, relay_command};
+use common::{PATIENCE, Relay, fresh, relay_command, rookery};
 use rookery::protocol::sign::Keys;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ fn start() -> (Relay, BufReader<ChildStderr>) {
     let data = TempDir::new().unwrap();
     let arguments = ["--workers", "1", "--log", "trace", "--set", "log_lines=64"];
     let mut command = relay_command(data.path(), &arguments);
-    let mut process = command.stderr(Stdio::piped()).env_remove("RUST_LOG").spawn().unwrap();
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut unread = BufReader::new(process.stderr.take().unwrap());
     let mut line = String::new();
     let entry = loop {
@@ -74,8 +74,7 @@ async fn an_error_that_nobody_reads_keeps_no_process_from_its_end() {
     const FULL: usize = 64 * 1024;
     let (unread, mut full) = pipe().unwrap();
     full.write_all(&vec![b'x'; FULL]).unwrap();
-    let mut command = Command::new(binary());
-    let mut process = command.args(["config", "--check", "/nowhere"]).stderr(full).spawn().unwrap();
+    let mut process = rookery(&["config", "--check", "/nowhere"]).stderr(full).spawn().unwrap();
     let begun = Instant::now();
     let status = loop {
         if let Some(status) = process.try_wait().unwrap() {

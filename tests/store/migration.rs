@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use common::rookery;
 use rookery::{
     config,
     protocol::{Event, Timestamp},
@@ -138,11 +139,9 @@ fn a_start_that_is_killed_loses_nothing() {
         let path = folder.path().join(nth.to_string());
         put_down(&path);
         for _ in 0..2 {
-            let mut relay = Command::new(env!("CARGO_BIN_EXE_rookery"));
-            relay
-                .args(["relay", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"])
-                .arg(&path);
-            let mut relay = relay.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let mut relay =
+                rookery(&["relay", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"]);
+            let mut relay = relay.arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             // Over the time that a start takes, on a machine that has other things to do.
             thread::sleep(Duration::from_millis(8) * nth);
             relay.kill().unwrap();

@@ -2,7 +2,7 @@
 //! and refused only where they say so.
 
 use std::{
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use common::{
     cassandra::server,
     gate::{Gate, Way},
+    rookery,
 };
 
 use crate::{
@@ -108,8 +109,7 @@ fn that_were_changed_half_way_are_changed_by_the_next() {
 }
 
 fn migrating(gate: &Gate, config: &config::Scylla) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_rookery"))
-        .args(["schema", "migrate", "--scylla", &gate.address.to_string()])
+    rookery(&["schema", "migrate", "--scylla", &gate.address.to_string()])
         .args(["--set", &format!("scylla.keyspace={}", config.keyspace)])
         .args(["--set", "scylla.request_timeout_ms=60000"])
         .stderr(Stdio::null())

@@ -7,7 +7,7 @@ use std::{
     process::{Command, ExitStatus},
 };
 
-use common::{Relay, now, relay_command, spawn};
+use common::{Relay, now, relay_command, run_by, spawn};
 use rookery::protocol::{Event, Tags, sign::Keys};
 use tempfile::TempDir;
 
@@ -35,14 +35,13 @@ impl Traced {
         let relay = relay_command(data.path(), &[]);
         let mut command = Command::new("strace");
         command.args(["-f", "-y", "-s", "400", "-e", CALLS, "-o"]).arg(&log);
-        command.arg(relay.get_program()).args(relay.get_args());
         if Command::new("strace").arg("-V").output().is_err() {
             panic!(
                 "this test watches system calls with strace, which is not installed: install the \
                  package strace (Debian, Ubuntu: apt install strace), or set {WITHOUT}=1 to go without"
             );
         }
-        let (process, clients, operators) = spawn(command);
+        let (process, clients, operators) = spawn(run_by(command, &relay));
         let children = format!("/proc/{0}/task/{0}/children", process.id());
         let pid = std::fs::read_to_string(children).unwrap().trim().to_owned();
         Some(Self { relay: Relay { process, clients, operators, data }, pid, log })

@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use common::{Client, Relay, note, now, relay_command, spawn};
+use common::{Client, Relay, note, now, relay_command, run_by};
 use rookery::protocol::{Event, Tags, sign::Keys};
 use serde_json::json;
 use tempfile::TempDir;
@@ -48,9 +48,8 @@ impl Small {
         let mut command = Command::new(way[0]);
         command.args(&way[1..]).args(["sh", "-c"]);
         command.arg(format!(r#"mount -t tmpfs -o size={megabytes}m tmpfs "$0" && exec "$@""#));
-        command.arg(data.path()).arg(relay.get_program()).args(relay.get_args());
-        let (process, clients, operators) = spawn(command);
-        Some(Self { relay: Relay { process, clients, operators, data } })
+        command.arg(data.path());
+        Some(Self { relay: Relay::spawn(run_by(command, &relay), data) })
     }
 
     /// The disk as the relay sees it.

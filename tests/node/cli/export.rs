@@ -13,6 +13,8 @@ use flate2::read::MultiGzDecoder;
 use rookery::protocol::Event;
 use tempfile::TempDir;
 
+use common::run_by;
+
 use crate::cli::program::{
     NSEC, PATIENCE, dump, err, events, fail, ids, rookery, run, sorted_ids, succeed, times,
 };
@@ -247,11 +249,9 @@ fn export_of_a_folder_goes_on_where_the_disk_was_full() {
     let name = file.to_str().unwrap();
     let arguments = ["export", name, "--data", data.to_str().unwrap()];
     // The file may have so many blocks; what is written beyond is an error, in the middle of a line.
-    let full = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 101; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rookery")])
-        .args(arguments)
-        .output()
-        .unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"trap '' XFSZ; ulimit -f 101; exec "$0" "$@""#]);
+    let full = run_by(shell, &rookery(&arguments)).output().unwrap();
     assert_eq!(full.status.code(), Some(1), "{}", err(&full));
     assert!(err(&full).contains("the same command with --resume goes on"), "{}", err(&full));
     assert!(!fs::read_to_string(&file).unwrap().ends_with('\n'));

@@ -16,13 +16,10 @@ pub const HEX: &str = "7e7e9c42a91bfef19fa929e5fda1b72e0ebc1a4c1141673e2794234d8
 /// Longest that anything may take which is to happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program, with nothing of the environment that could change what it does.
+/// The program, with what it says to be read.
 pub fn rookery(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
-    for name in ["KEY", "RELAY", "CONFIG", "DATA"] {
-        command.env_remove(format!("ROOKERY_{name}"));
-    }
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = common::rookery(args);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 

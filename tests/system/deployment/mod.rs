@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use common::{Client, Relay, binary, eventually, fresh, spawn};
+use common::{Client, Relay, eventually, fresh, rookery};
 use rookery::protocol::sign::Keys;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -74,12 +74,11 @@ fn node_like(other: &Relay, at: Ipv4Addr) -> Relay {
 /// It trusts the balancers, which are on this machine. One connection of an address is allowed, unless that is loopback.
 fn node_on(clients: SocketAddr, operators: SocketAddr) -> Relay {
     let data = TempDir::new().unwrap();
-    let mut command = Command::new(binary());
-    command.args(["relay", "--listen", &clients.to_string(), "--ops-listen", &operators.to_string()]);
+    let mut command =
+        rookery(&["relay", "--listen", &clients.to_string(), "--ops-listen", &operators.to_string()]);
     command.args(["--trusted-proxy", "127.0.0.0/8", "--set", "limits.max_connections_per_address=1"]);
     command.arg("--data").arg(data.path().join("relay"));
-    let (process, clients, operators) = spawn(command);
-    Relay { process, clients, operators, data }
+    Relay::spawn(command, data)
 }
 
 /// An address on which nobody listens.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    process::Stdio,
     time::Instant,
 };
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::traces::{collector::Collector, node};
-use common::{Client, Relay, binary, cassandra, fresh, note, now, relay_command};
+use common::{Client, Relay, cassandra, fresh, note, now, relay_command, rookery};
 
 const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
@@ -75,8 +75,7 @@ async fn an_event_is_one_trace() {
 async fn on_the_cluster_store_each_group_of_statements_is_a_span() {
     let collector = Collector::grpc().await;
     let (server, keyspace) = (cassandra::server(), cassandra::new_name());
-    let made = Command::new(binary())
-        .args(["schema", "apply", "--scylla", server, "--keyspace", &keyspace])
+    let made = rookery(&["schema", "apply", "--scylla", server, "--keyspace", &keyspace])
         .args(["--replication", "{'class': 'SimpleStrategy', 'replication_factor': 1}"])
         .output()
         .unwrap();
@@ -177,8 +176,7 @@ async fn standard_variables_do_what_they_say() {
         .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
         .env("OTEL_TRACES_SAMPLER", "parentbased_always_on")
         .env("OTEL_BSP_SCHEDULE_DELAY", "20");
-    let (process, clients, operators) = common::spawn(command);
-    let relay = Relay { process, clients, operators, data };
+    let relay = Relay::spawn(command, data);
     let event = note(&Keys::generate(), now(), "");
     assert!(relay.connect().await.publish(&event).await.0);
     let trace = collector.trace("message", ("messaging.message.id", &event.id().to_hex()), 6).await;
@@ -241,7 +239,7 @@ async fn a_failed_event_has_spans_and_the_log_names_its_trace() {
     let traces =
         ["--otlp", &collector.url(), "--set", "traces.export_interval_ms=20", "--set", "traces.ratio=0"];
     let mut command = relay_command(data.path(), &[&traces, FULL].concat());
-    let mut process = command.stderr(Stdio::piped()).env_remove("RUST_LOG").spawn().unwrap();
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
     let mut entry = |message: &str| {
         let entries = log.by_ref().map(|line| serde_json::from_str::<Value>(&line).unwrap());
@@ -298,8 +296,8 @@ async fn the_command_line_takes_part() {
     let relay = node(&collector.url(), &["--set", "traces.ratio=0"]);
     let url = relay.url();
     let send = |exported: bool| {
-        let mut command = Command::new(binary());
-        command.args(["send", "hello", "--trace", "--relay", &url]).env("ROOKERY_KEY", "01".repeat(32));
+        let mut command = rookery(&["send", "hello", "--trace", "--relay", &url]);
+        command.env("ROOKERY_KEY", "01".repeat(32));
         if exported {
             command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url());
         }

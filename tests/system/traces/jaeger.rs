@@ -1,7 +1,6 @@
 //! A real Jaeger: what two nodes exported to it, one by gRPC and one by HTTP, it answers as one trace.
 
 use std::{
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -14,7 +13,7 @@ use crate::traces::{
     nodes::{bus, through},
 };
 use common::redis::Redis;
-use common::{PATIENCE, fresh, watch};
+use common::{PATIENCE, free_port, fresh, watch};
 
 /// Running; killed when dropped.
 struct Jaeger {
@@ -36,7 +35,7 @@ impl Jaeger {
             return None;
         }
         assert!(built.status.success(), "{built:?}");
-        let [grpc, http, query, own, health] = free_ports();
+        let [grpc, http, query, own, health] = [(); 5].map(|()| free_port());
         let process = Command::new(String::from_utf8(built.stdout).unwrap().trim())
             .arg("--config")
             .arg(here.join("jaeger/config.yaml"))
@@ -84,12 +83,6 @@ impl Drop for Jaeger {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// All at once, so that they differ.
-fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 #[tokio::test(flavor = "multi_thread")]

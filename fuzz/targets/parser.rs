@@ -10,8 +10,12 @@ use rookery::{
     config::Limits,
     ingest::Policy,
     protocol::{
-        ClientMessage, Fields, Filter, Malformed, ParsedEvent, Reason, RelayMessage, addressee::Addressee,
-        event::Address, hll::HyperLogLog, verify::Verifier,
+        ClientMessage, EventId, Fields, Filter, Malformed, ParsedEvent, Reason, RelayMessage,
+        addressee::Addressee,
+        event::Address,
+        hll::HyperLogLog,
+        negentropy::{Filling, Key, MIN_FRAME_BYTES},
+        verify::Verifier,
     },
     route::key::{cover, keys},
 };
@@ -26,14 +30,17 @@ fuzz_target!(|bytes: &[u8]| {
             assert!((1..=64).contains(&id.chars().count()));
             filters.iter().for_each(read_filter);
         }
-        Ok(
-            ClientMessage::Close { .. } | ClientMessage::Negentropy { .. } | ClientMessage::NegentropyClose,
-        ) => {}
+        Ok(ClientMessage::NegOpen { filter, message, .. }) => {
+            read_filter(&filter);
+            read_negentropy(&message);
+        }
+        Ok(ClientMessage::NegMsg { message, .. }) => read_negentropy(&message),
+        Ok(ClientMessage::Close { .. } | ClientMessage::NegClose { .. }) => {}
         Err(malformed) => {
             let answer = match malformed {
                 Malformed::Event(id, reason) => RelayMessage::Ok { id: &id, result: Err(reason) }.to_string(),
                 Malformed::Negentropy(id, reason) => {
-                    RelayMessage::NegErr { subscription: &id, reason: &reason }.to_string()
+                    RelayMessage::NegErr { subscription: &id, reason: &reason, most: None }.to_string()
                 }
                 Malformed::Subscription(id, reason) | Malformed::Count(id, reason) => {
                     RelayMessage::Closed { subscription: &id, reason: &reason }.to_string()
@@ -98,4 +105,15 @@ fn read_filter(filter: &Filter) {
     if let Some(hll) = HyperLogLog::for_filter(filter) {
         assert_eq!(hll.to_hex(), "00".repeat(256));
     }
+}
+
+/// What one side says to the other about a set, as the relay reads it and as a client does.
+fn read_negentropy(message: &[u8]) {
+    let mut filling = Filling::default();
+    for n in (0..50).rev() {
+        filling.push(Key { created_at: n, id: EventId([n as u8; 32]) });
+    }
+    let set = filling.finish();
+    let _ = set.answer(message, MIN_FRAME_BYTES);
+    let _ = set.go_on(message, MIN_FRAME_BYTES);
 }

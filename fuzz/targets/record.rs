@@ -11,7 +11,7 @@ use rookery::{
     config,
     protocol::{Event, EventId, Filter, ParsedEvent, PublicKey, TagFilter, Tags, event::Signature},
     store::{
-        Cursor, Limit, Outcome, Query, Store, Viewer,
+        Content, Cursor, Limit, Outcome, Query, Store, Viewer,
         lmdb::{Access, Lmdb},
     },
 };
@@ -95,8 +95,12 @@ impl Subject {
         let filter = Filter { ids, tags: tag.into_iter().collect(), ..Filter::default() };
         assert_eq!(filter.matches(event), expected);
         let limit = FULL as usize;
-        let query =
-            Query { filters: vec![(filter, Limit::exactly(limit))], viewer: Viewer::Operator, now: NOW };
+        let query = Query {
+            filters: vec![(filter, Limit::exactly(limit))],
+            viewer: Viewer::Operator,
+            now: NOW,
+            content: Content::Events,
+        };
         let query = Arc::new(query);
         let mut found = Vec::new();
         let mut next = Some(Cursor::start(&query));

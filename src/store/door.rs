@@ -3,8 +3,9 @@
 //!
 //! Questions of a few ranges have a part of the room to themselves, where those of many are never in their way.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use futures_util::future::poll_immediate;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -15,7 +16,7 @@ use crate::protocol::Filter;
 
 /// Ranges of a question that is one of few.
 const FEW: usize = 8;
-/// What one of few can rely on is a part of all room, one of so many.
+/// The room is in so many parts, of which questions of few ranges have one to themselves.
 const RESERVED: usize = 4;
 
 /// The work that a question makes, about.
@@ -23,14 +24,14 @@ const RESERVED: usize = 4;
 pub struct Cost {
     /// Ranges of index rows that are begun with: one for each id, value, or pair of author and kind.
     pub ranges: usize,
-    /// Of those that are looked up by a tag or by time alone, how many rows are wanted at most.
+    /// How many rows are wanted at most in the ranges that are looked up by a tag or by time alone.
     pub rows: usize,
-    /// Whether it is this node's own.
+    /// Whether the question is this node's own.
     is_own: bool,
 }
 
 impl Cost {
-    /// Of the filters of which something is still wanted; `None`: of all.
+    /// The work of the filters of which something is still wanted; without a cursor, of all.
     pub fn of(query: &Query, cursor: Option<&Cursor>) -> Self {
         let mut work = Self { ranges: 0, rows: 0, is_own: query.viewer == Viewer::Operator };
         for (index, (filter, wanted)) in query.filters.iter().enumerate() {
@@ -49,10 +50,10 @@ impl Cost {
     }
 }
 
-/// How many ranges, and whether their rows only name the events.
+/// How many ranges a filter begins with, and whether their rows only name the events.
 fn ranges(filter: &Filter) -> (usize, bool) {
     let Filter { ids, authors, kinds, tags, .. } = filter;
-    let count = |list: Option<usize>| list.unwrap_or(1);
+    let count = |listed: Option<usize>| listed.unwrap_or(1);
     let (authors, kinds) = (authors.as_ref().map(|list| list.len()), kinds.as_ref().map(|list| list.len()));
     if let Some(ids) = ids {
         return (ids.len(), false);
@@ -65,10 +66,10 @@ fn ranges(filter: &Filter) -> (usize, bool) {
 
 /// Where questions wait.
 pub struct Door {
-    /// Those that wait or are under way.
+    /// Places for questions that wait or are under way.
     places: Arc<Semaphore>,
     max_places: usize,
-    /// The room of all, and what of it questions of many ranges may take.
+    /// The room of all questions, and what of it those of many ranges may take.
     all: Arc<Semaphore>,
     many: Arc<Semaphore>,
     /// A question that makes more work counts as this.
@@ -84,7 +85,8 @@ pub struct UnderWay {
 }
 
 impl Door {
-    /// For so many questions, of so much work at once. At least `beside` of any kind are under way together.
+    /// A door for so many questions, and so much work at once. At least `beside` questions of any kind are under way
+    /// together.
     pub fn new(max_places: usize, room: usize, beside: usize, patience: Duration) -> Self {
         let many = (room - room / RESERVED).max(1);
         Self {
@@ -103,17 +105,26 @@ impl Door {
     /// [`StoreError::Overloaded`] where too many wait already, or it would take too long.
     pub async fn enter(&self, work: Cost, cost: usize) -> Result<UnderWay, StoreError> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| StoreError::Overloaded)?;
-        let cost = cost.clamp(1, self.most) as u32;
-        let room = async {
-            // First what few can not be kept from.
-            let many = match work.is_little() {
-                true => None,
-                false => Some(acquire(&self.many, cost).await?),
-            };
-            Ok::<_, StoreError>([many, Some(acquire(&self.all, cost).await?)])
+        let mut taking = pin!(self.take_room(work, cost.clamp(1, self.most) as u32));
+        // Most questions find room, and need no timer.
+        let taken = match poll_immediate(&mut taking).await {
+            Some(taken) => taken,
+            None => timeout(self.patience, taking).await.map_err(|_| StoreError::Overloaded)?,
         };
-        let room = timeout(self.patience, room).await.map_err(|_| StoreError::Overloaded)??;
-        Ok(UnderWay { _place: place, _room: room })
+        Ok(UnderWay { _place: place, _room: taken? })
+    }
+
+    async fn take_room(
+        &self,
+        work: Cost,
+        cost: u32,
+    ) -> Result<[Option<OwnedSemaphorePermit>; 2], StoreError> {
+        // First what questions of few ranges can not be kept from.
+        let many = match work.is_little() {
+            true => None,
+            false => Some(acquire(&self.many, cost).await?),
+        };
+        Ok([many, Some(acquire(&self.all, cost).await?)])
     }
 
     /// How many of the places are taken, from 0 to 1.

@@ -1,7 +1,10 @@
 //! Answers queries and counts: merges the scans of the filters, looks at each candidate once, stops
 //! at the limits. A read transaction lives for one page.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, binary_heap::PeekMut},
+};
 
 use heed::{Env, RoTxn, WithoutTls};
 
@@ -199,15 +202,23 @@ impl<'t, 'q> Merge<'t, 'q> {
     fn take(&mut self, tail: Tail) -> heed::Result<Option<Found<'t>>> {
         let mut filters = Vec::new();
         let mut at = None;
-        while let Some(&Reverse((at_head, index))) = self.heads.peek()
-            && at_head == tail
+        while let Some(mut first) = self.heads.peek_mut()
+            && first.0.0 == tail
         {
-            self.heads.pop();
-            let Some(scan) = &mut self.scans[index] else { continue };
-            let Some(head) = scan.peek() else { continue };
-            scan.step()?;
+            let Reverse((_, index)) = *first;
+            let scan = &mut self.scans[index];
+            let Some(head) = scan.as_mut().map(Scan::step).transpose()?.flatten() else {
+                PeekMut::pop(first);
+                continue;
+            };
+            // Put in place: with one filter, which is most often so, the heap has nothing to sift.
+            match scan.as_ref().and_then(Scan::peek) {
+                Some(next) => *first = Reverse((next.tail, index)),
+                None => {
+                    PeekMut::pop(first);
+                }
+            }
             self.scanned += 1;
-            self.heads.extend(scan.peek().map(|next| Reverse((next.tail, index))));
             if may_match(&self.query.filters[index].0, head) {
                 filters.push(index);
                 at = Some(head.row.position);

@@ -64,18 +64,23 @@ impl Reserve {
     /// Looks at the disk and the map. What a small map keeps is an eighth of it.
     pub fn look(&self, env: &Env<WithoutTls>, tables: &Tables, folder: &Folder) -> heed::Result<Room> {
         let (info, unnamed) = (env.info(), env.unnamed_database_stat());
-        let page = unnamed.page_size as usize;
+        let bytes = |pages: usize| pages.saturating_mul(unnamed.page_size as usize) as u64;
+        let (map_size, in_use) = (info.map_size as u64, info.last_page_number + 1);
+        let map_reserve = self.map.min(map_size / 8);
+        let on_disk = folder.free_bytes()?;
+        // The pages that were freed in the file make it only more, and to count them takes a look at each table.
+        if on_disk >= self.disk && map_size.saturating_sub(bytes(in_use)) >= map_reserve {
+            return Ok(Room::Plenty);
+        }
         let pages = |stat: heed::DatabaseStat| stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
         let txn = env.read_txn()?;
         let mut used = META_PAGES + pages(unnamed);
         for table in tables.all() {
             used += pages(table.stat(&txn)?);
         }
-        let bytes = |pages: usize| pages.saturating_mul(page) as u64;
-        let in_file = bytes((info.last_page_number + 1).saturating_sub(used));
-        let in_map = (info.map_size as u64).saturating_sub(bytes(used));
-        let disk = Room::of(folder.free_bytes()?.saturating_add(in_file), self.disk, Shortage::Disk);
-        let map = Room::of(in_map, self.map.min(info.map_size as u64 / 8), Shortage::Map);
+        let freed = bytes(in_use.saturating_sub(used));
+        let disk = Room::of(on_disk.saturating_add(freed), self.disk, Shortage::Disk);
+        let map = Room::of(map_size.saturating_sub(bytes(used)), map_reserve, Shortage::Map);
         Ok(if disk == Room::Plenty { map } else { disk })
     }
 }

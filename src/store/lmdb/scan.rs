@@ -15,7 +15,7 @@ use super::{
 };
 use crate::protocol::{Fields, Filter};
 
-/// The candidates of a filter: `peek` and `next`.
+/// The candidates of a filter: `peek` and `step`.
 pub struct Scan<'t> {
     ranges: Vec<RoRange<'t, Bytes, Bytes>>,
     /// The head of each range that has one.
@@ -104,9 +104,9 @@ impl<'t> Scan<'t> {
         self.heads.peek().map(|Reverse(head)| *head)
     }
 
-    /// Steps over the candidate, also where several ranges have it.
-    pub fn step(&mut self) -> heed::Result<()> {
-        let Some(stepped) = self.peek() else { return Ok(()) };
+    /// Steps over the candidate, also where several ranges have it: which it was.
+    pub fn step(&mut self) -> heed::Result<Option<Head>> {
+        let Some(stepped) = self.peek() else { return Ok(None) };
         while let Some(mut top) = self.heads.peek_mut() {
             if top.0.tail != stepped.tail {
                 break;
@@ -122,7 +122,7 @@ impl<'t> Scan<'t> {
                 }
             }
         }
-        Ok(())
+        Ok(Some(stepped))
     }
 }
 

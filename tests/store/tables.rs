@@ -162,7 +162,7 @@ fn of_a_later_version_are_used_until_they_refuse_it() {
         block_on(apply_schema(&config, ONE_REPLICA)),
         block_on(migrate_schema(&config, true)),
     ] {
-        assert!(matches!(&refused, Err(OpenError::Version { found }) if found == "3"), "{refused:?}");
+        assert!(matches!(&refused, Err(OpenError::Version { found, .. }) if found == "3"), "{refused:?}");
     }
     drop_keyspace(&config);
 }

@@ -43,9 +43,9 @@ pub enum FolderError {
 /// Who else may have the folder open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nobody; the folder is made when it is missing. For those who write.
+    /// Nobody, as the process writes; the folder is made when it is missing.
     Exclusive,
-    /// A relay may be running on it. For those who only read.
+    /// A relay that runs on it, as the process only reads.
     Shared,
 }
 
@@ -58,33 +58,33 @@ pub struct Folder {
 
 impl Folder {
     pub fn open(path: &Path, access: Access) -> Result<Self, FolderError> {
-        let io = |source| FolderError::Io { path: path.to_owned(), source };
+        let fail = |source| FolderError::Io { path: path.to_owned(), source };
         let lock = match access {
             Access::Shared => None,
             Access::Exclusive => {
-                // Private events are in it. One that is there already is its owner's affair.
+                // Private events are in the folder. The rights of one that was there already are its owner's affair.
                 if path.is_file() {
                     return Err(FolderError::NoFolder(path.to_owned()));
                 }
-                DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(path).map_err(io)?;
+                DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(path).map_err(fail)?;
                 check_foreign(path)?;
                 let lock = File::options()
                     .create(true)
                     .truncate(false)
                     .write(true)
                     .open(path.join(LOCK_FILE))
-                    .map_err(io)?;
+                    .map_err(fail)?;
                 flock(&lock, FlockOperation::NonBlockingLockExclusive)
                     .map_err(|_| FolderError::InUse(path.to_owned()))?;
                 if !path.join(FORMAT_FILE).exists() {
-                    write_format(path, FORMAT).map_err(io)?;
+                    write_format(path, FORMAT).map_err(fail)?;
                 }
                 Some(lock)
             }
         };
         let text = fs::read_to_string(path.join(FORMAT_FILE)).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => FolderError::Missing(path.to_owned()),
-            _ => io(source),
+            _ => fail(source),
         })?;
         let found = text.trim().strip_prefix(TITLE).ok_or_else(|| FolderError::Foreign(path.to_owned()))?;
         if !found.parse().is_ok_and(|found: u32| (1..=FORMAT).contains(&found)) {
@@ -93,7 +93,7 @@ impl Folder {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// A folder that is not looked at.
+    /// A folder of which nothing is checked.
     #[cfg(test)]
     pub fn at(path: &Path) -> Self {
         Self { path: path.to_owned(), _lock: None }

@@ -18,14 +18,14 @@ use super::{
     schema::{FORMAT, FORMAT_KEY, TAG_KEY, Table, number},
 };
 
-/// One format to the next.
+/// The way from one format to the next.
 pub struct MigrationStep {
     pub to: u32,
-    /// What it is about, for the log.
+    /// What the step is about, for the log.
     pub what: &'static str,
-    /// The tables that it works on, the new ones included.
+    /// The tables that the step works on, the new ones included.
     pub tables: &'static [&'static str],
-    /// How many of these, from the first on, it writes anew: there must be room for both.
+    /// How many of these tables, from the first on, are written anew: there must be room for old and new rows.
     pub copied: usize,
     pub piece: Piece,
 }
@@ -38,7 +38,7 @@ pub type Piece = fn(&mut RwTxn<'_>, &[Table], &Part<'_>) -> heed::Result<Option<
 #[cfg_attr(not(test), expect(dead_code, reason = "no step has moved rows yet but those of the tests"))]
 pub struct Part<'p> {
     pub behind: Option<&'p [u8]>,
-    /// At most.
+    /// How many rows it changes at most.
     pub rows: usize,
 }
 
@@ -63,7 +63,7 @@ const PLACE_KEY: &[u8] = b"migrated_up_to";
 /// What a step needs beside copies: pages of the tables' trees, and those that are freed only later.
 const BESIDE: u64 = 1024 * 1024;
 
-/// How often the log says how far it is.
+/// How often the log says how far a migration has come.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// The steps of a program.
@@ -88,7 +88,7 @@ pub fn check(env: &Env<WithoutTls>, folder: &Folder) -> Result<(), OpenError> {
 impl Steps {
     fn carry_out(&self, env: &Env<WithoutTls>, folder: &Folder) -> Result<(), OpenError> {
         let meta = make_table(env, "meta")?;
-        // Without one it is a new folder, and has nothing to change.
+        // A folder without a format is new, and has nothing to change.
         let Some(from) = format(env, meta)? else { return Ok(()) };
         let last = self.all.iter().map(|step| step.to).max().unwrap_or(from);
         if from > last {
@@ -140,7 +140,8 @@ impl Steps {
     }
 }
 
-/// Both are needed for a while, and what a transaction frees is of use only later.
+/// Refuses a migration for which there is no room: old and new rows are needed for a while, and pages that a
+/// transaction frees are of use only later.
 fn check_room(
     env: &Env<WithoutTls>,
     folder: &Folder,
@@ -164,7 +165,7 @@ fn check_room(
     }
 }
 
-/// The format that the rows have; `None` where there are none. The first one did not say so.
+/// The format that the rows have; `None` where there are no rows. Folders of the first format do not say it.
 fn format(env: &Env<WithoutTls>, meta: Table) -> heed::Result<Option<u32>> {
     let txn = env.read_txn()?;
     let is_made = meta.get(&txn, TAG_KEY)?.is_some();

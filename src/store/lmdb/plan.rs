@@ -21,7 +21,7 @@ const MAX_RANGES: usize = 2_000;
 const SAMPLED_RANGES: usize = 4;
 const SAMPLED_ROWS: usize = 64;
 
-/// Chooses for `filter`. The table of addresses is none of the choices: it knows an event by its first `d`
+/// Chooses the index for `filter`. The table of addresses is none of the choices: it knows an event by its first `d`
 /// tag, and a filter may name any.
 pub fn plan(filter: &Filter, tables: &Tables, txn: &RoTxn) -> heed::Result<Plan> {
     if filter.is_never() {
@@ -39,8 +39,8 @@ pub fn plan(filter: &Filter, tables: &Tables, txn: &RoTxn) -> heed::Result<Plan>
     if let Some(authors) = &filter.authors {
         candidates.push(match &filter.kinds {
             Some(kinds) if authors.len().saturating_mul(kinds.len()) <= MAX_RANGES => {
-                let of = |author| kinds.iter().map(move |&kind| Key::author_kind(author, kind));
-                ("author_kind", tables.author_kind, authors.iter().flat_map(of).collect())
+                let pair = |author| kinds.iter().map(move |&kind| Key::author_kind(author, kind));
+                ("author_kind", tables.author_kind, authors.iter().flat_map(pair).collect())
             }
             _ => ("author", tables.author, authors.iter().map(Key::author).collect()),
         });

@@ -4,50 +4,20 @@
 
 use std::ops::Bound;
 
-use futures_util::{FutureExt, future::BoxFuture};
 use heed::{Env, RoTxn, RwTxn, WithoutTls};
 
-use super::{
-    Change, Lmdb, Read,
-    schema::{Tables, number},
-};
+use super::schema::{Tables, number};
 use crate::{
     clock,
-    store::{
-        StoreError,
-        records::{self, Conditional, Gathering, Listed, Race, Record, RecordKind, Records, Version},
-    },
+    store::records::{self, Conditional, Gathering, Listed, Race, Record, RecordKind, Version},
 };
-
-impl Records for Lmdb {
-    fn get(&self, kind: RecordKind, key: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        let key = key.to_owned();
-        Self::ask(&self.reads, |reply| Read::Record(kind, key, reply))
-    }
-
-    fn list(
-        &self,
-        kind: RecordKind,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Listed, StoreError>> {
-        let span = RecordRange { kind, prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
-        Self::ask(&self.reads, |reply| Read::Records(span, reply))
-    }
-
-    fn change(&self, conditional: Conditional) -> BoxFuture<'_, Race> {
-        let changed = Self::ask(&self.changes, |reply| Change { conditional, reply });
-        changed.map(|changed| changed.unwrap_or_else(Race::Unknown)).boxed()
-    }
-}
 
 /// Which records are listed.
 pub struct RecordRange {
-    kind: RecordKind,
-    prefix: String,
-    after: Option<String>,
-    limit: usize,
+    pub kind: RecordKind,
+    pub prefix: String,
+    pub after: Option<String>,
+    pub limit: usize,
 }
 
 /// Of a record that does not expire.

@@ -17,7 +17,7 @@ use crate::{
 
 pub type Table = Database<'static, Bytes, Bytes>;
 
-/// Version of everything below. Older folders are brought to it ([`super::migrate`]), newer ones refused.
+/// Version of all rows and keys below. Older folders are brought to it ([`super::migrate`]), newer ones refused.
 pub const FORMAT: u32 = 2;
 
 macro_rules! tables {
@@ -323,7 +323,7 @@ pub fn address_key_of(event: &Event) -> Option<AddressKey> {
 pub struct Rank {
     pub created_at: Timestamp,
     pub id: EventId,
-    /// 0 where the event itself is gone.
+    /// Where the version is; 0 if the event itself is gone.
     pub position: u64,
 }
 

@@ -70,7 +70,7 @@ struct Locator<'a> {
 impl<'a> Locator<'a> {
     fn new(json: &'a str) -> Self {
         const BEFORE: &str = ",\"tags\":[";
-        // The fields before the tags are hexadecimal digits and numbers, so this is the first.
+        // The fields before the tags are hexadecimal digits and numbers, so the first match is where they begin.
         Self { json, at: json.find(BEFORE).map_or(json.len(), |at| at + BEFORE.len()) }
     }
 

@@ -13,11 +13,11 @@ pub struct BatchId {
 /// Which batches of a process are settled: what was to be stored of them is, or never will be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told {
-    /// Begun last.
+    /// The batch that was begun last.
     pub last: u64,
-    /// Everything up to there is settled, but for `open`.
+    /// All batches up to there are settled, but for `open`.
     up_to: u64,
-    /// In order.
+    /// Batches that are not settled, in order.
     open: Vec<u64>,
 }
 
@@ -38,7 +38,7 @@ impl BatchId {
 }
 
 impl Told {
-    /// Batches that are told to be open; those after them are not told of.
+    /// How many batches are told to be open; those after them are not told of.
     const MOST_OPEN: usize = 64;
 
     /// `open`: in order.
@@ -53,7 +53,7 @@ impl Told {
         number <= self.up_to && self.open.binary_search(&number).is_err()
     }
 
-    /// Everything up to there is settled.
+    /// All batches up to there are settled.
     pub fn floor(&self) -> u64 {
         self.open.first().map_or(self.up_to, |first| first - 1)
     }

@@ -23,7 +23,7 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// For buckets that are to hold about so many rows.
+    /// Sampling for buckets that are to hold about so many rows.
     pub fn for_rows(rows: usize) -> Self {
         const SAMPLES: usize = 64;
         let busy = rows.clamp(1, SAMPLES);
@@ -43,14 +43,14 @@ impl Sampling {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bucket {
     level: u8,
-    /// The time without its last bits.
+    /// Which span of time it holds: the time without its last bits.
     index: u64,
     /// Of the finest level, the first half byte of the ids; else 0.
     shard: u8,
 }
 
 impl Bucket {
-    /// Holds any time.
+    /// The first bucket of a key, which holds any time.
     pub const BASE: Self = Self { level: 0, index: 0, shard: 0 };
 
     /// The bucket of a level that an event belongs to.
@@ -76,7 +76,7 @@ impl Bucket {
         }
     }
 
-    /// The bucket whose rows went here once that was busy; `None` for the base.
+    /// The bucket whose rows go to this one since it is busy; `None` for the base.
     fn parent(self) -> Option<Self> {
         let level = self.level.checked_sub(1)?;
         let index = match (span(level), span(self.level)) {
@@ -124,7 +124,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Takes a bucket for listed. Those that it was split from are busy then.
+    /// Notes that a bucket is listed. Those that it was split from are busy then.
     pub fn list(&mut self, bucket: Bucket) {
         self.listed.insert(bucket);
         self.busy.extend(std::iter::successors(bucket.parent(), |bucket| bucket.parent()));

@@ -9,7 +9,7 @@ use tracing::info;
 use super::OpenError;
 use crate::config;
 
-/// Those that make sense here, by their names in CQL.
+/// The consistencies that make sense here, by their names in CQL.
 const NAMES: [(&str, Consistency); 8] = [
     ("ONE", Consistency::One),
     ("TWO", Consistency::Two),
@@ -21,7 +21,7 @@ const NAMES: [(&str, Consistency); 8] = [
     ("EACH_QUORUM", Consistency::EachQuorum),
 ];
 
-/// Reads a name.
+/// Reads the name of a consistency.
 ///
 /// # Errors
 /// Says which names there are.
@@ -91,19 +91,18 @@ pub async fn replicas(session: &Session, keyspace: &str) -> Result<Replicas, Ope
 /// Whether in every datacentre, and over all of them, a read meets a replica of each write.
 fn overlap(replicas: &Replicas, read: Consistency, write: Consistency) -> bool {
     let total: usize = replicas.iter().map(|(_, count)| count).sum();
-    let quorum = |of: usize| of / 2 + 1;
-    // Replicas of one datacentre of `here` that have answered at the least.
-    let local = |consistency, here: usize| match consistency {
+    // How many replicas have answered at the least in one datacentre, which has `here` of them.
+    let count_local = |consistency, here: usize| match consistency {
         Consistency::LocalOne => 1,
-        Consistency::LocalQuorum | Consistency::EachQuorum => quorum(here),
+        Consistency::LocalQuorum | Consistency::EachQuorum => here / 2 + 1,
         other => anywhere(other, total).saturating_sub(total - here),
     };
-    let meets = |&(_, here): &(String, usize)| local(read, here) + local(write, here) > here;
+    let meets = |&(_, here): &(String, usize)| count_local(read, here) + count_local(write, here) > here;
     let everywhere = anywhere(read, total) + anywhere(write, total) > total;
     total > 0 && (everywhere || replicas.iter().all(meets))
 }
 
-/// Replicas that have answered at the least, wherever they are.
+/// How many replicas have answered at the least, wherever they are.
 fn anywhere(consistency: Consistency, total: usize) -> usize {
     match consistency {
         Consistency::One => 1,
@@ -111,7 +110,7 @@ fn anywhere(consistency: Consistency, total: usize) -> usize {
         Consistency::Three => 3,
         Consistency::Quorum => total / 2 + 1,
         Consistency::All => total,
-        // Of one datacentre, which says nothing of the others.
+        // Those of one datacentre alone say nothing of the others.
         _ => 0,
     }
 }

@@ -51,7 +51,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// where they go through the same one.
 pub struct Cql {
     session: Arc<Session>,
-    /// That of the tables.
+    /// The identity of the tables.
     pub identity: Identity,
     pub statements: Arc<Statements>,
     pub clock: Arc<ServerClock>,
@@ -77,7 +77,7 @@ struct Counters {
 /// Why a statement has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The servers say that they never will.
+    /// The servers say that they never will answer.
     #[error("a statement was refused: {0}")]
     Refused(Box<ExecutionError>),
     /// The answer is not what the tables should give.
@@ -86,7 +86,7 @@ pub enum Failure {
     /// Servers answer, but there was more to be done than fits into the time.
     #[error("not done within {} ms, though servers answer; the last error: {}", .waited.as_millis(), or_none(.last))]
     Late { waited: Duration, last: Option<Arc<ExecutionError>> },
-    /// It was tried until the deadline.
+    /// The statement was tried until the deadline, and servers do not answer.
     #[error("no answer within {} ms; the last error: {}", .waited.as_millis(), or_none(.last))]
     Away { waited: Duration, last: Option<Arc<ExecutionError>> },
     /// A conditional write may have been made, or may be yet.
@@ -293,7 +293,7 @@ impl Cql {
         1.0 - self.gate.available_permits() as f64 / self.concurrency as f64
     }
 
-    /// How busy the connection is, by this room and another one; of questions it knows nothing.
+    /// How busy the connection is, by this room and another one. It says nothing of the questions that wait.
     pub fn load(&self, other: &Self) -> Load {
         Load {
             questions: 0.0,
@@ -323,14 +323,14 @@ impl Cql {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, StoreError> {
         let waited = self.deadline.min(until.saturating_duration_since(Instant::now()));
-        let answered = || self.answered.load(Ordering::Relaxed);
-        let before = answered();
+        let count_answered = || self.answered.load(Ordering::Relaxed);
+        let before = count_answered();
         match timeout(waited, work).await {
             Ok(done) => Ok(done?),
             Err(_) => {
                 let last = self.last.lock().clone();
                 // Where many wait for each other, servers are not away but have too much to do.
-                Err(match answered() - before > self.concurrency as u64 {
+                Err(match count_answered() - before > self.concurrency as u64 {
                     true => Failure::Late { waited, last },
                     false => Failure::Away { waited, last },
                 }
@@ -356,7 +356,8 @@ pub fn number(number: i32) -> CqlValue {
     CqlValue::Int(number)
 }
 
-/// Of 63 bits in the tables, as all that is counted; the number of a process takes the last one for its sign.
+/// A large number. Whatever is counted has 63 bits in the tables; the number of a process has the last one as its
+/// sign.
 pub fn large(number: u64) -> CqlValue {
     CqlValue::BigInt(number as i64)
 }
@@ -365,7 +366,7 @@ pub fn limit(rows: usize) -> CqlValue {
     CqlValue::Int(rows.clamp(1, i32::MAX as usize) as i32)
 }
 
-/// Seconds.
+/// A time in seconds.
 pub fn time(seconds: Timestamp) -> CqlValue {
     CqlValue::BigInt(super::key::column(seconds))
 }

@@ -30,7 +30,7 @@ pub struct Decided {
     pub removed: Removed,
 }
 
-/// Decides. Afterwards `known` is what holds when the batch is done.
+/// Decides about a batch. Afterwards `known` is what holds when the batch is done.
 pub fn decide(batch: &[Arc<Event>], now: Timestamp, known: &mut Known) -> Decided {
     let mut decided = Decided::default();
     for event in batch {
@@ -54,7 +54,7 @@ impl Deciding<'_> {
         }
         match self.known.refusal(event) {
             Some(Outcome::Deleted) => {
-                // The winner of its address all the same, if it is the best so far.
+                // It is the winner of its address all the same, if it is the best so far.
                 self.note_rank(event);
                 return Outcome::Deleted;
             }
@@ -105,7 +105,7 @@ impl Deciding<'_> {
         Some(event)
     }
 
-    /// NIP-09.
+    /// Carries out a deletion request (NIP-09).
     fn delete(&mut self, request: &Arc<Event>) {
         self.decided.requests.push(Arc::clone(request));
         let author = request.pubkey();
@@ -127,7 +127,7 @@ impl Deciding<'_> {
         }
     }
 
-    /// NIP-62: what was stored before this batch is hidden, and removed by and by.
+    /// Carries out a request to vanish (NIP-62): what was stored before this batch is hidden, and removed by and by.
     fn vanish(&mut self, request: &Arc<Event>) {
         self.decided.requests.push(Arc::clone(request));
         let author = request.pubkey();

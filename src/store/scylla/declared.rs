@@ -24,7 +24,7 @@ pub fn creation(statement: &str, keyspace: &str) -> String {
     };
     let mut id = [0; 16];
     id.copy_from_slice(&Sha256::digest(format!("rookery {IDS} {keyspace}.{name}"))[..16]);
-    // Servers want a time-based one (RFC 9562), and look at nothing else in it.
+    // Servers want a time-based id (RFC 9562), and look at nothing else in it.
     id[6] = id[6] & 0x0f | 0x10;
     id[8] = id[8] & 0x3f | 0x80;
     let hex = hex::encode(id);

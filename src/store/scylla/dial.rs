@@ -55,7 +55,7 @@ pub async fn connect(config: &config::Scylla, patience: Duration) -> Result<Sess
     Ok(session)
 }
 
-/// Without a server in it, the driver would find none to ask anything, and call that an error of its own.
+/// Refuses a datacentre without a server: the driver would find none to ask, and call that an error of its own.
 fn check_datacenter(session: &Session, wanted: &str) -> Result<(), OpenError> {
     let state = session.get_cluster_state();
     let known: BTreeSet<&str> =

@@ -1,6 +1,6 @@
 //! What this node has begun to write and does not know to be finished. The events of each batch are in the
-//! tables before its first row is, so that whoever lives can finish it; of what dead processes left, too,
-//! it is known here what this node is finishing.
+//! tables before its first row is, so that whoever lives can finish it. Here is known, too, what this node is
+//! finishing of what dead processes left.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,12 +21,12 @@ use crate::{
     store::log::Origin,
 };
 
-/// Batches of a partition, as bits. It is removed when all of them are settled.
+/// Batches of a partition of drafts, as bits. The partition is removed when all of them are settled.
 const PART_BITS: u32 = 6;
 /// About how many bytes of events a row has.
 const ROW_BYTES: usize = 256 * 1024;
-/// Ids that are remembered of batches whose write failed. What is forgotten stays open until this process ends
-/// and another one finishes it.
+/// Ids that are remembered of batches whose write failed. A batch whose ids are forgotten stays open until this process
+/// ends and another one finishes it.
 const UNSETTLED: usize = 65_536;
 
 pub struct Drafts {
@@ -38,10 +38,10 @@ pub struct Drafts {
 
 #[derive(Default)]
 struct State {
-    /// Begun last.
+    /// The batch that was begun last.
     last: u64,
     open: BTreeMap<u64, Open>,
-    /// Of dead processes.
+    /// What this node is finishing of dead processes.
     adopted: HashMap<Origin, Adopted>,
     /// Partitions before this one are removed.
     kept_from: u64,
@@ -53,7 +53,7 @@ struct State {
 struct Open {
     /// Events of which nothing is known yet; `None`: forgotten.
     ids: Option<HashSet<EventId>>,
-    /// Whether it is written down. Before that it has no row.
+    /// Whether its events are written down. Before that it has no row.
     written: bool,
     /// When its write failed, or it was handed out to be written again.
     failed: Option<Instant>,
@@ -63,7 +63,7 @@ struct Open {
 struct Adopted {
     ids: HashSet<EventId>,
     since: Instant,
-    /// Everything up to there is settled when nothing is left.
+    /// All batches up to there are settled when nothing is left.
     up_to: u64,
 }
 
@@ -71,9 +71,9 @@ struct Adopted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adoption {
     None,
-    /// Handed out at that time.
+    /// Its events were handed out at that time.
     Open(Instant),
-    /// Everything up to there is settled.
+    /// All batches up to there are settled.
     Done(u64),
 }
 
@@ -102,7 +102,7 @@ impl State {
     }
 
     fn fail(&mut self, now: Instant) {
-        // Nothing is left of what could not be written down.
+        // Of a batch that could not be written down nothing is left.
         self.open.retain(|_, open| open.written);
         self.open.values_mut().for_each(|open| _ = open.failed.get_or_insert(now));
         let mut room = UNSETTLED;
@@ -135,13 +135,13 @@ impl Drafts {
         Self { cql, origin: rand::random(), state: Mutex::default() }
     }
 
-    /// A batch begins.
+    /// Begins a batch: which it is.
     pub fn begin(&self, batch: &[Arc<Event>]) -> BatchId {
         let number = self.state().begin(batch.iter().map(|event| event.id()));
         BatchId { origin: self.origin, number }
     }
 
-    /// Writes its events down. Rows of it may be written after that only.
+    /// Writes the events of a batch down. Rows of it may be written after that only.
     ///
     /// # Errors
     /// When the servers refuse.
@@ -175,14 +175,14 @@ impl Drafts {
         Ok(())
     }
 
-    /// The batch is written, and everything is known of its events. What earlier tries have left of those in `later`
-    /// is cleared away at another time.
+    /// Notes that a batch is written, and everything is known of its events. What earlier tries have left of those in
+    /// `later` is cleared away at another time.
     pub fn settle(&self, of: BatchId, batch: &[Arc<Event>], later: &HashSet<EventId>) {
         let known = batch.iter().map(|event| event.id()).filter(|id| !later.contains(id));
         self.state().settle(of.number, known);
     }
 
-    /// What is open has failed, or was given up: batches are written one after the other.
+    /// Notes that what is open has failed, or was given up: batches are written one after the other.
     pub fn fail(&self) {
         self.state().fail(Instant::now());
     }
@@ -199,12 +199,12 @@ impl Drafts {
         batch <= state.last && !state.open.contains_key(&batch)
     }
 
-    /// What the others may know.
+    /// What may be told to the other processes: which batches are settled.
     pub fn told(&self) -> Told {
         self.state().told()
     }
 
-    /// What the others are told.
+    /// The same, to be told now.
     pub fn tell(&self) -> Told {
         let mut state = self.state();
         state.news = 0;
@@ -216,14 +216,14 @@ impl Drafts {
         self.state().news
     }
 
-    /// Up to where everything is settled, if that lets drafts be removed.
+    /// Up to where all batches are settled, if that lets drafts be removed.
     pub fn clearable(&self) -> Option<u64> {
         let state = self.state();
         let floor = state.told().floor();
         ((floor + 1) >> PART_BITS > state.kept_from).then_some(floor)
     }
 
-    /// Removes what is settled up to there.
+    /// Removes the drafts that are settled up to there.
     ///
     /// # Errors
     /// When the servers refuse; it is removed the next time then.
@@ -235,7 +235,7 @@ impl Drafts {
         Ok(())
     }
 
-    /// Removes what is settled up to there, now that the process ends, to the last.
+    /// Removes the drafts that are settled up to there, to the last, now that the process ends.
     ///
     /// # Errors
     /// As [`Self::clear`].
@@ -278,7 +278,7 @@ impl Drafts {
         Ok(events)
     }
 
-    /// This node finishes what a process that is gone has left.
+    /// Notes that this node finishes what a process that is gone has left.
     pub fn adopt(&self, origin: Origin, events: &[Arc<Event>], up_to: u64) {
         let ids = events.iter().map(|event| event.id()).collect();
         self.state().adopted.insert(origin, Adopted { ids, since: Instant::now(), up_to });
@@ -294,7 +294,7 @@ impl Drafts {
         self.state().adopted.retain(|origin, _| silent.iter().any(|writer| writer.origin == *origin));
     }
 
-    /// Everything of that process up to there is settled, and told to be. `from`: what was settled before.
+    /// Removes the drafts of a process that are settled up to there, and told to be. `from`: what was settled before.
     ///
     /// # Errors
     /// When the servers refuse.
@@ -305,7 +305,8 @@ impl Drafts {
         Ok(())
     }
 
-    /// Of the last partition, what is behind stays: it may not be read yet, or not be written.
+    /// Removes drafts up to there. Those behind, in the last partition, stay: they may not be read yet, or not be
+    /// written.
     async fn remove_until(&self, origin: Origin, up_to: u64) -> Result<(), Failure> {
         let until = vec![large(origin), large((up_to + 1) >> PART_BITS), large(up_to)];
         self.cql.write(&self.cql.statements.remove_drafts_until, until).await

@@ -22,13 +22,14 @@ use crate::{protocol::Event, store::log::Origin};
 
 /// A process that has told nothing new for so long is taken for gone: many heartbeats.
 const SILENT_FOR: Duration = Duration::from_secs(5);
-/// What was handed out and is not settled after so many times the time for which it is tried is handed out again.
+/// An event that was handed out and is not settled after so many times the time for which it is tried is handed out
+/// again.
 const GIVEN_FOR: u32 = 2;
 /// Events from which on no more are handed out at once.
 const ENOUGH: usize = 1_000;
-/// For so long the batches of one process are read, at least one of them; the next time it goes on from there.
+/// For how long the batches of one process are read at a time, at least one of them; the next time goes on from there.
 const AT_ONCE: Duration = Duration::from_millis(500);
-/// Batches that may be missing one after the other, because they could not be written down.
+/// How many batches may be missing one after the other, because they could not be written down.
 const HOLES: u64 = 64;
 
 pub struct Finisher {
@@ -46,9 +47,9 @@ struct Watch(HashMap<Origin, Watched>);
 struct Watched {
     /// How often it has told of itself; `None` when the tables have forgotten it.
     heartbeats: Option<u64>,
-    /// Since when.
+    /// Since when it has told nothing new.
     since: Instant,
-    /// Whether nothing of it was left when it was looked.
+    /// Whether nothing of the process was left when this one looked.
     finished: bool,
 }
 
@@ -67,7 +68,7 @@ impl Finisher {
             self.log.send_heartbeat().await?;
         }
         if let Some(floor) = self.drafts.clearable() {
-            // First, or who finishes what this process leaves looks for what is not there any more.
+            // Before drafts are removed: or whoever finishes what this process leaves looks for what is not there.
             self.log.list(floor).await?;
             self.drafts.clear(floor).await?;
         }
@@ -94,7 +95,7 @@ impl Finisher {
             Adoption::Open(since) if since.elapsed() < given_for => return Ok(Vec::new()),
             // Unless another node has come further.
             Adoption::Done(up_to) if up_to > writer.floor => {
-                // As of the row that was read: what the process itself says since is newer.
+                // The row gets the time of the one that was read: what the process itself has said since is newer.
                 let row = vec![large(writer.origin), large(up_to), stamp(writer.at + 1)];
                 self.cql.write(&self.cql.statements.put_writer, row).await?;
                 return self.drafts.release(writer.origin, writer.floor, up_to).await.map(|()| Vec::new());
@@ -113,8 +114,8 @@ impl Finisher {
         Ok(events)
     }
 
-    /// This process ends: nothing that is settled is left for others to look after, and if all of it is, neither is
-    /// the process. Nothing may be being written; whatever is written all the same lists it again.
+    /// To be called when this process ends: leaves nothing that is settled for others to look after, and where all is,
+    /// not even the process. Nothing may be being written; whatever is written all the same lists the process again.
     ///
     /// # Errors
     /// When the servers refuse; others find out by themselves then.
@@ -154,8 +155,8 @@ impl Finisher {
         Ok((events, up_to))
     }
 
-    /// Nothing is left of a process. It is struck off the list when it has told nothing for so long that the tables
-    /// have forgotten it: before it writes again it lists itself again.
+    /// Notes that nothing is left of a process. It is struck off the list when it has told nothing for so long that the
+    /// tables have forgotten it: before it writes again it lists itself again.
     async fn forget(&self, writer: &ListedWriter) -> Result<(), Failure> {
         if writer.told.is_none() {
             let strike = vec![stamp(writer.at), large(writer.origin)];
@@ -174,7 +175,7 @@ impl Finisher {
 }
 
 impl Watch {
-    /// Those that have told nothing for a while and may have left something.
+    /// The processes that have told nothing for a while and may have left something.
     fn silent(&mut self, listed: Vec<ListedWriter>, own: Origin, now: Instant) -> Vec<ListedWriter> {
         self.0.retain(|origin, _| listed.iter().any(|writer| writer.origin == *origin));
         let is_silent = |writer: &ListedWriter| {

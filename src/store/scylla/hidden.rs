@@ -27,7 +27,7 @@ struct State {
     authors: Snapshot,
     /// When the servers were asked for it.
     asked_at: Option<Moment>,
-    /// Changes with every addition, so that what was read before it is not taken for newer.
+    /// Grows with every addition, so that a list that was read before one is not taken for newer.
     changes: u64,
 }
 

@@ -47,7 +47,7 @@ impl Key {
         keys
     }
 
-    /// What its index is called.
+    /// The name of the index that the key is in.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Author(..) => "by_author",
@@ -84,10 +84,10 @@ impl Key {
     }
 }
 
-/// How events were taken.
+/// When and in which batch events were accepted.
 #[derive(Debug, Clone, Copy)]
 pub struct Accepted {
-    /// In milliseconds since 1970, by the clock of the servers.
+    /// When, in milliseconds since 1970 by the clock of the servers.
     pub at: u64,
     pub batch: BatchId,
 }
@@ -183,7 +183,7 @@ impl Indexes {
 pub struct Places(HashMap<Key, Vec<Bucket>>);
 
 impl Places {
-    /// Those of events whose rows are there already: a bucket is listed before its first row.
+    /// The places of events whose rows are there already: a bucket is listed before its first row.
     ///
     /// # Errors
     /// When the servers refuse.

@@ -27,7 +27,7 @@ pub enum Lookup {
     Vanished(PublicKey),
 }
 
-/// Its answer.
+/// The answer to one question.
 enum Answer {
     Event(EventId, FoundEvent),
     Best(HashedAddress, Option<Rank>),
@@ -36,7 +36,7 @@ enum Answer {
     Vanished(PublicKey, Option<Timestamp>),
 }
 
-/// The answers.
+/// The answers to all questions.
 #[derive(Debug, Default)]
 pub struct Known {
     /// Committed events, by id.
@@ -45,7 +45,7 @@ pub struct Known {
     pub accepted_at: HashMap<EventId, u64>,
     /// Who committed them.
     pub batches: HashMap<EventId, BatchId>,
-    /// How often events were swept that were.
+    /// How often events were swept, of those that were.
     pub swept: HashMap<EventId, i32>,
     /// The best version ever seen of each address.
     pub best: HashMap<HashedAddress, Rank>,
@@ -96,7 +96,7 @@ fn owners(event: &Event) -> Vec<PublicKey> {
 }
 
 impl Known {
-    /// Asks the tables, and adds what they say. Of each address also the winner is fetched.
+    /// Asks the tables, and adds what they say. Of each address the winner is fetched, too.
     ///
     /// # Errors
     /// When the servers refuse.
@@ -181,9 +181,9 @@ impl Lookup {
 
 async fn ask(tables: &Tables, lookup: Lookup) -> Result<Answer, Failure> {
     let (cql, statements) = (&tables.cql, &tables.cql.statements);
-    let address = |HashedAddress { pubkey, kind, d }| vec![blob(pubkey.0), kind_column(kind), blob(d)];
+    let to_values = |HashedAddress { pubkey, kind, d }| vec![blob(pubkey.0), kind_column(kind), blob(d)];
     type Number = Option<(Option<i64>,)>;
-    let number = |row: Number| row.and_then(|(number,)| number).map(seconds);
+    let read_time = |row: Number| row.and_then(|(number,)| number).map(seconds);
     Ok(match lookup {
         Lookup::Event(id) => Answer::Event(id, tables.find(id).await?),
         Lookup::Best(of) => Answer::Best(of, best(tables, of).await?),
@@ -191,12 +191,13 @@ async fn ask(tables: &Tables, lookup: Lookup) -> Result<Answer, Failure> {
             let row: Number = cql.first(&statements.get_id_mark, vec![blob(id.0), blob(author.0)]).await?;
             Answer::DeletedId(id, author, row.is_some())
         }
-        Lookup::DeletedAddress(of) => {
-            Answer::DeletedAddress(of, number(cql.first(&statements.get_address_mark, address(of)).await?))
-        }
+        Lookup::DeletedAddress(of) => Answer::DeletedAddress(
+            of,
+            read_time(cql.first(&statements.get_address_mark, to_values(of)).await?),
+        ),
         Lookup::Vanished(author) => {
             let row = cql.first(&statements.get_author_mark, vec![blob(author.0)]).await?;
-            Answer::Vanished(author, number(row))
+            Answer::Vanished(author, read_time(row))
         }
     })
 }

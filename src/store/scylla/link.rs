@@ -17,7 +17,7 @@ use crate::{
 const CERTIFICATE: &str = "scylla.tls_cert";
 const KEY: &str = "scylla.tls_key";
 
-/// What TLS is spoken with, where it is.
+/// How TLS is spoken, where it is.
 ///
 /// # Errors
 /// Names the setting and the file.
@@ -43,7 +43,7 @@ fn authorities(config: &config::Scylla) -> Option<File> {
     File::named("scylla.tls_ca", &config.tls_ca)
 }
 
-/// Says so where a password goes over a network as it is.
+/// Warns where a password goes over a network as it is.
 pub fn warn_of_plain_password(config: &config::Scylla) {
     if !config.tls && !config.password.is_empty() && !config.nodes.iter().all(|node| is_here(node)) {
         warn!(
@@ -88,7 +88,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// None where it has to do with something else.
+    /// The refusal behind an error; `None` where TLS has nothing to do with it.
     pub fn of(error: &NewSessionError, config: &config::Scylla) -> Option<Self> {
         let error = last(error)?;
         match io_error(error).and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>()) {
@@ -99,7 +99,8 @@ impl Refusal {
         }
     }
 
-    /// Servers have many words for it: Cassandra calls a certificate of a wrong authority an internal error.
+    /// A refusal by the servers, which have many words for it: Cassandra calls a certificate of a wrong authority an
+    /// internal error.
     fn by_them(why: &str, config: &config::Scylla) -> Self {
         let why = why.to_owned();
         match File::named(CERTIFICATE, &config.tls_cert) {
@@ -111,7 +112,7 @@ impl Refusal {
     fn by(error: &rustls::Error, config: &config::Scylla) -> Self {
         use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
         match error {
-            // The latter is of another authority of the same name: one that was made anew.
+            // A bad signature is of another authority of the same name: one that was made anew.
             InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
                 match authorities(config) {
                     Some(file) => Self::Authority { file },

@@ -41,12 +41,12 @@ pub struct OwnLog {
     cql: Arc<Cql>,
     digests: Digests,
     drafts: Arc<Drafts>,
-    /// Given out last.
+    /// The number that was given out last.
     last: AtomicU64,
-    /// Known to be in the log.
+    /// Every batch up to there is known to be in the log.
     head: AtomicU64,
     heartbeats: AtomicU64,
-    /// Timestamp of the last heartbeat, in microseconds: they never go back.
+    /// Timestamp of the last heartbeat, in microseconds. Timestamps never go back.
     heartbeat_at: AtomicI64,
     state: Mutex<State>,
     telling: AtomicBool,
@@ -96,7 +96,7 @@ impl OwnLog {
         self.drafts.origin
     }
 
-    /// Notes a batch before any of it is committed. Its number; `None` for nothing.
+    /// Notes a batch before any of it is committed: its number, or `None` for an empty one.
     ///
     /// # Errors
     /// When the servers refuse. The number is not used again.
@@ -165,7 +165,7 @@ impl OwnLog {
         }
         let written = Arc::clone(self);
         tokio::spawn(async move {
-            // The next one says as much.
+            // If it fails, the next heartbeat says as much.
             let _ = written.cql.within(written.send_heartbeat()).await;
             written.telling.store(false, Ordering::Relaxed);
         });
@@ -186,11 +186,11 @@ impl OwnLog {
         Ok(())
     }
 
-    /// A timestamp for what this process alone writes: they never go back.
+    /// A timestamp for rows that this process alone writes: later than the one before.
     fn next_stamp(&self) -> i64 {
         let now = clock::millis() as i64 * 1_000;
-        let later = |before: i64| Some(now.max(before + 1));
-        let before = self.heartbeat_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        let advance = |before: i64| Some(now.max(before + 1));
+        let before = self.heartbeat_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance);
         now.max(before.unwrap_or_default() + 1)
     }
 
@@ -237,11 +237,11 @@ impl Log for CqlLog {
                 let values = vec![large(origin), part(from), large(from)];
                 let rows: Vec<(i64, Vec<u8>)> = cql.read(&cql.statements.get_log, values).await?;
                 if !rows.is_empty() {
-                    let logged = |(sequence, entries): (i64, Vec<u8>)| {
+                    let read = |(sequence, entries): (i64, Vec<u8>)| {
                         let entries = decode(&entries).ok_or_else(|| Failure::answer(Malformed))?;
                         Ok(Logged { sequence: sequence as u64, entries })
                     };
-                    return rows.into_iter().map(logged).collect();
+                    return rows.into_iter().map(read).collect();
                 }
                 if from >> PART_BITS >= up_to >> PART_BITS {
                     return Ok(Vec::new());
@@ -253,8 +253,8 @@ impl Log for CqlLog {
     }
 
     fn settles_in(&self) -> Duration {
-        // Once for the writer, which takes a new number when it has taken longer; once for pauses of
-        // whoever measures.
+        // Half is the writer's, which takes a new number when it has taken longer; half is for pauses of whoever
+        // measures.
         self.deadline * 2
     }
 

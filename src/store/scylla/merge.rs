@@ -10,46 +10,12 @@ use futures_util::future::try_join;
 use smallvec::SmallVec;
 
 use super::{
-    batch::BatchId,
     bucket::Bucket,
-    cql::{Cql, Failure, blob, limit, time},
+    chunk::{Body, Place, Question, Row, TimeWindow, place, read},
+    cql::{Cql, Failure},
     index::{Key, buckets},
-    key,
 };
-use crate::protocol::{EventId, PublicKey, Timestamp};
-
-/// A candidate.
-#[derive(Debug, Clone)]
-pub struct Row {
-    pub created_at: Timestamp,
-    pub id: EventId,
-    pub body: Body,
-}
-
-/// What its row says of it.
-#[derive(Debug, Clone)]
-pub enum Body {
-    Text {
-        text: String,
-        accepted_at: u64,
-        /// Of whoever wrote the row.
-        batch: Option<BatchId>,
-        /// Whether its event is known to be committed.
-        committed: bool,
-    },
-    Fields {
-        kind: u16,
-        pubkey: PublicKey,
-    },
-    /// Nothing but the id.
-    Unread,
-}
-
-/// Where a row stands in the answer; the smaller one comes first.
-type Place = (Reverse<Timestamp>, EventId);
-
-/// Seconds, both ends included.
-pub type TimeWindow = (Timestamp, Timestamp);
+use crate::protocol::{EventId, Timestamp};
 
 /// About how many bytes of events a chunk has.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -90,7 +56,7 @@ pub struct Paused {
 
 /// What is asked for.
 pub struct Asked {
-    /// Whoever asks.
+    /// Who asks: the filter, by its number.
     pub group: usize,
     pub keys: Vec<Key>,
     pub window: TimeWindow,
@@ -101,7 +67,7 @@ pub struct Asked {
 /// One partition, or rows that were known beforehand.
 #[derive(Debug, Clone)]
 struct Source {
-    /// Whoever asked for it.
+    /// The group that asked for it.
     group: usize,
     partition: Option<(Key, Bucket)>,
     window: TimeWindow,
@@ -118,22 +84,6 @@ struct Entry {
     /// Whether the row is there. Sources that have to be read first come first.
     ready: bool,
     source: usize,
-}
-
-/// What is to be read of a partition.
-struct Question {
-    source: usize,
-    key: Key,
-    bucket: Bucket,
-    window: TimeWindow,
-    after: Option<(Timestamp, EventId)>,
-    rows: usize,
-}
-
-struct Chunk {
-    source: usize,
-    rows: Vec<Row>,
-    finished: bool,
 }
 
 impl<'c> Merge<'c> {
@@ -158,7 +108,7 @@ impl<'c> Merge<'c> {
         merge
     }
 
-    /// Pauses at a place, behind which these rows were read too, but not looked at.
+    /// Pauses at a place. `unseen`: rows behind it that were read, too, but not looked at.
     pub fn pause(
         self,
         at: (Timestamp, EventId),
@@ -316,12 +266,12 @@ impl Source {
         Self { group, partition: None, window, rows, chunk: 0, finished: true, last: None }
     }
 
-    /// Nothing is left of it.
+    /// Whether nothing is left of it.
     fn is_over(&self) -> bool {
         self.finished && self.rows.is_empty()
     }
 
-    /// Lets go of texts, and of rows that can be read again.
+    /// What is kept of it between two pages: no texts, and few of the rows that can be read again.
     fn pause(mut self) -> Self {
         let kept = if self.partition.is_some() { KEPT } else { self.rows.len() };
         if self.rows.len() > kept {
@@ -355,107 +305,4 @@ impl Source {
         }
         self.rows = rows.into();
     }
-}
-
-impl Question {
-    /// How many it takes.
-    fn statements(&self) -> usize {
-        let (since, until) = self.window;
-        match self.after {
-            Some((at, _)) if at < since => 0,
-            Some((at, _)) if at <= until && at > since => 2,
-            _ => 1,
-        }
-    }
-}
-
-impl Row {
-    fn without_text(self) -> Self {
-        let body = match self.body {
-            Body::Text { .. } => Body::Unread,
-            small => small,
-        };
-        Self { body, ..self }
-    }
-
-    fn place(&self) -> Place {
-        place((self.created_at, self.id))
-    }
-
-    fn bytes(&self) -> usize {
-        match &self.body {
-            Body::Text { text, .. } => text.len(),
-            Body::Fields { .. } | Body::Unread => 64,
-        }
-    }
-}
-
-fn place((created_at, id): (Timestamp, EventId)) -> Place {
-    (Reverse(created_at), id)
-}
-
-/// Reads a chunk. What comes after a row is the rest of its second and the older ones: two statements,
-/// since no server orders by a time descending and an id ascending in one comparison.
-async fn read(cql: &Cql, question: Question) -> Result<Chunk, Failure> {
-    let Question { source, key, bucket, window: (since, until), after, rows: count } = question;
-    let index = key.index(&cql.statements);
-    let select = |statement, mut values: Vec<_>, key: &Key| {
-        let mut all = key.partition(bucket);
-        all.append(&mut values);
-        all.push(limit(count));
-        let has_text = key.has_text();
-        async move { rows(cql, statement, all, has_text).await }
-    };
-    let after = after.filter(|(at, _)| *at <= until);
-    let Some((at, id)) = after else {
-        let rows = select(&index.newest, vec![time(since), time(until)], &key).await?;
-        return Ok(Chunk { source, finished: rows.len() < count, rows });
-    };
-    if at < since {
-        return Ok(Chunk { source, rows: Vec::new(), finished: true });
-    }
-    let rest = select(&index.rest, vec![time(at), blob(id.0)], &key);
-    if at == since {
-        let rows = rest.await?;
-        return Ok(Chunk { source, finished: rows.len() < count, rows });
-    }
-    let older = select(&index.newest, vec![time(since), time(at - 1)], &key);
-    let (mut rows, older) = try_join(rest, older).await?;
-    let mut finished = false;
-    if rows.len() < count {
-        finished = older.len() < count;
-        rows.extend(older);
-    }
-    Ok(Chunk { source, rows, finished })
-}
-
-async fn rows(
-    cql: &Cql,
-    statement: &scylla::statement::prepared::PreparedStatement,
-    values: super::cql::Values,
-    has_text: bool,
-) -> Result<Vec<Row>, Failure> {
-    let row = |created_at: i64, id: &[u8], body: Option<Body>| {
-        let body = body.unwrap_or(Body::Unread);
-        Some(Row { created_at: key::seconds(created_at), id: key::id(id)?, body })
-    };
-    if has_text {
-        type Texts = (i64, Vec<u8>, Option<String>, Option<i64>, Option<Vec<u8>>);
-        let body = |text: Option<String>, accepted_at: Option<i64>, batch: Option<Vec<u8>>| {
-            let accepted_at = key::seconds(accepted_at.unwrap_or_default());
-            let batch = batch.as_deref().and_then(BatchId::parse);
-            Some(Body::Text { text: text?, accepted_at, batch, committed: false })
-        };
-        let rows: Vec<Texts> = cql.read(statement, values).await?;
-        let rows = rows
-            .into_iter()
-            .filter_map(|(at, id, text, accepted_at, batch)| row(at, &id, body(text, accepted_at, batch)));
-        return Ok(rows.collect());
-    }
-    type Fields = (i64, Vec<u8>, Option<i32>, Option<Vec<u8>>);
-    let fields = |kind: Option<i32>, pubkey: Option<Vec<u8>>| {
-        Some(Body::Fields { kind: kind?.try_into().ok()?, pubkey: key::pubkey(&pubkey?)? })
-    };
-    let rows: Vec<Fields> = cql.read(statement, values).await?;
-    Ok(rows.into_iter().filter_map(|(at, id, kind, pubkey)| row(at, &id, fields(kind, pubkey))).collect())
 }

@@ -32,7 +32,7 @@ const STEPS: [(u32, &str); 1] = [(2, "the table of records")];
 const HELD: Duration = Duration::from_secs(15);
 const RENEWED: Duration = Duration::from_secs(5);
 
-/// How often others look whether it is done, and how often they say that they wait.
+/// How often others look whether the migration is done, and how often they say that they wait.
 const LOOK: Duration = Duration::from_millis(500);
 const TELL: Duration = Duration::from_secs(5);
 
@@ -49,7 +49,7 @@ pub async fn apply(config: &config::Scylla, replication: &str) -> Result<(), Ope
     let session = dial::connect(config, PATIENCE).await?;
     let keyspace = &config.keyspace;
     schema::make_keyspace(&session, keyspace, replication).await?;
-    // Another node may have made it, so it is asked only now.
+    // Another node may have made the tables, so their versions are asked for only now.
     if let Some(found) = schema::versions(&session, keyspace).await? {
         found.check()?;
         if !found.is_current() {
@@ -110,7 +110,7 @@ pub async fn migrate(session: &Session, keyspace: &str, write: Consistency) -> R
 /// When the servers refuse them. Where they do not answer in time, that is no reason not to start.
 pub async fn take_conditions(session: &Session, keyspace: &str) -> Result<(), OpenError> {
     let kind = RecordKind::Migration.name();
-    // A key that no record has, so there is nothing that it could be true of.
+    // No record has this key, so the condition is true of nothing.
     let text = format!(
         "UPDATE \"{keyspace}\".record SET write = 1 WHERE kind = '{kind}' AND shard = 0 AND key = '' IF write = 0"
     );
@@ -136,12 +136,12 @@ struct Turn<'s> {
     session: &'s Session,
     keyspace: &'s str,
     write: Consistency,
-    /// Drawn, so that its own record is found again.
+    /// Drawn, so that this process finds its own record again.
     number: i64,
 }
 
 impl Turn<'_> {
-    /// Waits for it: what the tables were before. `None`: another node was faster, and nothing is left to do.
+    /// Waits for the turn: what the tables were before. `None`: another node was faster, and nothing is left to do.
     async fn wait(&self) -> Result<Option<Versions>, OpenError> {
         let mut told: Option<Instant> = None;
         loop {
@@ -195,8 +195,9 @@ impl Turn<'_> {
         let rows = result.into_rows_result().map_err(|error| failed(error.into()))?;
         let row =
             rows.maybe_first_row::<(Option<i64>, Option<Vec<u8>>)>().map_err(|error| failed(error.into()))?;
-        let name = |value: Option<Vec<u8>>| String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
-        Ok(row.and_then(|(number, value)| Some((number?, name(value)))))
+        let read_name =
+            |value: Option<Vec<u8>>| String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
+        Ok(row.and_then(|(number, value)| Some((number?, read_name(value)))))
     }
 
     async fn carry_out(&self) -> Result<(), OpenError> {
@@ -208,7 +209,7 @@ impl Turn<'_> {
         let mut ticks = interval(RENEWED);
         loop {
             ticks.tick().await;
-            // Whoever takes it over does what this one does.
+            // If it fails, whoever takes the turn over does what this process does.
             let _ = self.take(Some(self.number)).await;
         }
     }
@@ -216,7 +217,7 @@ impl Turn<'_> {
     async fn end(&self) {
         let text =
             format!("DELETE value, number, write FROM {} WHERE {} IF write = ?", self.table(), place());
-        // It expires by itself.
+        // If it fails, the record expires by itself.
         let _ = self.decide(&text, vec![Some(CqlValue::BigInt(self.number))]).await;
     }
 

@@ -7,6 +7,7 @@
 
 mod batch;
 mod bucket;
+mod chunk;
 mod consistency;
 mod cql;
 mod decide;
@@ -22,6 +23,7 @@ mod link;
 mod log;
 mod merge;
 mod migrate;
+mod open_error;
 mod peers;
 mod plan;
 mod positions;
@@ -30,9 +32,11 @@ mod records;
 mod schema;
 mod server_clock;
 mod settled;
+mod sieve;
 mod statements;
 mod sweep;
 mod tables;
+mod threads;
 mod write;
 mod writers;
 
@@ -42,16 +46,11 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use scylla::errors::{ExecutionError, NewSessionError, PrepareError};
-use tokio::{
-    runtime::{Builder, Runtime},
-    sync::Mutex,
-    time::{MissedTickBehavior, interval},
-};
-use tracing::Instrument;
+use tokio::sync::Mutex;
 
 pub use declared::SCHEMA;
 pub use link::Refusal;
+pub use open_error::OpenError;
 pub use schema::DEFAULT_REPLICATION;
 
 use self::{
@@ -67,6 +66,7 @@ use self::{
     settled::Settled,
     sweep::{Leftovers, Removable, Sweeper},
     tables::Tables,
+    threads::Threads,
     write::Writer,
 };
 use super::{
@@ -79,69 +79,12 @@ use crate::{
     clock::Moment,
     config,
     protocol::{Event, Timestamp},
-    telemetry::Pulse,
-    tls::TlsError,
 };
-
-/// Why a store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("cannot reach the store at {nodes}: {error}")]
-    Connect { nodes: String, error: Box<NewSessionError> },
-    #[error("cannot reach the store at {nodes}: {refusal}")]
-    Refused { nodes: String, refusal: Refusal },
-    #[error("cannot reach the store by TLS: {0}")]
-    Tls(#[from] TlsError),
-    #[error("keyspace {0} has no tables of Rookery; `rookery schema apply` makes them")]
-    NoKeyspace(String),
-    #[error("{0:?} is no name for a keyspace: letters, digits and _, at most 48")]
-    BadName(String),
-    #[error(
-        "the tables want programs of version {found} or later, and this one is of version {}",
-        schema::VERSION
-    )]
-    Version { found: String },
-    #[error("{name:?} is no consistency; there are {known}")]
-    Consistency { name: String, known: String },
-    #[error(
-        "with {read} reads and {write} writes, keyspace {keyspace} (replicas {replicas}) could miss what was acknowledged; choose a higher consistency"
-    )]
-    NoOverlap { keyspace: String, replicas: String, read: String, write: String },
-    #[error(
-        "keyspace {0} has replicas in several datacentres, and the consistency is of one: say which with scylla.datacenter"
-    )]
-    WhichDatacenter(String),
-    #[error(
-        "keyspace {keyspace} does not take lightweight transactions, by which the relay's own records are changed; ScyllaDB before 2025.4 has none where a keyspace has tablets: update it, or use a keyspace that was made with AND tablets = {{'enabled': false}} ({error})"
-    )]
-    NoConditions { keyspace: String, error: Box<ExecutionError> },
-    #[error("scylla.datacenter: no server is in {wanted:?}; there are: {known}")]
-    NoDatacenter { wanted: String, known: String },
-    #[error("cannot prepare {text:?}: {error} (`rookery schema apply` adds what tables lack)")]
-    Prepare { text: String, error: Box<PrepareError> },
-    #[error("cannot read or change the schema: {0}")]
-    Schema(Box<dyn std::error::Error + Send + Sync>),
-    #[error(
-        "the keyspace wants {required} servers to agree, and there are {servers}; say how many copies there are to be, such as --replication \"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {servers}}}\", or try again when all servers are there"
-    )]
-    FewServers { required: usize, servers: usize },
-    #[error("cannot read the clock of the servers: {}", .0.detail())]
-    Clock(StoreError),
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
-}
 
 /// A connection to the servers, and the threads that serve it.
 pub struct CqlConnection {
     threads: Threads,
     cql: Arc<Cql>,
-}
-
-/// Ends without waiting, so that it may be dropped anywhere.
-struct Threads {
-    runtime: Option<Runtime>,
-    /// Beats for as long as one of them has its turn.
-    pulse: Arc<Pulse>,
 }
 
 /// The cluster store.
@@ -166,59 +109,6 @@ struct Parts {
     /// away is refused by its mark, its winner or its expiration, whoever writes meanwhile.
     turn: Mutex<()>,
     deadline: Duration,
-}
-
-/// How often the threads are heard of while they get on.
-const BEAT: Duration = Duration::from_millis(250);
-
-impl Threads {
-    fn start(count: usize) -> Result<Self, OpenError> {
-        let mut builder = Builder::new_multi_thread();
-        if count > 0 {
-            builder.worker_threads(count);
-        }
-        let runtime = builder.thread_name("cql").enable_all().build().map_err(OpenError::Thread)?;
-        let pulse = Arc::<Pulse>::default();
-        // Or threads that hang from the start would count as idle.
-        pulse.beat();
-        let beating = Arc::clone(&pulse);
-        runtime.spawn(async move {
-            let mut beats = interval(BEAT);
-            beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                beats.tick().await;
-                beating.beat();
-            }
-        });
-        Ok(Self { runtime: Some(runtime), pulse })
-    }
-
-    /// Runs work to its end, whoever waits for it.
-    async fn run<T, E>(
-        &self,
-        work: impl Future<Output = Result<T, E>> + Send + 'static,
-        closed: impl FnOnce() -> E,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-    {
-        match &self.runtime {
-            Some(runtime) => match runtime.spawn(work.in_current_span()).await {
-                Ok(done) => done,
-                Err(_) => Err(closed()),
-            },
-            None => Err(closed()),
-        }
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 impl CqlConnection {
@@ -345,7 +235,7 @@ impl Scylla {
     }
 }
 
-/// Questions of any size that are under way together at least.
+/// How many questions of any size are under way together at least.
 const BESIDE: usize = 2;
 
 /// How many statements a question takes, about.
@@ -365,7 +255,7 @@ impl Parts {
         let begun = Moment::now();
         let mut done = self.writes.until(until, self.writer.write(batch, now)).await?;
         if begun.elapsed() >= self.deadline {
-            // It was held up, and the others may have stopped looking under its number.
+            // The batch was held up, and the others may have stopped looking under its number.
             done.written.sequence = self.writes.within(self.writer.log_again(batch, &done.written)).await?;
         }
         Ok(self.writer.settled(batch, done))
@@ -441,30 +331,5 @@ impl Store for Scylla {
         let stuck = self.connection.threads.pulse.age();
         let load = self.parts.writes.load(&self.parts.questions);
         Load { questions: self.door.fill(), clock_ahead, stuck, ..load }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{sync::mpsc, thread};
-
-    use super::*;
-
-    fn until(is_so: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !is_so() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "it never is");
-            thread::sleep(BEAT / 10);
-        }
-    }
-
-    #[test]
-    fn threads_that_hang_are_found_to_do_so() {
-        let threads = Threads::start(1).unwrap();
-        let (go_on, held) = mpsc::channel::<()>();
-        threads.runtime.as_ref().unwrap().spawn(async move { held.recv() });
-        until(|| threads.pulse.age() > 8 * BEAT);
-        drop(go_on);
-        until(|| threads.pulse.age() < 2 * BEAT);
     }
 }

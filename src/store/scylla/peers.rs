@@ -21,9 +21,9 @@ use crate::{
 
 /// A process that has told nothing of itself for so long is gone.
 const SILENT: Duration = Duration::from_secs(10);
-/// For how long the table is believed.
+/// For how long the table is believed, and not read again.
 const BELIEVED: Duration = Duration::from_secs(1);
-/// Whoever is alive has been seen to count on after so long.
+/// A process that is alive has been seen to count on after so long.
 const HEARD: Duration = Duration::from_secs(3);
 
 pub struct Peers {
@@ -46,7 +46,7 @@ struct State {
 
 struct Peer {
     count: u64,
-    /// What it told when it was last seen to count on; that of one that is gone stands still.
+    /// What the process told when it was last seen to count on; of one that is gone it stays what it is.
     told: Option<ToldClock>,
 }
 
@@ -61,9 +61,9 @@ struct ToldClock {
 #[derive(Debug, Clone, Copy)]
 pub struct Word {
     pub origin: Origin,
-    /// How often it has.
+    /// How often the process has told something.
     pub count: u64,
-    /// When it did, by its clock, in milliseconds since 1970.
+    /// When it did last, by its own clock, in milliseconds since 1970.
     pub at: u64,
 }
 
@@ -110,7 +110,7 @@ impl Peers {
         self.state().standing(offset, now, self.tolerance)
     }
 
-    /// Whether it falls to this process.
+    /// Whether a task falls to this process.
     pub fn is_mine(&self, task: &[u8], now: Moment) -> bool {
         let rank = |origin| xxh3_64_with_seed(task, origin);
         let state = self.state();
@@ -125,19 +125,19 @@ impl Peers {
 
 impl State {
     fn standing(&self, offset: i64, now: Moment, tolerance: Duration) -> Standing {
-        let ahead = |told: Option<ToldClock>| Some(told?.ahead(offset));
-        let of = |ahead: Vec<i64>| compare(ahead, tolerance);
+        let count_ahead = |told: Option<ToldClock>| Some(told?.ahead(offset));
+        let judge = |ahead: Vec<i64>| compare(ahead, tolerance);
         let alive = self.others.values().filter(|peer| peer.is_alive(now));
-        if let Some(standing) = of(alive.filter_map(|peer| ahead(peer.told)).collect()) {
+        if let Some(standing) = judge(alive.filter_map(|peer| count_ahead(peer.told)).collect()) {
             return standing;
         }
         let Some(begun_at) = self.begun_at else { return Standing::Unknown };
         if !self.others.is_empty() && now.since(begun_at) < HEARD {
             return Standing::Unknown;
         }
-        // Nobody is heard now. Those that were heard before, and the servers, have to agree.
-        let silent = of(self.others.values().filter_map(|peer| ahead(peer.told)).collect());
-        let server = of(ahead(self.server).into_iter().collect());
+        // Nobody is heard now. The clocks of those that were heard before, and of the servers, have to agree.
+        let silent = judge(self.others.values().filter_map(|peer| count_ahead(peer.told)).collect());
+        let server = judge(count_ahead(self.server).into_iter().collect());
         match (silent, server) {
             (Some(far @ Standing::Far(_)), _) | (_, Some(far @ Standing::Far(_))) => far,
             _ => Standing::Near,
@@ -155,10 +155,10 @@ impl ToldClock {
     /// By how many milliseconds a clock that is so far ahead of this machine's moments is ahead of that one: the least
     /// that it may be, because word may have been held up.
     fn ahead(self, offset: i64) -> i64 {
-        let ahead =
+        let ahead_at =
             |moment: Moment| (moment.millis() as i64).wrapping_add(offset).wrapping_sub(self.at as i64);
         let (before, after) = self.between;
-        0_i64.clamp(ahead(before), ahead(after).max(ahead(before)))
+        0_i64.clamp(ahead_at(before), ahead_at(after).max(ahead_at(before)))
     }
 }
 

@@ -33,7 +33,7 @@ const IDENTIFIER: u8 = b'd';
 const SAMPLED_IDENTIFIERS: usize = 4;
 const FEW_ROWS: usize = 32;
 
-/// Chooses for `filter`.
+/// Chooses the index for `filter`.
 ///
 /// # Errors
 /// When the servers refuse.
@@ -75,14 +75,14 @@ fn under_tag(tag: &TagFilter) -> Vec<Key> {
     keys.into_iter().collect()
 }
 
-/// Everything that these authors have written.
+/// The keys of everything that these authors have written.
 async fn of_authors(tables: &Tables, authors: &[PublicKey]) -> Result<Vec<Key>, Failure> {
-    let keys = |author: PublicKey| async move {
+    let list_keys = |author: PublicKey| async move {
         let kinds = index::kinds(&tables.cql, &author).await?;
         Ok::<_, Failure>(kinds.into_iter().map(|kind| Key::Author(author, kind)).collect::<Vec<_>>())
     };
     let authors = authors.to_vec();
-    Ok(tables.cql.all(authors.into_iter().map(keys)).await?.concat())
+    Ok(tables.cql.all(authors.into_iter().map(list_keys)).await?.concat())
 }
 
 /// What tells events of these authors and kinds apart, where few events have one of its values, by a sample of

@@ -16,9 +16,9 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(131_071);
 pub struct Positions(Mutex<State>);
 
 struct State {
-    /// Given out last.
+    /// The position that was given out last.
     last: Position,
-    /// Of the event written last.
+    /// The position of the event that was written last.
     head: Position,
     recent: LruCache<EventId, Position>,
 }
@@ -39,7 +39,7 @@ impl Positions {
         state.last
     }
 
-    /// Everything up to there is written.
+    /// Notes that every event up to there is written.
     pub fn reach(&self, head: Position) {
         self.state().head = head;
     }

@@ -1,33 +1,29 @@
 //! Answers queries and counts: merges the candidates of all filters, looks at some of them at a time, and
 //! stops at the limits.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::{
-    batch::BatchId,
+    chunk::{Body, Row},
     cql::Failure,
-    hidden::{Hidden, Snapshot},
+    hidden::Hidden,
     index::Key,
-    key::{HashedAddress, Rank},
-    known::{self, Known},
-    merge::{Asked, Body, Merge, Paused, Row},
+    merge::{Asked, Merge, Paused},
     plan::{Plan, plan},
     positions::Positions,
     settled::Settled,
+    sieve::{Candidate, Sieve},
     sweep::Leftovers,
     tables::{self, FoundEvent, Tables},
 };
 use crate::{
     clock::Moment,
     config,
-    protocol::{Event, EventId, Fields, Filter, Timestamp, hll::HyperLogLog},
+    protocol::{EventId, Timestamp, hll::HyperLogLog},
     store::{Counted, Cursor, End, Entry, FilterProgress, Kept, Page, Query},
 };
 
-/// What a statement counts for in the budget of a question, in rows.
+/// How many rows a statement counts as in the budget of a question.
 const STATEMENT_ROWS: usize = 10;
 /// Rows looked at in one page.
 const PAGE_SCANNED: usize = 2_000;
@@ -36,23 +32,8 @@ pub struct Reader {
     tables: Arc<Tables>,
     hidden: Arc<Hidden>,
     positions: Arc<Positions>,
-    leftovers: Arc<Leftovers>,
-    settled: Arc<Settled>,
+    sieve: Sieve,
     bounds: QueryBounds,
-}
-
-/// Where a row stands in the answer.
-type Place = (Timestamp, EventId);
-
-/// An event that may be served.
-struct Candidate {
-    event: Arc<Event>,
-    /// When a node accepted it, in milliseconds since 1970 by the clock of the servers.
-    accepted_at: u64,
-    /// Of whoever wrote the row.
-    batch: Option<BatchId>,
-    /// Whether it is known to be committed.
-    committed: bool,
 }
 
 /// Where the candidates of a filter are.
@@ -86,7 +67,8 @@ impl Reader {
         settled: Arc<Settled>,
         bounds: QueryBounds,
     ) -> Self {
-        Self { tables, hidden, positions, leftovers, settled, bounds }
+        let sieve = Sieve::new(Arc::clone(&tables), leftovers, settled);
+        Self { tables, hidden, positions, sieve, bounds }
     }
 
     /// Reads one page.
@@ -106,7 +88,7 @@ impl Reader {
         };
         let mut page = Page::of(query.content);
         page.effort.plan = merge.plan.clone();
-        // Those that were read, and of them those that the page has come to.
+        // Rows that were read, and how many of them the page has come to.
         let (mut read, mut looked_at) = (0, 0);
         loop {
             let rows = merge.take(self.portion(&cursor, &page, event_bytes)).await?;
@@ -115,7 +97,7 @@ impl Reader {
                 return Ok(page);
             }
             read += rows.len();
-            let mut served = self.served(rows, query, &hidden).await?.into_iter();
+            let mut served = self.sieve.served(rows, query, &hidden).await?.into_iter();
             while let Some((place, found)) = served.next() {
                 looked_at += 1;
                 page.effort.rows = looked_at;
@@ -208,7 +190,7 @@ impl Reader {
                 return Ok(counted);
             }
             looked_at += rows.len();
-            let served = self.served(rows, query, &hidden).await?;
+            let served = self.sieve.served(rows, query, &hidden).await?;
             for found in served.into_iter().filter_map(|(_, found)| found) {
                 counted.count += 1;
                 if let Some(hll) = &mut counted.hll {
@@ -281,107 +263,6 @@ impl Reader {
         });
         Ok(tables.cql.all(rows).await?.into_iter().flatten().collect())
     }
-
-    /// What of these rows may be served, in their order: with the place of each, so that a page can end
-    /// anywhere.
-    async fn served(
-        &self,
-        rows: Vec<Row>,
-        query: &Query,
-        hidden: &Snapshot,
-    ) -> Result<Vec<(Place, Option<Candidate>)>, Failure> {
-        let mut places: Vec<(Place, Option<Candidate>)> =
-            rows.iter().map(|row| ((row.created_at, row.id), None)).collect();
-        let tables = &*self.tables;
-        let mut read = Vec::new();
-        for (index, row) in rows.into_iter().enumerate() {
-            match row.body {
-                Body::Text { text, accepted_at, batch, committed } => {
-                    let event = tables::parse(&text)?;
-                    places[index].1 = Some(Candidate { event, accepted_at, batch, committed });
-                }
-                Body::Fields { kind, pubkey } => {
-                    if query.filters.iter().any(|(filter, _)| may_match(filter, kind, &pubkey)) {
-                        read.push((index, row.id));
-                    }
-                }
-                Body::Unread => read.push((index, row.id)),
-            }
-        }
-        let texts = read
-            .into_iter()
-            .map(|(index, id)| async move { Ok::<_, Failure>((index, tables.find(id).await?)) });
-        for (index, FoundEvent { event, accepted_at, batch, .. }) in tables.cql.all(texts).await? {
-            places[index].1 = event.map(|event| Candidate { event, accepted_at, batch, committed: true });
-        }
-        for (_, found) in &mut places {
-            *found = found.take().filter(|found| may_show(&found.event, query, hidden));
-        }
-        self.pass_over_unsettled(&mut places).await?;
-        let addresses: BTreeSet<HashedAddress> =
-            places.iter().filter_map(|(_, found)| HashedAddress::of(&found.as_ref()?.event)).collect();
-        let winners = addresses
-            .into_iter()
-            .map(|address| async move { Ok::<_, Failure>((address, known::best(tables, address).await?)) });
-        let winners: HashMap<HashedAddress, Option<Rank>> =
-            tables.cql.all(winners).await?.into_iter().collect();
-        for (_, found) in &mut places {
-            let Some(Candidate { event, .. }) = found else { continue };
-            let Some(address) = HashedAddress::of(event) else { continue };
-            let (rank, best) = (Rank::of(event), winners.get(&address).copied().flatten());
-            if best != Some(rank) {
-                // A better one may still be on its way to its commit, a worse one is left over.
-                if best.is_some_and(|best| best > rank) {
-                    self.leftovers.add(Arc::clone(event));
-                }
-                *found = None;
-            }
-        }
-        Ok(places)
-    }
-
-    /// Passes over what is not committed, or is deleted and not taken back yet. Of rows that may be of a batch whose
-    /// writer has not come to the end, or never will, the row alone says nothing.
-    async fn pass_over_unsettled(&self, places: &mut [(Place, Option<Candidate>)]) -> Result<(), Failure> {
-        let is_doubtful =
-            |found: &Candidate| !self.settled.covers(found.batch) && !self.settled.stands(&found.event.id());
-        let mut doubtful: Vec<&mut Option<Candidate>> = places
-            .iter_mut()
-            .map(|(_, found)| found)
-            .filter(|found| found.as_ref().is_some_and(is_doubtful))
-            .collect();
-        if doubtful.is_empty() {
-            return Ok(());
-        }
-        let batches: Vec<BatchId> = doubtful.iter().filter_map(|found| found.as_ref()?.batch).collect();
-        self.settled.learn(&batches).await?;
-        doubtful.retain(|found| found.as_ref().is_some_and(is_doubtful));
-        let looks = doubtful.into_iter().map(|found| async move {
-            if let Some(candidate) = found
-                && !self.stands(candidate).await?
-            {
-                *found = None;
-            }
-            Ok::<_, Failure>(())
-        });
-        self.tables.cql.all(looks.collect::<Vec<_>>()).await?;
-        Ok(())
-    }
-
-    /// Whether an event is committed, and then no mark is against it: what its writer looks at before it answers.
-    async fn stands(&self, Candidate { event, committed, .. }: &Candidate) -> Result<bool, Failure> {
-        let id = event.id();
-        if !committed && self.tables.find(id).await?.event.is_none() {
-            return Ok(false);
-        }
-        let mut known = Known::default();
-        known.load(&self.tables, known::marks(event)).await?;
-        let stands = known.refusal(event).is_none();
-        if stands {
-            self.settled.note_standing(id);
-        }
-        Ok(stands)
-    }
 }
 
 /// How many events a filter still asks for: with the one that shows that there are more.
@@ -391,17 +272,4 @@ fn wanted(progress: &FilterProgress) -> usize {
         FilterProgress::Boundary { left, .. } => left + 1,
         FilterProgress::More | FilterProgress::Unknown => 0,
     }
-}
-
-/// What the row alone can rule out.
-fn may_match(filter: &Filter, kind: u16, pubkey: &crate::protocol::PublicKey) -> bool {
-    filter.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&kind).is_ok())
-        && filter.authors.as_ref().is_none_or(|authors| authors.binary_search(pubkey).is_ok())
-}
-
-fn may_show(event: &Event, query: &Query, hidden: &Snapshot) -> bool {
-    query.viewer.may_see(event)
-        && !event.is_expired(query.now)
-        && !hidden.hides(event)
-        && query.filters.iter().any(|(filter, _)| filter.matches(event))
 }

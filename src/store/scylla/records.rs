@@ -34,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 /// Most rows that are read at once of a shard: each may have 64 KiB.
 const MOST_ROWS: usize = 16;
 
-/// Reads and decides.
+/// Reads records, and has conditional writes decided.
 #[derive(Clone)]
 pub struct Recorder {
     cql: Arc<Cql>,
@@ -47,7 +47,7 @@ struct Place {
     key: String,
 }
 
-/// What is there: a record, or the mark of one that was removed, which has no value.
+/// What is at a place: a record, or the mark of one that was removed, which has no value.
 struct Found {
     version: Version,
     value: Option<Vec<u8>>,
@@ -63,7 +63,7 @@ struct NewRow {
 
 type Columns = (Option<Vec<u8>>, Option<i64>, Option<i64>);
 
-/// The key before them.
+/// The same with the key before them.
 type Row = (String, Option<Vec<u8>>, Option<i64>, Option<i64>);
 
 impl Found {
@@ -84,7 +84,7 @@ impl Place {
     }
 }
 
-/// There are at most some dozens.
+/// The number of a shard, of which there are at most some dozens.
 fn shard(shard: u64) -> CqlValue {
     number(shard as i32)
 }
@@ -180,7 +180,7 @@ impl Recorder {
             }
             self.cql.all(reads).await?;
             if shards.iter().any(Shard::is_hungry) {
-                // Nothing but marks was read of it.
+                // Nothing but marks was read of some shard.
                 continue;
             }
             let first = shards.iter_mut().filter(|shard| !shard.records.is_empty());

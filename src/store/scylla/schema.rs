@@ -27,7 +27,7 @@ pub const DEFAULT_REPLICATION: &str = "{'class': 'NetworkTopologyStrategy', 'rep
 /// For how long one change of the schema may take, which all servers have to learn.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// For how long servers are waited for that are not even known.
+/// For how long is waited for servers that are not known yet.
 const JOINING: Duration = Duration::from_secs(5);
 
 /// Version of the tables that this program writes.
@@ -45,7 +45,7 @@ pub const READABLE: &str = "schema";
 /// The row with the identity of the tables.
 const IDENTITY: &str = "store";
 
-/// Until a change is tried again that servers could not carry out.
+/// The pause before a change is tried again that servers could not carry out.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What tables say of themselves.
@@ -63,13 +63,18 @@ impl Versions {
     pub fn check(self) -> Result<(), OpenError> {
         match self.readable <= VERSION {
             true => Ok(()),
-            false => Err(OpenError::Version { found: self.readable.to_string() }),
+            false => Err(too_new(self.readable.to_string())),
         }
     }
 
     pub fn is_current(self) -> bool {
         self.written >= VERSION
     }
+}
+
+/// The tables are of a version that this program does not know.
+fn too_new(found: String) -> OpenError {
+    OpenError::Version { found, own: VERSION }
 }
 
 /// Makes the keyspace, and the table that says what is in it, where they are missing.
@@ -142,7 +147,7 @@ async fn add_columns(session: &Session, keyspace: &str, statement: &str) -> Resu
     for (name, kind) in columns.into_iter().filter(|(name, _)| !there.contains(*name)) {
         let added =
             change(session, format!("ALTER TABLE \"{keyspace}\".{table} ADD {name} {kind}").into()).await;
-        // Another node may have been faster, and then it is refused.
+        // Another node may have been faster, and then the statement is refused.
         if let Err(error) = added
             && !patiently(session, || columns_there(session, keyspace, table)).await?.contains(name)
         {
@@ -163,7 +168,7 @@ async fn columns_there(session: &Session, keyspace: &str, table: &str) -> Result
     rows.map(|row| row.map(|(name,)| name).map_err(|error| failed(error.into()))).collect()
 }
 
-/// Carries out what may be carried out twice.
+/// Carries out a statement that may be carried out twice.
 async fn change(session: &Session, mut statement: Statement) -> Result<(), OpenError> {
     statement.set_request_timeout(Some(PATIENCE));
     let carry_out = || async {
@@ -247,7 +252,7 @@ pub async fn check(session: &Session, keyspace: &str) -> Result<Versions, OpenEr
 pub async fn versions(session: &Session, keyspace: &str) -> Result<Option<Versions>, OpenError> {
     let read = || async {
         let readable = noted(session, keyspace, READABLE, None).await?;
-        // Those of the first version do not say it.
+        // Tables of the first version do not say by which they are written.
         let written = noted(session, keyspace, WRITTEN, None).await?.unwrap_or_default();
         Ok(readable.map(|readable| Versions { written: written.max(readable), readable }))
     };
@@ -270,7 +275,7 @@ async fn noted(
     }
     match value(session, keyspace, name, consistency).await? {
         None => Ok(None),
-        Some(value) => value.parse().map(Some).map_err(|_| OpenError::Version { found: value }),
+        Some(value) => value.parse().map(Some).map_err(|_| too_new(value)),
     }
 }
 
@@ -305,7 +310,7 @@ pub async fn identity(session: &Session, keyspace: &str, write: Consistency) -> 
     }
     let found = value(session, keyspace, IDENTITY, None).await?;
     let number = found.as_deref().and_then(|text| u64::from_str_radix(text, 16).ok());
-    number.map(Identity::Shared).ok_or_else(|| OpenError::Version { found: format!("identity {found:?}") })
+    number.map(Identity::Shared).ok_or_else(|| too_new(format!("identity {found:?}")))
 }
 
 /// Draws an identity where the tables have none.
@@ -319,9 +324,9 @@ pub async fn make_identity(session: &Session, keyspace: &str, write: Consistency
     Ok(())
 }
 
-/// Draws one. The one that is drawn first stays, and of two in the same second the larger one.
+/// Draws an identity. The one that is drawn first stays, and of two in the same second the larger one.
 async fn draw_identity(session: &Session, keyspace: &str, write: Consistency) -> Result<(), OpenError> {
-    /// The later, the smaller is the timestamp. Small ones no server refuses.
+    /// The later an identity is drawn, the smaller is its timestamp. Small ones no server refuses.
     const LAST: u64 = 1 << 40;
     let text = format!("INSERT INTO \"{keyspace}\".meta (name, value) VALUES (?, ?) USING TIMESTAMP ?");
     let mut draw = Statement::new(text);
@@ -332,7 +337,7 @@ async fn draw_identity(session: &Session, keyspace: &str, write: Consistency) ->
     drawn.map(drop).map_err(|error| OpenError::Schema(Box::new(error)))
 }
 
-/// Keyspaces are named in statements, where nothing can be bound.
+/// Refuses what is no name of a keyspace: it stands in statements, where nothing can be bound.
 fn check_name(keyspace: &str) -> Result<(), OpenError> {
     let fits = (1..=48).contains(&keyspace.len());
     match fits && keyspace.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {

@@ -5,12 +5,12 @@ use parking_lot::Mutex;
 
 use crate::clock::Moment;
 
-/// What it reads now, by what it read before: read it once, and then from time to time. Whatever is in doubt makes what
-/// was accepted look newer than it is.
+/// What the clock reads now, by what it read before: it is read once, and then from time to time. Whatever is in doubt
+/// makes an event look as if it was accepted later than it was.
 #[derive(Default)]
 pub struct ServerClock(Mutex<Ahead>);
 
-/// By how many milliseconds it is ahead of the moments of this machine.
+/// By how many milliseconds the clock is ahead of the moments of this machine.
 #[derive(Debug, Clone, Copy)]
 struct Ahead {
     /// At the most, when it was read last.
@@ -40,19 +40,19 @@ impl Default for Ahead {
 }
 
 impl ServerClock {
-    /// It was read.
+    /// Notes what the clock read.
     pub fn note(&self, reading: ClockReading) {
         let Ahead { most, least } = reading.ahead();
         let mut state = self.0.lock();
         *state = Ahead { most, least: least.min(state.least) };
     }
 
-    /// What it reads then, in milliseconds since 1970.
+    /// What the clock reads at a moment, in milliseconds since 1970.
     pub fn millis(&self, then: Moment) -> u64 {
         then.millis().wrapping_add_signed(self.0.lock().most)
     }
 
-    /// The latest moment when it can have read so many milliseconds, now being this one.
+    /// The latest moment, up to now, when the clock can have read so many milliseconds.
     pub fn latest(&self, millis: u64, now: Moment) -> Moment {
         Moment::of_millis(millis.saturating_add_signed(self.0.lock().least.saturating_neg())).min(now)
     }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{protocol::EventId, store::log::Origin};
 
-/// At most so often the writers are asked how far they are; meanwhile rows are looked at one by one.
+/// The writers are asked how far they are no sooner again than after this; meanwhile rows are looked at one by one.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Processes that are not listed any more whose batches are remembered to be settled.
 const PAST: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4_095);
@@ -37,7 +37,7 @@ pub struct Settled {
 
 struct State {
     writers: HashMap<Origin, ListedWriter>,
-    /// Of those not listed: everything up to there was settled when it was looked.
+    /// Of processes that are not listed: all batches up to there were settled when this node looked.
     past: LruCache<Origin, u64>,
     read_at: Option<Instant>,
 }
@@ -68,8 +68,8 @@ impl Settled {
     /// # Errors
     /// When the servers refuse.
     pub async fn learn(&self, doubtful: &[BatchId]) -> Result<(), Failure> {
-        let others = |batch: &&BatchId| batch.origin != self.own.origin;
-        if doubtful.iter().filter(others).count() == 0
+        let is_of_another = |batch: &&BatchId| batch.origin != self.own.origin;
+        if doubtful.iter().filter(is_of_another).count() == 0
             || self.state().read_at.is_some_and(|at| at.elapsed() < PAUSE)
         {
             return Ok(());
@@ -78,7 +78,7 @@ impl Settled {
         let mut state = self.state();
         state.writers = found.into_iter().map(|writer| (writer.origin, writer)).collect();
         state.read_at = Some(Instant::now());
-        for &BatchId { origin, number } in doubtful.iter().filter(others) {
+        for &BatchId { origin, number } in doubtful.iter().filter(is_of_another) {
             if !state.writers.contains_key(&origin) {
                 let up_to = state.past.get(&origin).copied().unwrap_or_default().max(number);
                 state.past.put(origin, up_to);

@@ -26,9 +26,9 @@ pub struct FoundEvent {
     pub event: Option<Arc<Event>>,
     /// When a node accepted it, in milliseconds since 1970 by the clock of the servers.
     pub accepted_at: u64,
-    /// How often it was swept.
+    /// How often the event was swept.
     pub swept: i32,
-    /// Of whoever committed it.
+    /// The batch that committed it.
     pub batch: Option<BatchId>,
 }
 
@@ -37,7 +37,7 @@ impl Tables {
         Self { cql, indexes: Arc::new(Indexes::new(sampling)) }
     }
 
-    /// The same tables in other room.
+    /// The same tables, whose statements go through other room.
     pub fn through(&self, cql: Arc<Cql>) -> Self {
         Self { cql, indexes: Arc::clone(&self.indexes) }
     }

@@ -58,14 +58,14 @@ pub struct Done {
 }
 
 impl Writer {
-    /// The batch is in the log under a number that the others still look under.
+    /// Ends a batch that is in the log, under a number that the others still look under.
     pub fn settled(&self, batch: &[Arc<Event>], done: Done) -> BatchOutcome {
         self.drafts.settle(done.of, batch, &done.later);
         self.log.tell();
         done.written
     }
 
-    /// The batch failed, or was given up.
+    /// Notes that the batch failed, or was given up.
     pub fn failed(&self) {
         self.drafts.fail();
     }
@@ -88,12 +88,12 @@ impl Writer {
 
         let stored = batch.iter().zip(&decided.outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
         let head = self.positions.assign(stored.map(|(event, _)| event.id()));
-        let with_swept = |event: Arc<Event>| {
+        let add_swept = |event: Arc<Event>| {
             let swept = known.swept.get(&event.id()).copied().unwrap_or_default();
             (event, swept)
         };
         let insert: Vec<(Arc<Event>, i32)> =
-            std::mem::take(&mut decided.insert).into_iter().map(with_swept).collect();
+            std::mem::take(&mut decided.insert).into_iter().map(add_swept).collect();
 
         let half_written = self.half_written(batch, &decided.outcomes);
         let accepted = Accepted { at: self.tables.cql.clock.millis(Moment::now()), batch: of };
@@ -131,9 +131,9 @@ impl Writer {
         Ok(Done { written, of, later: half_written.later })
     }
 
-    /// Of those that are refused, what an earlier try of this node may have left, or a process that is gone:
-    /// whoever deleted them found nothing that was committed. What has expired is removed by clocks that agree, and
-    /// tried again until then: it may be valid by that of its writer.
+    /// What an earlier try of this node, or a process that is gone, may have left of events that are refused: whoever
+    /// deleted them found nothing that was committed. What has expired is removed by clocks that agree, and tried again
+    /// until then: it may be valid by the clock of its writer.
     fn half_written(&self, batch: &[Arc<Event>], outcomes: &[Outcome]) -> HalfWritten {
         let mut found = HalfWritten::default();
         for (event, outcome) in batch.iter().zip(outcomes) {
@@ -178,7 +178,7 @@ impl Writer {
         };
         let is_doubtful = |id: &EventId| match known.batches.get(id) {
             Some(batch) => !self.settled.covers(Some(*batch)),
-            // From before batches had names: the time has to do.
+            // The event is from before batches had names: the time has to do.
             None => was_accepted_within(id, 2 * self.deadline),
         };
         // What is older was sent as a stored event by then to whoever asked, and sessions do not remember it.
@@ -204,7 +204,7 @@ impl Writer {
         self.log.append(&events).await
     }
 
-    /// Writes the winners of addresses. From here on they are served, and nothing older.
+    /// Writes the winners of addresses. From here on they are served, and no older version is.
     async fn rank(&self, decided: &Decided, known: &Known) -> Result<(), Failure> {
         let cql = &self.tables.cql;
         let winners = decided.ranks.iter().filter_map(|address| Some((address, known.best.get(address)?)));
@@ -306,7 +306,7 @@ struct HalfWritten {
     later: HashSet<EventId>,
 }
 
-/// Of a group of statements.
+/// The span of a group of statements.
 fn span(operation: &'static str) -> Span {
     within("cassandra", operation)
 }

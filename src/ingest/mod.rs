@@ -35,7 +35,7 @@ pub enum Admitted {
     Store(Arc<Event>),
     /// To live subscriptions only.
     Ephemeral(Arc<Event>),
-    /// Nowhere: the same event, by its hash, is stored or on its way. Its signature was not looked at:
+    /// Nowhere: the same event, by its hash, is stored or on its way. The signature of this copy was not looked at:
     /// it may be another one than that which is kept, and nothing is done with it.
     Known,
 }

@@ -43,7 +43,7 @@ impl<'a> Policy<'a> {
             )));
         }
         if event.tags.iter().filter(|tag| tag.name() == "expiration").any(|tag| !is_time(tag.value())) {
-            // Kept for ever, it would do what its author did not want.
+            // Not understood, the event would be kept for ever, which its author did not want.
             return Err(Reason::invalid("expiration must be a whole number of seconds since 1970"));
         }
         if expiration(&event.tags).is_some_and(|at| at <= now) {
@@ -102,7 +102,7 @@ fn is_time(value: Option<&str>) -> bool {
     })
 }
 
-/// NIP-70.
+/// NIP-70: a protected event is published by its author alone.
 fn check_protected(event: &ParsedEvent<'_>, keys: &[PublicKey]) -> Result<(), Reason> {
     if !is_protected(&event.tags) || keys.contains(&event.pubkey) {
         Ok(())
@@ -143,9 +143,8 @@ pub fn difficulty(id: &EventId) -> u32 {
 /// Whether two URLs name the same relay: host, port, and path but for a trailing slash. The scheme
 /// may differ, since TLS often ends before the relay.
 pub fn same_relay(one: &Url, other: &Url) -> bool {
-    let port = |url: &Url| url.port();
-    let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
-    one.host() == other.host() && port(one) == port(other) && path(one) == path(other)
+    let trim_path = |url: &Url| url.path().trim_end_matches('/').to_owned();
+    one.host() == other.host() && one.port() == other.port() && trim_path(one) == trim_path(other)
 }
 
 #[cfg(test)]

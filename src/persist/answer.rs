@@ -28,11 +28,11 @@ pub struct Written(pub Vec<(EventId, Answer, Trace)>);
 #[derive(Debug, Clone)]
 pub enum Answer {
     Outcome(Outcome),
-    /// It is ephemeral, and was handed to whoever wanted it.
+    /// The event is ephemeral, and was handed to whoever wanted it.
     Routed,
-    /// It is not known to be stored.
+    /// The event is not known to be stored.
     Failed(Reason),
-    /// It would be stored too late, so it is not.
+    /// The event would be stored too late, so it is not.
     Overloaded,
 }
 

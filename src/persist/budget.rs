@@ -23,9 +23,10 @@ const LITTLE: usize = 32;
 pub struct Budget {
     max_events: usize,
     max_bytes: usize,
-    /// How long what comes may be expected to wait.
+    /// How long an event that comes may be expected to wait.
     patience: Duration,
-    /// The same for whoever has less than a fair share waiting. What is left of the deadline is for mistakes.
+    /// How long one may be expected to wait whose client has less than a fair share waiting. What is left of the
+    /// deadline is for mistakes.
     utmost: Duration,
     events: AtomicUsize,
     bytes: AtomicUsize,
@@ -73,11 +74,11 @@ impl Budget {
 
     /// A place for an event that is only routed, and waits for no store. `None` where too much waits already.
     pub fn take(self: &Arc<Self>, bytes: usize) -> Option<Place> {
-        // Dropped, and so given back, where it turns out to be too much.
+        // The place is dropped, and so given back, where it turns out to be too much.
         let place = Place { budget: Arc::clone(self), bytes, stored: None };
-        let events = self.events.fetch_add(1, Ordering::Relaxed) + 1;
-        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        (events <= self.max_events && bytes <= self.max_bytes).then_some(place)
+        let all_events = self.events.fetch_add(1, Ordering::Relaxed) + 1;
+        let all_bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        (all_events <= self.max_events && all_bytes <= self.max_bytes).then_some(place)
     }
 
     /// A place for an event that is to be stored. `None` where too much waits already, or where it would be
@@ -101,13 +102,13 @@ impl Budget {
 
     /// Whether what waits with this event is written in time.
     fn has_time(&self, waiting: usize, rows: usize, of_share: usize, now: Instant) -> bool {
-        let waiting = waiting.saturating_sub(self.outlook.writing());
+        let unwritten = waiting.saturating_sub(self.outlook.writing());
         let rest = self.outlook.rest(now);
         // One batch of the least size is always let in, or a single event, however large: a store that is not
         // asked is never found to be fast again.
-        let wait = match waiting <= pace::LEAST.max(rows) {
+        let wait = match unwritten <= pace::LEAST.max(rows) {
             true => rest,
-            false => rest.saturating_add(self.outlook.takes(waiting)),
+            false => rest.saturating_add(self.outlook.takes(unwritten)),
         };
         wait <= self.patience || (wait <= self.utmost && of_share <= self.fair())
     }
@@ -135,23 +136,23 @@ impl Budget {
         self.utmost
     }
 
-    /// How much of it is taken, from 0 to 1: of events or bytes, whatever is more.
+    /// How much of the budget is taken, from 0 to 1: of events or bytes, whatever is more.
     pub fn fill(&self) -> f64 {
-        let ratio =
+        let divide =
             |taken: &AtomicUsize, max: usize| taken.load(Ordering::Relaxed) as f64 / max.max(1) as f64;
-        ratio(&self.events, self.max_events).max(ratio(&self.bytes, self.max_bytes))
+        divide(&self.events, self.max_events).max(divide(&self.bytes, self.max_bytes))
     }
 }
 
 impl Shares {
-    /// That of an address.
+    /// The share of an address.
     pub fn of(&self, address: IpAddr) -> Arc<Share> {
         let mut shares = self.0.lock();
         if let Some(share) = shares.get(&address).and_then(Weak::upgrade) {
             return share;
         }
         if shares.len() == shares.capacity() {
-            // Of connections that are gone, before room is made for more.
+            // Those of connections that are gone go, before room is made for more.
             shares.retain(|_, share| share.strong_count() > 0);
         }
         let share = Arc::default();
@@ -168,12 +169,12 @@ impl Share {
 }
 
 impl Place {
-    /// Whether whoever it belongs to has more waiting than that.
+    /// Whether the client whose place it is has more rows waiting than are fair.
     pub fn is_over(&self, fair: usize) -> bool {
         self.stored.as_ref().is_some_and(|(share, _)| share.rows() > fair)
     }
 
-    /// Rows of the event; none if it is only routed.
+    /// Rows of the event that has the place; none if it is only routed.
     pub fn rows(&self) -> usize {
         self.stored.as_ref().map_or(0, |(_, rows)| *rows)
     }

@@ -28,11 +28,11 @@ pub struct Dispatch {
     pub traced: Traced,
     /// Events that another node committed and may not have published.
     pub again: Vec<Arc<Event>>,
-    /// Where the store stands after them; `None`: they are ephemeral.
+    /// Where the store stands after these events; `None`: they are ephemeral.
     pub position: Option<Position>,
     /// The number of their batch in the log.
     pub sequence: Option<Sequence>,
-    /// Told when every router has taken all of them.
+    /// Is told when every router has taken all of the events.
     pub done: Option<oneshot::Sender<()>>,
 }
 
@@ -64,14 +64,14 @@ pub fn start(
             let is_empty = dispatch.is_empty();
             let Dispatch { events, traced, again, position, sequence, done } = dispatch;
             if let (Some(Others { bus, .. }), false) = (&others, is_empty) {
-                // It only takes them: nobody here waits for other nodes.
+                // The bus only takes the events: nobody here waits for other nodes.
                 let events = events.iter().chain(&again).cloned().collect();
                 let (ephemeral, traced) = (position.is_none(), traced.clone());
                 bus.publish(Publication { events, ephemeral, sequence, traced, since: Instant::now() });
             }
-            let last = events.len().div_ceil(route_batch).saturating_sub(1);
+            let last_chunk = events.len().div_ceil(route_batch).saturating_sub(1);
             let chunks = events.chunks(route_batch).enumerate();
-            let own = chunks.map(|(nth, chunk)| (chunk, position, nth == last));
+            let own = chunks.map(|(nth, chunk)| (chunk, position, nth == last_chunk));
             for (chunk, position, last) in
                 own.chain(again.chunks(route_batch).map(|chunk| (chunk, None, true)))
             {
@@ -89,7 +89,7 @@ pub fn start(
                 metrics.stages.of(Stage::Route).observe(begun.elapsed().as_secs_f64());
             }
             if let Some(done) = done {
-                // Nobody need wait for it.
+                // Whoever waited for that may be gone.
                 let _ = done.send(());
             }
         }

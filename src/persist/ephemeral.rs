@@ -17,7 +17,7 @@ use crate::{
     trace::{Trace, Traced},
 };
 
-/// Who is to be answered is anything. A plain struct.
+/// For each event on its way those who wait for it, and since when. A plain struct: a waiter may be anything.
 #[derive(Debug)]
 pub struct OnTheWay<W>(HashMap<EventId, Vec<(Instant, W)>>);
 
@@ -28,26 +28,26 @@ impl<W> Default for OnTheWay<W> {
 }
 
 impl<W> OnTheWay<W> {
-    /// Somebody waits for an event. Whether it is to be sent on its way, as it is not on it yet.
+    /// Notes that somebody waits for an event: whether that is to be sent on its way, as it is not on it yet.
     pub fn wait(&mut self, id: EventId, waiter: W, now: Instant) -> bool {
         let is_new = !self.0.contains_key(&id);
         self.0.entry(id).or_default().push((now, waiter));
         is_new
     }
 
-    /// It is on its way no more: who still waits for it.
+    /// Notes that an event is on its way no more: who still waits for it.
     pub fn end(&mut self, id: &EventId) -> Vec<W> {
         let waiting = self.0.remove(id).unwrap_or_default();
         waiting.into_iter().map(|(_, waiter)| waiter).collect()
     }
 
-    /// Those who have waited for so long. What they wait for goes on.
+    /// Takes out those who have waited for as long as the deadline. The events that they wait for stay on their way.
     pub fn late(&mut self, deadline: Duration, now: Instant) -> Vec<(EventId, W)> {
-        let late = self.0.iter_mut().flat_map(|(id, waiting)| {
+        let all_late = self.0.iter_mut().flat_map(|(id, waiting)| {
             let late = waiting.extract_if(.., |(since, _)| now.duration_since(*since) >= deadline);
             late.map(|(_, waiter)| (*id, waiter))
         });
-        late.collect()
+        all_late.collect()
     }
 }
 

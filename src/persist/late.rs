@@ -13,17 +13,18 @@ use crate::{
 };
 
 impl Persister {
-    /// What will not be stored in time is told so now, and taken out.
+    /// Takes out the events that will not be stored in time, and says so to their publishers.
     pub(super) fn refuse_excess(&self) {
         self.refuse(self.parts.queue.shed(Instant::now()));
     }
 
-    /// What nobody waits for any more is not stored.
+    /// Takes out the events that nobody waits for any more, so that they are not stored.
     pub(super) fn refuse_late(&self) {
         let deadline = self.config.deadline();
         self.refuse(self.parts.queue.take_late(deadline, Instant::now()));
     }
 
+    /// Answers that events were taken out.
     pub(super) fn refuse(&self, refused: Vec<Refused>) {
         let mut answers = Answers::default();
         for Refused { id, from, since, mut trace } in refused {
@@ -35,7 +36,7 @@ impl Persister {
         answers.send();
     }
 
-    /// Its publisher is about to be answered, unless it was at the deadline.
+    /// Notes how long the publisher of an event has waited, which is answered now, unless it was at the deadline.
     pub(super) fn observe_answer(&self, waiting: &Waiting) {
         if waiting.from.is_some() {
             let taken = waiting.since.elapsed();
@@ -43,16 +44,16 @@ impl Persister {
         }
     }
 
-    /// Answers what is being written for too long: it may be stored all the same, and is routed then. What
-    /// still waits is taken out.
+    /// Answers the publishers of events that are being written for too long: these may be stored all the same, and are
+    /// routed then. Events that still wait for the store are taken out.
     pub(super) fn check_deadline(&mut self) {
         let deadline = self.config.deadline();
         let mut answers = Answers::default();
-        let parts = self.parts_of_failed.iter_mut().flatten();
-        for waiting in self.writing.iter_mut().chain(parts) {
-            let since = waiting.since.elapsed();
-            if since >= deadline && waiting.from.is_some() {
-                self.parts.metrics.stages.of(Stage::Answer).observe(since.as_secs_f64());
+        let of_failed = self.parts_of_failed.iter_mut().flatten();
+        for waiting in self.writing.iter_mut().chain(of_failed) {
+            let waited = waiting.since.elapsed();
+            if waited >= deadline && waiting.from.is_some() {
+                self.parts.metrics.stages.of(Stage::Answer).observe(waited.as_secs_f64());
                 let reason = Reason::error("the store did not answer in time; try again");
                 let mut trace = waiting.trace.take();
                 trace.lap("persist");

@@ -78,14 +78,14 @@ pub struct Persister {
     pace: Pace,
     config: config::Persister,
     sweeps: Sweeps,
-    /// Has removals begin at once.
+    /// Notified, it has removals begin at once.
     sweep: Arc<Notify>,
     dispatch: Option<mpsc::Sender<Dispatch>>,
     /// The batch that the store is writing.
     writing: Vec<Waiting>,
-    /// Whether that is tried again though its publishers were told.
+    /// Whether the batch is tried again, after its publishers were told that it failed.
     retrying: bool,
-    /// PersisterParts of a batch that failed as a whole; the last is next.
+    /// Parts of a batch that failed as a whole; the last is next.
     parts_of_failed: Vec<Vec<Waiting>>,
     /// Whether the last batch was one event that is more than a batch.
     was_large: bool,
@@ -135,17 +135,17 @@ impl Persister {
             self.write(ctx);
         } else {
             for flush in self.flushes.drain(..) {
-                // Whoever waited may be gone.
+                // Whoever asked for the flush may be gone.
                 let _ = flush.send(());
             }
         }
     }
 
     /// Lets the threads that serve clients go first where they need all processors, while much is written: what they
-    /// bring meanwhile makes the batch larger, and an event cheaper. Of the processors' other users nothing is asked,
-    /// and nothing is given to them.
+    /// bring meanwhile makes the batch larger, and an event cheaper. Other programs on
+    /// the machine are not looked at, and get nothing of it.
     fn stand_back(&mut self, ctx: &mut Context<Self>) -> bool {
-        /// Between two looks.
+        /// The pause between two looks at the threads.
         const MOMENT: Duration = Duration::from_millis(1);
         /// Rows of a batch from which on more of them make it cheaper.
         const MANY: usize = 256;
@@ -168,11 +168,13 @@ impl Persister {
         self.stands_back
     }
 
-    /// What is left of a batch that failed, then what is tried again, then what waits.
+    /// The events that are written next: what is left of a batch that failed, then what is tried again, then what
+    /// waits in the queue.
     fn next_batch(&mut self) -> Vec<Waiting> {
         self.retrying = false;
         while let Some(part) = self.parts_of_failed.pop() {
-            let (awaited, answered): (Vec<_>, Vec<_>) = part.into_iter().partition(|w| w.from.is_some());
+            let (awaited, answered): (Vec<_>, Vec<_>) =
+                part.into_iter().partition(|waiting| waiting.from.is_some());
             self.settle_later(answered);
             if !awaited.is_empty() {
                 return awaited;
@@ -228,7 +230,7 @@ impl Persister {
         ctx.spawn(work.into_actor(self).map(move |(place, write, result), this, ctx| {
             let took = write.ended - write.begun;
             let lap = Lap { rows, took, whole: write.ended - now, failed: result.is_err() };
-            // What fails alone, or has failed before, says more of itself than of the store.
+            // An event that fails alone, or has failed before, says more of itself than of the store.
             if !(lap.failed && (this.retrying || write.events == 1)) {
                 this.pace.learn(lap);
             }
@@ -256,13 +258,13 @@ impl Persister {
         if self.writing.len() > 1 { left / 2 } else { left }
     }
 
-    /// Looks for what somebody else began to write and left, and for what this node did.
+    /// Looks for events that another process, or this one, began to write and left.
     fn look_for_abandoned(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.is_looking, true) {
             return;
         }
         let store = Arc::clone(&self.parts.store);
-        /// Where nothing is tried again at once, it is after that.
+        /// An event that was left is tried for so long, also where the configuration says that what fails is not.
         const AT_LEAST: Duration = Duration::from_secs(60);
         let tried_for = self.config.retry().max(AT_LEAST);
         let work = async move { store.abandoned(tried_for).await };
@@ -277,8 +279,8 @@ impl Persister {
     }
 }
 
-/// How long half of those will wait at least who began to wait then: neither does one that is old cut the time of all
-/// others short, nor one that is young let them be late.
+/// How long the publisher in the middle will still wait, of those who began to wait at these times: neither does an old
+/// one cut the time of all others short, nor does a young one let them be late.
 fn left_to_most(mut since: Vec<Instant>, deadline: Duration, now: Instant) -> Duration {
     since.sort_unstable();
     let middle = since.get(since.len() / 2).copied().unwrap_or(now);
@@ -289,7 +291,7 @@ impl Actor for Persister {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        /// How often in a deadline the waiting are looked at.
+        /// How often within a deadline events that have waited for too long are looked for.
         const CHECKS: u32 = 16;
         // Every ephemeral event in the mailbox holds a place.
         ctx.set_mailbox_capacity(self.config.queue);
@@ -333,7 +335,7 @@ impl Handler<Flush> for Persister {
         self.next(ctx);
         let dispatch = self.dispatch.clone();
         Box::pin(async move {
-            // Either may be gone only when there is nothing left to wait for.
+            // Either sender may be gone only when there is nothing left to wait for.
             let _ = when_stored.await;
             let (done, when_routed) = oneshot::channel();
             if let Some(dispatch) = dispatch {

@@ -1,4 +1,4 @@
-//! How long what comes now will wait for the store: the persister says what it knows, sessions ask for every
+//! How long an event that comes now will wait for the store: the persister says what it knows, sessions ask for every
 //! event.
 
 use std::{
@@ -13,11 +13,11 @@ pub struct Outlook {
     origin: Instant,
     /// Rows a second, as the bits of a float; [`UNKNOWN`]: nobody knows.
     rate: AtomicU64,
-    /// When the batch was begun, in microseconds since the origin; 0: nothing is being written.
+    /// When the batch was begun that is being written, in microseconds since the origin; 0: there is none.
     begun: AtomicU64,
-    /// Microseconds that it should take.
+    /// Microseconds that the batch should take.
     should_take: AtomicU64,
-    /// Rows of it.
+    /// Rows of the batch.
     rows: AtomicUsize,
 }
 
@@ -34,14 +34,14 @@ impl Outlook {
         }
     }
 
-    /// The store was given so many rows.
+    /// Notes that the store was given a batch of so many rows.
     pub fn begin(&self, rows: usize, should_take: Duration, now: Instant) {
         self.rows.store(rows, Ordering::Relaxed);
         self.should_take.store(should_take.as_micros() as u64, Ordering::Relaxed);
         self.begun.store(self.micros(now).max(1), Ordering::Relaxed);
     }
 
-    /// The store is done, and takes so many rows a second. `None`: that is unknown.
+    /// Notes that the store is done, and takes so many rows a second. `None`: that is unknown.
     pub fn end(&self, rate: Option<f64>) {
         self.begun.store(0, Ordering::Relaxed);
         self.rows.store(0, Ordering::Relaxed);
@@ -59,8 +59,8 @@ impl Outlook {
         (begun > 0).then(|| Duration::from_micros(self.micros(now).saturating_sub(begun)))
     }
 
-    /// What is left of the batch that is being written. One that should be over goes on for as long again as it
-    /// is late: nothing else is known of it.
+    /// How long the batch that is being written still takes. One that should be over goes on for as long again as
+    /// it is late: nothing else is known of it.
     pub fn rest(&self, now: Instant) -> Duration {
         let should_take = Duration::from_micros(self.should_take.load(Ordering::Relaxed));
         self.age(now).map_or(Duration::ZERO, |age| should_take.abs_diff(age))

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-/// Where it begins, before anything is known of the store.
+/// Rows of the first batches, before anything is known of the store.
 const FIRST: usize = 2_048;
 
 /// Even a slow store is given so many rows, or it would never be found to be fast again.
@@ -17,7 +17,7 @@ pub struct Pace {
     limit: usize,
     most: usize,
     target: Duration,
-    /// Rows a second of the last batches, the newest first; `None` of one that says nothing.
+    /// Rows a second of the last batches, the newest first; `None` for a batch that says nothing.
     recent: VecDeque<Option<f64>>,
 }
 
@@ -27,7 +27,7 @@ pub struct Lap {
     pub rows: usize,
     /// How long the store had it.
     pub took: Duration,
-    /// From when it was taken out of the queue, the wait for a place to the routers included.
+    /// The same from when the batch was taken out of the queue, the wait for a place to the routers included.
     pub whole: Duration,
     pub failed: bool,
 }
@@ -59,12 +59,12 @@ impl Pace {
     }
 
     pub fn learn(&mut self, lap: Lap) {
-        let said = self.rate_of(lap);
-        self.recent.push_front(said);
+        let rate = self.rate_of(lap);
+        self.recent.push_front(rate);
         self.recent.truncate(RECENT);
         let quick = lap.took <= self.target;
         if lap.failed && quick {
-            // Its events were at fault, not the pace.
+            // The events of the batch were at fault, not the pace.
             return;
         }
         let took = if lap.failed { lap.took.max(2 * self.target) } else { lap.took };
@@ -76,11 +76,11 @@ impl Pace {
 
     fn rate_of(&self, Lap { rows, took, whole, failed }: Lap) -> Option<f64> {
         if failed {
-            // Nothing is known to be written, and it took its time.
+            // Nothing is known to be written; it counts only where the store took its time.
             return (took > self.target).then_some(0.0);
         }
         let rate = rows as f64 / whole.as_secs_f64().max(1e-6);
-        // What every batch takes, however small, weighs most in a small one: it says only "at least".
+        // What every batch takes, however small, weighs most in a small one: its rate says only "at least".
         let is_small = 2 * rows < self.limit;
         (!is_small || self.rate().is_some_and(|known| rate > known)).then_some(rate)
     }

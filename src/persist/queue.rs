@@ -53,7 +53,7 @@ pub(super) struct Waiting {
     pub from: Option<Publisher>,
     pub since: Instant,
     pub trace: Trace,
-    /// `None` where it has another bound: it is tried again.
+    /// `None` where it is tried again: those have a bound of their own.
     pub place: Option<Place>,
 }
 
@@ -78,11 +78,11 @@ pub(super) struct Refused {
 pub(super) struct BatchBounds {
     pub rows: usize,
     pub bytes: usize,
-    /// Whether smaller events go before one of more rows than that, as the batch before was such a one.
+    /// Whether smaller events go before an event of more than `rows`, as the batch before was such an event.
     pub spare_large: bool,
 }
 
-/// Too much waits already.
+/// Why an event is refused: too much waits already.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -97,8 +97,8 @@ impl Queue {
         })
     }
 
-    /// What a connection may have waiting is measured by: its own, or that of an address that is known to be
-    /// one client's.
+    /// The share by which is measured what a connection may have waiting: one of its own, or that of its address where
+    /// this is known to be one client's.
     pub fn share(&self, address: Option<IpAddr>) -> Arc<Share> {
         address.map_or_else(Arc::default, |address| self.shares.of(address))
     }
@@ -149,7 +149,7 @@ impl Queue {
         &self.budget
     }
 
-    /// Who is to be told from now on.
+    /// Names the persister that is woken from now on.
     pub(super) fn wakes(&self, persister: Addr<Persister>) {
         // An actor starts once.
         let _ = self.persister.set(persister);
@@ -195,12 +195,12 @@ impl Queue {
         self.pulse.age()
     }
 
-    /// For how long the store has had one batch.
+    /// For how long the store has been at its batch.
     pub fn age_of_batch(&self) -> Duration {
         self.budget.outlook.age(Instant::now()).unwrap_or_default()
     }
 
-    /// How much of its budget is taken, from 0 to 1.
+    /// How much of the queue's budget is taken, from 0 to 1.
     pub fn fill(&self) -> f64 {
         self.budget.fill()
     }
@@ -209,7 +209,7 @@ impl Queue {
 impl Waiting {
     fn refuse(self) -> Refused {
         let Self { event, from, since, trace, place, .. } = self;
-        // Before the next one is looked at: it may be of the same client.
+        // Given back before the next event is looked at, which may be of the same client.
         drop(place);
         Refused { id: event.id(), from, since, trace }
     }
@@ -256,7 +256,7 @@ fn shed(waiting: &mut VecDeque<Waiting>, with_greedy: usize, utmost: usize, budg
         let mut kept = VecDeque::with_capacity(waiting.len());
         while let Some(next) = waiting.pop_back() {
             let is_over = next.place.as_ref().is_some_and(|place| place.is_over(fair));
-            // The oldest stays: alone, it may be more than the store takes in time.
+            // The oldest event stays: alone, it may be more than the store takes in time.
             if rows > bound && is_over && !waiting.is_empty() {
                 rows -= next.rows;
                 refused.push(next.refuse());

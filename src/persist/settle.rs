@@ -20,6 +20,7 @@ use crate::{
 };
 
 impl Persister {
+    /// The store is done with the batch that it had.
     pub(super) fn written(
         &mut self,
         place: Option<mpsc::OwnedPermit<Dispatch>>,
@@ -29,7 +30,7 @@ impl Persister {
         let mut answers = Answers::default();
         match result {
             Ok(BatchOutcome { outcomes, head, removed, sequence, again }) => {
-                let again = again.into_iter().map(|place| Arc::clone(&batch[place].event)).collect();
+                let again = again.into_iter().map(|index| Arc::clone(&batch[index].event)).collect();
                 let stays = batch.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
                 let traced = Traced::of(
                     stays.filter_map(|(waiting, _)| Some((waiting.event.id(), waiting.trace.context()?))),
@@ -83,7 +84,8 @@ impl Persister {
         }
     }
 
-    /// A batch of several that are still waited for goes on in parts; what is left is answered.
+    /// A batch failed. Those of its events that publishers still wait for are tried in parts, if they are several; of
+    /// the others the publishers are answered.
     pub(super) fn failed(&mut self, mut batch: Vec<Waiting>, error: &StoreError) {
         if batch.len() > 1 && matches!(error, StoreError::Engine(_) | StoreError::Late(_)) {
             let deadline = self.config.deadline();
@@ -102,7 +104,8 @@ impl Persister {
         self.settle_later(batch);
     }
 
-    /// Their publishers were told. Where other nodes write too, they may be stored all the same.
+    /// Keeps events whose publishers were told that they failed: where other nodes write to the store too, they may be
+    /// stored all the same.
     pub(super) fn settle_later(&mut self, batch: Vec<Waiting>) {
         if self.parts.store.log().is_some() && !batch.is_empty() {
             self.unsettled.add(batch);
@@ -110,7 +113,7 @@ impl Persister {
         }
     }
 
-    /// Those that were tried for long enough, and what is too many.
+    /// Forgets events that were tried for long enough, and what is too many of them.
     pub(super) fn forget_unsettled(&mut self) {
         let forgotten = self.unsettled.forget(Instant::now());
         if forgotten > 0 {
@@ -118,13 +121,13 @@ impl Persister {
         }
     }
 
-    /// What somebody else began to write is tried like what failed here.
+    /// Takes up events that another process began to write: they are tried like those that failed here.
     pub(super) fn adopt(&mut self, events: Vec<Arc<Event>>) {
         self.unsettled.add(events.into_iter().map(Waiting::adopted));
     }
 }
 
-/// The largest event apart, and the others in halves.
+/// A batch in parts: the largest event alone, and the others in halves.
 fn parts(mut batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
     let largest = batch.iter().enumerate().max_by_key(|(_, waiting)| waiting.rows).map(|(place, _)| place);
     let largest: Vec<Waiting> = largest.map(|place| batch.remove(place)).into_iter().collect();
@@ -136,8 +139,8 @@ fn parts(mut batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
 /// Notes that events failed, and why: how many, and a trace in which that can be seen, for the log.
 fn fail<'w, W: ToString>(failed: impl Iterator<Item = (&'w mut Waiting, W)>) -> (usize, Option<TraceId>) {
     failed.fold((0, None), |(events, trace_id), (waiting, why)| {
-        // Of all, as each is to have spans.
-        let own = waiting.trace.fail(why.to_string());
-        (events + 1, trace_id.or(own))
+        // Each of the events is to have its spans, though one trace is told.
+        let own_id = waiting.trace.fail(why.to_string());
+        (events + 1, trace_id.or(own_id))
     })
 }

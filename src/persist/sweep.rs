@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::{clock, config, protocol::Timestamp, store::Store, telemetry::Metrics};
 
-/// When is removed, and how much of the time.
+/// When the store is asked to remove, and for how much of the time.
 #[derive(Debug, Clone, Copy)]
 pub struct Sweeps {
     pub every: Duration,
@@ -33,7 +33,8 @@ impl From<&config::Store> for Sweeps {
 }
 
 impl Sweeps {
-    /// Starts on the current thread, and goes on for as long as that. Whoever is notified begins at once.
+    /// Starts on the current thread, and goes on for as long as that runs. Notify what is returned, and the next sweep
+    /// begins at once.
     pub fn start(self, store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Arc<Notify> {
         let wake = Arc::<Notify>::default();
         actix::spawn(self.run(store, metrics, Arc::clone(&wake)));
@@ -67,7 +68,7 @@ impl Sweeps {
         }
     }
 
-    /// What had expired by then is removed. Others may be late.
+    /// The time up to which what has expired is removed: the clocks of other nodes may be behind.
     fn expired_by(self) -> Timestamp {
         clock::now().saturating_sub(self.margin.as_secs())
     }

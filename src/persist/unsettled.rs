@@ -10,7 +10,7 @@ use std::{
 use super::queue::{BatchBounds, Waiting, take};
 use crate::{config, telemetry::Metrics};
 
-/// For each moment that the store is kept busy for these, others have it for so many.
+/// For each moment that the store is kept busy with these events, all others have it for so many.
 const OTHERS: u32 = 9;
 
 pub struct Unsettled {
@@ -19,7 +19,7 @@ pub struct Unsettled {
     max_events: usize,
     max_bytes: usize,
     retry_for: Duration,
-    /// When the next ones may be tried.
+    /// When the next of them may be tried.
     due: Instant,
     /// How many are tried together: fewer after a failure, down to the one that is at fault.
     together: usize,
@@ -40,12 +40,12 @@ impl Unsettled {
         }
     }
 
-    /// Those that are being tried count until that has succeeded.
+    /// Shows how many there are. Those that are being tried count until that has succeeded.
     fn note_len(&self) {
         self.metrics.unsettled.set(self.waiting.len() as i64);
     }
 
-    /// Takes up what was answered. It holds no place any more: this has bounds of its own.
+    /// Takes up events whose publishers were answered. They hold no places any more: there are bounds of their own.
     pub fn add(&mut self, batch: impl IntoIterator<Item = Waiting>) {
         for mut waiting in batch {
             waiting.place = None;
@@ -55,7 +55,7 @@ impl Unsettled {
         self.note_len();
     }
 
-    /// Forgets those that were tried for long enough, and the oldest of what is too many: how many.
+    /// Forgets events that were tried for long enough, and the oldest of what is too many: how many it forgot.
     pub fn forget(&mut self, now: Instant) -> usize {
         let before = self.waiting.len();
         self.waiting.retain(|waiting| now.saturating_duration_since(waiting.since) < self.retry_for);
@@ -68,7 +68,7 @@ impl Unsettled {
         before - self.waiting.len()
     }
 
-    /// Those that may be tried now.
+    /// Takes out the events that may be tried now.
     pub fn take(&mut self, bounds: BatchBounds, now: Instant) -> Vec<Waiting> {
         if now < self.due {
             return Vec::new();
@@ -82,7 +82,7 @@ impl Unsettled {
         batch
     }
 
-    /// What was tried has kept the store busy for so long. `contended`: others waited for it.
+    /// Learns how a try went, which has kept the store busy for so long. `contended`: other events waited for it.
     pub fn tried(&mut self, events: usize, took: Duration, failed: bool, contended: bool, now: Instant) {
         if failed {
             self.together = (events / 2).max(1);

@@ -13,7 +13,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// For the processors that this process may run on.
+    /// None yet, for the processors that this process may run on.
     pub fn here() -> Self {
         Self {
             runtimes: Arc::default(),
@@ -21,7 +21,7 @@ impl Workers {
         }
     }
 
-    /// The current thread serves clients, as the worker of that number: another one of it is gone.
+    /// Adds the current thread, which serves clients as the worker of that number. Another thread that did is gone.
     pub fn add(&self, worker: usize) {
         let mut runtimes = self.runtimes.lock();
         if runtimes.len() <= worker {
@@ -30,14 +30,14 @@ impl Workers {
         runtimes[worker] = Some(Handle::current().metrics());
     }
 
-    /// Whether they have taken all processors: as many of them have something to do.
+    /// Whether the threads have taken all processors: as many of them have something to do.
     pub fn fill_processors(&self) -> bool {
         let runtimes = self.runtimes.lock();
         runtimes.iter().flatten().filter(|runtime| is_at_work(runtime)).count() >= self.processors
     }
 }
 
-/// The count grows when the thread goes to sleep, and when it is woken.
+/// Whether a thread has something to do: the count grows when it goes to sleep, and when it is woken.
 fn is_at_work(runtime: &RuntimeMetrics) -> bool {
     runtime.worker_park_unpark_count(0).is_multiple_of(2)
 }

@@ -33,8 +33,8 @@ pub trait Log: Send + Sync + 'static {
     /// is listed before its first batch is committed.
     fn heartbeats(&self) -> BoxFuture<'_, Result<Vec<Heartbeat>, StoreError>>;
 
-    /// The batches of an origin after a number, in order; a bounded count of them. None: there are no
-    /// more. The log is known to go `up_to` there.
+    /// The batches of an origin after a number, in order; a bounded count of them. An empty answer: there are no
+    /// more. The log is known to go as far as `up_to`.
     fn read(
         &self,
         origin: Origin,
@@ -42,7 +42,7 @@ pub trait Log: Send + Sync + 'static {
         up_to: Sequence,
     ) -> BoxFuture<'_, Result<Vec<Logged>, StoreError>>;
 
-    /// What is in the log for so long is committed, or never will be under that number.
+    /// A batch that has been in the log for so long is committed, or never will be under that number.
     fn settles_in(&self) -> Duration;
 
     /// For how long batches stay in the log.
@@ -53,9 +53,9 @@ pub trait Log: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
     pub origin: Origin,
-    /// How often it has told something.
+    /// How often the process has told something.
     pub count: u64,
-    /// How far its log goes at least.
+    /// How far the log of the process goes at least.
     pub head: Sequence,
 }
 
@@ -70,6 +70,6 @@ pub struct Logged {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
     pub id: EventId,
-    /// `None`: too many to be listed. It may be anybody's.
+    /// `None`: there are too many to be listed. The event may be for anybody.
     pub digests: Option<Vec<u64>>,
 }

@@ -32,7 +32,7 @@ pub struct Memory {
 
 #[derive(Default)]
 struct State {
-    /// In the order of their positions. May hold expired events until [`Store::maintain`].
+    /// In the order of their positions. Expired events may be among them until [`Store::maintain`].
     events: Vec<Stored>,
     head: Position,
     /// The best version ever known of each address, whether or not it is still stored.

@@ -69,13 +69,13 @@ pub trait Store: Send + Sync + 'static {
     /// piece of work. `true`: there is more.
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>>;
 
-    /// Events that somebody has begun to write and will not finish, a bounded count of them: to be written again,
+    /// Events that some process has begun to write and will not finish, a bounded count of them: to be written again,
     /// like copies. Whoever asks tries each for `tried_for`, and is not given it again meanwhile.
     fn abandoned(&self, _tried_for: Duration) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
         std::future::ready(Ok(Vec::new())).boxed()
     }
 
-    /// Nothing more is to be written here: leaves nothing for others to finish.
+    /// This process writes nothing more: leaves nothing for others to finish.
     fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         std::future::ready(Ok(())).boxed()
     }
@@ -119,7 +119,7 @@ pub struct Load {
     pub retries: u64,
     /// Rows that came back, ever.
     pub rows: u64,
-    /// For how long one of its threads has been at one thing.
+    /// For how long one of the store's threads has been at one thing.
     pub stuck: Duration,
     /// By how many seconds the clock of this node is ahead of those of the others; 0 while it is near them.
     pub clock_ahead: f64,
@@ -129,17 +129,17 @@ pub struct Load {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Stored,
-    /// It is stored already.
+    /// The event is stored already.
     Duplicate,
-    /// A newer version of its address is known (NIP-01), even if that one is gone since.
+    /// A newer version of the event's address is known (NIP-01), even if that one is gone since.
     Superseded,
-    /// A deletion request of its author covers it (NIP-09).
+    /// A deletion request of the author covers the event (NIP-09).
     Deleted,
-    /// A request to vanish covers it (NIP-62).
+    /// A request to vanish covers the event (NIP-62).
     Vanished,
-    /// Its time is over (NIP-40).
+    /// The event has expired (NIP-40).
     Expired,
-    /// There is too little room for it, though there may be for others.
+    /// There is too little room for the event, though there may be for others.
     NoSpace(Shortage),
 }
 
@@ -163,7 +163,7 @@ pub struct BatchOutcome {
     pub removed: Removed,
     /// The number of the batch in the log, where there is one and the batch is in it.
     pub sequence: Option<Sequence>,
-    /// Places of duplicates that another node may have written and not published. They are in the
+    /// Where in the batch duplicates are that another node may have written and not published. They are in the
     /// log once more.
     pub again: Vec<usize>,
 }
@@ -186,7 +186,7 @@ pub struct Counted {
     pub hll: Option<HyperLogLog>,
 }
 
-/// Why a store could not do what was asked. Says nothing about the event or the question.
+/// Why a store could not do what was asked. That says nothing about the event or the question.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Too little free space; reads go on, and writes when there is room again.

@@ -47,10 +47,10 @@ struct Item {
 pub struct Entry<'a> {
     pub id: EventId,
     pub created_at: Timestamp,
-    /// Where it stands among the events that this node accepted; 0 for those of other nodes.
+    /// Where the event stands among those that this node accepted; 0 for events of other nodes.
     pub position: Position,
-    /// When a node accepted it at the latest; `None` where no other node writes to the store. What was accepted lately
-    /// may yet reach this node live.
+    /// When a node accepted the event, at the latest; `None` where no other node writes to the store. What was accepted
+    /// lately may yet reach this node live.
     pub accepted_at: Option<Moment>,
     /// The event as it is sent; empty where only keys were asked for.
     pub json: &'a str,
@@ -61,7 +61,7 @@ impl Page {
         Self::of(Content::Events)
     }
 
-    /// For the answer to a question for this.
+    /// An empty page for the answer to a question that wants this of the events.
     pub fn of(content: Content) -> Self {
         Self {
             content,
@@ -81,7 +81,7 @@ impl Page {
         self.entries.push(Item { id, created_at, position, accepted_at, end: self.text.len() });
     }
 
-    /// Bytes of all events together; of keys those that the page takes.
+    /// Bytes of all events together; of keys those that they take in the page.
     pub fn bytes(&self) -> usize {
         match self.content {
             Content::Events => self.text.len(),

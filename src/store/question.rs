@@ -19,7 +19,7 @@ pub struct Query {
 /// What of the events is wanted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Content {
-    /// They, as they are sent.
+    /// The events as they are sent.
     #[default]
     Events,
     /// Their ids and dates: the entries of a page have no text.
@@ -29,14 +29,14 @@ pub enum Content {
 /// How much of a filter is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// How many of its newest events.
+    /// How many of the newest events that match.
     pub events: usize,
     /// How many beyond that number complete the last second (NIP-67).
     pub boundary: usize,
 }
 
 impl Limit {
-    /// So many, whatever the last second has left.
+    /// So many events, whatever the last second has left.
     pub fn exactly(events: usize) -> Self {
         Self { events, boundary: 0 }
     }
@@ -70,11 +70,11 @@ impl Viewer {
 pub struct Cursor {
     /// The last event that was looked at; what follows is older, or as old with a higher id.
     pub after: Option<(Timestamp, EventId)>,
-    /// For each filter of the query.
+    /// How far each filter of the query has come.
     pub progress: Vec<FilterProgress>,
     /// Index entries looked at so far.
     pub scanned: usize,
-    /// What the store goes on with.
+    /// What the store goes on with, so as not to read it again.
     pub kept: Kept,
 }
 
@@ -101,7 +101,7 @@ impl fmt::Debug for Kept {
 }
 
 impl PartialEq for Kept {
-    /// The same page comes of either.
+    /// Cursors are the same, whatever is kept with them: the same page comes of either.
     fn eq(&self, _: &Self) -> bool {
         true
     }
@@ -118,7 +118,7 @@ pub enum FilterProgress {
     Boundary { second: Timestamp, left: usize },
     /// Cut off, and there is at least one more event that matches.
     More,
-    /// None was wanted, so nobody looked.
+    /// No event was wanted, so nobody looked.
     Unknown,
 }
 

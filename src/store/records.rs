@@ -89,7 +89,7 @@ impl RecordKind {
 pub struct Version {
     /// Grows by one with each write. One that was removed and is made again may begin anew.
     pub number: u64,
-    /// Drawn by the writer: no two writes have the same one.
+    /// The number that the writer has drawn: no two writes have the same one.
     pub write: u64,
 }
 
@@ -113,7 +113,7 @@ pub struct Record {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listed {
     pub records: Vec<Record>,
-    /// After which key it goes on; `None`: this was the end.
+    /// After which key the list goes on; `None`: this was the end.
     pub next: Option<String>,
 }
 
@@ -134,11 +134,11 @@ pub struct Conditional {
 /// What became of a conditional write.
 #[derive(Debug, Clone)]
 pub enum Race {
-    /// It is durable.
+    /// The write is durable.
     Won(Version),
     /// Another write was faster, or the record is not there: what is there now.
     Overtaken(Option<Record>),
-    /// It may have happened, or may yet. Whoever is told so must not go on as if it had, nor as if it had not.
+    /// The write may have happened, or may yet. Whoever is told so must not go on as if it had, nor as if it had not.
     Unknown(StoreError),
 }
 
@@ -173,7 +173,7 @@ pub(super) fn expires_at(expires_in: Duration) -> u64 {
     clock::millis().saturating_add(whole_seconds(expires_in).saturating_mul(1_000))
 }
 
-/// Rounded up.
+/// How many seconds a time has, rounded up.
 pub(super) fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
@@ -200,7 +200,7 @@ pub trait Records: Send + Sync {
     /// store's reads and writes says so; for whatever is followed by a conditional write that is enough.
     fn get(&self, kind: RecordKind, key: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
 
-    /// The same, once every write is decided that was under way: for a decision that no conditional write follows.
+    /// Reads a record once every write is decided that was under way: for a decision that no conditional write follows.
     /// It costs several times as much where several nodes share the store; where one process writes, nothing is under
     /// way that [`Self::get`] does not know.
     fn get_decided(&self, kind: RecordKind, key: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {

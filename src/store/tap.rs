@@ -51,7 +51,7 @@ pub trait Tap: Send + Sync + 'static {
     /// This node failed to write these: they may be stored all the same, and what they take away may be gone.
     fn doubted(&self, _events: &[Arc<Event>]) {}
 
-    /// The next page of a query, if it can be told from here.
+    /// The next page of a query, if this tap can tell it.
     fn answer(
         &self,
         _query: &Arc<Query>,
@@ -81,7 +81,7 @@ impl Taps {
         }
     }
 
-    /// The bus brings events that other nodes wrote to the store that they have in common. Before they are routed.
+    /// The bus brings events that other nodes wrote to the common store. To be told before they are routed.
     pub fn heard(&self, events: &[Arc<Event>]) {
         if self.0.is_empty() {
             return;
@@ -97,7 +97,7 @@ impl Taps {
         }
     }
 
-    /// The store with these taps; itself, if there are none.
+    /// The store with these taps; the store itself, if there are none.
     pub fn on(self, store: Arc<dyn Store>) -> Arc<dyn Store> {
         if self.0.is_empty() {
             return store;
@@ -111,20 +111,20 @@ impl Taps {
 struct Tapped {
     store: Arc<dyn Store>,
     taps: Taps,
-    /// What this node wrote was told up to there.
+    /// The taps were told of what this node wrote up to there.
     head: AtomicU64,
 }
 
 impl Tapped {
     fn tell(&self, batch: &[Arc<Event>], BatchOutcome { outcomes, head, removed, .. }: &BatchOutcome) {
-        let those = |wanted| -> Vec<&Arc<Event>> {
+        let select = |wanted| -> Vec<&Arc<Event>> {
             let all = batch.iter().zip(outcomes);
             all.filter(|(_, outcome)| **outcome == wanted).map(|(event, _)| event).collect()
         };
-        self.taps.stored(&those(Outcome::Stored), WrittenBy::Here(*head));
-        // By another node, perhaps just now.
+        self.taps.stored(&select(Outcome::Stored), WrittenBy::Here(*head));
+        // Another node has stored these, perhaps just now.
         let heard_at = Moment::now();
-        self.taps.stored(&those(Outcome::Duplicate), WrittenBy::Elsewhere { heard_at });
+        self.taps.stored(&select(Outcome::Duplicate), WrittenBy::Elsewhere { heard_at });
         if removed.many || !removed.ids.is_empty() {
             self.taps.0.iter().for_each(|tap| tap.removed(removed));
         }
@@ -147,7 +147,7 @@ impl Wrapper for Tapped {
             match &written {
                 Ok(written) => {
                     self.tell(&batch, written);
-                    // Only now: what is not routed to a subscription because it was stored before, is found.
+                    // Raised only now: a subscription that is not sent an event because it was stored before finds it.
                     self.head.fetch_max(written.head, Ordering::AcqRel);
                 }
                 Err(_) => self.taps.0.iter().for_each(|tap| tap.doubted(&batch)),

@@ -12,7 +12,7 @@ use crate::{
     store::{Position, tap::Hearing},
 };
 
-/// What things take beside texts, about.
+/// Bytes that an author, an event and a remembered deletion take beside texts, about.
 const AUTHOR_BYTES: usize = 256;
 const FEED_BYTES: usize = 96;
 const ITEM_BYTES: usize = 160;
@@ -24,12 +24,12 @@ pub type Place = (Reverse<Timestamp>, EventId);
 /// Names a read of the store that fills feeds.
 pub type Fill = u64;
 
-/// Before everything of that second.
+/// The place before every event of a second.
 pub const fn top_of(second: Timestamp) -> Place {
     (Reverse(second), EventId([0; 32]))
 }
 
-/// Behind everything of that second.
+/// The place behind every event of a second.
 pub const fn end_of(second: Timestamp) -> Place {
     (Reverse(second), EventId([u8::MAX; 32]))
 }
@@ -45,13 +45,13 @@ pub struct Found<'a> {
 /// One author, listened to without a break.
 pub struct Author {
     key: PublicKey,
-    /// Whether it was a break is told by this.
+    /// The time of listening in which everything here came: another one means that there was a break.
     pub hearing: Hearing,
     pub since: Instant,
     feeds: Vec<Feed>,
-    /// What the author's requests named that came since (NIP-09). It may itself come later.
+    /// Ids that the author's deletion requests have named since (NIP-09). Their events may come later.
     deleted: HashSet<EventId>,
-    /// The newest request to vanish that came since (NIP-62).
+    /// The date of the newest request to vanish that has come since (NIP-62).
     vanished: Option<Timestamp>,
     bytes: usize,
 }
@@ -60,7 +60,7 @@ pub struct Author {
 pub struct Feed {
     kind: u16,
     pub items: BTreeMap<Place, Item>,
-    /// Everything up to there is in `items`; `None`: nothing was read yet.
+    /// Every event up to there is in `items`; `None`: nothing was read yet.
     pub complete_to: Option<Place>,
     filling: Option<Fill>,
 }
@@ -97,7 +97,7 @@ impl Author {
         self.feeds.iter().find(|feed| feed.kind == kind)
     }
 
-    /// Whether everything of the kind is known down to there.
+    /// Whether every event of the kind is known down to the floor.
     pub fn reaches(&self, kind: u16, floor: Place) -> bool {
         self.feed(kind).and_then(|feed| feed.complete_to).is_some_and(|to| to >= floor)
     }
@@ -110,7 +110,7 @@ impl Author {
         self.feed(kind).is_some_and(|feed| feed.filling == Some(fill))
     }
 
-    /// From now on, what comes of the kind is kept.
+    /// Keeps what comes of the kind from now on, while the store is read for it.
     pub fn begin(&mut self, kind: u16, fill: Fill) {
         match self.feeds.iter_mut().find(|feed| feed.kind == kind) {
             Some(feed) => feed.filling = Some(fill),
@@ -122,7 +122,7 @@ impl Author {
         }
     }
 
-    /// The store was read down to there.
+    /// Notes that the store was read down to there.
     pub fn complete(&mut self, fill: Fill, to: Place, most: usize) {
         for feed in self.feeds.iter_mut().filter(|feed| feed.filling == Some(fill)) {
             feed.complete_to = feed.complete_to.max(Some(to));
@@ -130,19 +130,19 @@ impl Author {
         }
     }
 
-    /// A read of the store is over, however it ended.
+    /// Notes that a read of the store is over, however it ended.
     pub fn end(&mut self, fill: Fill) {
         for feed in self.feeds.iter_mut().filter(|feed| feed.filling == Some(fill)) {
             feed.filling = None;
         }
-        // Nobody can be answered from what was never read.
-        let unread = |feed: &mut Feed| feed.filling.is_none() && feed.complete_to.is_none();
-        for feed in self.feeds.extract_if(.., unread) {
+        // Nobody can be answered from a feed that was never read.
+        let is_unread = |feed: &mut Feed| feed.filling.is_none() && feed.complete_to.is_none();
+        for feed in self.feeds.extract_if(.., is_unread) {
             self.bytes -= FEED_BYTES + feed.items.values().map(Item::bytes).sum::<usize>();
         }
     }
 
-    /// The store holds this event. `most`: events that are kept of a kind.
+    /// Takes up an event that the store holds. `most`: how many are kept of a kind.
     pub fn insert(&mut self, event: &Event, position: Position, accepted_at: Option<Moment>, most: usize) {
         let (kind, place) = (event.kind(), (Reverse(event.created_at()), event.id()));
         if self.hides(event) {
@@ -204,19 +204,19 @@ impl Author {
         deleted || self.vanished.is_some_and(|until| event.vanishes_with(&self.key, until))
     }
 
-    /// Ids that are remembered as deleted.
+    /// How many ids are remembered as deleted.
     pub fn deletions(&self) -> usize {
         self.deleted.len()
     }
 
-    /// The memory that it takes, about.
+    /// The memory that the author takes, about.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
 impl Feed {
-    /// Keeps the newest only. How many bytes that gives back.
+    /// Keeps the newest events only: how many bytes that gives back.
     fn trim(&mut self, most: usize) -> usize {
         let mut freed = 0;
         while self.items.len() > most.max(1)
@@ -251,7 +251,7 @@ impl Fields for Found<'_> {
     fn has_tag(&self, _: &TagFilter) -> bool {
         false
     }
-    /// What is for those who are mentioned only is not kept.
+    /// Events for those who are mentioned only are not kept.
     fn mentions(&self, _: &[PublicKey]) -> bool {
         false
     }

@@ -20,7 +20,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// The newest events of some authors. Whoever hears of an event tells it, before the event is routed.
+/// The newest events of some authors. Whoever hears of an event tells it here, before the event is routed.
 pub struct Authors {
     config: config::Feeds,
     /// How late an event may be heard of.
@@ -30,7 +30,7 @@ pub struct Authors {
 }
 
 struct State {
-    /// Those asked for last at the front.
+    /// The authors, those asked for last at the front.
     authors: LruCache<PublicKey, Author, foldhash::fast::RandomState>,
     bytes: usize,
     last_fill: Fill,
@@ -44,7 +44,7 @@ pub struct Wanted {
 }
 
 impl Authors {
-    /// `lateness`: an event that is heard of later than that after it was stored is a doubt.
+    /// `lateness`: for how long after it was stored an event may be heard of.
     pub fn new(config: config::Feeds, lateness: Duration, metrics: Arc<Metrics>) -> Self {
         let authors = LruCache::unbounded_with_hasher(Default::default());
         let state = Mutex::new(State { authors, bytes: 0, last_fill: 0 });
@@ -55,7 +55,7 @@ impl Authors {
         self.state.lock()
     }
 
-    /// The store holds these events. To be told before they are routed: then whoever subscribed too late
+    /// Takes up events that the store holds. To be told before they are routed: then whoever subscribed too late
     /// to hear them finds them here.
     pub fn take(&self, events: &[&Arc<Event>], writer: WrittenBy) {
         let (position, accepted_at) = match writer {
@@ -72,15 +72,15 @@ impl Authors {
                 }
                 author.insert(event, position, accepted_at, self.config.max_events);
             });
-            let too_many = |author: &Author| author.deletions() > self.config.max_events;
-            if state.authors.peek(&event.pubkey()).is_some_and(too_many) {
+            let has_too_many = |author: &Author| author.deletions() > self.config.max_events;
+            if state.authors.peek(&event.pubkey()).is_some_and(has_too_many) {
                 state.forget(&event.pubkey());
             }
         }
         self.settle(state);
     }
 
-    /// Nobody knows what became of something that these authors wrote.
+    /// Forgets authors of whom nobody knows what became of something that they wrote.
     pub fn forget(&self, authors: impl IntoIterator<Item = PublicKey>) {
         let mut state = self.state();
         for author in authors {
@@ -150,7 +150,7 @@ impl Authors {
         wanted
     }
 
-    /// Some of what a read found.
+    /// Takes up an event that a read of the store found.
     pub fn fill(&self, fill: Fill, event: &Event, position: Position, accepted_at: Option<Moment>) {
         self.state().change(&event.pubkey(), |author| {
             if author.is_filled_by(event.kind(), fill) {
@@ -159,7 +159,7 @@ impl Authors {
         });
     }
 
-    /// A read is over. `to`: everything down to there was found; `None`: it failed.
+    /// Notes that a read of the store is over. `to`: every event down to there was found; `None`: the read failed.
     pub fn end(&self, Wanted { fill, query }: &Wanted, to: Option<Place>) {
         let mut state = self.state();
         for author in query.filters.iter().flat_map(|(filter, _)| filter.authors.iter().flatten()) {
@@ -173,7 +173,7 @@ impl Authors {
         self.settle(state);
     }
 
-    /// Keeps within the bounds, and says how much there is.
+    /// Keeps the memory within its bounds, and shows how much there is.
     fn settle(&self, mut state: MutexGuard<'_, State>) {
         while state.bytes > self.config.max_bytes
             && let Some((_, author)) = state.authors.pop_lru()

@@ -38,7 +38,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How each author of a question is heard now. Who is not in it is not.
+/// How each author of a question is heard now. An author who is not in it is not heard.
 type Heard = HashMap<PublicKey, Hearing, foldhash::fast::RandomState>;
 
 /// The newest events of some authors, in front of a store.
@@ -46,7 +46,7 @@ pub struct Home {
     store: Arc<dyn Store>,
     authors: Arc<Authors>,
     listener: OnceLock<Listener>,
-    /// Reads for the authors that may be under way.
+    /// How many reads of the store may be under way.
     fills: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
@@ -115,7 +115,7 @@ impl Tap for Home {
     }
 
     fn listen(&self, listener: Listener) {
-        // Said once.
+        // It is said once that there is a bus.
         let _ = self.listener.set(listener);
     }
 }
@@ -136,7 +136,7 @@ fn is_kept(kind: u16) -> bool {
     kind::class(kind) == Class::Regular && !kind::is_private(kind)
 }
 
-/// Reads for the authors. Gives them up when it is dropped.
+/// A read that fills feeds. Gives its authors up when it is dropped.
 struct Filling {
     authors: Arc<Authors>,
     wanted: Vec<Wanted>,
@@ -155,7 +155,7 @@ impl Filling {
         }
     }
 
-    /// Reads everything wanted. Down to where that is complete.
+    /// Reads everything wanted: down to where that is complete.
     async fn read(&self, store: &dyn Store, wanted: &Wanted) -> Result<Option<Place>, StoreError> {
         let Wanted { fill, query } = wanted;
         let mut cursor = Cursor::start(query);
@@ -163,7 +163,7 @@ impl Filling {
         loop {
             let page = store.query(Arc::clone(query), cursor).await?;
             for entry in page.iter() {
-                // It is what a node stored.
+                // A node has stored it, so it is one.
                 let Ok(parsed) = serde_json::from_str::<ParsedEvent>(entry.json) else { continue };
                 self.authors.fill(*fill, &parsed.trust(), entry.position, entry.accepted_at);
                 to = Some((Reverse(entry.created_at), entry.id));

@@ -23,7 +23,7 @@ pub struct Scan<'a> {
     feeds: Vec<Feed<'a>>,
     /// The next place of each feed.
     next: BinaryHeap<Reverse<(Place, usize)>>,
-    /// For each filter: not all is known of what lies behind that.
+    /// For each filter the place behind which not every event is known.
     bars: Vec<Option<Place>>,
 }
 
@@ -31,25 +31,25 @@ pub struct Scan<'a> {
 type Feed<'a> = (PublicKey, u16, Peekable<Range<'a, Place, Item>>);
 
 impl<'a> Scan<'a> {
-    /// `None`: of some author nothing is known.
+    /// Begins where the cursor stands; `None`: of some author nothing is known.
     pub fn new<S: std::hash::BuildHasher>(
         authors: &'a LruCache<PublicKey, Author, S>,
         query: &Query,
         cursor: &Cursor,
         heard: &Heard,
     ) -> Option<Self> {
-        let open = || {
+        let list_open = || {
             let filters = query.filters.iter().zip(&cursor.progress);
             filters.enumerate().filter(|(_, (_, progress))| progress.is_open())
         };
-        let until = open().map(|(_, ((filter, _), _))| filter.until.unwrap_or(Timestamp::MAX)).max();
+        let until = list_open().map(|(_, ((filter, _), _))| filter.until.unwrap_or(Timestamp::MAX)).max();
         let top = top_of(until.unwrap_or_default());
         let after = cursor.after.map(|(at, id)| (Reverse(at), id)).filter(|after| *after >= top);
         let start = after.map_or(Bound::Included(top), Bound::Excluded);
         let mut scan =
             Self { feeds: Vec::new(), next: BinaryHeap::new(), bars: vec![None; query.filters.len()] };
         let mut known = HashSet::<_, foldhash::fast::RandomState>::default();
-        for (index, ((filter, _), _)) in open() {
+        for (index, ((filter, _), _)) in list_open() {
             let floor = end_of(filter.since.unwrap_or_default());
             for author in filter.authors.iter().flatten() {
                 let of = authors.peek(author).filter(|of| heard.get(author) == Some(&of.hearing))?;
@@ -77,7 +77,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Whether a filter of which more is wanted can not be followed to there; `None`: to its end.
+    /// Whether some filter of which more is wanted can not be followed to a place; `None`: to its end.
     pub fn is_barred(&self, progress: &[FilterProgress], place: Option<Place>) -> bool {
         let mut open = self.bars.iter().zip(progress).filter(|(_, progress)| progress.is_open());
         open.any(|(bar, _)| bar.is_some_and(|bar| place.is_none_or(|place| place > bar)))

@@ -2,6 +2,7 @@
 //! itself.
 
 mod client;
+mod exit_codes;
 mod export;
 mod import;
 mod keys;

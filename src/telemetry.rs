@@ -18,7 +18,7 @@ use tracing_subscriber::{
 pub use self::{
     labels::{BoundedQueue, Cache, CloseReason, ClosedReason, EventResult, Label, Stage, Verb},
     lag::measure_lag,
-    log::{Flushed, Log, Lost},
+    log::{Flushed, LogLines, LostLines},
     metrics::{Metrics, metrics_reference},
     pulse::Pulse,
 };
@@ -32,7 +32,7 @@ use crate::{config::log_filter, trace::TARGET};
 /// # Errors
 /// When `filter` is not understood.
 pub fn init_logs(filter: &str, room: usize, tracer: Option<SdkTracer>) -> anyhow::Result<Flushed> {
-    let lines = Log::start(room, std::io::stderr())?;
+    let lines = LogLines::start(room, std::io::stderr())?;
     let mut filter = log_filter(filter)?;
     if tracer.is_some() {
         filter = filter.add_directive(format!("{TARGET}=debug").parse()?);
@@ -49,7 +49,7 @@ pub fn init_logs(filter: &str, room: usize, tracer: Option<SdkTracer>) -> anyhow
 
 /// From now on a panic ends the process, wherever it happens, with a line in the log. A part that has died would
 /// leave a node that looks alive and does not answer.
-pub fn end_on_panic(log: &Log) {
+pub fn end_on_panic(log: &LogLines) {
     let log = log.clone();
     panic::set_hook(Box::new(move |panic| {
         let thread = thread::current();

@@ -105,7 +105,7 @@ pub enum TlsError {
 
 /// What a link trusts, and what it shows.
 #[derive(Debug, Default)]
-pub struct Link {
+pub struct TlsSettings {
     /// The authorities, instead of those of the system.
     pub authorities: Option<File>,
     /// Our certificate, and its key.
@@ -114,7 +114,7 @@ pub struct Link {
     pub name: Option<(&'static str, String)>,
 }
 
-impl Link {
+impl TlsSettings {
     /// Reads the files. They are not read again later.
     ///
     /// # Errors
@@ -183,7 +183,7 @@ pub fn system() -> Result<Arc<ClientConfig>, TlsError> {
     if let Some(read) = READ.get() {
         return Ok(Arc::clone(read));
     }
-    let read = Arc::new(Link::default().configuration()?);
+    let read = Arc::new(TlsSettings::default().configuration()?);
     Ok(Arc::clone(READ.get_or_init(|| read)))
 }
 

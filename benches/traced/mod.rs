@@ -9,7 +9,7 @@ use opentelemetry_sdk::{
 use rookery::{
     config,
     protocol::Event,
-    trace::{Client, Connection, Pipeline, Subject, Trace, Traced, Tracer, Write},
+    trace::{Client, ConnectionTrace, Pipeline, Subject, Trace, Traced, Tracer, Write},
 };
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
@@ -34,7 +34,7 @@ impl SpanExporter for Nowhere {
 /// Carries batches of events along.
 pub struct Way {
     tracer: Tracer,
-    connection: Connection,
+    connection: ConnectionTrace,
     events: Vec<Arc<Event>>,
     /// The spans' way out, and what takes those of `tracing` on this thread.
     _spans: Option<(Pipeline, DefaultGuard)>,
@@ -44,7 +44,7 @@ impl Way {
     /// With this part of the events traced; without traces where there is none.
     pub fn new(ratio: Option<f64>, events: Vec<Arc<Event>>) -> Self {
         assert_eq!(events.len(), BATCH);
-        let connection = Connection::default();
+        let connection = ConnectionTrace::default();
         let Some(ratio) = ratio else {
             return Self { tracer: Tracer::default(), connection, events, _spans: None };
         };

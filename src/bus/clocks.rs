@@ -21,12 +21,12 @@ const WHILE: Duration = Duration::from_secs(5);
 pub struct Clocks {
     tolerance: Duration,
     span: Duration,
-    others: HashMap<Origin, Heard>,
+    others: HashMap<Origin, HeardClock>,
     standing: Standing,
 }
 
 /// By how many milliseconds this node's clock was ahead of another one's at least.
-struct Heard {
+struct HeardClock {
     begun: Instant,
     least: i64,
     /// In the time before; `None`: nothing was heard then.
@@ -44,11 +44,12 @@ impl Clocks {
     /// many. How this one stands, if that is something new.
     pub fn hear(&mut self, origin: Origin, told: u64, own: u64, now: Instant) -> Option<Standing> {
         let ahead = own.wrapping_sub(told) as i64;
-        let heard = self.others.entry(origin).or_insert(Heard { begun: now, least: ahead, before: None });
+        let heard =
+            self.others.entry(origin).or_insert(HeardClock { begun: now, least: ahead, before: None });
         let age = now.duration_since(heard.begun);
         if age >= self.span {
             let before = (age < 2 * self.span).then_some(heard.least);
-            *heard = Heard { begun: now, least: ahead, before };
+            *heard = HeardClock { begun: now, least: ahead, before };
         }
         heard.least = heard.least.min(ahead);
         let span = self.span;

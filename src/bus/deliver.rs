@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use futures_util::future::join_all;
 
-use super::{channel::Channel, shared::Shared};
+use super::{channel::Channel, state::BusState};
 use crate::{
     clock,
     protocol::{Event, EventId, Filter, ParsedEvent, filter::sorted},
@@ -15,7 +15,7 @@ use crate::{
     trace::Traced,
 };
 
-impl Shared {
+impl BusState {
     /// Reads events by their ids. What is missing was deleted or replaced, or is not committed yet.
     pub(super) async fn fetch(&self, ids: Vec<EventId>) -> anyhow::Result<Vec<Arc<Event>>> {
         /// Ids of one question.

@@ -64,7 +64,7 @@ pub struct Card {
 
 /// Says that a record has changed. Never to what: whoever hears of it reads the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change<'a> {
+pub struct RecordChange<'a> {
     pub origin: Origin,
     /// As stores write it.
     pub kind: &'a str,
@@ -209,7 +209,7 @@ impl Card {
     }
 }
 
-impl<'a> Change<'a> {
+impl<'a> RecordChange<'a> {
     pub fn encode(self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&self.origin.to_be_bytes());
@@ -315,13 +315,13 @@ mod tests {
 
     #[test]
     fn changes_come_back_and_may_say_more() {
-        let change = Change { origin: 5, kind: "setting", key: "live", version: 7 };
+        let change = RecordChange { origin: 5, kind: "setting", key: "live", version: 7 };
         let mut bytes = change.encode();
-        assert_eq!(Change::decode(&bytes), Some(change));
+        assert_eq!(RecordChange::decode(&bytes), Some(change));
         field(&mut bytes, 200, b"of a later version");
-        assert_eq!(Change::decode(&bytes), Some(change));
-        assert_eq!(Change::decode(&bytes[..bytes.len() - 1]), None);
-        assert_eq!(Change::decode(&[2; 9]), None);
+        assert_eq!(RecordChange::decode(&bytes), Some(change));
+        assert_eq!(RecordChange::decode(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(RecordChange::decode(&[2; 9]), None);
     }
 
     /// The version before notes and cards: what it sent is read, and it reads what is sent now.

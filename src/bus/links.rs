@@ -13,11 +13,11 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Subscription,
+    ChannelRequest,
     channel::Channel,
-    publish::Sender,
+    publish::BatchSender,
     receive,
-    shared::Shared,
+    state::BusState,
     transport::{Incoming, Link},
     up::Up,
 };
@@ -25,9 +25,9 @@ use crate::{backoff::Backoff, clock::Moment, telemetry::measure_lag, told::told}
 
 /// Keeps a link up, one after the other, until the bus is dropped.
 pub(super) async fn run(
-    shared: Arc<Shared>,
-    mut subscriptions: mpsc::Receiver<Subscription>,
-    mut sender: Sender,
+    shared: Arc<BusState>,
+    mut subscriptions: mpsc::Receiver<ChannelRequest>,
+    mut sender: BatchSender,
 ) {
     actix::spawn(measure_lag(shared.parts.metrics.lag_of("bus")));
     let config = &shared.config;
@@ -74,14 +74,14 @@ pub(super) async fn run(
 }
 
 /// Connects, and subscribes to all that is wanted.
-async fn establish(shared: &Arc<Shared>, incoming: mpsc::Sender<Incoming>) -> anyhow::Result<Up> {
+async fn establish(shared: &Arc<BusState>, incoming: mpsc::Sender<Incoming>) -> anyhow::Result<Up> {
     let up = Up::new(shared.transport.connect(incoming).await?);
     let missing = shared.interest().missing();
     subscribe(shared, &*up.link, &missing).await?;
     Ok(up)
 }
 
-async fn subscribe(shared: &Shared, link: &dyn Link, channels: &[Channel]) -> anyhow::Result<()> {
+async fn subscribe(shared: &BusState, link: &dyn Link, channels: &[Channel]) -> anyhow::Result<()> {
     link.subscribe(channels).await?;
     shared.interest().acknowledge(channels);
     Ok(())
@@ -90,9 +90,9 @@ async fn subscribe(shared: &Shared, link: &dyn Link, channels: &[Channel]) -> an
 /// Subscribes to what comes to be wanted, and unsubscribes from what nobody has wanted for a while.
 /// Ends with `Ok` when the bus is dropped.
 async fn keep_subscribed(
-    shared: &Shared,
+    shared: &BusState,
     link: &dyn Link,
-    subscriptions: &mut mpsc::Receiver<Subscription>,
+    subscriptions: &mut mpsc::Receiver<ChannelRequest>,
 ) -> anyhow::Result<()> {
     /// Subscriptions that are sent to Redis together.
     const GATHERED: usize = 1_024;
@@ -108,7 +108,7 @@ async fn keep_subscribed(
                 let mut channels = Vec::new();
                 let waiting: Vec<_> = gathered
                     .drain(..)
-                    .map(|Subscription { channels: wanted, done }| {
+                    .map(|ChannelRequest { channels: wanted, done }| {
                         channels.extend(wanted);
                         done
                     })

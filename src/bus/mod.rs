@@ -17,7 +17,7 @@ mod publish;
 mod receive;
 mod recover;
 pub mod redis;
-mod shared;
+mod state;
 pub mod transport;
 mod up;
 
@@ -44,8 +44,8 @@ use self::{
     clocks::Clocks,
     interest::Interest,
     origins::{Origins, Times},
-    publish::Sender,
-    shared::Shared,
+    publish::BatchSender,
+    state::BusState,
     transport::Transport,
 };
 use crate::{
@@ -68,7 +68,7 @@ use crate::{
 };
 
 /// What the bus works with.
-pub struct Parts {
+pub struct BusParts {
     pub routers: Routers,
     pub seen: Arc<Seen>,
     pub store: Arc<dyn Store>,
@@ -88,14 +88,14 @@ pub struct Parts {
 
 /// The bus. Its tasks run on a thread of their own and end when it is dropped.
 pub struct PubSub {
-    shared: Arc<Shared>,
-    subscriptions: mpsc::Sender<Subscription>,
+    shared: Arc<BusState>,
+    subscriptions: mpsc::Sender<ChannelRequest>,
     outgoing: mpsc::Sender<Outgoing>,
     thread: Arbiter,
 }
 
 /// Channels to be acknowledged, and who waits for it.
-struct Subscription {
+struct ChannelRequest {
     channels: Vec<Channel>,
     done: oneshot::Sender<()>,
 }
@@ -115,7 +115,7 @@ impl PubSub {
     pub async fn start(
         transport: Box<dyn Transport>,
         config: &config::Bus,
-        parts: Parts,
+        parts: BusParts,
     ) -> anyhow::Result<Self> {
         let (subscriptions, receive_subscriptions) = mpsc::channel(config.subscribe_queue);
         let (outgoing, receive_outgoing) = mpsc::channel(config.publish_queue);
@@ -131,7 +131,7 @@ impl PubSub {
             settles_in: parts.log.as_ref().map(|log| log.settles_in()).unwrap_or_default(),
             kept_for: parts.log.as_ref().map(|log| log.kept_for()).unwrap_or_default(),
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(BusState {
             transport,
             origin,
             store: parts.store.identity(),
@@ -152,7 +152,7 @@ impl PubSub {
         metrics.bus_configured.set(1);
         metrics.watch(BoundedQueue::BusSubscribe, &subscriptions);
         metrics.watch(BoundedQueue::BusPublish, &outgoing);
-        let run = links::run(Arc::clone(&shared), receive_subscriptions, Sender::new(receive_outgoing));
+        let run = links::run(Arc::clone(&shared), receive_subscriptions, BatchSender::new(receive_outgoing));
         let thread = Arbiter::new();
         let mut started = thread.spawn(run) && thread.spawn(recover::run(Arc::clone(&shared)));
         if let Some(log) = &shared.parts.log {
@@ -255,7 +255,7 @@ impl Bus for PubSub {
         }
         async move {
             let asked = async {
-                queue.send(Subscription { channels: channels.clone(), done }).await.ok()?;
+                queue.send(ChannelRequest { channels: channels.clone(), done }).await.ok()?;
                 acknowledged.await.ok()
             };
             match timeout(patience, asked).await {

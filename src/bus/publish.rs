@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Outgoing,
     channel::Channel,
-    envelope::{Card, Change, Envelope, Watermark},
-    shared::Shared,
-    transport::{Address, Link},
+    envelope::{Card, Envelope, RecordChange, Watermark},
+    state::BusState,
+    transport::{Destination, Link},
     up::Up,
 };
 use crate::{
@@ -28,21 +28,21 @@ use crate::{
 };
 
 /// What publishes. Outlives a link, with what the last one did not get through.
-pub(super) struct Sender {
+pub(super) struct BatchSender {
     queue: mpsc::Receiver<Outgoing>,
     /// Taken out of the queue and not known to be published.
     unsent: Vec<Outgoing>,
     sequence: Sequence,
 }
 
-impl Sender {
+impl BatchSender {
     pub fn new(queue: mpsc::Receiver<Outgoing>) -> Self {
         Self { queue, unsent: Vec::new(), sequence: 0 }
     }
 
     /// Publishes batch after batch, and a watermark every second. Ends with `Ok` when the bus is dropped or
     /// has left.
-    pub async fn run(&mut self, shared: &Shared, up: &Up) -> anyhow::Result<()> {
+    pub async fn run(&mut self, shared: &BusState, up: &Up) -> anyhow::Result<()> {
         /// Batches that are published in one round trip.
         const GATHERED: usize = 16;
         let mut watermarks = shared.watermark_interval();
@@ -69,7 +69,7 @@ impl Sender {
     /// been published is published again.
     async fn publish(
         &mut self,
-        shared: &Shared,
+        shared: &BusState,
         link: &dyn Link,
     ) -> anyhow::Result<Option<oneshot::Sender<()>>> {
         if self.unsent.is_empty() {
@@ -85,8 +85,9 @@ impl Sender {
                     write_messages(shared, publication, &mut messages);
                 }
                 Outgoing::Change(Changed { kind, key, version }) => {
-                    let change = Change { origin: shared.origin, kind: kind.name(), key, version: *version };
-                    messages.push((Address::Records, change.encode().into()));
+                    let change =
+                        RecordChange { origin: shared.origin, kind: kind.name(), key, version: *version };
+                    messages.push((Destination::Records, change.encode().into()));
                 }
                 Outgoing::Leave(_) => {}
             }
@@ -109,7 +110,7 @@ impl Sender {
         }))
     }
 
-    async fn publish_watermark(&self, shared: &Shared, up: &Up, leaving: bool) -> anyhow::Result<()> {
+    async fn publish_watermark(&self, shared: &BusState, up: &Up, leaving: bool) -> anyhow::Result<()> {
         let (origin, lost) = (shared.origin, shared.lost.load(Ordering::Acquire));
         let watermark = Watermark { origin, sequence: self.sequence, lost, leaving };
         let card = Card { origin, store: Some(shared.store), at: Some(clock::millis()) };
@@ -119,7 +120,11 @@ impl Sender {
 }
 
 /// One message for each channel of each event, or one for all nodes.
-fn write_messages(shared: &Shared, publication: &Publication, messages: &mut Vec<(Address, Arc<[u8]>)>) {
+fn write_messages(
+    shared: &BusState,
+    publication: &Publication,
+    messages: &mut Vec<(Destination, Arc<[u8]>)>,
+) {
     let config = &shared.config;
     let published_at = clock::millis();
     let mut known: HashSet<Channel, foldhash::fast::RandomState> = HashSet::default();
@@ -147,10 +152,10 @@ fn write_messages(shared: &Shared, publication: &Publication, messages: &mut Vec
         match fits || can_be_fetched || publication.ephemeral && few_keys {
             true => {
                 messages.extend(
-                    channels.iter().map(|&channel| (Address::Channel(channel), Arc::clone(&payload))),
+                    channels.iter().map(|&channel| (Destination::Channel(channel), Arc::clone(&payload))),
                 );
             }
-            false => messages.push((Address::Everybody, payload)),
+            false => messages.push((Destination::Everybody, payload)),
         }
     }
 }

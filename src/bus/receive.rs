@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::{
-    envelope::{Card, Change, Envelope, Watermark},
-    shared::Shared,
+    envelope::{Card, Envelope, RecordChange, Watermark},
+    state::BusState,
     transport::Incoming,
     up::Up,
 };
@@ -25,7 +25,7 @@ const GATHERED: usize = 256;
 
 /// Handles what comes, until the link is lost.
 pub(super) async fn run(
-    shared: &Shared,
+    shared: &BusState,
     up: &Up,
     mut incoming: mpsc::Receiver<Incoming>,
 ) -> anyhow::Result<()> {
@@ -58,7 +58,7 @@ pub(super) async fn run(
 }
 
 async fn handle(
-    shared: &Shared,
+    shared: &BusState,
     up: &Up,
     verifier: &mut Option<Verifier>,
     gathered: impl Iterator<Item = Incoming>,
@@ -81,7 +81,7 @@ async fn handle(
                 Some(card) => shared.meet(&card),
                 None => shared.puzzle(&"a card of another version"),
             },
-            Incoming::Change(payload) => match Change::decode(&payload) {
+            Incoming::Change(payload) => match RecordChange::decode(&payload) {
                 Some(change) if change.origin == shared.origin => {}
                 Some(change) => {
                     debug!(
@@ -136,7 +136,7 @@ struct Taken {
 
 impl Taken {
     /// Takes an event up, or its id if the body is to be fetched; unless it is a copy.
-    fn event(&mut self, shared: &Shared, verifier: &mut Option<Verifier>, payload: &[u8]) {
+    fn event(&mut self, shared: &BusState, verifier: &mut Option<Verifier>, payload: &[u8]) {
         let metrics = &shared.parts.metrics;
         let envelope = match Envelope::decode(payload) {
             Ok(envelope) => envelope,

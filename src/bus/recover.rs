@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{
     origins::{Begun, Due},
-    shared::Shared,
+    state::BusState,
 };
 use crate::{
     clock::Moment,
@@ -24,7 +24,7 @@ use crate::{
 const TOGETHER: usize = 8;
 
 /// Runs for as long as the bus.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<BusState>) {
     let mut ticks = shared.watermark_interval();
     let mut failing = false;
     loop {
@@ -67,7 +67,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Tells the other nodes that this one lives, so that they look into its log when they do not hear it.
-pub(super) async fn send_heartbeats(shared: Arc<Shared>, log: Arc<dyn Log>) {
+pub(super) async fn send_heartbeats(shared: Arc<BusState>, log: Arc<dyn Log>) {
     let mut ticks = shared.watermark_interval();
     loop {
         ticks.tick().await;
@@ -76,7 +76,7 @@ pub(super) async fn send_heartbeats(shared: Arc<Shared>, log: Arc<dyn Log>) {
     }
 }
 
-async fn without_log(shared: &Shared) {
+async fn without_log(shared: &BusState) {
     let (linked, in_doubt) = {
         let origins = shared.origins();
         (origins.is_linked(), origins.is_in_doubt())
@@ -89,7 +89,7 @@ async fn without_log(shared: &Shared) {
 }
 
 /// Reads what is due of all logs.
-async fn pass(shared: &Shared, log: &dyn Log) -> anyhow::Result<()> {
+async fn pass(shared: &BusState, log: &dyn Log) -> anyhow::Result<()> {
     let settled = !shared.interest().was_given_up();
     let asked = Moment::now();
     let begun = shared.origins().begin(settled, asked);
@@ -105,7 +105,7 @@ async fn pass(shared: &Shared, log: &dyn Log) -> anyhow::Result<()> {
 }
 
 /// Routes what is wanted of a log, up to its end.
-async fn read(shared: &Shared, log: &dyn Log, due: Due, begun: Begun) -> anyhow::Result<()> {
+async fn read(shared: &BusState, log: &dyn Log, due: Due, begun: Begun) -> anyhow::Result<()> {
     let mut end = due.after;
     loop {
         let batches = log.read(due.origin, end, due.up_to).await?;
@@ -121,7 +121,7 @@ async fn read(shared: &Shared, log: &dyn Log, due: Due, begun: Begun) -> anyhow:
 }
 
 /// The events that somebody may want and that have not been routed yet.
-fn wanted(shared: &Shared, batches: &[Logged]) -> Vec<EventId> {
+fn wanted(shared: &BusState, batches: &[Logged]) -> Vec<EventId> {
     let unseen = batches
         .iter()
         .flat_map(|batch| &batch.entries)

@@ -15,7 +15,7 @@ pub trait Transport: Send + Sync + 'static {
     /// What operators call it.
     fn name(&self) -> &'static str;
 
-    /// Connects, subscribed to what goes to all nodes: watermarks, cards, changes of records, and [`Address::Everybody`]. What comes goes to
+    /// Connects, subscribed to what goes to all nodes: watermarks, cards, changes of records, and [`Destination::Everybody`]. What comes goes to
     /// `incoming` and never waits: what finds no room there has [overflown](Link::has_overflown).
     fn connect(&self, incoming: mpsc::Sender<Incoming>) -> BoxFuture<'_, anyhow::Result<Box<dyn Link>>>;
 }
@@ -34,7 +34,7 @@ pub trait Link: Send + Sync {
     ///
     /// # Errors
     /// When it is not known that all are published.
-    fn publish<'a>(&'a self, messages: &'a [(Address, Arc<[u8]>)]) -> BoxFuture<'a, anyhow::Result<()>>;
+    fn publish<'a>(&'a self, messages: &'a [(Destination, Arc<[u8]>)]) -> BoxFuture<'a, anyhow::Result<()>>;
 
     /// Publishes a watermark on every path, behind everything that was published before, and before it a card on one.
     ///
@@ -61,7 +61,7 @@ pub trait Link: Send + Sync {
 
 /// Whom a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Address {
+pub enum Destination {
     /// Those who want what is published there.
     Channel(Channel),
     /// All nodes.

@@ -28,7 +28,7 @@ use super::{
     relay_flag::RelayFlag,
     run_async,
     secret::KeyFlags,
-    source::Source,
+    source::EventSource,
     time,
 };
 use crate::{
@@ -114,10 +114,10 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
     let until = earlier.as_ref().and_then(|earlier| earlier.kept.until);
     let rest = Filter { until: filter.until.into_iter().chain(until).min(), ..filter.clone() };
     let source = match &args.data.data {
-        Some(folder) => Source::Folder(FolderPages::open(folder, args.data.load()?, rest)?),
+        Some(folder) => EventSource::Folder(FolderPages::open(folder, args.data.load()?, rest)?),
         None => {
             let endpoint = Endpoint { verify: args.verify, ..args.relay.endpoint(keys) };
-            Source::relay(endpoint, rest, PAGE)
+            EventSource::relay(endpoint, rest, PAGE)
         }
     };
     run_async(async {
@@ -176,7 +176,7 @@ impl Export {
         Ok(Self { is_new: false, ..Self::new(output, Some(file), Some(keeper), limit) })
     }
 
-    async fn run(&mut self, mut source: Source) -> anyhow::Result<()> {
+    async fn run(&mut self, mut source: EventSource) -> anyhow::Result<()> {
         if self.progress.is_watched() {
             let estimate = source.estimate().await.map(|count| count.min(self.limit));
             self.progress = Progress::new("exported", estimate);

@@ -31,7 +31,7 @@ use super::{
     relay_flag::RelayFlag,
     run_async,
     secret::KeyFlags,
-    source::Source,
+    source::EventSource,
 };
 use crate::{
     client::{ClientError, Endpoint},
@@ -109,7 +109,7 @@ impl Sink {
             }
             Self::Relay { endpoint, .. } => {
                 let endpoint = Endpoint { verify: false, ..Endpoint::clone(endpoint) };
-                let mut pages = Source::relay(endpoint, filter, noted.witnesses.len());
+                let mut pages = EventSource::relay(endpoint, filter, noted.witnesses.len());
                 let target = pages.holder().await?;
                 expect(&target)?;
                 let page = pages.next_page().await;

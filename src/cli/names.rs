@@ -6,7 +6,7 @@ use lru::LruCache;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{source::Source, terminal::cut};
+use super::{source::EventSource, terminal::cut};
 use crate::{
     client::shown,
     protocol::{Event, Filter, PublicKey, filter::sorted, nip19},
@@ -35,7 +35,7 @@ impl Names {
     }
 
     /// Asks for the profiles of those who were not asked for yet.
-    pub async fn look_up(&mut self, events: &[Event], source: impl FnOnce(Filter) -> Source) {
+    pub async fn look_up(&mut self, events: &[Event], source: impl FnOnce(Filter) -> EventSource) {
         let unknown: Vec<PublicKey> =
             events.iter().map(Event::pubkey).filter(|author| !self.knows(author)).collect();
         if unknown.is_empty() {

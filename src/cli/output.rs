@@ -11,7 +11,7 @@ use tokio::{io::Interest, net::unix::pipe};
 
 use super::{
     names::Names,
-    source::Source,
+    source::EventSource,
     terminal::{columns, pad, shown_json, wrap},
     time,
 };
@@ -40,7 +40,7 @@ impl Printer {
     }
 
     /// Asks what the authors of these events are called, if people are to read it.
-    pub async fn look_up(&mut self, events: &[Event], source: impl FnOnce(Filter) -> Source) {
+    pub async fn look_up(&mut self, events: &[Event], source: impl FnOnce(Filter) -> EventSource) {
         if !self.json {
             self.names.look_up(events, source).await;
         }

@@ -12,7 +12,7 @@ use super::{
     relay_flag::RelayFlag,
     run_async,
     secret::KeyFlags,
-    source::Source,
+    source::EventSource,
     time,
 };
 use crate::{client::PAGE, protocol::Event};
@@ -68,12 +68,14 @@ pub fn run(args: QueryArgs) -> anyhow::Result<()> {
         bail!("--order-by asc holds all events in memory: ask for {MAX_ASCENDING} at most");
     }
     let source = match &args.data.data {
-        Some(folder) => Source::Folder(FolderPages::open(folder, args.data.load()?, args.filter.filter())?),
+        Some(folder) => {
+            EventSource::Folder(FolderPages::open(folder, args.data.load()?, args.filter.filter())?)
+        }
         None => {
             let endpoint = args.relay.endpoint(args.key.load()?);
             // A search has to look at more than it shows.
             let page = if args.keyword.is_some() { PAGE } else { args.amount.clamp(1, PAGE) };
-            Source::relay(endpoint, args.filter.filter(), page)
+            EventSource::relay(endpoint, args.filter.filter(), page)
         }
     };
     let query = Query {
@@ -91,7 +93,7 @@ pub fn run(args: QueryArgs) -> anyhow::Result<()> {
 }
 
 impl Query {
-    async fn run(mut self, mut source: Source) -> anyhow::Result<()> {
+    async fn run(mut self, mut source: EventSource) -> anyhow::Result<()> {
         let mut progress = Progress::new("looked at", None);
         let (mut found, mut looked_at, mut kept) = (0, 0_u64, Vec::new());
         while found < self.amount {

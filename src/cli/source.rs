@@ -9,12 +9,12 @@ use crate::{
 };
 
 /// A place that holds events.
-pub enum Source {
+pub enum EventSource {
     Relay(Box<Pages>),
     Folder(FolderPages),
 }
 
-impl Source {
+impl EventSource {
     /// A relay, of which so many events are asked for at first.
     pub fn relay(endpoint: Endpoint, filter: Filter, first: usize) -> Self {
         Self::Relay(Box::new(Pages::new(endpoint, filter, first)))

@@ -24,7 +24,7 @@ use super::{
     relay_flag::{RelayFlag, endpoint, relay_url},
     run_async,
     secret::KeyFlags,
-    source::Source,
+    source::EventSource,
 };
 use crate::{
     client::{ClientError, Connection, Endpoint, PAGE},
@@ -289,7 +289,7 @@ impl Sync {
             Here::Folder { store, .. } => folder::keys(store, filter.clone()).await,
             Here::Relay(endpoint) => {
                 let endpoint = Endpoint { verify: false, ..Endpoint::clone(endpoint) };
-                let mut source = Source::relay(endpoint, filter.clone(), PAGE);
+                let mut source = EventSource::relay(endpoint, filter.clone(), PAGE);
                 let mut keys = Filling::default();
                 while let Some(page) = source.next_page().await? {
                     for event in page {
@@ -336,9 +336,9 @@ impl Sync {
                 let filter = Filter { ids: Some(sorted(ids.to_vec())), ..Filter::default() };
                 let mut source = match &self.here {
                     Here::Folder { name, store } => {
-                        Source::Folder(FolderPages::of(name.clone(), Arc::clone(store), filter))
+                        EventSource::Folder(FolderPages::of(name.clone(), Arc::clone(store), filter))
                     }
-                    Here::Relay(endpoint) => Source::relay(Endpoint::clone(endpoint), filter, ids.len()),
+                    Here::Relay(endpoint) => EventSource::relay(Endpoint::clone(endpoint), filter, ids.len()),
                 };
                 while let Some(page) = source.next_page().await? {
                     for event in page {

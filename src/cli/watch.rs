@@ -17,7 +17,7 @@ use super::{
     relay_flag::RelayFlag,
     run_async,
     secret::KeyFlags,
-    source::Source,
+    source::EventSource,
 };
 use crate::{
     client::{Arrival, Backoff, ClientError, Connection, Endpoint},
@@ -156,7 +156,7 @@ impl Watch {
         if self.printer.wants_name_of(event) && self.asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
             self.asked = Some(Instant::now());
             let endpoint = self.endpoint.clone();
-            let profile = |filter| Source::relay(endpoint, filter, 1);
+            let profile = |filter| EventSource::relay(endpoint, filter, 1);
             self.printer.look_up(std::slice::from_ref(event), profile).await;
         }
         self.printer.print(event)

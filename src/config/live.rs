@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 use toml::{Table, Value};
 
 use super::{
-    Change, Config, Info, Limits, OldName, Rate, SECTIONS, Session, Setting, Source, Sync,
+    Config, Info, Limits, OldName, Rate, SECTIONS, Session, Setting, Source, Sync, TakesEffect,
     renamed::{current, old_name, old_names, remove_overruled, rename},
     table::{insert, lookup, parse_like, path, remove, split},
 };
@@ -52,7 +52,7 @@ impl Live {
 pub struct Difference {
     pub section: &'static str,
     pub setting: &'static str,
-    pub change: Change,
+    pub change: TakesEffect,
     old: Option<Value>,
     new: Option<Value>,
 }
@@ -67,8 +67,8 @@ impl Difference {
     pub fn told(&self) -> String {
         let shown = |value: &Option<Value>| value.as_ref().map(ToString::to_string).unwrap_or_default();
         match self.change {
-            Change::Live => format!("{} {} → {}", self.path(), shown(&self.old), shown(&self.new)),
-            Change::AtStart => self.path(),
+            TakesEffect::Live => format!("{} {} → {}", self.path(), shown(&self.old), shown(&self.new)),
+            TakesEffect::AtStart => self.path(),
         }
     }
 }
@@ -94,7 +94,7 @@ impl Config {
     pub fn with_live(&self, newer: &Self) -> anyhow::Result<Self> {
         let mut table = Table::try_from(self).context("the configuration")?;
         let newer = Table::try_from(newer).context("the configuration")?;
-        for (section, setting) in all().filter(|(_, setting)| setting.change == Change::Live) {
+        for (section, setting) in all().filter(|(_, setting)| setting.change == TakesEffect::Live) {
             if let Some(value) = lookup(&newer, section, setting.name) {
                 insert(&mut table, section, setting.name, value.clone());
             }
@@ -117,10 +117,10 @@ pub fn change(records: &mut Table, called: &str, text: Option<&str>) -> anyhow::
     let defaults = Table::try_from(Config::default()).context("the defaults")?;
     match find(section, name).map(|setting| setting.change) {
         None => bail!("unknown setting {path:?}; `rookery config` prints them all"),
-        Some(Change::AtStart) => {
+        Some(TakesEffect::AtStart) => {
             bail!("{path} takes effect at the start of a node: set it in the file, a variable or a flag")
         }
-        Some(Change::Live) => {}
+        Some(TakesEffect::Live) => {}
     }
     match text {
         Some(text) => {
@@ -152,7 +152,7 @@ pub fn usable(records: &Table) -> Usable {
     let (mut fit, mut unfit) = (Table::new(), remove_overruled(&mut records));
     let old_names = rename(&mut records, Source::Record).unwrap_or_default();
     let mut sort = |section: &str, name: &str, value: &Value| {
-        let setting = find(section, name).filter(|setting| setting.change == Change::Live);
+        let setting = find(section, name).filter(|setting| setting.change == TakesEffect::Live);
         let is_fit = setting.is_some_and(|setting| {
             let is_like = lookup(&defaults, section, name).is_some_and(|default| default.same_type(value));
             is_like && setting.range.is_none_or(|range| range.has(value))

@@ -49,7 +49,7 @@ pub use self::{
     render::{example, reference},
     scylla::Scylla,
     session::Session,
-    setting::{Change, Range, Setting},
+    setting::{Range, Setting, TakesEffect},
     source::Source,
     store::Store,
     sync::Sync,

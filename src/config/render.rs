@@ -4,7 +4,7 @@ use toml::Table;
 use url::Url;
 
 use super::{
-    Change, Config, Loaded, SECTIONS, Setting, Source,
+    Config, Loaded, SECTIONS, Setting, Source, TakesEffect,
     renamed::{RENAMED, Renamed},
     table::{lookup, path, variable},
 };
@@ -94,7 +94,7 @@ pub fn example() -> String {
             if let Some(range) = setting.range {
                 out.push_str(&format!("# From {range}.\n"));
             }
-            if setting.change == Change::Live {
+            if setting.change == TakesEffect::Live {
                 out.push_str("# Live.\n");
             }
             let value = lookup(&defaults, section, setting.name).map(ToString::to_string).unwrap_or_default();
@@ -137,7 +137,7 @@ pub fn reference() -> String {
                 "| `{}` | `{value}` | {} | {} | `{}` | {} |\n",
                 setting.name,
                 setting.range.map(|range| range.to_string().replace(" to ", " – ")).unwrap_or_default(),
-                if setting.change == Change::Live { "yes" } else { "" },
+                if setting.change == TakesEffect::Live { "yes" } else { "" },
                 variable(section, setting.name),
                 doc.join(" ")
             ));

@@ -11,14 +11,14 @@ pub struct Setting {
     /// One element a line.
     pub doc: &'static [&'static str],
     /// When a new value takes effect.
-    pub change: Change,
+    pub change: TakesEffect,
     /// Of a number.
     pub range: Option<Range>,
 }
 
 /// When a new value of a setting takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum TakesEffect {
     /// At once, while a node runs.
     Live,
     /// At the next start: something was made by it that can not be made anew, or whoever could change it at a running
@@ -78,10 +78,10 @@ macro_rules! optional {
 
 macro_rules! change {
     (live) => {
-        $crate::config::Change::Live
+        $crate::config::TakesEffect::Live
     };
     (fixed) => {
-        $crate::config::Change::AtStart
+        $crate::config::TakesEffect::AtStart
     };
 }
 

@@ -9,7 +9,7 @@ use url::Url;
 
 pub use self::{
     policy::{Policy, difficulty, same_relay},
-    recent::Recent,
+    recent::RecentIds,
 };
 use crate::{
     config::Limits,
@@ -24,7 +24,7 @@ use crate::{
 pub struct Admission {
     /// This relay's own URL, if it knows it.
     url: Option<Url>,
-    pub recent: Recent,
+    pub recent: RecentIds,
     hot_authors: NonZeroUsize,
 }
 
@@ -45,7 +45,7 @@ thread_local! {
 }
 
 impl Admission {
-    pub fn new(url: Option<Url>, recent: Recent, hot_authors: usize) -> Self {
+    pub fn new(url: Option<Url>, recent: RecentIds, hot_authors: usize) -> Self {
         Self { url, recent, hot_authors: NonZeroUsize::new(hot_authors).unwrap_or(NonZeroUsize::MIN) }
     }
 

@@ -9,11 +9,11 @@ use crate::{protocol::EventId, store::Removed};
 
 /// A bounded set of committed ids; what the store takes away is taken out. Whole ids: a mistaken
 /// match would lose an event.
-pub struct Recent(Mutex<Ids>);
+pub struct RecentIds(Mutex<Ids>);
 
 type Ids = LruCache<EventId, (), foldhash::fast::RandomState>;
 
-impl Recent {
+impl RecentIds {
     pub fn new(capacity: usize) -> Self {
         let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
         Self(Mutex::new(LruCache::with_hasher(capacity, foldhash::fast::RandomState::default())))
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn holds_the_last_ones_and_forgets_the_removed() {
-        let recent = Recent::new(2);
+        let recent = RecentIds::new(2);
         let id = |n| EventId([n; 32]);
         recent.update([id(1), id(2), id(3)], &Removed { ids: vec![id(3)], many: false });
         assert!(!recent.contains(&id(1)) && recent.contains(&id(2)) && !recent.contains(&id(3)));

@@ -15,5 +15,5 @@ pub use self::{
     info::SUPPORTED_NIPS,
     ops::{Need, Readiness, serve as serve_ops},
     server::{Server, serve},
-    settings::{Ask, Refused, What},
+    settings::{Ask, ChangeRefused, What},
 };

@@ -15,7 +15,7 @@ const FIXED_V2: usize = 16;
 
 /// Why there is no header.
 #[derive(Debug, Error)]
-pub enum Fault {
+pub enum ProxyFault {
     /// The connection ended before anything was said: somebody looked whether there is a listener.
     #[error("nothing was said")]
     Silence,
@@ -33,7 +33,7 @@ pub enum Fault {
 
 /// A whole header.
 #[derive(Debug)]
-struct Header {
+struct ProxyHeader {
     len: usize,
     /// `None` where the proxy speaks for itself, or does not know for whom.
     source: Option<SocketAddr>,
@@ -43,14 +43,14 @@ struct Header {
 ///
 /// # Errors
 /// When there is none.
-pub async fn read_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Fault> {
+pub async fn read_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyFault> {
     let mut bytes = vec![0; MAX_V2];
     let mut taken = 0;
     loop {
         // What is only looked at stays for the HTTP that may follow in the same segment.
         let seen = taken + stream.peek(&mut bytes[taken..]).await?;
         if seen == taken {
-            return Err(if taken == 0 { Fault::Silence } else { Fault::Cut });
+            return Err(if taken == 0 { ProxyFault::Silence } else { ProxyFault::Cut });
         }
         let header = parse(&bytes[..seen])?;
         // Without the end in sight, all of it is header. Taken, it is not seen again and again.
@@ -64,7 +64,7 @@ pub async fn read_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, F
 }
 
 /// The header that this begins with; `None` if more of it is to come.
-fn parse(bytes: &[u8]) -> Result<Option<Header>, Fault> {
+fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyFault> {
     let begin = &bytes[..bytes.len().min(v2::SIGNATURE.len())];
     match v2::SIGNATURE.starts_with(begin) {
         true => parse_v2(bytes),
@@ -72,33 +72,33 @@ fn parse(bytes: &[u8]) -> Result<Option<Header>, Fault> {
     }
 }
 
-fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, Fault> {
+fn parse_v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyFault> {
     match v1::Header::try_from_bytes(bytes) {
         Ok((rest, header)) => {
-            Ok(Some(Header { len: bytes.len() - rest.len(), source: header.source_addr() }))
+            Ok(Some(ProxyHeader { len: bytes.len() - rest.len(), source: header.source_addr() }))
         }
         Err(error) if error.is_incomplete() && bytes.len() < v1::MAX_HEADER_SIZE => Ok(None),
-        Err(error) if error.is_incomplete() => Err(Fault::TooLong),
-        Err(_) => Err(Fault::Malformed(ParseError::invalid("neither version 1 nor version 2"))),
+        Err(error) if error.is_incomplete() => Err(ProxyFault::TooLong),
+        Err(_) => Err(ProxyFault::Malformed(ParseError::invalid("neither version 1 nor version 2"))),
     }
 }
 
-fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, Fault> {
+fn parse_v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyFault> {
     let Some(&[high, low]) = bytes.get(FIXED_V2 - 2..FIXED_V2) else { return Ok(None) };
     let len = FIXED_V2 + usize::from(u16::from_be_bytes([high, low]));
     if len > MAX_V2 {
-        return Err(Fault::TooLong);
+        return Err(ProxyFault::TooLong);
     }
     let Some(bytes) = bytes.get(..len) else { return Ok(None) };
-    let (_, header) = v2::Header::try_from_bytes(bytes).map_err(Fault::Malformed)?;
+    let (_, header) = v2::Header::try_from_bytes(bytes).map_err(ProxyFault::Malformed)?;
     if header.validate_crc32c_tlv() == Some(false) {
-        return Err(Fault::Malformed(ParseError::invalid("wrong checksum")));
+        return Err(ProxyFault::Malformed(ParseError::invalid("wrong checksum")));
     }
     let source = match header.command() {
         Command::Proxy => header.source_addr(),
         Command::Local => None,
     };
-    Ok(Some(Header { len, source }))
+    Ok(Some(ProxyHeader { len, source }))
 }
 
 #[cfg(test)]

@@ -33,12 +33,12 @@ use url::Url;
 use super::{
     client::{client_address, is_trusted, names},
     info,
-    proxy::{Fault, read_header},
+    proxy::{ProxyFault, read_header},
 };
 use crate::{
     config::{Config, Network},
-    route::{Link, RouterAddr, Routers, SessionId, SubscriptionRouter, bus::Bus},
-    session::{Connections, Outbox, PIECE, Refusal, Shared, Socket, Window, upgrade},
+    route::{ClientLink, RouterAddr, Routers, SessionId, SubscriptionRouter, bus::Bus},
+    session::{Connections, Outbox, PIECE, Refusal, SessionParts, Socket, Window, upgrade},
     telemetry::{BoundedQueue, measure_lag},
 };
 
@@ -67,7 +67,7 @@ struct Worker {
 }
 
 struct NodeWide {
-    shared: Arc<Shared>,
+    shared: Arc<SessionParts>,
     connections: Arc<Connections>,
     trusted_proxy: Vec<Network>,
     last_session: AtomicU64,
@@ -98,7 +98,7 @@ struct Accepted {
 pub fn serve(
     listener: TcpListener,
     config: &Config,
-    shared: Arc<Shared>,
+    shared: Arc<SessionParts>,
     routers: Routers,
     bus: Option<Arc<dyn Bus>>,
     connections: Arc<Connections>,
@@ -187,7 +187,7 @@ fn paths(url: &Url) -> Vec<String> {
 async fn accept(
     mut stream: TcpStream,
     beginning: Arc<Beginning>,
-    shared: Arc<Shared>,
+    shared: Arc<SessionParts>,
 ) -> Result<(TcpStream, Protocol, Option<SocketAddr>), DispatchError> {
     // Refused, it costs time and nothing else.
     let _ = stream.set_nodelay(true);
@@ -195,10 +195,10 @@ async fn accept(
     if beginning.proxy_protocol && is_trusted(peer.ip(), &beginning.trusted_proxy) {
         // In a box, or every connection would keep the room that this takes.
         let header = Box::pin(timeout(beginning.handshake, read_header(&mut stream)));
-        match header.await.unwrap_or(Err(Fault::Late)) {
+        match header.await.unwrap_or(Err(ProxyFault::Late)) {
             Ok(source) => peer = source.unwrap_or(peer),
             Err(fault) => {
-                if !matches!(fault, Fault::Silence) {
+                if !matches!(fault, ProxyFault::Silence) {
                     shared.metrics.proxy_headers_refused.inc();
                     debug!(%peer, %fault, "a trusted proxy sent no PROXY header");
                 }
@@ -302,7 +302,7 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
         address,
         told: accepted.peer.ip() != address,
         own_host: own_host.map(str::to_owned),
-        link: Arc::new(Link::new(accepted.fd)),
+        link: Arc::new(ClientLink::new(accepted.fd)),
         outbox: Outbox::default(),
         window: Window::new(settings.session.window, &node.shared.metrics),
         permit,

@@ -17,7 +17,7 @@ use tokio::{
 /// A question to whoever keeps the settings.
 pub struct Ask {
     pub what: What,
-    pub answer: oneshot::Sender<Result<String, Refused>>,
+    pub answer: oneshot::Sender<Result<String, ChangeRefused>>,
 }
 
 pub enum What {
@@ -28,7 +28,7 @@ pub enum What {
 }
 
 /// Why a setting is not changed.
-pub enum Refused {
+pub enum ChangeRefused {
     /// It can not be so.
     Unfit(String),
     /// It could be, but the store has failed.
@@ -81,8 +81,8 @@ async fn ask(request: &HttpRequest, asks: &Asks, what: What) -> HttpResponse {
     };
     match timeout(PATIENCE, asked).await {
         Ok(Some(Ok(text))) => HttpResponse::Ok().body(text),
-        Ok(Some(Err(Refused::Unfit(why)))) => HttpResponse::BadRequest().body(why),
-        Ok(Some(Err(Refused::Failed(why)))) => HttpResponse::ServiceUnavailable().body(why),
+        Ok(Some(Err(ChangeRefused::Unfit(why)))) => HttpResponse::BadRequest().body(why),
+        Ok(Some(Err(ChangeRefused::Failed(why)))) => HttpResponse::ServiceUnavailable().body(why),
         Ok(None) => HttpResponse::ServiceUnavailable().body("the node ends"),
         Err(_) => HttpResponse::ServiceUnavailable()
             .body("the store does not answer; `rookery config running` tells what is in force"),

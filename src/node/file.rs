@@ -8,7 +8,7 @@ use std::{
 
 /// A file that is looked at again and again. Looking is all that finds each way to change it: in place, by another one
 /// of its name (editors), by a link that leads elsewhere (Kubernetes), also on file systems that tell of nothing.
-pub struct Watched {
+pub struct WatchedFile {
     path: PathBuf,
     /// As it was when it was last acted on.
     known: Option<Look>,
@@ -26,7 +26,7 @@ struct Look {
     changed: (i64, i64),
 }
 
-impl Watched {
+impl WatchedFile {
     /// Takes the file as it is for known.
     pub fn new(path: &Path) -> Self {
         let known = look(path);
@@ -77,9 +77,9 @@ mod tests {
         fs::write(path("a"), "1").unwrap();
         fs::write(path("b"), "1").unwrap();
         symlink(path("a"), path("link")).unwrap();
-        let mut watched = Watched::new(&path("link"));
+        let mut watched = WatchedFile::new(&path("link"));
         assert!(!watched.has_changed());
-        let is_seen_once = |watched: &mut Watched, what: &str| {
+        let is_seen_once = |watched: &mut WatchedFile, what: &str| {
             let seen: Vec<bool> = (0..4).map(|_| watched.has_changed()).collect();
             assert_eq!(seen, [false, true, false, false], "{what}");
         };

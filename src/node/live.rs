@@ -14,15 +14,15 @@ use toml::Table;
 use tracing::{info, warn};
 
 use super::{
-    file::Watched,
-    shared::{KEY, Shared, Written},
+    file::WatchedFile,
+    shared::{KEY, SettingsRace, SharedSettings},
 };
 use crate::{
     config::{
-        Change, Config, Difference, Live, Loaded, OldName, Settings, Source, Sources, Trust, Usable, change,
-        differences, paths, usable,
+        Config, Difference, Live, Loaded, OldName, Settings, Source, Sources, TakesEffect, Trust, Usable,
+        change, differences, paths, usable,
     },
-    net::{Ask, Refused, What},
+    net::{Ask, ChangeRefused, What},
     route::bus::{Bus, Changed},
     store::records::{RecordKind, Version},
 };
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Reload {
     sources: Sources,
     loaded: Loaded,
-    file: Option<Watched>,
+    file: Option<WatchedFile>,
     hangup: Option<Signal>,
 }
 
@@ -48,7 +48,7 @@ impl Reload {
     /// Says which setting, and where it came from.
     pub fn new(sources: Sources) -> anyhow::Result<Self> {
         // Before it is read: what changes it meanwhile is seen.
-        let file = sources.file().map(Watched::new);
+        let file = sources.file().map(WatchedFile::new);
         let loaded = sources.load(&Table::new(), Trust::Any)?;
         Ok(Self { sources, loaded, file, hangup: None })
     }
@@ -75,9 +75,9 @@ const NOTHING: &str = "nothing changes";
 const ASKS: usize = 16;
 
 /// Keeps the settings in force up to date.
-pub(super) struct Keeper {
+pub(super) struct SettingsKeeper {
     sources: Arc<Sources>,
-    file: Option<Arc<Mutex<Watched>>>,
+    file: Option<Arc<Mutex<WatchedFile>>>,
     hangup: Option<Signal>,
     /// The settings as they were last read.
     loaded: Loaded,
@@ -94,12 +94,12 @@ pub(super) struct Keeper {
 
 /// What other nodes share with this one, how they are told of a change, and how they tell.
 pub(super) struct Neighbours {
-    pub shared: Shared,
+    pub shared: SharedSettings,
     pub bus: Option<Arc<dyn Bus>>,
     pub changed: Arc<Notify>,
 }
 
-impl Keeper {
+impl SettingsKeeper {
     /// The keeper, and where questions to it go.
     pub fn new(
         config: &Config,
@@ -152,11 +152,11 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = next(&mut hangup) => {
-                    self.look(Watched::know).await;
+                    self.look(WatchedFile::know).await;
                     self.read_again("SIGHUP", &neighbours.shared).await;
                 }
                 _ = looks.tick() => {
-                    if self.look(Watched::has_changed).await == Some(true) {
+                    if self.look(WatchedFile::has_changed).await == Some(true) {
                         self.read_again("the configuration file has changed", &neighbours.shared).await;
                     }
                 }
@@ -184,13 +184,13 @@ impl Keeper {
     }
 
     /// Looks at the file, if there is one; it may lie on a disk that does not answer.
-    async fn look<T: Send + 'static>(&self, look: fn(&mut Watched) -> T) -> Option<T> {
+    async fn look<T: Send + 'static>(&self, look: fn(&mut WatchedFile) -> T) -> Option<T> {
         let mut file = Arc::clone(self.file.as_ref()?).lock_owned().await;
         spawn_blocking(move || look(&mut file)).await.ok()
     }
 
     /// Reads everything again. Names are looked up on the way, so not on this thread.
-    async fn read_again(&mut self, why: &str, shared: &Shared) {
+    async fn read_again(&mut self, why: &str, shared: &SharedSettings) {
         let Some(file) = self.sources.file().map(Path::to_owned) else {
             return info!(
                 "{why}: no configuration file is named (--config), so there is nothing to read again"
@@ -211,7 +211,7 @@ impl Keeper {
     }
 
     /// Reads what nodes share. That it can not be read is said once, until it can.
-    async fn read_shared(&mut self, shared: &mut Shared, is_read: &mut bool) {
+    async fn read_shared(&mut self, shared: &mut SharedSettings, is_read: &mut bool) {
         let read = shared.read().await;
         if let Err(error) = &read
             && *is_read
@@ -223,7 +223,7 @@ impl Keeper {
     }
 
     /// Puts in force what was read of what nodes share, if it was not yet.
-    fn keep_up(&mut self, shared: &Shared) {
+    fn keep_up(&mut self, shared: &SharedSettings) {
         if shared.version() != self.seen
             && let Err(error) = self.take_shared(shared)
         {
@@ -232,7 +232,7 @@ impl Keeper {
     }
 
     /// Puts in force what nodes share, as far as this program can.
-    fn take_shared(&mut self, shared: &Shared) -> anyhow::Result<()> {
+    fn take_shared(&mut self, shared: &SharedSettings) -> anyhow::Result<()> {
         self.seen = shared.version();
         let Usable { settings, unfit, old_names } = usable(shared.settings());
         old_names.iter().for_each(|old_name| warn!("{old_name}"));
@@ -252,11 +252,11 @@ impl Keeper {
         setting: &str,
         text: Option<&str>,
         neighbours: &mut Neighbours,
-    ) -> Result<String, Refused> {
+    ) -> Result<String, ChangeRefused> {
         /// Other nodes that may be faster.
         const RACES: usize = 8;
-        let unfit = |error: anyhow::Error| Refused::Unfit(format!("{error:#}"));
-        let failed = |error: anyhow::Error| Refused::Failed(format!("{error:#}"));
+        let unfit = |error: anyhow::Error| ChangeRefused::Unfit(format!("{error:#}"));
+        let failed = |error: anyhow::Error| ChangeRefused::Failed(format!("{error:#}"));
         let shared = &mut neighbours.shared;
         shared.read().await.map_err(failed)?;
         for _ in 0..RACES {
@@ -267,7 +267,7 @@ impl Keeper {
             change(&mut used, setting, text).map_err(unfit)?;
             let loaded = self.loaded.with_records(&used).map_err(unfit)?;
             self.running.with_live(&loaded.config).map_err(unfit)?;
-            let Written::Won(version) = shared.write(settings).await.map_err(failed)? else {
+            let SettingsRace::Won(version) = shared.write(settings).await.map_err(failed)? else {
                 continue;
             };
             self.seen = Some(version);
@@ -281,7 +281,7 @@ impl Keeper {
             warn!("{old_name}");
             return Ok(format!("{told}\n{old_name}"));
         }
-        Err(Refused::Failed("other nodes change settings all the time".to_owned()))
+        Err(ChangeRefused::Failed("other nodes change settings all the time".to_owned()))
     }
 
     /// Puts what is live in force, and says what that changes.
@@ -310,11 +310,11 @@ fn tell(before: &Loaded, after: &Loaded, running: &Config) -> String {
     let of = |change| all.iter().filter(move |difference| difference.change == change).map(Difference::told);
     let join = |all: Vec<String>| all.join(", ");
     let mut told = Vec::new();
-    let changed = join(of(Change::Live).collect());
+    let changed = join(of(TakesEffect::Live).collect());
     if !changed.is_empty() {
         told.push(changed);
     }
-    let later = join(of(Change::AtStart).filter(is_new).collect());
+    let later = join(of(TakesEffect::AtStart).filter(is_new).collect());
     if !later.is_empty() {
         told.push(format!("takes effect at the next start: {later}"));
     }

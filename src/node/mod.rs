@@ -21,25 +21,25 @@ use anyhow::Context;
 use tokio::{sync::Notify, time::timeout};
 use tracing::{info, warn};
 
+pub use self::{live::Reload, services::store_name};
 use self::{
-    live::Keeper,
+    live::SettingsKeeper,
     services::{data_folder, listener, open_store, taps, transport},
-    shared::Shared as SharedSettings,
-    shutdown::{Countdown, Phase},
+    shared::SharedSettings,
+    shutdown::{Countdown, ShutdownPhase},
     told::{is_public, tell_start},
     watch::{progress, watch, watch_disk},
 };
-pub use self::{live::Reload, services::store_name};
 use crate::{
     bus::{self, PubSub},
     config::Config,
-    ingest::{Admission, Recent},
+    ingest::{Admission, RecentIds},
     net::{Descriptors, Need, Readiness, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
     route::{Drain, Routers, bus::Bus, seen::Seen},
-    session::{Connections, Rates, Room, Shared},
+    session::{Connections, Rates, Room, SessionParts},
     store::Store,
-    telemetry::{Lost, Metrics},
+    telemetry::{LostLines, Metrics},
     trace::Tracer,
 };
 
@@ -54,7 +54,7 @@ pub struct Outside {
     pub listeners: Listeners,
     pub descriptors: Descriptors,
     pub tracer: Tracer,
-    pub log: Lost,
+    pub log: LostLines,
     /// Where settings come from, to be read again while the node runs; `None`: they come from no file and no flag.
     pub reload: Option<Reload>,
 }
@@ -103,7 +103,7 @@ pub async fn run_on(
     let Outside { listeners, descriptors, tracer, log, reload } = outside;
     let node_id = id(&config);
     let metrics = Arc::new(Metrics::new(&node_id));
-    let (mut keeper, asks) = Keeper::new(&config, reload, descriptors.sockets)?;
+    let (mut keeper, asks) = SettingsKeeper::new(&config, reload, descriptors.sockets)?;
     let live = keeper.live();
     info!(
         node = node_id,
@@ -120,7 +120,7 @@ pub async fn run_on(
     }
     let admission = Arc::new(Admission::new(
         url.clone(),
-        Recent::new(config.persister.recent_ids),
+        RecentIds::new(config.persister.recent_ids),
         config.persister.hot_authors,
     ));
     let routers = Routers::default();
@@ -131,7 +131,7 @@ pub async fn run_on(
         None => None,
         Some(transport) => {
             let seen = Arc::new(Seen::new(config.bus.seen_ids));
-            let parts = bus::Parts {
+            let parts = bus::BusParts {
                 routers: routers.clone(),
                 seen: Arc::clone(&seen),
                 store: Arc::clone(&store),
@@ -184,7 +184,7 @@ pub async fn run_on(
         Persister::new(parts, persister_config, sweeps)
     });
     let connections = Arc::new(Connections::default());
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(SessionParts {
         rates: Rates::new(config.rate.max_addresses),
         reconciliations: Room::new(&config.sync, &metrics),
         live,
@@ -223,24 +223,24 @@ pub async fn run_on(
     shared.metrics.draining.set(1);
     readiness.set(false);
     server.refuse();
-    if timeout(countdown.until(Phase::Stored), persister.send(Flush)).await.is_err() {
+    if timeout(countdown.until(ShutdownPhase::Stored), persister.send(Flush)).await.is_err() {
         warn!("events were still waiting to be stored, and may not be; nobody was told that they are");
     }
     if let Some(bus) = bus
-        && timeout(countdown.until(Phase::Told), bus.leave()).await.is_err()
+        && timeout(countdown.until(ShutdownPhase::Told), bus.leave()).await.is_err()
     {
         warn!("the bus is away: other nodes take it that this one has died");
     }
     let closed = async {
         for router in routers.all() {
             // A router that is gone has no sessions.
-            let _ = router.send(Drain { spread: countdown.until(Phase::Asked) }).await;
+            let _ = router.send(Drain { spread: countdown.until(ShutdownPhase::Asked) }).await;
         }
         while connections.open() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    if timeout(countdown.until(Phase::Closed), closed).await.is_err() {
+    if timeout(countdown.until(ShutdownPhase::Closed), closed).await.is_err() {
         warn!(connections = connections.open(), "clients that did not close in time are cut off");
     }
     let left = async {
@@ -248,7 +248,7 @@ pub async fn run_on(
         let _ = persister.send(Flush).await;
         store.leave().await
     };
-    match timeout(countdown.until(Phase::Left), left).await {
+    match timeout(countdown.until(ShutdownPhase::Left), left).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!("other nodes look for what this one has left: {}", error.detail()),
         Err(_) => warn!("the store did not answer in time: other nodes look for what this one has left"),

@@ -17,20 +17,20 @@ use crate::store::{
 pub const KEY: &str = "live";
 
 /// The record as it was last read.
-pub struct Shared {
+pub struct SharedSettings {
     store: Arc<dyn Store>,
     version: Option<Version>,
     settings: Table,
 }
 
 /// How a write ended.
-pub enum Written {
+pub enum SettingsRace {
     Won(Version),
     /// Another node was faster: what it wrote has been read.
     Overtaken,
 }
 
-impl Shared {
+impl SharedSettings {
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store, version: None, settings: Table::new() }
     }
@@ -64,17 +64,17 @@ impl Shared {
     ///
     /// # Errors
     /// They do not fit into a record, or it is not known whether they are written.
-    pub async fn write(&mut self, settings: Table) -> anyhow::Result<Written> {
+    pub async fn write(&mut self, settings: Table) -> anyhow::Result<SettingsRace> {
         let value = settings.to_string().into_bytes();
         let raced = self.store.records().put(RecordKind::Setting, KEY, self.version, value, None).await?;
         match raced {
             Race::Won(version) => {
                 (self.version, self.settings) = (Some(version), settings);
-                Ok(Written::Won(version))
+                Ok(SettingsRace::Won(version))
             }
             Race::Overtaken(_) => {
                 self.read().await?;
-                Ok(Written::Overtaken)
+                Ok(SettingsRace::Overtaken)
             }
             Race::Unknown(error) => Err(failed(error)
                 .context("it is not known whether the change was stored; `rookery config running` tells")),

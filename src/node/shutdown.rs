@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// The phases of a shutdown, in their order. Together they have one time; each ends by its part of that, whenever it
 /// began, and earlier if it can.
 #[derive(Debug, Clone, Copy)]
-pub enum Phase {
+pub enum ShutdownPhase {
     /// Events that wait are stored.
     Stored,
     /// Other nodes know that this one leaves.
@@ -28,18 +28,18 @@ impl Countdown {
     }
 
     /// How long a phase may take that begins now.
-    pub fn until(&self, phase: Phase) -> Duration {
+    pub fn until(&self, phase: ShutdownPhase) -> Duration {
         self.left(phase, self.begun.elapsed())
     }
 
-    fn left(&self, phase: Phase, spent: Duration) -> Duration {
+    fn left(&self, phase: ShutdownPhase, spent: Duration) -> Duration {
         let sixteenths = match phase {
-            Phase::Stored => 8,
-            Phase::Told => 10,
+            ShutdownPhase::Stored => 8,
+            ShutdownPhase::Told => 10,
             // Over half of the time at most, so that a shutdown with nothing to store is no longer for it.
-            Phase::Asked => return self.left_of(12, spent).min(self.whole / 2),
-            Phase::Closed => 14,
-            Phase::Left => 15,
+            ShutdownPhase::Asked => return self.left_of(12, spent).min(self.whole / 2),
+            ShutdownPhase::Closed => 14,
+            ShutdownPhase::Left => 15,
         };
         self.left_of(sixteenths, spent)
     }
@@ -58,7 +58,13 @@ impl Countdown {
 mod tests {
     use super::*;
 
-    const ALL: [Phase; 5] = [Phase::Stored, Phase::Told, Phase::Asked, Phase::Closed, Phase::Left];
+    const ALL: [ShutdownPhase; 5] = [
+        ShutdownPhase::Stored,
+        ShutdownPhase::Told,
+        ShutdownPhase::Asked,
+        ShutdownPhase::Closed,
+        ShutdownPhase::Left,
+    ];
 
     #[test]
     fn a_shutdown_has_one_time_however_long_its_phases_take() {
@@ -67,7 +73,7 @@ mod tests {
         let mut spent = Duration::ZERO;
         let ends = ALL.map(|phase| {
             // Sockets are waited for when they were asked.
-            let is_waited_for = !matches!(phase, Phase::Asked);
+            let is_waited_for = !matches!(phase, ShutdownPhase::Asked);
             let left = countdown.left(phase, spent);
             spent += if is_waited_for { left } else { Duration::ZERO };
             (left.as_secs(), spent.as_secs())

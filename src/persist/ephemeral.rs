@@ -62,7 +62,7 @@ pub(super) struct Ephemeral {
 }
 
 /// Who sent an ephemeral event. The place is held until the answer.
-pub(super) struct Sender {
+pub(super) struct EphemeralPublisher {
     pub from: Publisher,
     _place: Place,
     pub trace: Trace,
@@ -79,7 +79,7 @@ impl Persister {
             return answers.send();
         }
         let traced = Traced::of(trace.context().map(|context| (id, context)).into_iter());
-        if !self.on_the_way.wait(id, Sender { from, _place: place, trace }, Instant::now()) {
+        if !self.on_the_way.wait(id, EphemeralPublisher { from, _place: place, trace }, Instant::now()) {
             return;
         }
         let dispatch = self.dispatch.clone();
@@ -102,7 +102,7 @@ impl Persister {
                 false => Answer::Failed(Reason::error("it was not delivered")),
             };
             let mut answers = Answers::default();
-            for Sender { from, trace, .. } in this.on_the_way.end(&id) {
+            for EphemeralPublisher { from, trace, .. } in this.on_the_way.end(&id) {
                 answers.add(Some(from), id, answer.clone(), trace);
             }
             answers.send();

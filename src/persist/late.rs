@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Persister, Sender,
+    EphemeralPublisher, Persister,
     answer::{Answer, Answers},
     queue::{Refused, Waiting},
 };
@@ -60,7 +60,7 @@ impl Persister {
                 answers.add(waiting.from.take(), waiting.event.id(), Answer::Failed(reason), trace);
             }
         }
-        for (id, Sender { from, trace, .. }) in self.on_the_way.late(deadline, Instant::now()) {
+        for (id, EphemeralPublisher { from, trace, .. }) in self.on_the_way.late(deadline, Instant::now()) {
             let reason = Reason::error("it was not delivered in time; try again");
             answers.add(Some(from), id, Answer::Failed(reason), trace);
         }

@@ -35,7 +35,7 @@ pub use self::{
 };
 use self::{
     dispatch::Dispatch,
-    ephemeral::{Ephemeral, OnTheWay, Sender},
+    ephemeral::{Ephemeral, EphemeralPublisher, OnTheWay},
     pace::{Lap, Pace},
     queue::{BatchBounds, Waiting},
     unsettled::Unsettled,
@@ -96,7 +96,7 @@ pub struct Persister {
     /// Whether the next batch waits until there is more of it.
     stands_back: bool,
     unsettled: Unsettled,
-    on_the_way: OnTheWay<Sender>,
+    on_the_way: OnTheWay<EphemeralPublisher>,
     /// Whether the store looks for what others left half written.
     is_looking: bool,
     flushes: Vec<oneshot::Sender<()>>,

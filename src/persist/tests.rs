@@ -8,9 +8,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::{
-    ingest::Recent,
+    ingest::RecentIds,
     protocol::{EventId, Tags, Timestamp, sign::Keys},
-    route::{Join, Link, Push, RouterAddr, Subscribe, SubscriptionRouter},
+    route::{ClientLink, Join, Push, RouterAddr, Subscribe, SubscriptionRouter},
     store::{
         BatchOutcome, StoreError, Wrapper,
         log::{Heartbeat, Log, Logged, Origin, Sequence},
@@ -169,7 +169,7 @@ impl Stage {
         let client = Client { answers, delivered }.start();
         let router = SubscriptionRouter::new(&config::Session::default(), 0, None, Arc::clone(&metrics));
         let router = RouterAddr::new(router.start(), Default::default());
-        let link = Arc::new(Link::new(-1));
+        let link = Arc::new(ClientLink::new(-1));
         router.send(Join { id: 1, session: client.clone().recipient(), link }).await.unwrap();
         let filters = [crate::protocol::Filter::default()].into();
         router.send(Subscribe { session: 1, generation: 1, filters }).await.unwrap();
@@ -180,7 +180,7 @@ impl Stage {
             queue: Arc::clone(&queue),
             workers: Workers::here(),
             store: Arc::clone(&store) as Arc<dyn Store>,
-            admission: Arc::new(Admission::new(None, Recent::new(16), 16)),
+            admission: Arc::new(Admission::new(None, RecentIds::new(16), 16)),
             routers,
             others: None,
             metrics: Arc::clone(&metrics),

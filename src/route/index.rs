@@ -14,13 +14,13 @@ pub type Slot = usize;
 
 /// Subscriptions of type-erased owners: `T` says whose a subscription is.
 pub struct Index<T> {
-    subscriptions: Slab<Subscription<T>>,
+    subscriptions: Slab<Indexed<T>>,
     by_key: HashMap<RoutingKey, SmallVec<[u32; 4]>, foldhash::fast::RandomState>,
     /// Counts the events looked up, so that a subscription that several keys lead to is met once.
     lookup: u64,
 }
 
-struct Subscription<T> {
+struct Indexed<T> {
     owner: T,
     filters: Box<[Filter]>,
     /// The last lookup that met it.
@@ -37,7 +37,7 @@ impl<T> Index<T> {
     /// Adds a subscription that matches what any of its filters matches.
     pub fn insert(&mut self, owner: T, filters: Box<[Filter]>) -> Slot {
         let covers: Vec<RoutingKey> = filters.iter().flat_map(cover).collect();
-        let slot = self.subscriptions.insert(Subscription { owner, filters, met: 0 });
+        let slot = self.subscriptions.insert(Indexed { owner, filters, met: 0 });
         for key in covers {
             let slots = self.by_key.entry(key).or_default();
             // Filters of one subscription may share keys.

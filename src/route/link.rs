@@ -11,7 +11,7 @@ use rustix::net::{Shutdown, shutdown};
 /// Shared by one session and its router, both on the same thread; atomic only because messages
 /// between actors must be `Send`.
 #[derive(Debug)]
-pub struct Link {
+pub struct ClientLink {
     /// Bytes of live events that wait in the session's mailbox.
     lag_bytes: AtomicUsize,
     /// The socket; `CLOSED` once the session has stopped.
@@ -20,7 +20,7 @@ pub struct Link {
 
 const CLOSED: RawFd = -1;
 
-impl Link {
+impl ClientLink {
     pub fn new(fd: RawFd) -> Self {
         Self { lag_bytes: AtomicUsize::new(0), fd: AtomicI32::new(fd) }
     }

@@ -26,7 +26,7 @@ use self::{
     mailbox::MAILBOX,
 };
 pub use self::{
-    link::Link,
+    link::ClientLink,
     mailbox::RouterAddr,
     push::{Deliver, Push},
 };
@@ -58,7 +58,7 @@ pub struct SubscriptionRouter {
 
 struct Member {
     session: Recipient<Push>,
-    link: Arc<Link>,
+    link: Arc<ClientLink>,
     subscriptions: SmallVec<[(Generation, Slot); 1]>,
     /// Gathered while a batch is routed; sent as one message.
     pending: Vec<(Generation, Arc<Event>)>,
@@ -95,7 +95,7 @@ impl Routers {
 pub struct Join {
     pub id: SessionId,
     pub session: Recipient<Push>,
-    pub link: Arc<Link>,
+    pub link: Arc<ClientLink>,
 }
 
 /// A session ends, with all its subscriptions.

@@ -29,7 +29,7 @@ pub struct Deliver {
     /// As in [`Route`](super::Route).
     pub position: Option<Position>,
     pub last: bool,
-    /// Bytes of all events, taken off the lag of the [`Link`](super::Link) when the session has handled them.
+    /// Bytes of all events, taken off the lag of the [`ClientLink`](super::ClientLink) when the session has handled them.
     pub bytes: usize,
     /// When the router was done with the batch.
     pub sent: Instant,

@@ -21,7 +21,7 @@ use crate::{
 
 /// A session that tells what it is told.
 struct Ear {
-    link: Arc<Link>,
+    link: Arc<ClientLink>,
     heard: mpsc::UnboundedSender<Push>,
     /// Messages that may wait for it.
     mailbox: usize,
@@ -113,7 +113,7 @@ impl Stage {
         let (heard, hears) = mpsc::unbounded_channel();
         let (socket, client) = UnixStream::pair().unwrap();
         client.set_nonblocking(true).unwrap();
-        let link = Arc::new(Link::new(socket.as_raw_fd()));
+        let link = Arc::new(ClientLink::new(socket.as_raw_fd()));
         let session = Ear { link: Arc::clone(&link), heard, mailbox, is_deaf }.start().recipient();
         self.router.send(Join { id, session, link }).await.unwrap();
         Member { id, heard: hears, client, _socket: socket }

@@ -11,7 +11,7 @@ use crate::protocol::frame::{Announced, CLOSE, CONTINUATION, FIN, Header, MASK, 
 
 /// Why no more frames are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum FrameFault {
     /// A frame is announced that is longer than what is answered.
     TooLong,
     /// A frame header is none.
@@ -20,7 +20,7 @@ pub enum Fault {
 
 /// How long frames may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct FrameBounds {
     /// What the codec may gather.
     pub gathered: usize,
     /// Longer ones end the connection.
@@ -29,7 +29,7 @@ pub struct Bounds {
 
 /// Follows the frames through a stream of bytes.
 pub(super) struct Frames {
-    bounds: Bounds,
+    bounds: FrameBounds,
     /// The header so far; empty inside a payload.
     header: [u8; MAX_HEADER],
     have: usize,
@@ -64,13 +64,13 @@ const CONTROL: u8 = CLOSE;
 const MAX_FRAGMENT: usize = 16 * 1024;
 
 impl Frames {
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(bounds: FrameBounds) -> Self {
         Self { bounds, header: [0; MAX_HEADER], have: 0, payload: 0, cut: None }
     }
 
     /// Takes from the bytes what goes on to the end of the current frame, or of the bytes; `None` where they
     /// end before that can be told.
-    pub fn next(&mut self, bytes: &mut Bytes) -> Result<Option<Piece>, Fault> {
+    pub fn next(&mut self, bytes: &mut Bytes) -> Result<Option<Piece>, FrameFault> {
         if self.payload > 0 {
             return Ok(self.take_payload(bytes));
         }
@@ -142,14 +142,14 @@ impl Frames {
         Piece { bytes: header.freeze(), whole: false }
     }
 
-    fn check(&self, announced: Announced) -> Result<(), Fault> {
+    fn check(&self, announced: Announced) -> Result<(), FrameFault> {
         let is_control = self.header[0] & 0x0f >= CONTROL;
         if announced.payload > self.bounds.passed_over.max(self.bounds.gathered) as u64 {
-            return Err(Fault::TooLong);
+            return Err(FrameFault::TooLong);
         }
         match announced.is_shortest && (!is_control || announced.payload <= MAX_CONTROL) {
             true => Ok(()),
-            false => Err(Fault::Malformed),
+            false => Err(FrameFault::Malformed),
         }
     }
 }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     /// Sends a stream through in pieces of that size: what comes out, and why it ended.
-    fn pass(bounds: Bounds, stream: &[u8], cut: usize) -> (Vec<u8>, Result<(), Fault>) {
+    fn pass(bounds: FrameBounds, stream: &[u8], cut: usize) -> (Vec<u8>, Result<(), FrameFault>) {
         let mut frames = Frames::new(bounds);
         let mut out = Vec::new();
         for chunk in stream.chunks(cut) {
@@ -255,12 +255,12 @@ mod tests {
         let (whole, _) = messages(&stream, ANY);
         assert_eq!(whole.len(), lens.len());
         for cut in [1, 2, 3, 7, 1_000, stream.len()] {
-            let all = Bounds { gathered: 70_000, passed_over: 0 };
+            let all = FrameBounds { gathered: 70_000, passed_over: 0 };
             assert_eq!(pass(all, &stream, cut), (stream.clone(), Ok(())), "{cut}");
-            let fewer = Bounds { gathered: 69_999, passed_over: 0 };
-            assert_eq!(pass(fewer, &stream, cut).1, Err(Fault::TooLong), "{cut}");
+            let fewer = FrameBounds { gathered: 69_999, passed_over: 0 };
+            assert_eq!(pass(fewer, &stream, cut).1, Err(FrameFault::TooLong), "{cut}");
             for gathered in [126, 1_001, 20_000] {
-                let (out, end) = pass(Bounds { gathered, passed_over: 70_000 }, &stream, cut);
+                let (out, end) = pass(FrameBounds { gathered, passed_over: 70_000 }, &stream, cut);
                 assert_eq!(end, Ok(()));
                 // None of it is longer than the codec may gather, and all of it is there.
                 assert_eq!(messages(&out, gathered), (whole.clone(), End::Whole), "{gathered} {cut}");
@@ -270,17 +270,17 @@ mod tests {
 
     #[test]
     fn refuses_what_is_announced_before_it_comes() {
-        let bounds = Bounds { gathered: 1_000, passed_over: 2_000 };
+        let bounds = FrameBounds { gathered: 1_000, passed_over: 2_000 };
         let none = || std::iter::empty();
         for (header, expected) in [
-            (frame(FIN | 1, 2_001, 0, true, none()), Err(Fault::TooLong)),
-            (frame(FIN | 1, 1 << 63, 0, true, none()), Err(Fault::TooLong)),
+            (frame(FIN | 1, 2_001, 0, true, none()), Err(FrameFault::TooLong)),
+            (frame(FIN | 1, 1 << 63, 0, true, none()), Err(FrameFault::TooLong)),
             (frame(FIN | 1, 2_000, 0, true, none()), Ok(())),
-            (frame(FIN | 1, 125, 1, true, none()), Err(Fault::Malformed)),
-            (frame(FIN | 1, 125, 2, true, none()), Err(Fault::Malformed)),
-            (frame(FIN | 1, 0, 1, false, none()), Err(Fault::Malformed)),
-            (frame(FIN | 1, 1_999, 2, true, none()), Err(Fault::Malformed)),
-            (frame(FIN | 9, 126, 0, true, none()), Err(Fault::Malformed)),
+            (frame(FIN | 1, 125, 1, true, none()), Err(FrameFault::Malformed)),
+            (frame(FIN | 1, 125, 2, true, none()), Err(FrameFault::Malformed)),
+            (frame(FIN | 1, 0, 1, false, none()), Err(FrameFault::Malformed)),
+            (frame(FIN | 1, 1_999, 2, true, none()), Err(FrameFault::Malformed)),
+            (frame(FIN | 9, 126, 0, true, none()), Err(FrameFault::Malformed)),
             (frame(FIN | 9, 125, 0, true, none()), Ok(())),
         ] {
             assert_eq!(pass(bounds, &header, 1).1, expected, "{header:?}");
@@ -317,7 +317,7 @@ mod tests {
             cut in select(&[1_usize, 5, 100, 100_000][..]),
         ) {
             let (expected, whole) = messages(&bytes, ANY);
-            let (out, refused) = pass(Bounds { gathered, passed_over }, &bytes, cut);
+            let (out, refused) = pass(FrameBounds { gathered, passed_over }, &bytes, cut);
             // Control frames are not cut; the codec gathers them whole.
             let (got, passed) = messages(&out, gathered.max(MAX_CONTROL as usize));
             prop_assert!(expected.starts_with(&got), "{got:?}, not {expected:?}");

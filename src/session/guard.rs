@@ -13,7 +13,7 @@ use futures_util::{Stream, ready};
 
 use super::{
     Window,
-    frames::{Bounds, Fault, Frames, Piece},
+    frames::{FrameBounds, FrameFault, Frames, Piece},
 };
 
 /// Wraps the payload of a connection.
@@ -30,16 +30,16 @@ pub struct Guard<S> {
 
 /// Tells the session why its stream ended.
 #[derive(Clone, Default)]
-pub struct Stop(Rc<Cell<Option<Fault>>>);
+pub struct Stop(Rc<Cell<Option<FrameFault>>>);
 
 impl Stop {
-    pub fn fault(&self) -> Option<Fault> {
+    pub fn fault(&self) -> Option<FrameFault> {
         self.0.get()
     }
 }
 
 impl<S> Guard<S> {
-    pub fn new(payload: S, window: Window, bounds: Bounds) -> (Self, Stop) {
+    pub fn new(payload: S, window: Window, bounds: FrameBounds) -> (Self, Stop) {
         let stop = Stop::default();
         let frames = Frames::new(bounds);
         let (rest, whole) = (Bytes::new(), false);

@@ -33,8 +33,8 @@ use self::{
     auth::Auth,
     negentropy::Reconciliation,
     query::{Number, Work},
-    rate::Bucket,
-    socket::{Incoming, SocketContext as Context},
+    rate::TokenBucket,
+    socket::{Reassembly, SocketContext as Context},
     subscription::Subscription,
 };
 pub use self::{
@@ -52,14 +52,14 @@ use crate::{
     ingest::Admission,
     persist::{Publisher, Queue, Share, Workers},
     protocol::{ClientMessage, Malformed, Reason, RelayMessage, addressee::Addressee},
-    route::{Generation, Join, Leave, Link, Push, RouterAddr, SessionId},
+    route::{ClientLink, Generation, Join, Leave, Push, RouterAddr, SessionId},
     store::Store,
     telemetry::{CloseReason, Label, Metrics, Stage, Verb},
     trace::{self, Subject, Trace, Tracer},
 };
 
 /// What all sessions of a node share.
-pub struct Shared {
+pub struct SessionParts {
     /// What is in force, some of which may change.
     pub live: Arc<Live>,
     /// How many connections the system has descriptors for.
@@ -77,7 +77,7 @@ pub struct Shared {
     pub tracer: Tracer,
 }
 
-impl Shared {
+impl SessionParts {
     /// What any node accepted before this moment does not come live any more.
     fn late_since(&self) -> Moment {
         Moment::now() - self.late
@@ -92,29 +92,29 @@ pub struct Socket {
     pub told: bool,
     /// The Host header of the request, if it names the very socket that the client reached.
     pub own_host: Option<String>,
-    pub link: Arc<Link>,
+    pub link: Arc<ClientLink>,
     pub outbox: Outbox,
     pub window: Window,
     pub permit: Permit,
-    pub trace: trace::Connection,
+    pub trace: trace::ConnectionTrace,
 }
 
 /// One connection.
 pub struct Session {
     id: SessionId,
-    shared: Arc<Shared>,
+    shared: Arc<SessionParts>,
     router: RouterAddr,
     address: IpAddr,
-    link: Arc<Link>,
+    link: Arc<ClientLink>,
     outbox: Outbox,
     window: Window,
-    incoming: Incoming,
+    incoming: Reassembly,
     /// Where the persister answers the events of this connection; `None` before the first one.
     publisher: Option<Publisher>,
     /// How much of what waits for the store is from this connection.
     share: Arc<Share>,
     auth: Auth,
-    rate: Option<Bucket>,
+    rate: Option<TokenBucket>,
     subscriptions: Vec<Subscription>,
     last_generation: Generation,
     reconciliations: Vec<Reconciliation>,
@@ -125,12 +125,12 @@ pub struct Session {
     heard: Instant,
     leaving: bool,
     closed: CloseReason,
-    trace: trace::Connection,
+    trace: trace::ConnectionTrace,
     _permit: Permit,
 }
 
 impl Session {
-    pub fn new(shared: Arc<Shared>, router: RouterAddr, socket: Socket, incoming: Incoming) -> Self {
+    pub fn new(shared: Arc<SessionParts>, router: RouterAddr, socket: Socket, incoming: Reassembly) -> Self {
         let Socket { id, address, told, own_host, link, outbox, window, permit, trace } = socket;
         let share = shared.queue.share(told.then_some(address));
         Self {
@@ -169,7 +169,7 @@ impl Session {
         &self.outbox
     }
 
-    pub fn incoming(&mut self) -> &mut Incoming {
+    pub fn incoming(&mut self) -> &mut Reassembly {
         &mut self.incoming
     }
 

@@ -9,12 +9,12 @@ use crate::config::{self, network};
 
 /// Fills at a constant rate up to a burst; each message takes one token.
 #[derive(Debug)]
-pub struct Bucket {
+pub struct TokenBucket {
     tokens: f64,
     at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     pub fn full(burst: u32, now: Instant) -> Self {
         Self { tokens: burst.into(), at: now }
     }
@@ -37,7 +37,7 @@ impl Bucket {
 
 /// The buckets of all addresses seen lately.
 pub struct Rates {
-    addresses: Mutex<LruCache<IpAddr, Bucket>>,
+    addresses: Mutex<LruCache<IpAddr, TokenBucket>>,
 }
 
 impl Rates {
@@ -47,13 +47,18 @@ impl Rates {
     }
 
     /// The bucket of a new connection; `None` for an address that is exempt.
-    pub fn connection(address: IpAddr, config: &config::Rate) -> Option<Bucket> {
+    pub fn connection(address: IpAddr, config: &config::Rate) -> Option<TokenBucket> {
         let exempt = address.to_canonical().is_loopback() && !config.include_loopback;
-        (!exempt).then(|| Bucket::full(config.messages_burst, Instant::now()))
+        (!exempt).then(|| TokenBucket::full(config.messages_burst, Instant::now()))
     }
 
     /// Whether a connection, and its address, may send one more message now.
-    pub fn allow(&self, connection: &mut Option<Bucket>, address: IpAddr, config: &config::Rate) -> bool {
+    pub fn allow(
+        &self,
+        connection: &mut Option<TokenBucket>,
+        address: IpAddr,
+        config: &config::Rate,
+    ) -> bool {
         let Some(bucket) = connection else { return true };
         let now = Instant::now();
         if !bucket.take(config.messages_per_second, config.messages_burst, now) {
@@ -64,7 +69,7 @@ impl Rates {
         }
         let mut addresses = self.addresses.lock();
         addresses
-            .get_or_insert_mut(network(address), || Bucket::full(config.address_messages_burst, now))
+            .get_or_insert_mut(network(address), || TokenBucket::full(config.address_messages_burst, now))
             .take(config.address_messages_per_second, config.address_messages_burst, now)
     }
 }
@@ -78,8 +83,8 @@ mod tests {
     #[test]
     fn a_bucket_allows_its_burst_and_then_its_rate() {
         let start = Instant::now();
-        let mut bucket = Bucket::full(3, start);
-        let taken = |bucket: &mut Bucket, at| (0..10).filter(|_| bucket.take(2, 3, at)).count();
+        let mut bucket = TokenBucket::full(3, start);
+        let taken = |bucket: &mut TokenBucket, at| (0..10).filter(|_| bucket.take(2, 3, at)).count();
         assert_eq!(taken(&mut bucket, start), 3);
         assert_eq!(taken(&mut bucket, start + Duration::from_secs(1)), 2);
         assert_eq!(taken(&mut bucket, start + Duration::from_secs(100)), 3);

@@ -16,8 +16,8 @@ use actix_web_actors::ws::{self, Message, ProtocolError, WebsocketContext};
 use futures_util::Stream;
 
 use super::{
-    Outbox, Session, Shared, Socket,
-    frames::{Bounds, Fault},
+    Outbox, Session, SessionParts, Socket,
+    frames::{FrameBounds, FrameFault},
     guard::{Guard, Stop},
 };
 use crate::{
@@ -44,7 +44,7 @@ const CLOSE_TOO_BIG: u16 = 1009;
 pub fn upgrade(
     request: &HttpRequest,
     payload: Payload,
-    shared: Arc<Shared>,
+    shared: Arc<SessionParts>,
     router: RouterAddr,
     socket: Socket,
 ) -> Result<HttpResponse, Error> {
@@ -54,19 +54,19 @@ pub fn upgrade(
     let bounds = {
         // For as long as the connection lives: its frames are cut by them.
         let limits = &shared.live.load().limits;
-        Bounds { gathered: limits.max_message_bytes, passed_over: limits.max_refused_bytes }
+        FrameBounds { gathered: limits.max_message_bytes, passed_over: limits.max_refused_bytes }
     };
     let (payload, stop) = Guard::new(payload, socket.window.clone(), bounds);
-    let session = Session::new(shared, router, socket, Incoming { message: None, stop, bounds });
+    let session = Session::new(shared, router, socket, Reassembly { message: None, stop, bounds });
     let frames = WebsocketContext::with_codec(session, payload, Codec::new().max_size(bounds.gathered));
     Ok(response.streaming(Body { frames: Box::pin(frames), outbox, ended: false }))
 }
 
 /// What has come of a message that is sent in fragments, and why the stream may have ended.
-pub struct Incoming {
+pub struct Reassembly {
     message: Option<Gathering>,
     stop: Stop,
-    bounds: Bounds,
+    bounds: FrameBounds,
 }
 
 /// A message of which not all has come.
@@ -97,7 +97,7 @@ enum Broken {
     Protocol,
 }
 
-impl Incoming {
+impl Reassembly {
     /// The longest message that is taken.
     pub fn max_message_bytes(&self) -> usize {
         self.bounds.gathered
@@ -133,8 +133,8 @@ impl Incoming {
     /// What an error of the codec means. It tells invalid UTF-8 by the text of its error alone.
     fn explain(&self, error: &ProtocolError) -> Broken {
         match error {
-            _ if self.stop.fault() == Some(Fault::TooLong) => Broken::TooBig,
-            _ if self.stop.fault() == Some(Fault::Malformed) => Broken::Protocol,
+            _ if self.stop.fault() == Some(FrameFault::TooLong) => Broken::TooBig,
+            _ if self.stop.fault() == Some(FrameFault::Malformed) => Broken::Protocol,
             ProtocolError::Overflow => Broken::TooBig,
             ProtocolError::Io(error) if error.to_string().contains("utf-8") => Broken::InvalidUtf8,
             _ => Broken::Protocol,
@@ -143,7 +143,7 @@ impl Incoming {
 }
 
 impl Gathering {
-    fn take(&mut self, bytes: &[u8], bounds: Bounds) -> Result<(), Broken> {
+    fn take(&mut self, bytes: &[u8], bounds: FrameBounds) -> Result<(), Broken> {
         self.len += bytes.len();
         if self.len > bounds.passed_over.max(bounds.gathered) {
             return Err(Broken::TooBig);

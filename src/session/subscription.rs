@@ -34,14 +34,14 @@ pub(super) enum Phase {
     /// Stored events are being read and sent; live ones are held back.
     Stored(Box<Reading>),
     /// Live events are sent at once.
-    Live(Recent),
+    Live(SentIds),
 }
 
 /// Ids of stored events that were sent and may yet come live: they were committed while the
 /// subscription began, or accepted by another node not long ago. Of each a hash of 8 bytes is kept, keyed so
 /// that nobody can make an id that is mistaken for another: there may be thousands for an hour.
 #[derive(Default)]
-pub(super) struct Recent {
+pub(super) struct SentIds {
     /// Sorted by [`Self::settle`].
     ids: Vec<u64>,
     hasher: foldhash::quality::RandomState,
@@ -66,7 +66,7 @@ pub(super) struct Reading {
     /// Everything up to here had been routed when the subscription began.
     pub routed: Position,
     pub held: Held,
-    pub recent: Recent,
+    pub recent: SentIds,
     pub sent: usize,
     pub bytes: usize,
     pub trace: Trace,
@@ -76,7 +76,7 @@ impl Reading {
     pub fn new(filters: &[Filter], limits: &Limits, keys: &Arc<[PublicKey]>, trace: Trace) -> Self {
         let query = Arc::new(query(filters, limits, keys));
         let cursor = Cursor::start(&query);
-        let (held, recent) = (Held::default(), Recent::default());
+        let (held, recent) = (Held::default(), SentIds::default());
         Self { begun: Instant::now(), query, cursor, routed: 0, held, recent, sent: 0, bytes: 0, trace }
     }
 
@@ -105,7 +105,7 @@ pub(super) fn query(filters: &[Filter], limits: &Limits, keys: &Arc<[PublicKey]>
     }
 }
 
-impl Recent {
+impl SentIds {
     /// Whether the event was sent as a stored one.
     pub fn contains(&self, id: &EventId) -> bool {
         !self.ids.is_empty() && self.ids.binary_search(&self.hasher.hash_one(id.0)).is_ok()
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn ids_are_known_while_they_may_come_and_take_eight_bytes() {
-        let mut recent = Recent::default();
+        let mut recent = SentIds::default();
         // Most were written elsewhere; one by this node while the subscription began.
         (0..5_000).for_each(|nth| recent.note(&entry(nth, 0, 1_000), 10));
         recent.note(&entry(5_000, 11, 900), 10);

@@ -19,17 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where lines are left. Those that find no room are lost, and counted.
 #[derive(Clone)]
-pub struct Log {
+pub struct LogLines {
     lines: Sender<Message>,
-    lost: Lost,
+    lost: LostLines,
 }
 
 /// Lines that were lost.
 #[derive(Debug, Clone, Default)]
-pub struct Lost(Arc<AtomicU64>);
+pub struct LostLines(Arc<AtomicU64>);
 
 /// Writes what is left in the log when it is dropped.
-pub struct Flushed(pub Log);
+pub struct Flushed(pub LogLines);
 
 enum Message {
     Line(Vec<u8>),
@@ -37,7 +37,7 @@ enum Message {
     Written(Sender<()>),
 }
 
-impl Log {
+impl LogLines {
     /// Starts the thread. So many lines may wait.
     ///
     /// # Errors
@@ -45,10 +45,10 @@ impl Log {
     pub fn start(room: usize, to: impl Write + Send + 'static) -> io::Result<Self> {
         let (lines, waiting) = bounded(room.max(1));
         thread::Builder::new().name("log".into()).spawn(move || write(&waiting, to))?;
-        Ok(Self { lines, lost: Lost::default() })
+        Ok(Self { lines, lost: LostLines::default() })
     }
 
-    pub fn lost(&self) -> &Lost {
+    pub fn lost(&self) -> &LostLines {
         &self.lost
     }
 
@@ -62,7 +62,7 @@ impl Log {
     }
 }
 
-impl Lost {
+impl LostLines {
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -74,7 +74,7 @@ impl Drop for Flushed {
     }
 }
 
-impl Write for &Log {
+impl Write for &LogLines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.lines.try_send(Message::Line(line.to_vec())).is_err() {
             self.lost.0.fetch_add(1, Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl Write for &Log {
     }
 }
 
-impl<'a> MakeWriter<'a> for Log {
+impl<'a> MakeWriter<'a> for LogLines {
     type Writer = &'a Self;
 
     fn make_writer(&'a self) -> Self::Writer {
@@ -134,7 +134,7 @@ mod tests {
     fn whoever_speaks_waits_for_nobody() {
         let (allow, may) = mpsc::channel();
         let taken = Arc::<Mutex<Vec<u8>>>::default();
-        let log = Log::start(4, Slow { may, taken: Arc::clone(&taken) }).unwrap();
+        let log = LogLines::start(4, Slow { may, taken: Arc::clone(&taken) }).unwrap();
         for n in 0..100 {
             // Whole lines, as whoever formats the log writes them.
             (&log).write_all(format!("line {n}\n").as_bytes()).unwrap();

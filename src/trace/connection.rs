@@ -15,7 +15,7 @@ use super::{
 
 /// What is kept of a connection for its traces. Empty where it is not traced, as most are not.
 #[derive(Default)]
-pub struct Connection(Option<Box<Opened>>);
+pub struct ConnectionTrace(Option<Box<Opened>>);
 
 struct Opened {
     inner: Arc<Inner>,
@@ -27,7 +27,7 @@ struct Opened {
     context: Option<Context>,
 }
 
-impl Connection {
+impl ConnectionTrace {
     pub(super) fn new(
         inner: &Arc<Inner>,
         address: IpAddr,

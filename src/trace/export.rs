@@ -79,7 +79,7 @@ impl Pipeline {
             .build();
         let processor = Arc::new(BatchSpanProcessor::new(exporter, bounds));
         let provider =
-            SdkTracerProvider::builder().with_span_processor(Shared(Arc::clone(&processor))).build();
+            SdkTracerProvider::builder().with_span_processor(SharedProcessor(Arc::clone(&processor))).build();
         Self { processor, provider, runtime: None, flush: Duration::from_millis(config.flush_ms) }
     }
 
@@ -198,9 +198,9 @@ impl SpanExporter for Exporter {
 
 /// The same processor for the provider and for ourselves.
 #[derive(Debug)]
-struct Shared(Arc<BatchSpanProcessor>);
+struct SharedProcessor(Arc<BatchSpanProcessor>);
 
-impl SpanProcessor for Shared {
+impl SpanProcessor for SharedProcessor {
     fn on_start(&self, span: &mut Span, context: &OtelContext) {
         self.0.on_start(span, context);
     }

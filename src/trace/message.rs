@@ -9,7 +9,7 @@ use opentelemetry::{
 use smallvec::SmallVec;
 
 use super::{
-    Client, Connection, Context, Inner,
+    Client, ConnectionTrace, Context, Inner,
     context::Remote,
     span::{Clock, Parent, Span, network},
 };
@@ -80,7 +80,7 @@ impl Message {
         begun: Instant,
         context: Option<Context>,
         why: Why,
-        connection: &Connection,
+        connection: &ConnectionTrace,
         client: Client,
         subject: Subject,
     ) -> Self {

@@ -25,7 +25,7 @@ use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanProcessor};
 
 pub use self::{
-    connection::Connection,
+    connection::ConnectionTrace,
     context::Context,
     export::{Pipeline, unexported},
     message::{Subject, Trace, Write},
@@ -71,19 +71,19 @@ impl Tracer {
     }
 
     /// A connection from this address begins, with that `traceparent` in its request.
-    pub fn connection(&self, address: IpAddr, traceparent: Option<&str>) -> Connection {
-        let Some(inner) = &self.0 else { return Connection::default() };
+    pub fn connection(&self, address: IpAddr, traceparent: Option<&str>) -> ConnectionTrace {
+        let Some(inner) = &self.0 else { return ConnectionTrace::default() };
         let believed = traceparent.filter(|_| inner.trusts(address));
         let remote = believed.and_then(Remote::parse);
         let (sampled, _) = inner.decide(remote);
-        Connection::new(inner, address, remote, sampled)
+        ConnectionTrace::new(inner, address, remote, sampled)
     }
 
     /// A message has come, at `begun`.
     pub fn message(
         &self,
         begun: Instant,
-        connection: &Connection,
+        connection: &ConnectionTrace,
         client: Client,
         subject: Subject,
     ) -> Trace {

@@ -9,14 +9,14 @@ use crate::{
 };
 
 /// Another process, as far as it was heard of.
-pub struct Known {
+pub struct KnownOrigin {
     /// Everything up to there has been routed.
     pub safe: Sequence,
     pub in_doubt: bool,
     /// Nothing more will come of it.
     pub over: bool,
     /// The last watermark through each primary of this link.
-    pub watermarks: Vec<Option<Heard>>,
+    pub watermarks: Vec<Option<HeardWatermark>>,
     /// When it was first heard of, on this link.
     pub since: Moment,
     /// As in [`Watermark`](crate::bus::envelope::Watermark); `None` until one has come.
@@ -38,7 +38,7 @@ pub struct Known {
 
 /// A watermark that has come.
 #[derive(Clone, Copy)]
-pub struct Heard {
+pub struct HeardWatermark {
     pub at: Moment,
     pub sequence: Sequence,
     pub leaving: bool,
@@ -46,7 +46,7 @@ pub struct Heard {
     pub proves: Moment,
 }
 
-impl Known {
+impl KnownOrigin {
     pub fn new(origin: Origin, in_doubt: bool, primaries: usize, now: Moment, good_at: Moment) -> Self {
         Self {
             safe: 0,
@@ -67,7 +67,8 @@ impl Known {
 
     /// Whether watermarks have come lately through all primaries.
     pub fn is_heard(&self, now: Moment, patience: Duration) -> bool {
-        let fresh = |heard: &Option<Heard>| heard.is_some_and(|heard| now.since(heard.at) <= patience);
+        let fresh =
+            |heard: &Option<HeardWatermark>| heard.is_some_and(|heard| now.since(heard.at) <= patience);
         !self.watermarks.is_empty() && self.watermarks.iter().all(fresh)
     }
 
@@ -81,7 +82,8 @@ impl Known {
             return;
         }
         self.reads.clear();
-        let Some(watermarks) = self.watermarks.iter().copied().collect::<Option<Vec<Heard>>>() else {
+        let Some(watermarks) = self.watermarks.iter().copied().collect::<Option<Vec<HeardWatermark>>>()
+        else {
             return;
         };
         let Some(proved) = watermarks.iter().map(|heard| heard.sequence).min() else { return };

@@ -13,7 +13,7 @@ mod known;
 
 use std::{collections::HashMap, time::Duration};
 
-use self::known::{Heard, Known};
+use self::known::{HeardWatermark, KnownOrigin};
 use super::envelope::Watermark;
 use crate::{
     clock::Moment,
@@ -39,7 +39,7 @@ const IN_FLIGHT: Sequence = 2;
 pub struct Origins {
     own: Origin,
     times: Times,
-    known: HashMap<Origin, Known>,
+    known: HashMap<Origin, KnownOrigin>,
     /// Those that have another store, and when they last said so. Nothing of them counts.
     strangers: HashMap<Origin, Moment>,
     /// Primaries of the link; 0 while there is none.
@@ -114,13 +114,13 @@ impl Origins {
         self.listed_at = asked;
     }
 
-    fn known(&mut self, origin: Origin, now: Moment) -> Option<&mut Known> {
+    fn known(&mut self, origin: Origin, now: Moment) -> Option<&mut KnownOrigin> {
         let counts = origin != self.own && !self.strangers.contains_key(&origin);
         let (primaries, in_doubt, good_at) = (self.primaries, self.has_log, self.listed_at);
         let newcomers = &mut self.newcomers;
         let newcomer = || {
             *newcomers += 1;
-            Known::new(origin, in_doubt, primaries, now, good_at)
+            KnownOrigin::new(origin, in_doubt, primaries, now, good_at)
         };
         counts.then(|| self.known.entry(origin).or_insert_with(newcomer))
     }
@@ -176,7 +176,7 @@ impl Origins {
         let Watermark { origin, sequence, lost, leaving } = *watermark;
         let Some(known) = self.known(origin, now) else { return false };
         if let Some(heard) = known.watermarks.get_mut(primary) {
-            *heard = Some(Heard { at: now, sequence, leaving, proves });
+            *heard = Some(HeardWatermark { at: now, sequence, leaving, proves });
         }
         known.suspected = false;
         let lost = known.lost.replace(lost).is_some_and(|before| lost > before);
@@ -220,7 +220,7 @@ impl Origins {
     pub fn suspects_the_link(&mut self, now: Moment) -> bool {
         let patience = self.times.patience;
         let linked = self.primaries > 0;
-        let suspects = |known: &mut Known| {
+        let suspects = |known: &mut KnownOrigin| {
             let suspect = linked
                 && !known.over
                 && !known.suspected

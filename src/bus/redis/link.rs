@@ -26,7 +26,7 @@ use super::{
 use crate::{
     bus::{
         channel::Channel,
-        transport::{Address, Incoming, Link, QueuedBytes},
+        transport::{Destination, Incoming, Link, QueuedBytes},
     },
     config,
 };
@@ -81,7 +81,7 @@ pub async fn connect(
     let taken = Arc::new(AtomicUsize::new(0));
     let overflown = Arc::new(AtomicBool::new(false));
     let cards = names::cards(&config.prefix);
-    let records = names::address(&config.prefix, &Address::Records);
+    let records = names::address(&config.prefix, &Destination::Records);
     let mut shard_of = vec![0; usize::from(PARTITIONS)];
     let mut shards = Vec::with_capacity(topology.primaries.len());
     for (path, primary) in topology.primaries.iter().enumerate() {
@@ -125,7 +125,7 @@ pub async fn connect(
         cards,
         overflown,
     };
-    let everybody = names::address(&links.prefix, &Address::Everybody);
+    let everybody = names::address(&links.prefix, &Destination::Everybody);
     links.subscribe_to(&[links.cards.clone(), everybody, records]).await?;
     Ok(links)
 }
@@ -139,9 +139,10 @@ impl Link for Links {
         self.overflown.load(Ordering::Acquire)
     }
 
-    fn publish<'a>(&'a self, messages: &'a [(Address, Arc<[u8]>)]) -> BoxFuture<'a, anyhow::Result<()>> {
-        let named =
-            |(to, payload): &(Address, Arc<[u8]>)| (names::address(&self.prefix, to), Arc::clone(payload));
+    fn publish<'a>(&'a self, messages: &'a [(Destination, Arc<[u8]>)]) -> BoxFuture<'a, anyhow::Result<()>> {
+        let named = |(to, payload): &(Destination, Arc<[u8]>)| {
+            (names::address(&self.prefix, to), Arc::clone(payload))
+        };
         let messages: Vec<(String, Arc<[u8]>)> = messages.iter().map(named).collect();
         async move {
             let size = |(channel, payload): &(String, Arc<[u8]>)| channel.len() + payload.len();

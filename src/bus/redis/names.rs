@@ -3,7 +3,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::bus::{channel::Channel, transport::Address};
+use crate::bus::{channel::Channel, transport::Destination};
 
 /// Partitions of the channels. Part of the protocol between nodes.
 pub const PARTITIONS: u16 = 128;
@@ -36,11 +36,11 @@ pub fn name(prefix: &str, channel: &Channel) -> String {
 }
 
 /// The name of the channel that leads there.
-pub fn address(prefix: &str, address: &Address) -> String {
+pub fn address(prefix: &str, address: &Destination) -> String {
     match address {
-        Address::Channel(channel) => name(prefix, channel),
-        Address::Everybody => control(prefix, EVERYBODY_PARTITION, EVERYBODY),
-        Address::Records => control(prefix, RECORDS_PARTITION, RECORDS),
+        Destination::Channel(channel) => name(prefix, channel),
+        Destination::Everybody => control(prefix, EVERYBODY_PARTITION, EVERYBODY),
+        Destination::Records => control(prefix, RECORDS_PARTITION, RECORDS),
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock,
     config::{Config, Limits},
-    ingest::{Admission, Admitted, Recent},
+    ingest::{Admission, Admitted, RecentIds},
     protocol::{Event, Filter, ParsedEvent, Reason, fields},
     session::explain,
     store::{
@@ -54,7 +54,7 @@ impl FolderSink {
             );
         }
         let hot_authors = config.persister.hot_authors;
-        let admission = Admission::new(config.relay_url()?, Recent::new(1), hot_authors);
+        let admission = Admission::new(config.relay_url()?, RecentIds::new(1), hot_authors);
         Ok(Self { store: Arc::new(store), admission, limits: Box::new(config.limits.clone()) })
     }
 

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::{
     config,
-    tls::{File, Link, TlsError},
+    tls::{File, TlsError, TlsSettings},
 };
 
 const CERTIFICATE: &str = "scylla.tls_cert";
@@ -31,7 +31,7 @@ pub fn configuration(config: &config::Scylla) -> Result<Option<Arc<ClientConfig>
         (Some(_), None) => return Err(TlsError::Half { given: CERTIFICATE, missing: KEY }),
         (None, Some(_)) => return Err(TlsError::Half { given: KEY, missing: CERTIFICATE }),
     };
-    let link = Link {
+    let link = TlsSettings {
         authorities: authorities(config),
         identity,
         name: (!config.tls_name.is_empty()).then(|| ("scylla.tls_name", config.tls_name.clone())),

@@ -17,7 +17,7 @@ use rookery::{
     node::{self, Listeners, Outside},
     protocol::{Event, EventId, Timestamp},
     store::{BatchOutcome, Store, StoreError, Wrapper},
-    telemetry::Lost,
+    telemetry::LostLines,
     trace::Tracer,
 };
 use tokio::sync::{Semaphore, oneshot};
@@ -143,7 +143,7 @@ impl Node {
                 listeners,
                 descriptors: raise_descriptor_limit(),
                 tracer: Tracer::default(),
-                log: Lost::default(),
+                log: LostLines::default(),
                 reload: None,
             };
             let run = node::run_on(store, config, outside, shutdown);

@@ -15,7 +15,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Parts, channel::Channel, clocks::Clocks, envelope::Card, interest::Interest, origins::Origins,
+    BusParts, channel::Channel, clocks::Clocks, envelope::Card, interest::Interest, origins::Origins,
     transport::Transport, up::Up,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// What the tasks of the bus share.
-pub(super) struct Shared {
+pub(super) struct BusState {
     pub config: config::Bus,
     pub transport: Box<dyn Transport>,
     /// This process.
@@ -50,10 +50,10 @@ pub(super) struct Shared {
     pub has_carried: AtomicBool,
     /// Whether a message that is not understood was told of.
     pub puzzled: AtomicBool,
-    pub parts: Parts,
+    pub parts: BusParts,
 }
 
-impl Shared {
+impl BusState {
     pub fn interest(&self) -> MutexGuard<'_, Interest> {
         self.interest.lock()
     }

@@ -180,7 +180,7 @@ impl Embedded {
     /// Opens a store with one reading thread, as one client asks here at a time.
     pub fn open(path: &Path) -> Self {
         let config =
-            config::Store { readers: 1, map_bytes: 8 << 30, min_free_bytes: 0, ..config::Store::default() };
+            config::Lmdb { readers: 1, map_bytes: 8 << 30, min_free_bytes: 0, ..config::Lmdb::default() };
         let store = Lmdb::open(path, &config, Access::Exclusive).unwrap();
         Self { store, runtime: Builder::new_current_thread().enable_time().build().unwrap() }
     }

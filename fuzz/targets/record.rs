@@ -48,7 +48,7 @@ fuzz_target!(|bytes: &[u8]| {
 fn open() -> Subject {
     let folder = TempDir::new().unwrap();
     let config =
-        config::Store { readers: 1, min_free_bytes: 0, map_bytes: 1 << 30, ..config::Store::default() };
+        config::Lmdb { readers: 1, min_free_bytes: 0, map_bytes: 1 << 30, ..config::Lmdb::default() };
     let store = Lmdb::open(folder.path(), &config, Access::Exclusive).unwrap();
     // Questions wait for room, and for no longer than a while.
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();

@@ -63,12 +63,12 @@ pub struct FolderPages {
 impl FolderPages {
     pub fn open(path: &Path, config: Config, filter: Filter) -> anyhow::Result<Self> {
         // No client waits: a query may look at everything.
-        let settings = config::Store {
+        let settings = config::Lmdb {
             readers: 1,
             page_entries: usize::MAX,
             query_entries: usize::MAX,
             count_entries: usize::MAX,
-            ..config.store
+            ..config.lmdb
         };
         let store = Lmdb::open(path, &settings, Access::Shared)?;
         Ok(Self::of(folder_name(path), Arc::new(store), filter))

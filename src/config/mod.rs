@@ -12,6 +12,7 @@ mod general;
 mod info;
 mod limits;
 mod live;
+mod lmdb;
 mod load;
 mod log_filter;
 mod network;
@@ -40,6 +41,7 @@ pub use self::{
     info::Info,
     limits::Limits,
     live::{Difference, Live, Settings, Usable, change, differences, usable},
+    lmdb::Lmdb,
     load::{Loaded, Sources, set, variables},
     log_filter::log_filter,
     network::{Network, address, network},
@@ -84,6 +86,7 @@ sections! {
     sync: Sync,
     persister: Persister,
     store: Store,
+    lmdb: Lmdb,
     scylla: Scylla,
     bus: Bus,
     traces: Traces,

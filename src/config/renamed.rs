@@ -29,6 +29,20 @@ const fn renamed(old: Name, new: Name) -> Renamed {
 pub(super) const RENAMED: &[Renamed] = &[
     renamed(("bus", "fence_ms"), ("bus", "watermark_ms")),
     renamed(("bus", "silent_fences"), ("bus", "missing_watermarks")),
+    renamed(("store", "map_bytes"), ("lmdb", "map_bytes")),
+    renamed(("store", "reserve_bytes"), ("lmdb", "reserve_bytes")),
+    renamed(("store", "min_free_bytes"), ("lmdb", "min_free_bytes")),
+    renamed(("store", "readers"), ("lmdb", "readers")),
+    renamed(("store", "max_waiting_queries"), ("lmdb", "max_waiting_queries")),
+    renamed(("store", "max_waiting_records"), ("lmdb", "max_waiting_records")),
+    renamed(("store", "question_ranges"), ("lmdb", "question_ranges")),
+    renamed(("store", "question_wait_ms"), ("lmdb", "question_wait_ms")),
+    renamed(("store", "page_bytes"), ("lmdb", "page_bytes")),
+    renamed(("store", "page_entries"), ("lmdb", "page_entries")),
+    renamed(("store", "query_entries"), ("lmdb", "query_entries")),
+    renamed(("store", "count_entries"), ("lmdb", "count_entries")),
+    renamed(("store", "sweep_ms"), ("lmdb", "sweep_ms")),
+    renamed(("store", "sweep_batch"), ("lmdb", "sweep_batch")),
 ];
 
 /// An old name that somebody still uses.

@@ -20,7 +20,7 @@ use crate::{
 /// Opens the cluster store where its servers are named, and else the embedded one.
 pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match data_folder(config) {
-        Some(folder) => Ok(Arc::new(Lmdb::open(folder, &config.store, Access::Exclusive)?)),
+        Some(folder) => Ok(Arc::new(Lmdb::open(folder, &config.lmdb, Access::Exclusive)?)),
         None => Ok(Arc::new(Scylla::open(&config.scylla, digests).await?)),
     }
 }

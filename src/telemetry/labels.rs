@@ -127,7 +127,7 @@ labels! {
         SessionWindow = "session_window": "events and subscriptions that wait for an answer, of all connections: session.window",
         SessionLag = "session_lag": "live events that wait for a client, by bytes: session.max_lag_bytes; the ratio is of the client furthest behind in the last batch of any worker",
         Sync = "sync": "events of open reconciliations, of all connections: sync.max_events_of_all",
-        Query = "query": "questions to the store: store.max_waiting_queries, scylla.max_queries; full also counts those that waited for too long: question_wait_ms",
+        Query = "query": "questions to the store: lmdb.max_waiting_queries, scylla.max_queries; full also counts those that waited for too long: question_wait_ms",
         Statement = "statement": "CQL statements in flight: scylla.concurrency",
         BusSubscribe = "bus_subscribe": "subscriptions that wait to be sent to Redis: bus.subscribe_queue",
         BusPublish = "bus_publish": "batches that wait to be published: bus.publish_queue",

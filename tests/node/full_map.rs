@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 const FULL: &str = "error: the store is full";
-const SMALL: [&str; 4] = ["--set", "store.map_bytes=8388608", "--set", "store.min_free_bytes=1000"];
+const SMALL: [&str; 4] = ["--set", "lmdb.map_bytes=8388608", "--set", "lmdb.min_free_bytes=1000"];
 
 fn large(keys: &Keys, number: usize, tags: Tags) -> Event {
     keys.sign(now(), 1, tags, &format!("{number} {}", "x".repeat(8_000)))
@@ -130,7 +130,7 @@ async fn the_log_names_the_setting() {
     fill(&mut client, &Keys::generate(), 0).await;
     relay.kill().unwrap();
     relay.wait().unwrap();
-    assert!(read().contains("raise store.map_bytes"), "{}", read());
+    assert!(read().contains("raise lmdb.map_bytes"), "{}", read());
 }
 
 /// Runs it where there are so many bytes of addresses.
@@ -160,7 +160,7 @@ async fn the_map_is_as_large_as_the_machine_allows() {
         let arguments = ["import", dump.to_str().unwrap(), "--data", new.to_str().unwrap()];
         let imported = output(limited(gibibytes, &rookery(&arguments)));
         let said = String::from_utf8(imported.stderr).unwrap();
-        assert!(said.contains("no room in the address space for store.map_bytes"), "{said}");
+        assert!(said.contains("no room in the address space for lmdb.map_bytes"), "{said}");
         assert!(said.contains("accepted 1"), "{said}");
     }
 }

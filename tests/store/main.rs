@@ -39,13 +39,13 @@ use rookery::{
 };
 use subject::Subject;
 
-fn lmdb(path: &Path, config: &config::Store) -> Lmdb {
+fn lmdb(path: &Path, config: &config::Lmdb) -> Lmdb {
     Lmdb::open(path, config, Access::Exclusive).unwrap()
 }
 
 /// Every bound as tight as it goes, so that paging and sweeping show.
-fn small_pages() -> config::Store {
-    config::Store { page_bytes: 1, page_entries: 3, sweep_batch: 1, readers: 1, ..config::Store::default() }
+fn small_pages() -> config::Lmdb {
+    config::Lmdb { page_bytes: 1, page_entries: 3, sweep_batch: 1, readers: 1, ..config::Lmdb::default() }
 }
 
 /// The same for the cluster store, and partitions that are split after two rows.
@@ -199,7 +199,7 @@ macro_rules! contract {
     };
 }
 
-contract!(lmdb, || Subject::in_folder(|path| lmdb(path, &config::Store::default())));
+contract!(lmdb, || Subject::in_folder(|path| lmdb(path, &config::Lmdb::default())));
 contract!(lmdb_by_small_pages, || Subject::in_folder(|path| lmdb(path, &small_pages())));
 contract!(cql, || cql_server::open(cql_server::patient()));
 contract!(cql_by_small_pages, || cql_server::open(cql_small_pages()));

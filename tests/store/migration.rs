@@ -81,7 +81,7 @@ fn format(path: &Path) -> String {
 
 /// Opens it, and compares what is in it with what the model makes of the story.
 fn is_whole(path: &Path) -> Subject {
-    let store = Subject::new(Lmdb::open(path, &config::Store::default(), Access::Exclusive).unwrap());
+    let store = Subject::new(Lmdb::open(path, &config::Lmdb::default(), Access::Exclusive).unwrap());
     let model = Subject::new(Memory::new());
     model.write_at(NOW, &story());
     let author = |n| hex(&user(n));
@@ -113,7 +113,7 @@ fn a_folder_of_format_1_is_brought_to_this_one() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("data");
     put_down(&path);
-    let read_only = || Lmdb::open(&path, &config::Store::default(), Access::Shared).map(drop);
+    let read_only = || Lmdb::open(&path, &config::Lmdb::default(), Access::Shared).map(drop);
     // Who only reads changes nothing.
     let refused = read_only().unwrap_err();
     assert!(matches!(refused, OpenError::Folder(FolderError::Older(_))), "{refused}");
@@ -157,7 +157,7 @@ fn a_folder_of_a_newer_format_is_refused() {
     put_down(folder.path());
     fs::write(folder.path().join("FORMAT"), "Rookery data folder, format 3\n").unwrap();
     for access in [Access::Exclusive, Access::Shared] {
-        let refused = Lmdb::open(folder.path(), &config::Store::default(), access).map(drop).unwrap_err();
+        let refused = Lmdb::open(folder.path(), &config::Lmdb::default(), access).map(drop).unwrap_err();
         let found = match &refused {
             OpenError::Folder(FolderError::Version { found, .. }) => found,
             other => panic!("{other}"),

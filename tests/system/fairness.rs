@@ -203,7 +203,7 @@ async fn live_events_flow_while_others_flood() {
 async fn large_questions_cost_others_nothing() {
     const CLIENTS: usize = 100;
     // As little at once, and as little patience, as can be.
-    let settings = ["store.readers=1", "store.question_ranges=40", "store.question_wait_ms=1"];
+    let settings = ["lmdb.readers=1", "lmdb.question_ranges=40", "lmdb.question_wait_ms=1"];
     let settings = settings.iter().flat_map(|setting| ["--set", setting]);
     let relay = Relay::start(&settings.collect::<Vec<_>>());
     let keys = Keys::generate();

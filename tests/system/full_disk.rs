@@ -106,7 +106,7 @@ async fn all_there(client: &mut Client, events: &[Event]) {
 
 #[tokio::test]
 async fn below_the_reserve_nothing_is_written_and_everything_else_goes_on() {
-    const RESERVE: &str = "store.min_free_bytes=16000000";
+    const RESERVE: &str = "lmdb.min_free_bytes=16000000";
     let Some(small) = Small::start(48, &["--set", RESERVE]) else { return };
     let relay = &small.relay;
     let (mut client, mut other) = (relay.connect().await, relay.connect().await);
@@ -142,7 +142,7 @@ async fn below_the_reserve_nothing_is_written_and_everything_else_goes_on() {
 
 #[tokio::test]
 async fn the_store_itself_may_meet_the_end_of_the_disk() {
-    let Some(small) = Small::start(12, &["--set", "store.min_free_bytes=0"]) else { return };
+    let Some(small) = Small::start(12, &["--set", "lmdb.min_free_bytes=0"]) else { return };
     let relay = &small.relay;
     let mut client = relay.connect().await;
     let mut stored: Vec<Event> = Vec::new();

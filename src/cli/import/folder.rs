@@ -46,11 +46,11 @@ pub struct FolderSink {
 impl FolderSink {
     /// As the relay whose folder it is would open it.
     pub fn open(path: &Path, config: &Config) -> anyhow::Result<Self> {
-        let store = Lmdb::open(path, &config.store, Access::Exclusive)?;
-        if store.map_bytes() < config.store.map_bytes {
-            let (wanted, taken) = (config.store.map_bytes, store.map_bytes());
+        let store = Lmdb::open(path, &config.lmdb, Access::Exclusive)?;
+        if store.map_bytes() < config.lmdb.map_bytes {
+            let (wanted, taken) = (config.lmdb.map_bytes, store.map_bytes());
             eprintln!(
-                "no room in the address space for store.map_bytes = {wanted}: the folder may grow to {taken} bytes"
+                "no room in the address space for lmdb.map_bytes = {wanted}: the folder may grow to {taken} bytes"
             );
         }
         let hot_authors = config.persister.hot_authors;

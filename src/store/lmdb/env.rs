@@ -17,7 +17,7 @@ const MIN_MAP_BYTES: usize = 1 << 24;
 
 /// Opens the file with the map that is configured, or as large a one as the address space has room for: that may have
 /// 39 bits, or be limited (`ulimit -v`). Half of what is there is left to everything else.
-pub fn open(path: &Path, config: &config::Store) -> heed::Result<Env<WithoutTls>> {
+pub fn open(path: &Path, config: &config::Lmdb) -> heed::Result<Env<WithoutTls>> {
     let mut size = config.map_bytes;
     let mut env = map(path, size);
     while env.as_ref().is_err_and(is_out_of_memory) && size > MIN_MAP_BYTES {
@@ -30,7 +30,7 @@ pub fn open(path: &Path, config: &config::Store) -> heed::Result<Env<WithoutTls>
         env = map(path, size / 2)?;
         let (wanted, taken) = (config.map_bytes, env.info().map_size);
         warn!(
-            "no room in the address space for store.map_bytes = {wanted}: the store may grow to {taken} bytes"
+            "no room in the address space for lmdb.map_bytes = {wanted}: the store may grow to {taken} bytes"
         );
     }
     env.clear_stale_readers()?;

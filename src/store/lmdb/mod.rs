@@ -85,7 +85,7 @@ pub enum OpenError {
     #[error("cannot open the store: {0}")]
     Engine(#[from] heed::Error),
     #[error(
-        "the data folder has to be changed to format {to}, which takes {needed} bytes for a while, and {free} are free on the disk and in store.map_bytes; nothing was changed"
+        "the data folder has to be changed to format {to}, which takes {needed} bytes for a while, and {free} are free on the disk and in lmdb.map_bytes; nothing was changed"
     )]
     NoRoomToMigrate { to: u32, needed: u64, free: u64 },
     #[error("cannot start a thread: {0}")]
@@ -95,7 +95,7 @@ pub enum OpenError {
 impl Lmdb {
     /// Opens the store in `path`; with [`Access::Exclusive`] it is made when it is missing. With
     /// [`Access::Shared`] every write is refused as [`StoreError::Closed`].
-    pub fn open(path: &Path, config: &config::Store, access: Access) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, config: &config::Lmdb, access: Access) -> Result<Self, OpenError> {
         let folder = Folder::open(path, access)?;
         let readers = match config.readers {
             0 => 2 * thread::available_parallelism().map_or(1, usize::from),

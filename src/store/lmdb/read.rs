@@ -42,9 +42,9 @@ pub struct QueryBounds {
     pub count_entries: usize,
 }
 
-impl From<&config::Store> for QueryBounds {
-    fn from(config: &config::Store) -> Self {
-        let config::Store { page_bytes, page_entries, query_entries, count_entries, .. } = *config;
+impl From<&config::Lmdb> for QueryBounds {
+    fn from(config: &config::Lmdb) -> Self {
+        let config::Lmdb { page_bytes, page_entries, query_entries, count_entries, .. } = *config;
         Self { page_bytes, page_entries, query_entries, count_entries }
     }
 }

@@ -54,8 +54,8 @@ pub struct Reserve {
     map: u64,
 }
 
-impl From<&config::Store> for Reserve {
-    fn from(config: &config::Store) -> Self {
+impl From<&config::Lmdb> for Reserve {
+    fn from(config: &config::Lmdb) -> Self {
         Self { disk: config.min_free_bytes, map: config.reserve_bytes }
     }
 }

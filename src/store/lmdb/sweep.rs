@@ -60,8 +60,8 @@ enum Part {
     Mentions,
 }
 
-impl From<&config::Store> for Slice {
-    fn from(config: &config::Store) -> Self {
+impl From<&config::Lmdb> for Slice {
+    fn from(config: &config::Lmdb) -> Self {
         Self { events: config.sweep_batch, time: Duration::from_millis(config.sweep_ms) }
     }
 }

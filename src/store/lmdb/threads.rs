@@ -192,11 +192,11 @@ impl WriteLoop {
         self.told = Some(Instant::now());
         match shortage {
             Shortage::Disk => error!(
-                "the disk is full: hardly anything but deletions is stored until store.min_free_bytes are free on it"
+                "the disk is full: hardly anything but deletions is stored until lmdb.min_free_bytes are free on it"
             ),
             Shortage::Map => error!(
                 map_bytes = self.map_bytes,
-                "the store is full: hardly anything but deletions is stored; raise store.map_bytes and restart"
+                "the store is full: hardly anything but deletions is stored; raise lmdb.map_bytes and restart"
             ),
         }
     }

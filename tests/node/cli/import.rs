@@ -51,7 +51,7 @@ fn import_into_a_full_folder_fails_and_goes_on_where_there_is_room() {
     let data = folder.path().join("data");
     let import = |bytes: &str| {
         let mut command = rookery(&["import", &file, "--data", data.to_str().unwrap()]);
-        command.env("ROOKERY_STORE_MAP_BYTES", bytes).env("ROOKERY_STORE_MIN_FREE_BYTES", "1000");
+        command.env("ROOKERY_LMDB_MAP_BYTES", bytes).env("ROOKERY_LMDB_MIN_FREE_BYTES", "1000");
         command.output().unwrap()
     };
     let full = import("8388608");

@@ -103,7 +103,7 @@ fn assert_without_hole(came: &Came) -> usize {
 }
 
 /// Small pages, so that reading what is stored takes many steps.
-const SMALL_PAGES: &[&str] = &["--set", "store.page_bytes=4000", "--set", "limits.default_limit=5000"];
+const SMALL_PAGES: &[&str] = &["--set", "lmdb.page_bytes=4000", "--set", "limits.default_limit=5000"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_limit_every_event_comes_once() {

@@ -118,7 +118,7 @@ async fn registers_of_two_relays_merge_into_an_estimate() {
 
 #[tokio::test]
 async fn a_count_past_its_budget_is_approximate() {
-    let relay = Relay::start(&["--set", "store.count_entries=20"]);
+    let relay = Relay::start(&["--set", "lmdb.count_entries=20"]);
     let mut client = relay.connect().await;
     let keys = Keys::generate();
     let at = now();

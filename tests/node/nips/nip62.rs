@@ -65,7 +65,7 @@ async fn everything_up_to_the_request_is_gone_for_good() {
     ] {
         let arguments: Vec<&str> = url.into_iter().flat_map(|url| ["--url", url]).collect();
         // As few events at once as can be, so that the work is carried on with.
-        let relay = Relay::start(&[&arguments[..], &["--set", "store.sweep_batch=1"]].concat());
+        let relay = Relay::start(&[&arguments[..], &["--set", "lmdb.sweep_batch=1"]].concat());
         let mut client = relay.connect().await;
         let keys = Keys::generate();
         client.authenticate(&keys, url.unwrap_or(&relay.url())).await;
@@ -145,7 +145,7 @@ async fn it_can_not_be_taken_back() {
 /// More than one batch of the store takes, beside another's events.
 #[tokio::test]
 async fn many_events_vanish_at_once() {
-    let relay = Relay::start(&["--set", "store.sweep_batch=50"]);
+    let relay = Relay::start(&["--set", "lmdb.sweep_batch=50"]);
     let mut client = relay.connect().await;
     let (keys, other) = (Keys::generate(), Keys::generate());
     let at = now() - 10_000;

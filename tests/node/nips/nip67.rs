@@ -25,7 +25,7 @@ fn seconds(keys: &Keys, at: u64, sizes: &[usize]) -> Vec<Event> {
 
 #[tokio::test]
 async fn finish_and_more_are_said_truly() {
-    let relay = Relay::start(&["--set", "limits.max_limit=30", "--set", "store.page_bytes=1000"]);
+    let relay = Relay::start(&["--set", "limits.max_limit=30", "--set", "lmdb.page_bytes=1000"]);
     let mut client = relay.connect().await;
     let keys = Keys::generate();
     assert_eq!(client.find_any(&[json!({})]).await, (vec![], FINISH.map(str::to_owned)));
@@ -62,7 +62,7 @@ async fn finish_and_more_are_said_truly() {
 
 #[tokio::test]
 async fn the_last_second_of_a_page_is_whole_for_a_tenth_of_the_limit() {
-    let relay = Relay::start(&["--set", "store.page_bytes=1000"]);
+    let relay = Relay::start(&["--set", "lmdb.page_bytes=1000"]);
     let mut client = relay.connect().await;
     let keys = Keys::generate();
     let events = seconds(&keys, now() - 100, &[20, 5, 30, 1]);
@@ -144,7 +144,7 @@ async fn a_client_that_pages_meets_every_event() {
 
 #[tokio::test]
 async fn an_answer_is_bounded_in_bytes() {
-    let bounds = ["--set", "limits.max_answer_bytes=20000", "--set", "store.page_bytes=5000"];
+    let bounds = ["--set", "limits.max_answer_bytes=20000", "--set", "lmdb.page_bytes=5000"];
     let relay = Relay::start(&bounds);
     let mut client = relay.connect().await;
     let keys = Keys::generate();
@@ -170,7 +170,7 @@ async fn an_answer_is_bounded_in_bytes() {
 
 #[tokio::test]
 async fn a_query_past_its_budget_says_neither() {
-    let relay = Relay::start(&["--set", "store.query_entries=20", "--set", "store.page_entries=10"]);
+    let relay = Relay::start(&["--set", "lmdb.query_entries=20", "--set", "lmdb.page_entries=10"]);
     let mut client = relay.connect().await;
     let keys = Keys::generate();
     client.put_all(&seconds(&keys, now() - 1_000, &[1; 60])).await;

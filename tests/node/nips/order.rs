@@ -20,7 +20,7 @@ fn events(at: u64, authors: &[Keys; 2]) -> Vec<Event> {
 }
 
 /// Small pages, so that the order also holds across them.
-const SMALL_PAGES: &[&str] = &["--set", "store.page_bytes=2000", "--set", "limits.max_boundary_events=0"];
+const SMALL_PAGES: &[&str] = &["--set", "lmdb.page_bytes=2000", "--set", "limits.max_boundary_events=0"];
 
 #[tokio::test]
 async fn newest_first_and_ties_by_lowest_id() {

@@ -52,7 +52,7 @@ async fn ids_are_each_connections_own() {
 
 #[tokio::test]
 async fn a_new_request_replaces_the_old_one_of_its_id() {
-    let relay = Relay::start(&["--set", "store.page_bytes=1"]);
+    let relay = Relay::start(&["--set", "lmdb.page_bytes=1"]);
     let (mut client, mut writer) = (relay.connect().await, relay.connect().await);
     let keys = Keys::generate();
     let at = now();

@@ -155,7 +155,7 @@ async fn contact_lists_are_written_one_by_one_and_notes_between_them() {
 #[tokio::test]
 async fn who_asks_for_little_is_served_beside_those_who_ask_for_too_much() {
     let folder = TempDir::new().unwrap();
-    let lmdb = Lmdb::open(folder.path(), &config::Store::default(), Access::Exclusive).unwrap();
+    let lmdb = Lmdb::open(folder.path(), &config::Lmdb::default(), Access::Exclusive).unwrap();
     let per_second = 200;
     let store = Staged::paced(lmdb, Duration::from_secs(1) / per_second);
     let node = Node::start(&store, |config| config.persister.deadline_ms = 4_000);

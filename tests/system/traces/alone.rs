@@ -17,7 +17,7 @@ const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
 
 /// A full disk: every event fails.
-const FULL: &[&str] = &["--set", "store.min_free_bytes=9000000000000000000"];
+const FULL: &[&str] = &["--set", "lmdb.min_free_bytes=9000000000000000000"];
 
 #[tokio::test]
 async fn an_event_is_one_trace() {

@@ -14,10 +14,10 @@ use crate::{
     store::log::Origin,
 };
 
-/// Of two times that long at least the cards count, the one that goes on and the one before.
+/// Cards are taken together for so long at least. Those of the time that goes on count, and those of the time before.
 const WHILE: Duration = Duration::from_secs(5);
 
-/// A plain struct.
+/// What cards told of other clocks, and how this node's stands to them. A plain struct.
 pub struct Clocks {
     tolerance: Duration,
     span: Duration,
@@ -27,9 +27,11 @@ pub struct Clocks {
 
 /// By how many milliseconds this node's clock was ahead of another one's at least.
 struct HeardClock {
+    /// When the time that goes on began.
     begun: Instant,
+    /// The least in the time that goes on.
     least: i64,
-    /// In the time before; `None`: nothing was heard then.
+    /// The least in the time before; `None`: nothing was heard then.
     before: Option<i64>,
 }
 
@@ -40,8 +42,8 @@ impl Clocks {
         Self { tolerance, span, others: HashMap::new(), standing: Standing::Unknown }
     }
 
-    /// A card came that was written when the clock of its process read so many milliseconds, and this one's reads so
-    /// many. How this one stands, if that is something new.
+    /// Takes a card: the clock of its process read `told` when it was written, and this node's reads `own` now, both in
+    /// milliseconds. How this node's clock stands, if that is news.
     pub fn hear(&mut self, origin: Origin, told: u64, own: u64, now: Instant) -> Option<Standing> {
         let ahead = own.wrapping_sub(told) as i64;
         let heard =
@@ -55,7 +57,7 @@ impl Clocks {
         let span = self.span;
         self.others.retain(|_, heard| now.duration_since(heard.begun) < 2 * span);
         let known = self.others.values().filter_map(|heard| Some(heard.least.min(heard.before?)));
-        // Whoever hears nobody any more keeps to what was known.
+        // Where too little is heard to compare, what was known stays.
         let standing = compare(known.collect(), self.tolerance).unwrap_or(self.standing);
         let before = std::mem::replace(&mut self.standing, standing);
         (std::mem::discriminant(&before) != std::mem::discriminant(&standing)).then_some(standing)

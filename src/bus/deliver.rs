@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl BusState {
-    /// Reads events by their ids. What is missing was deleted or replaced, or is not committed yet.
+    /// Reads events by their ids. One that is not found was deleted or replaced, or is not committed yet.
     pub(super) async fn fetch(&self, ids: Vec<EventId>) -> anyhow::Result<Vec<Arc<Event>>> {
         /// Ids of one question.
         const TOGETHER: usize = 256;
@@ -41,7 +41,7 @@ impl BusState {
         Ok(events)
     }
 
-    /// Routes events that have not been routed yet, unless nobody wants them any more. How many.
+    /// Routes those of the events that have not been routed yet and that somebody still wants. Returns how many.
     pub(super) async fn route(&self, mut events: Vec<Arc<Event>>, traced: Traced) -> usize {
         if self.parts.log.is_some() {
             self.parts.taps.heard(&events);
@@ -53,8 +53,8 @@ impl BusState {
             let route =
                 Route { events: Arc::clone(&events), traced: traced.clone(), position: None, last: true };
             let sent = self.parts.routers.all().into_iter().map(move |router| router.send(route.clone()));
-            // A task of its own: it goes on when the link is lost meanwhile. A router that is gone had its
-            // worker restarted; its sessions are gone with it.
+            // A task of its own, so that it goes on when the link is lost meanwhile. Where a router is gone, its worker
+            // was restarted, and its sessions are gone as well.
             let begun = Instant::now();
             let _ = actix::spawn(join_all(sent.collect::<Vec<_>>())).await;
             self.parts.tracer.routed(&traced, &events, begun);

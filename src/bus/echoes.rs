@@ -7,16 +7,16 @@ use crate::clock::Moment;
 
 /// The watermarks of one link.
 pub struct Echoes {
-    /// When those were sent that have not come back through all primaries.
+    /// When each watermark was sent that has not come back through all primaries yet.
     sent: VecDeque<Moment>,
-    /// How many were sent before those.
+    /// How many watermarks were sent before those in `sent`.
     through: usize,
     primaries: Vec<Primary>,
 }
 
 #[derive(Clone, Copy)]
 struct Primary {
-    /// How many have come back.
+    /// How many watermarks have come back through it.
     count: usize,
     /// When the last one came back.
     at: Moment,
@@ -48,7 +48,7 @@ impl Echoes {
         self.through = through;
     }
 
-    /// Everything that was published through this primary before then has come.
+    /// The moment before which everything that was published through this primary has come.
     pub fn prove(&self, primary: usize) -> Option<Moment> {
         Some(self.primaries.get(primary)?.sent_at)
     }
@@ -58,7 +58,7 @@ impl Echoes {
         self.primaries.iter().map(|primary| primary.at).min()
     }
 
-    /// Whether one has come back through every primary.
+    /// Whether a watermark has come back through every primary.
     pub fn have_come(&self) -> bool {
         self.through > 0
     }

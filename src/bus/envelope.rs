@@ -47,7 +47,7 @@ pub struct Envelope<'a> {
 pub struct Watermark {
     pub origin: Origin,
     pub sequence: Sequence,
-    /// Batches that the origin did not publish, ever. More of them than before: something was missed.
+    /// Counts all batches that the origin did not publish. Where it has grown, something was missed.
     pub lost: u64,
     /// The origin shuts down in order, and no watermark follows.
     pub leaving: bool,
@@ -62,11 +62,11 @@ pub struct Card {
     pub at: Option<u64>,
 }
 
-/// Says that a record has changed. Never to what: whoever hears of it reads the record.
+/// Says that a record has changed, and not what it holds now: whoever hears of it reads the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordChange<'a> {
     pub origin: Origin,
-    /// As stores write it.
+    /// The kind of the record, by the name that stores write.
     pub kind: &'a str,
     pub key: &'a str,
     pub version: u64,

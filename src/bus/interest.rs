@@ -8,12 +8,12 @@ use std::{
 use super::channel::Channel;
 use crate::clock::Moment;
 
-/// What is wanted. A plain struct.
+/// The channels that clients of this node want. A plain struct.
 pub struct Interest {
     channels: HashMap<Channel, Wanted, foldhash::fast::RandomState>,
     /// Channels that nobody wants any more, since when, oldest first.
     leaving: VecDeque<(Moment, Channel)>,
-    /// Not acknowledged, and nobody waits for it any more: to be subscribed to when it can be.
+    /// Channels that are not acknowledged though nobody waits for that any more: to be subscribed to as soon as possible.
     given_up: HashSet<Channel, foldhash::fast::RandomState>,
     linger: Duration,
     /// Counts acknowledgements.
@@ -23,7 +23,7 @@ pub struct Interest {
 #[derive(Default)]
 struct Wanted {
     count: usize,
-    /// The number of the acknowledgement that has held since.
+    /// The number of the acknowledgement since which the channel has been subscribed to.
     acknowledged: Option<u64>,
     /// When the count fell to zero.
     left: Option<Moment>,
@@ -92,12 +92,12 @@ impl Interest {
         self.channels.get(channel)?.acknowledged
     }
 
-    /// Whoever waited for the acknowledgement went on without it.
+    /// Those who waited for the acknowledgement of these channels went on without it.
     pub fn give_up(&mut self, channels: &[Channel]) {
-        let missing = |channel: &&Channel| {
+        let is_missing = |channel: &&Channel| {
             self.channels.get(channel).is_some_and(|wanted| wanted.acknowledged.is_none())
         };
-        self.given_up.extend(channels.iter().filter(missing));
+        self.given_up.extend(channels.iter().filter(is_missing));
     }
 
     /// Whether somebody went on without an acknowledgement that has not come since.
@@ -105,7 +105,7 @@ impl Interest {
         !self.given_up.is_empty()
     }
 
-    /// What was given up.
+    /// The channels of which nobody awaits the acknowledgement any more.
     pub fn given_up(&self) -> Vec<Channel> {
         self.given_up.iter().copied().collect()
     }

@@ -72,13 +72,13 @@ pub struct BusParts {
     pub routers: Routers,
     pub seen: Arc<Seen>,
     pub store: Arc<dyn Store>,
-    /// That of the store.
+    /// The log of the store, where it has one.
     pub log: Option<Arc<dyn Log>>,
-    /// To be told what other nodes stored, where all have one store.
+    /// Told what other nodes stored, where all nodes share one store.
     pub taps: Taps,
-    /// Whose keys a verifier keeps at hand.
+    /// Of how many authors the verifier keeps the decoded keys.
     pub hot_authors: NonZeroUsize,
-    /// Told when records may have changed at another node: one said so, or a link is new.
+    /// Notified when another node may have changed a record: it said so, or a link is new.
     pub records: Arc<Notify>,
     /// How far clocks of nodes may be from each other.
     pub clock_tolerance: Duration,
@@ -103,7 +103,7 @@ struct ChannelRequest {
 enum Outgoing {
     Publication(Publication),
     Change(Changed),
-    /// The last word.
+    /// This node leaves: after its last watermark whoever waits for that is told.
     Leave(oneshot::Sender<()>),
 }
 
@@ -120,7 +120,7 @@ impl PubSub {
         let (subscriptions, receive_subscriptions) = mpsc::channel(config.subscribe_queue);
         let (outgoing, receive_outgoing) = mpsc::channel(config.publish_queue);
         let origin = parts.log.as_ref().map_or_else(rand::random, |log| log.origin());
-        // Before anybody subscribes: what was written until then is stored.
+        // Asked before any client subscribes: what was written until now, clients find in the store.
         let asked = Moment::now();
         let heartbeats = match &parts.log {
             Some(log) => Some(log.heartbeats().await.context("cannot read the log of the store")?),
@@ -166,12 +166,12 @@ impl PubSub {
 
     /// Waits for a link at the start of a node that is not to start without one.
     async fn wait_for_link(&self, patience: Duration) -> anyhow::Result<()> {
-        /// How often it is looked at.
+        /// Between two looks at whether there is a link.
         const PAUSE: Duration = Duration::from_millis(20);
         if patience.is_zero() {
             return Ok(());
         }
-        let linked = async {
+        let find_link = async {
             while !self.shared.has_carried.load(Ordering::Acquire) {
                 sleep(PAUSE).await;
             }
@@ -179,7 +179,7 @@ impl PubSub {
         let name = self.shared.transport.name();
         let why =
             || format!("{name} can not be reached, for {patience:?} (bus.start_seconds); the log says why");
-        timeout(patience, linked).await.with_context(why)
+        timeout(patience, find_link).await.with_context(why)
     }
 }
 
@@ -203,11 +203,11 @@ impl Bus for PubSub {
             return vec![None; authors.len()];
         };
         let interest = self.shared.interest();
-        let hears = |author: &PublicKey| {
+        let say_how = |author: &PublicKey| {
             let channel = Channel::of(RoutingKey::By(*author), &EventId([0; 32]));
             Some((certainty, interest.acknowledgement(&channel)?))
         };
-        authors.iter().map(hears).collect()
+        authors.iter().map(say_how).collect()
     }
 
     fn publish(&self, publication: Publication) {
@@ -254,11 +254,11 @@ impl Bus for PubSub {
             self.shared.parts.metrics.queue_full.of(BoundedQueue::BusSubscribe).inc();
         }
         async move {
-            let asked = async {
+            let ask = async {
                 queue.send(ChannelRequest { channels: channels.clone(), done }).await.ok()?;
                 acknowledged.await.ok()
             };
-            match timeout(patience, asked).await {
+            match timeout(patience, ask).await {
                 Ok(Some(())) => Ok(()),
                 _ => {
                     shared.go_on_without(&channels);
@@ -282,7 +282,7 @@ impl Bus for PubSub {
         let outgoing = self.outgoing.clone();
         async move {
             if outgoing.send(Outgoing::Leave(done)).await.is_ok() {
-                // The link may be down: then nobody hears it, and there is a gap.
+                // The link may be down: then the others do not hear that this node leaves, and find a gap.
                 let _ = left.await;
             }
         }

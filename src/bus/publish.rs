@@ -27,10 +27,10 @@ use crate::{
     telemetry::Stage,
 };
 
-/// What publishes. Outlives a link, with what the last one did not get through.
+/// Publishes batches. It outlives a link, and keeps what the last link did not get through.
 pub(super) struct BatchSender {
     queue: mpsc::Receiver<Outgoing>,
-    /// Taken out of the queue and not known to be published.
+    /// What was taken out of the queue and is not known to be published.
     unsent: Vec<Outgoing>,
     sequence: Sequence,
 }

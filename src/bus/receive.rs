@@ -48,7 +48,7 @@ pub(super) async fn run(
                 handle(shared, up, &mut verifier, gathered.drain(..)).await?;
             }
             _ = ticks.tick() => {
-                // One that stays away: the link is broken.
+                // A watermark of its own that does not come back: the link is broken.
                 if up.echoes().last().is_some_and(|last| last.elapsed() > patience) {
                     bail!("this node's own watermarks do not come back");
                 }
@@ -74,7 +74,7 @@ async fn handle(
                     shared.carries(up);
                 }
                 Some(watermark) => watermarks.push((path, watermark)),
-                // Its origin is silent, then.
+                // To this node its origin is silent, and falls into doubt as such.
                 None => shared.puzzle(&"a watermark of another version"),
             },
             Incoming::Card(payload) => match Card::decode(&payload) {
@@ -112,7 +112,7 @@ async fn handle(
         }
     }
     shared.route(events, Traced::from_others(traced.into_iter())).await;
-    // Only now is what they prove routed.
+    // Only now all events before these watermarks are routed, which is what they prove.
     for (path, watermark) in watermarks {
         let Some(proves) = up.echoes().prove(path) else { continue };
         if shared.origins().hear(path, &watermark, proves, Moment::now()) {
@@ -124,7 +124,7 @@ async fn handle(
     Ok(())
 }
 
-/// What was taken up of what came together.
+/// What is to be routed of the messages that came together.
 #[derive(Default)]
 struct Taken {
     ids: HashSet<EventId, foldhash::fast::RandomState>,
@@ -135,7 +135,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// Takes an event up, or its id if the body is to be fetched; unless it is a copy.
+    /// Takes the event, or its id where the body is to be fetched; unless it is a copy.
     fn event(&mut self, shared: &BusState, verifier: &mut Option<Verifier>, payload: &[u8]) {
         let metrics = &shared.parts.metrics;
         let envelope = match Envelope::decode(payload) {
@@ -150,7 +150,8 @@ impl Taken {
             return;
         }
         metrics.bus_received.inc();
-        // Not by the number of its batch: what is published late need not have been committed when that was read.
+        // A copy is known by its id, not by the number of its batch: what is published late may have been committed after
+        // the log was read up to that number.
         if shared.parts.seen.contains(&envelope.id) || !self.ids.insert(envelope.id) {
             metrics.bus_copies.inc();
             return;
@@ -164,7 +165,7 @@ impl Taken {
             Err(error) => return shared.miss_what_is_not_understood(&error),
         };
         let event = match verifier {
-            // It was verified by the node that admitted it.
+            // The node that admitted it has verified it.
             None => parsed.trust(),
             Some(verifier) => match verifier.verify(parsed) {
                 Ok(event) => event,

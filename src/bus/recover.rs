@@ -71,7 +71,7 @@ pub(super) async fn send_heartbeats(shared: Arc<BusState>, log: Arc<dyn Log>) {
     let mut ticks = shared.watermark_interval();
     loop {
         ticks.tick().await;
-        // The next one says as much.
+        // One that fails does no harm: the next one says as much.
         let _ = log.send_heartbeat().await;
     }
 }
@@ -81,7 +81,7 @@ async fn without_log(shared: &BusState) {
         let origins = shared.origins();
         (origins.is_linked(), origins.is_in_doubt())
     };
-    // Whoever is told asks again, and should find a link then.
+    // Clients that are told subscribe again, and should find a link then.
     if linked && in_doubt && !shared.interest().was_given_up() {
         shared.origins().forgive(Moment::now());
         shared.tell_of_gap("and the store has no log of what other nodes wrote").await;
@@ -111,7 +111,7 @@ async fn read(shared: &BusState, log: &dyn Log, due: Due, begun: Begun) -> anyho
         let batches = log.read(due.origin, end, due.up_to).await?;
         let Some(last) = batches.last() else { break };
         end = last.sequence;
-        // Asked after the read: who began to want something before it was committed is heard.
+        // What is wanted is asked for after the read: so a subscription that began before the commit is counted.
         let wanted = wanted(shared, &batches);
         let recovered = shared.route(shared.fetch(wanted).await?, Traced::default()).await;
         shared.parts.metrics.bus_recovered.inc_by(recovered as u64);

@@ -30,25 +30,25 @@ use crate::{
 pub(super) struct BusState {
     pub config: config::Bus,
     pub transport: Box<dyn Transport>,
-    /// This process.
+    /// The number of this process.
     pub origin: Origin,
-    /// Where it stores events.
+    /// The identity of this node's store.
     pub store: Identity,
-    /// Other stores that were told of.
+    /// Stores of other nodes that the log of this program has named already.
     pub strangers: Mutex<HashSet<Identity>>,
     pub clocks: Mutex<Clocks>,
     pub interest: Mutex<Interest>,
     pub origins: Mutex<Origins>,
-    /// Something may have been missed just now.
+    /// Notified when something may have been missed.
     pub in_doubt: Notify,
-    /// The link is up and does not bring what it should.
+    /// Notified when a link that is up does not bring what it should.
     pub suspicion: Notify,
-    /// Batches that were never published: nobody may rest on a watermark.
+    /// Counts the batches that were never published. Watermarks tell the count: where it has grown, they prove nothing.
     pub lost: AtomicU64,
     /// Whether the link carries something, and whether one ever did.
     pub carries: AtomicBool,
     pub has_carried: AtomicBool,
-    /// Whether a message that is not understood was told of.
+    /// Whether the log of this program has already named a message that is not understood.
     pub puzzled: AtomicBool,
     pub parts: BusParts,
 }
@@ -68,15 +68,15 @@ impl BusState {
         interval
     }
 
-    /// A subscription begins that these channels are not acknowledged for. What is committed from now on
-    /// must not rest on watermarks.
+    /// A subscription begins before these channels are acknowledged. Until they are, watermarks do not prove that
+    /// what it wants has come.
     pub fn go_on_without(&self, channels: &[Channel]) {
         self.interest().give_up(channels);
         self.origins().doubt();
         self.in_doubt.notify_one();
     }
 
-    /// Where nodes share a store, that compares them.
+    /// Compares the clock of a process with this one's, unless nodes share a store, which compares them itself.
     fn compare_clocks(&self, card: &Card) {
         let Some(told) = card.at.filter(|_| self.parts.log.is_none() && card.origin != self.origin) else {
             return;
@@ -94,7 +94,7 @@ impl BusState {
     /// A process says of itself who it is. One that has another store is not listened to, or clients would hear
     /// of events that nobody finds.
     pub fn meet(&self, card: &Card) {
-        /// Other stores that are named.
+        /// Most stores that the log of this program names.
         const MOST: usize = 100;
         let Some(store) = card.store.filter(|store| !self.store.meets(*store)) else {
             return self.compare_clocks(card);

@@ -15,22 +15,23 @@ pub trait Transport: Send + Sync + 'static {
     /// What operators call it.
     fn name(&self) -> &'static str;
 
-    /// Connects, subscribed to what goes to all nodes: watermarks, cards, changes of records, and [`Destination::Everybody`]. What comes goes to
-    /// `incoming` and never waits: what finds no room there has [overflown](Link::has_overflown).
+    /// Connects, and subscribes to what goes to all nodes: watermarks, cards, changes of records, and
+    /// [`Destination::Everybody`]. What comes goes to `incoming` and never waits: what finds no room there has
+    /// [overflown](Link::has_overflown).
     fn connect(&self, incoming: mpsc::Sender<Incoming>) -> BoxFuture<'_, anyhow::Result<Box<dyn Link>>>;
 }
 
-/// A connection to the others. It lives until anything about it fails; then all of it is made anew.
+/// A connection to the other nodes. It lives until anything about it fails; then all of it is made anew.
 ///
 /// It has one or more paths. Each keeps the order of what is published on it, which is what a watermark rests on.
 pub trait Link: Send + Sync {
     /// How many paths there are.
     fn paths(&self) -> usize;
 
-    /// Whether something came that could not be taken: what came after it proves nothing.
+    /// Whether something came that found no room: what came after it proves nothing.
     fn has_overflown(&self) -> bool;
 
-    /// Publishes in this order.
+    /// Publishes the messages in this order.
     ///
     /// # Errors
     /// When it is not known that all are published.
@@ -46,13 +47,13 @@ pub trait Link: Send + Sync {
         card: &'a [u8],
     ) -> BoxFuture<'a, anyhow::Result<()>>;
 
-    /// Resolves when all are acknowledged.
+    /// Subscribes to the channels; resolves when all are acknowledged.
     ///
     /// # Errors
     /// When one is not.
     fn subscribe<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, anyhow::Result<()>>;
 
-    /// Asks for no more of these.
+    /// Ends the subscription to these channels.
     ///
     /// # Errors
     /// When the link has failed.
@@ -70,7 +71,7 @@ pub enum Destination {
     Records,
 }
 
-/// What comes unasked.
+/// What a link brings.
 #[derive(Debug)]
 pub enum Incoming {
     Event {
@@ -96,7 +97,7 @@ pub struct QueuedBytes {
 }
 
 impl QueuedBytes {
-    /// `None`: more than `most` would wait.
+    /// Counts these bytes among those that wait. `None`: they would be more than `most`.
     pub fn take(taken: &Arc<AtomicUsize>, bytes: usize, most: usize) -> Option<Self> {
         let queued = Self { taken: Arc::clone(taken), bytes };
         (taken.fetch_add(bytes, Ordering::Relaxed) + bytes <= most).then_some(queued)

@@ -15,16 +15,16 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Publication {
     pub events: Arc<[Arc<Event>]>,
-    /// Whether they are in no store.
+    /// Whether the events are in no store.
     pub ephemeral: bool,
-    /// Their batch in the log, where there is one: whoever misses it finds it there.
+    /// The number of their batch in the log, where there is one: a node that misses the batch finds it there.
     pub sequence: Option<Sequence>,
     pub traced: Traced,
     /// When the bus was given them.
     pub since: Instant,
 }
 
-/// Which record has changed, never to what: what comes on a bus is not believed.
+/// Says which record has changed, and not what it holds now: what comes on a bus is not believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
     pub kind: RecordKind,
@@ -62,8 +62,8 @@ pub trait Bus: Send + Sync + 'static {
     /// Whether the node may be given clients, as far as `bus.ready` makes that depend on the bus.
     fn is_ready(&self) -> bool;
 
-    /// How each author is heard: everything that other nodes write of them comes here. Asked by whoever is told of it
-    /// by a [`Tap`](crate::store::tap::Tap).
+    /// Of each author, how it is certain that everything of theirs that other nodes store comes here; `None` where it is
+    /// not. [Taps](crate::store::tap::Tap) ask this.
     fn hears(&self, authors: &[PublicKey]) -> Vec<Option<Hearing>>;
 
     /// The node shuts down: resolves when what was published before is on its way, and the others

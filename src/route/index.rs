@@ -82,7 +82,7 @@ impl<T> Index<T> {
         }
     }
 
-    /// Subscriptions.
+    /// How many subscriptions there are.
     pub fn len(&self) -> usize {
         self.subscriptions.len()
     }
@@ -91,7 +91,7 @@ impl<T> Index<T> {
         self.subscriptions.is_empty()
     }
 
-    /// Distinct routing keys.
+    /// How many distinct routing keys there are.
     pub fn keys(&self) -> usize {
         self.by_key.len()
     }

@@ -89,7 +89,7 @@ impl<M: Message> Message for Sent<M> {
     type Result = M::Result;
 }
 
-/// Handled like the message itself.
+/// A message that waited is handled like the message itself.
 macro_rules! handled {
     ($($message:ty),*) => {$(
         impl Handler<Sent<$message>> for SubscriptionRouter {

@@ -60,7 +60,7 @@ struct Member {
     session: Recipient<Push>,
     link: Arc<ClientLink>,
     subscriptions: SmallVec<[(Generation, Slot); 1]>,
-    /// Gathered while a batch is routed; sent as one message.
+    /// Events of the batch that is being routed; they are sent as one message.
     pending: Vec<(Generation, Arc<Event>)>,
     pending_bytes: usize,
 }
@@ -81,7 +81,7 @@ impl Routers {
         self.0.read().clone()
     }
 
-    /// How full their mailboxes are together, from 0 to 1.
+    /// How full the mailboxes of all routers are together, from 0 to 1.
     pub fn fill(&self) -> f64 {
         let routers = self.0.read();
         let waiting: usize = routers.iter().map(RouterAddr::waiting).sum();
@@ -121,7 +121,7 @@ pub struct Unsubscribe {
     pub generation: Generation,
 }
 
-/// Committed (or ephemeral) events for whoever wants them.
+/// Committed (or ephemeral) events, for the sessions that want them.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
 pub struct Route {

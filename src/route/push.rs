@@ -17,7 +17,7 @@ pub enum Push {
     Deliver(Deliver),
     /// Events of other nodes may have been missed.
     Missed,
-    /// The node shuts down: to be gone after that time, with everything answered.
+    /// The node shuts down: the session is to answer everything, and to be gone after that time.
     GoAway {
         after: Duration,
     },
@@ -29,8 +29,9 @@ pub struct Deliver {
     /// As in [`Route`](super::Route).
     pub position: Option<Position>,
     pub last: bool,
-    /// Bytes of all events, taken off the lag of the [`ClientLink`](super::ClientLink) when the session has handled them.
+    /// Bytes of all events. The session takes them off the lag of its [`ClientLink`](super::ClientLink) when it has
+    /// handled them.
     pub bytes: usize,
-    /// When the router was done with the batch.
+    /// When the router sent this.
     pub sent: Instant,
 }

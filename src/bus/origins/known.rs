@@ -12,8 +12,9 @@ use crate::{
 pub struct KnownOrigin {
     /// Everything up to there has been routed.
     pub safe: Sequence,
+    /// Whether something of it may have been missed.
     pub in_doubt: bool,
-    /// Nothing more will come of it.
+    /// Whether it is gone, and nothing of it is to come any more.
     pub over: bool,
     /// The last watermark through each primary of this link.
     pub watermarks: Vec<Option<HeardWatermark>>,
@@ -24,11 +25,11 @@ pub struct KnownOrigin {
     /// What it last told in the log, and when that changed.
     pub heartbeat: Heartbeat,
     pub heartbeat_at: Moment,
-    /// Whether the log told of it the last time.
+    /// Whether the log listed it when it was last asked.
     pub listed: bool,
-    /// The ends of the reads since the doubt arose, and when they were over.
+    /// The reads of its log since the doubt arose: when each was over, and how far it came.
     pub reads: VecDeque<(Moment, Sequence)>,
-    /// Nothing from before that was missed, but for what the log has not settled.
+    /// Nothing from before this moment was missed, but for what the log has not settled.
     pub good_at: Moment,
     /// Something may have been missed that is not in the log any more, and nobody has been told.
     pub beyond_help: bool,
@@ -42,7 +43,7 @@ pub struct HeardWatermark {
     pub at: Moment,
     pub sequence: Sequence,
     pub leaving: bool,
-    /// Everything that was published before that has come, too.
+    /// Everything that was published before this moment has come, too.
     pub proves: Moment,
 }
 
@@ -67,16 +68,17 @@ impl KnownOrigin {
 
     /// Whether watermarks have come lately through all primaries.
     pub fn is_heard(&self, now: Moment, patience: Duration) -> bool {
-        let fresh =
+        let is_fresh =
             |heard: &Option<HeardWatermark>| heard.is_some_and(|heard| now.since(heard.at) <= patience);
-        !self.watermarks.is_empty() && self.watermarks.iter().all(fresh)
+        !self.watermarks.is_empty() && self.watermarks.iter().all(is_fresh)
     }
 
+    /// When it last told something, by a watermark or a heartbeat.
     pub fn heard_at(&self) -> Moment {
         self.watermarks.iter().flatten().map(|heard| heard.at).fold(self.heartbeat_at, Moment::max)
     }
 
-    /// What the watermarks of all primaries prove is routed, unless something is in doubt.
+    /// Takes for routed what the watermarks of all primaries prove, unless something is in doubt.
     pub fn rest_on_watermarks(&mut self) {
         if self.in_doubt {
             return;
@@ -100,13 +102,13 @@ impl KnownOrigin {
     /// `undisturbed`: all that was published meanwhile has come, or is on its way.
     pub fn read(&mut self, end: Sequence, begun: Moment, undisturbed: bool, times: Times, now: Moment) {
         let Times { patience, settles_in, kept_for } = times;
-        // What was read had been there for so long already, or some of it had gone.
+        // The log keeps nothing for longer: some of what was missed may have gone before it was read.
         self.beyond_help |= now.since(self.good_at) > kept_for;
         self.good_at = self.good_at.max(begun);
         while let Some(&(at, end)) = self.reads.front()
             && begun.since(at) >= settles_in
         {
-            // This read found all of it committed that ever will be.
+            // Whatever of that is ever committed was committed before this read began.
             self.safe = self.safe.max(end);
             self.reads.pop_front();
         }
@@ -115,13 +117,13 @@ impl KnownOrigin {
             self.in_doubt = false;
             self.rest_on_watermarks();
         } else if begun.since(self.heard_at()) > patience + settles_in {
-            // It is dead, or gone, and all of it had settled before the read began.
+            // The process is dead or gone, and all that it wrote had settled before the read began.
             self.safe = self.safe.max(end);
             self.end();
         }
     }
 
-    /// Nothing more will come of it, and nothing was missed.
+    /// The process is gone, nothing of it is to come any more, and nothing was missed.
     fn end(&mut self) {
         self.in_doubt = false;
         self.over = true;

@@ -40,7 +40,7 @@ pub struct Origins {
     own: Origin,
     times: Times,
     known: HashMap<Origin, KnownOrigin>,
-    /// Those that have another store, and when they last said so. Nothing of them counts.
+    /// Processes that have another store, and when each last said so. What they tell does not count.
     strangers: HashMap<Origin, Moment>,
     /// Primaries of the link; 0 while there is none.
     primaries: usize,
@@ -48,19 +48,20 @@ pub struct Origins {
     doubts: u64,
     /// Counts origins that were new, or have come back. Each is in doubt, and no other for it.
     newcomers: u64,
-    /// Who is not known by then has written nothing by then: the log was asked who there is.
+    /// When the log was last asked who there is: a process that it did not list had written nothing by then.
     listed_at: Moment,
     /// Whether there is a log. Without one, a doubt is something to be told, so a newcomer is none.
     has_log: bool,
-    /// Without a log: something of anybody may have been missed, also of who is not known.
+    /// Only without a log: something of any process may have been missed, also of one that is not known.
     unsure: bool,
 }
 
+/// A part of a log that is to be read: that of `origin` behind the number `after`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
     pub origin: Origin,
     pub after: Sequence,
-    /// The log is known to go there.
+    /// The log is known to go so far.
     pub up_to: Sequence,
 }
 
@@ -118,11 +119,11 @@ impl Origins {
         let counts = origin != self.own && !self.strangers.contains_key(&origin);
         let (primaries, in_doubt, good_at) = (self.primaries, self.has_log, self.listed_at);
         let newcomers = &mut self.newcomers;
-        let newcomer = || {
+        let meet = || {
             *newcomers += 1;
             KnownOrigin::new(origin, in_doubt, primaries, now, good_at)
         };
-        counts.then(|| self.known.entry(origin).or_insert_with(newcomer))
+        counts.then(|| self.known.entry(origin).or_insert_with(meet))
     }
 
     /// An origin tells something. If it was taken to be over, it was only held up.
@@ -220,7 +221,7 @@ impl Origins {
     pub fn suspects_the_link(&mut self, now: Moment) -> bool {
         let patience = self.times.patience;
         let linked = self.primaries > 0;
-        let suspects = |known: &mut KnownOrigin| {
+        let begins_to_suspect = |known: &mut KnownOrigin| {
             let suspect = linked
                 && !known.over
                 && !known.suspected
@@ -230,7 +231,7 @@ impl Origins {
             known.suspected |= suspect;
             suspect
         };
-        self.known.values_mut().map(suspects).fold(false, |any, suspect| any | suspect)
+        self.known.values_mut().map(begins_to_suspect).fold(false, |any, suspect| any | suspect)
     }
 
     /// To be asked before the logs are read. `settled`: see [`Begun`].

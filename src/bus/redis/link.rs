@@ -145,10 +145,10 @@ impl Link for Links {
         };
         let messages: Vec<(String, Arc<[u8]>)> = messages.iter().map(named).collect();
         async move {
-            let size = |(channel, payload): &(String, Arc<[u8]>)| channel.len() + payload.len();
-            let mut bytes = messages.first().map_or(0, size);
+            let measure = |(channel, payload): &(String, Arc<[u8]>)| channel.len() + payload.len();
+            let mut bytes = messages.first().map_or(0, measure);
             let fits = |_: &_, next: &_| {
-                let size = size(next);
+                let size = measure(next);
                 let fits = bytes + size <= self.publish_bytes;
                 bytes = if fits { bytes + size } else { size };
                 fits
@@ -295,8 +295,8 @@ impl Receiver {
                 }
             }
             PushKind::SUnsubscribe => {
-                let asked = |left: usize| left.checked_sub(1);
-                match self.leaving.fetch_update(Ordering::SeqCst, Ordering::SeqCst, asked) {
+                let count_down = |left: usize| left.checked_sub(1);
+                match self.leaving.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count_down) {
                     Ok(_) => return Ok(()),
                     Err(_) => Incoming::Lost("a slot has moved"),
                 }

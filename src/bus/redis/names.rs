@@ -11,20 +11,20 @@ pub const PARTITIONS: u16 = 128;
 /// A partition: a number below [`PARTITIONS`].
 pub type Partition = u16;
 
-/// The name of the channel of watermarks, after the prefix and the partition. Part of the protocol between nodes, from
-/// when they had another name.
+/// The name of the channel of watermarks, after the prefix and the partition. It is part of the protocol between nodes,
+/// from when they were called so.
 const WATERMARK: &str = "fence";
 
-/// That of the channel of cards. There is one, so it has a partition of its own choice.
+/// The name of the channel of cards. There is one for all primaries, in a partition that is chosen here.
 const CARD: &str = "card";
 pub const CARD_PARTITION: Partition = 0;
 
-/// That of the channel of events that go to all nodes, as they can not be read from a store and would be too much
+/// The name of the channel of events that go to all nodes, as they can not be read from a store and would be too much
 /// under each key.
 const EVERYBODY: &str = "everybody";
 const EVERYBODY_PARTITION: Partition = 1;
 
-/// That of the channel of changes of records.
+/// The name of the channel of changes of records.
 const RECORDS: &str = "records";
 const RECORDS_PARTITION: Partition = 2;
 

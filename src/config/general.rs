@@ -37,10 +37,10 @@ section! {
         /// server. Empty: this node is alone.
         redis: fixed Vec<String> = Vec::new(),
         /// What is logged: a level (off, error, warn, info, debug, trace), and others for parts of the program, in the
-        /// syntax of tracing's EnvFilter. RUST_LOG wins over it. Two parts are off by default: actix_http calls it an
-        /// error whenever a client speaks no HTTP, and opentelemetry whenever spans are lost. When that begins and
-        /// ends, the relay says itself.
-        log: fixed String = "info,actix_server=warn,scylla=warn,actix_http=off,opentelemetry=off".into(),
+        /// syntax of tracing's EnvFilter. RUST_LOG wins over it. Two parts are off unless they are named here: actix_http
+        /// calls it an error whenever a client speaks no HTTP, and opentelemetry whenever spans are lost. When that
+        /// begins and ends, the relay says itself.
+        log: fixed String = "info,actix_server=warn,scylla=warn".into(),
         /// Lines of the log that may wait to be written; beyond, they are lost. Nobody waits for the log.
         log_lines: fixed usize = 8_192 => whole(1, 1 << 20),
         /// Seconds for which the persister, or a thread of the store, may be at one thing before the node is

@@ -3,8 +3,13 @@
 use anyhow::{Context, ensure};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-/// Reads what is to be logged. A word alone must be a level: `EnvFilter` takes any other for a part of the program,
-/// of which everything is to be logged, and nothing else. A level that is misspelt would leave a relay mute.
+/// Parts of other crates that are quiet unless whoever says what is logged names them: actix_http calls it an error
+/// whenever a client speaks no HTTP, and opentelemetry whenever spans are lost.
+const QUIET: &str = "actix_http=off,opentelemetry=off";
+
+/// Reads what is to be logged, on top of [`QUIET`]. A word alone must be a level: `EnvFilter` takes any other for a part
+/// of the program, of which everything is to be logged, and nothing else. A level that is misspelt would leave a relay
+/// mute.
 ///
 /// # Errors
 /// Says which word it is.
@@ -17,7 +22,9 @@ pub fn log_filter(text: &str) -> anyhow::Result<EnvFilter> {
             "{word:?} is no level (off, error, warn, info, debug, trace); of a part of the program, {PART}"
         );
     }
-    EnvFilter::try_new(text).with_context(|| format!("write levels such as info, and of a part {PART}"))
+    // Of two that name the same part, the later one counts. An empty text means something of its own.
+    let all = if text.is_empty() { String::new() } else { format!("{QUIET},{text}") };
+    EnvFilter::try_new(all).with_context(|| format!("write levels such as info, and of a part {PART}"))
 }
 
 const PART: &str = "write its name and a level, such as rookery=debug";

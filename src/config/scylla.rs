@@ -64,7 +64,8 @@ section! {
         /// The same for a COUNT; past it, the answer is approximate.
         count_rows: fixed usize = 200_000 => whole(0, 1 << 40),
         /// Seconds by which the clock of a node may differ from the median of the others; one that is further off
-        /// says so, also where nodes share Redis alone, and removes nothing as expired where they share a store. store.sweep_margin_seconds must be at least twice as long.
+        /// says so, also where nodes share Redis alone, and removes nothing as expired where they share a store.
+        /// store.sweep_margin_seconds must be at least twice as long.
         clock_tolerance_seconds: fixed u64 = 15 => whole(0, DAY),
         /// Events that a removal (of the expired, of the vanished) takes at once.
         sweep_batch: fixed usize = 16 => whole(1, 1 << 16),

@@ -1,8 +1,8 @@
 //! What of an event decides who gets it and what takes it away, and the one place that says how.
 
-use super::{Event, EventId, PublicKey, TagFilter, Timestamp, kind};
+use super::{Event, EventId, ParsedEvent, PublicKey, TagFilter, Tags, Timestamp, event::expiration, kind};
 
-/// The fields of an event by which is decided who gets it, and what takes it away. Implemented by [`Event`] and by the
+/// The fields of an event by which is decided who gets it, and what takes it away. Implemented by events and by the
 /// records of a store, so that both go through [`Filter::matches`](super::Filter::matches) and the meanings below.
 pub trait Fields {
     fn id(&self) -> &EventId;
@@ -64,17 +64,55 @@ impl Fields for Event {
     }
 
     fn has_tag(&self, tag: &TagFilter) -> bool {
-        self.tags().indexed().any(|(letter, value)| letter == tag.letter() && tag.contains(value))
+        has_tag(self.tags(), tag)
     }
 
     fn mentions(&self, keys: &[PublicKey]) -> bool {
-        let mut tagged = self.tags().values("p").filter_map(PublicKey::from_hex);
-        !keys.is_empty() && tagged.any(|key| keys.contains(&key))
+        mentions(self.tags(), keys)
     }
 
     fn expiration(&self) -> Option<Timestamp> {
         Event::expiration(self)
     }
+}
+
+impl Fields for ParsedEvent<'_> {
+    fn id(&self) -> &EventId {
+        &self.id
+    }
+
+    fn pubkey(&self) -> &PublicKey {
+        &self.pubkey
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn kind(&self) -> u16 {
+        self.kind
+    }
+
+    fn has_tag(&self, tag: &TagFilter) -> bool {
+        has_tag(&self.tags, tag)
+    }
+
+    fn mentions(&self, keys: &[PublicKey]) -> bool {
+        mentions(&self.tags, keys)
+    }
+
+    fn expiration(&self) -> Option<Timestamp> {
+        expiration(&self.tags)
+    }
+}
+
+fn has_tag(tags: &Tags, tag: &TagFilter) -> bool {
+    tags.indexed().any(|(letter, value)| letter == tag.letter() && tag.contains(value))
+}
+
+fn mentions(tags: &Tags, keys: &[PublicKey]) -> bool {
+    let mut tagged = tags.values("p").filter_map(PublicKey::from_hex);
+    !keys.is_empty() && tagged.any(|key| keys.contains(&key))
 }
 
 #[cfg(test)]

@@ -1,16 +1,23 @@
 //! Events by their ids, several questions at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use tokio::time::{Instant, timeout_at};
 
 use super::{ClientError, Connection, connection::random_id};
-use crate::protocol::{Event, EventId, Filter, Reply};
+use crate::protocol::{Event, EventId, Filter, Reply, filter::sorted};
 
 /// Ids of a question: what every relay bears.
 const IDS: usize = 500;
 /// Questions under way.
 const QUESTIONS: usize = 4;
+
+/// Ids that were asked for together.
+struct Question {
+    /// Those that have not come.
+    wanted: HashSet<EventId>,
+    asked: usize,
+}
 
 /// What became of the ids that were asked for.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -33,21 +40,17 @@ impl Connection {
         mut take: impl AsyncFnMut(Event) -> bool,
     ) -> Result<Fetched, ClientError> {
         let mut fetched = Fetched::default();
-        let mut questions = ids.chunks(IDS);
-        let mut open: HashMap<String, HashSet<EventId>> = HashMap::new();
+        let mut questions: VecDeque<Vec<EventId>> = ids.chunks(IDS).map(<[_]>::to_vec).collect();
+        let mut open: HashMap<String, Question> = HashMap::new();
         loop {
             while open.len() < QUESTIONS
-                && let Some(ids) = questions.next()
+                && let Some(ids) = questions.pop_front()
             {
-                let id = random_id();
-                let limit = Some(ids.len());
-                let filter = Filter {
-                    ids: Some(crate::protocol::filter::sorted(ids.to_vec())),
-                    limit,
-                    ..Filter::default()
-                };
+                let (id, asked) = (random_id(), ids.len());
+                let question = Question { wanted: ids.iter().copied().collect(), asked };
+                let filter = Filter { ids: Some(sorted(ids)), limit: Some(asked), ..Filter::default() };
                 self.send(format!(r#"["REQ","{id}",{filter}]"#)).await?;
-                open.insert(id, ids.iter().copied().collect());
+                open.insert(id, question);
             }
             if open.is_empty() {
                 return Ok(fetched);
@@ -57,9 +60,9 @@ impl Connection {
             let text = text.map_err(|_| ClientError::Silent("send what it has"))??;
             match self.read(&text) {
                 Some(Reply::Event { subscription, event }) => {
-                    let Some(wanted) = open.get_mut(&*subscription) else { continue };
+                    let Some(question) = open.get_mut(&*subscription) else { continue };
                     let event = event.ok().and_then(|parsed| self.check(*parsed));
-                    match event.filter(|event| wanted.remove(&event.id())) {
+                    match event.filter(|event| question.wanted.remove(&event.id())) {
                         Some(event) => {
                             fetched.events += 1;
                             if !take(event).await {
@@ -74,10 +77,14 @@ impl Connection {
                     }
                 }
                 Some(Reply::Eose { subscription, .. }) => {
-                    if let Some(missing) = open.remove(&*subscription) {
-                        fetched.missing += missing.len() as u64;
-                        self.send(format!(r#"["CLOSE","{subscription}"]"#)).await?;
+                    let Some(Question { wanted, asked }) = open.remove(&*subscription) else { continue };
+                    // It may send no more than so many at once, whatever was asked for.
+                    match wanted.len() {
+                        0 => {}
+                        missing if missing < asked => questions.push_back(wanted.into_iter().collect()),
+                        missing => fetched.missing += missing as u64,
                     }
+                    self.send(format!(r#"["CLOSE","{subscription}"]"#)).await?;
                 }
                 Some(Reply::Closed { subscription, reason }) if open.contains_key(&*subscription) => {
                     return Err(ClientError::Refused(reason.into_owned()));

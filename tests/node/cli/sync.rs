@@ -101,6 +101,16 @@ fn a_relay_that_compares_few_at_once_is_taken_in_parts() {
 }
 
 #[test]
+fn a_relay_that_sends_few_at_once_is_asked_again() {
+    let all = events(1_700_000_000..1_700_000_700);
+    let there = real(&all, &["--set", "limits.max_limit=100"]);
+    let here = real(&[], &[]);
+    let done = run(&["sync", &there.url(), "--down", "--relay", &here.url()]);
+    assert!(err(&done).contains("fetched 700, sent 0, refused 0"), "{}", err(&done));
+    assert_eq!(stored(&here.url()), sorted_ids(&all));
+}
+
+#[test]
 fn what_one_side_refuses_is_told_and_ends_nothing() {
     let keys = Keys::generate();
     let note = |at: u64, text: &str| keys.sign(at, 1, Default::default(), text);

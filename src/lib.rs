@@ -12,7 +12,7 @@
 //! bench
 //! node
 //! net
-//! session
+//! session aggregate
 //! persist bus
 //! route ingest
 //! store
@@ -23,6 +23,7 @@
 //! protocol
 //! ```
 
+pub mod aggregate;
 mod bench;
 pub mod cli;
 pub mod client;

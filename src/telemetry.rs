@@ -6,6 +6,7 @@ mod log;
 mod metrics;
 mod process;
 mod pulse;
+mod upstreams;
 
 use std::{io::IsTerminal, panic, process::abort, thread};
 
@@ -21,6 +22,7 @@ pub use self::{
     log::{Flushed, LogLines, LostLines},
     metrics::{Metrics, metrics_reference},
     pulse::Pulse,
+    upstreams::UpstreamLabel,
 };
 use crate::{config::log_filter, trace::TARGET};
 

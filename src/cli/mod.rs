@@ -108,6 +108,9 @@ struct RelayFlags {
     /// Redis through which nodes share live events, such as redis://127.0.0.1:6379 (several: with commas)
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     redis: Vec<String>,
+    /// Relay whose events are read and stored here too, such as wss://relay.example.com (several: with commas)
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    upstream: Vec<String>,
     /// Threads that serve clients [default: one a core]
     #[arg(long, value_name = "COUNT")]
     workers: Option<i64>,
@@ -159,6 +162,9 @@ impl RelayFlags {
         }
         if let Some(otlp) = self.otlp {
             settings::set(&mut flags, &format!("traces.otlp={otlp}"))?;
+        }
+        if !self.upstream.is_empty() {
+            settings::set(&mut flags, &format!("aggregator.upstreams={}", self.upstream.join(",")))?;
         }
         if !self.redis.is_empty() {
             flags.insert("redis".to_owned(), self.redis.into());

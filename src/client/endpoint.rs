@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Backoff, ClientError};
+use super::{Backoff, ClientError, Reach};
 use crate::protocol::sign::Keys;
 
 /// Where a relay is, and how it is talked to. All but the URL has a default: `Endpoint { keys, ..Endpoint::new(url) }`.
@@ -15,6 +15,8 @@ pub struct Endpoint {
     /// Whether ids and signatures of events that come are checked (default), or the relay is trusted with that.
     pub verify: bool,
     pub bounds: Bounds,
+    /// Where the host may be. Default: anywhere.
+    pub reach: Reach,
     /// What the handshake calls the client. Default: `rookery/<version>`.
     pub user_agent: String,
     /// Default: nobody.
@@ -83,6 +85,7 @@ impl Endpoint {
             keys: None,
             verify: true,
             bounds: Bounds::default(),
+            reach: Reach::default(),
             user_agent: concat!("rookery/", env!("CARGO_PKG_VERSION")).to_owned(),
             observer: Arc::new(()),
         }

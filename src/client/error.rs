@@ -14,6 +14,9 @@ pub enum ClientError {
     /// The host of the URL has no address.
     #[error("cannot reach {url}: nobody knows the host {host}. Check how it is written, and the network")]
     UnknownHost { url: String, host: String },
+    /// The host has no address that may be connected to ([`super::Reach`]).
+    #[error("{url} is not on the public Internet, or is this relay itself")]
+    Forbidden { url: String },
     /// The URL or the name of the client can not stand in a request.
     #[error("{url} cannot be asked for: {reason}")]
     NoRequest { url: String, reason: String },

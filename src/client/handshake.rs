@@ -71,6 +71,10 @@ impl Endpoint {
         if addresses.is_empty() {
             return Err(ClientError::UnknownHost { url: self.url.clone(), host: host.to_owned() });
         }
+        let addresses = self.reach.allowed(addresses);
+        if addresses.is_empty() {
+            return Err(ClientError::Forbidden { url: self.url.clone() });
+        }
         let connect = async {
             let stream = TcpStream::connect(&addresses[..]).await?;
             stream.set_nodelay(true)?;

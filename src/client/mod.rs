@@ -11,6 +11,7 @@ mod error;
 mod fetch;
 mod handshake;
 mod pages;
+mod reach;
 mod reconcile;
 mod shown;
 mod subscription;
@@ -21,6 +22,7 @@ pub use self::{
     error::ClientError,
     fetch::Fetched,
     pages::{PAGE, Pages},
+    reach::{Reach, is_public},
     reconcile::Differences,
     shown::{is_unruly, shown},
     subscription::{Arrival, Subscription},

@@ -77,6 +77,17 @@ impl Pages {
         }
     }
 
+    /// Over a connection that is open already.
+    pub fn on(connection: Connection, filter: Filter) -> Self {
+        let endpoint = connection.endpoint().clone();
+        Self { connection: Some(connection), was_connected: true, ..Self::new(endpoint, filter, PAGE) }
+    }
+
+    /// The connection, if it is open.
+    pub fn into_connection(self) -> Option<Connection> {
+        self.connection
+    }
+
     /// The same relay, asked for something else, over a connection of its own.
     pub fn again(&self, filter: Filter) -> Self {
         Self::new(self.endpoint.clone(), filter, PAGE)

@@ -187,7 +187,7 @@ mod tests {
             ("[limits]\nmax_filters = 'x'", vec![], "rookery.toml: limits.max_filters"),
             ("trusted_proxy = '10.0.0.1'", vec![], "trusted_proxy must be a list of texts"),
             ("url = 7", vec![], "url must be a text in quotes, not 7"),
-            ("[limit]\nmax_filters = 1", vec![], "unknown section [limit]; there are: [bus], [feeds]"),
+            ("[limit]\nmax_filters = 1", vec![], "unknown section [limit]; there are: [aggregator], [bus]"),
             ("limits = 1", vec![], "limits is a section"),
             (
                 "[bus]\nprefix = '{x}*?'",

@@ -4,6 +4,7 @@
 //! `docs/configuration.md` and the environment variables are made from them. What reads them (`load`), refuses
 //! them (`check`) and shows them (`render`) knows none by its own.
 
+mod aggregator;
 mod bus;
 mod check;
 mod feeds;
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use self::{
+    aggregator::Aggregator,
     bus::{Bus, BusReady},
     feeds::Feeds,
     file::Trust,
@@ -91,6 +93,7 @@ sections! {
     bus: Bus,
     traces: Traces,
     feeds: Feeds,
+    aggregator: Aggregator,
 }
 
 /// The settings that are numbers: section, name, and what they may be.

@@ -31,6 +31,7 @@ use self::{
     watch::{progress, watch, watch_disk},
 };
 use crate::{
+    aggregate::{self, Aggregator},
     bus::{self, PubSub},
     config::Config,
     ingest::{Admission, RecentIds},
@@ -183,6 +184,21 @@ pub async fn run_on(
     let persister = Persister::start_in_arbiter(&arbiter.handle(), move |_| {
         Persister::new(parts, persister_config, sweeps)
     });
+    let upstreams = aggregate::upstreams(&config.aggregator)?;
+    let aggregator = (!upstreams.is_empty()).then(|| {
+        let parts = aggregate::Parts {
+            events: Arc::clone(&queue),
+            store: Arc::clone(&store),
+            admission: Arc::clone(&admission),
+            live: Arc::clone(&live),
+            metrics: Arc::clone(&metrics),
+            own: [&listeners.clients, &listeners.operators]
+                .iter()
+                .filter_map(|own| own.local_addr().ok())
+                .collect(),
+        };
+        Aggregator::start(upstreams, &config.aggregator, parts)
+    });
     let connections = Arc::new(Connections::default());
     let shared = Arc::new(SessionParts {
         rates: Rates::new(config.rate.max_addresses),
@@ -219,6 +235,9 @@ pub async fn run_on(
 
     let countdown = Countdown::start(Duration::from_secs(config.general.drain_seconds));
     keeper.abort();
+    if let Some(aggregator) = aggregator {
+        aggregator.stop();
+    }
     info!(connections = connections.open(), "shutting down");
     shared.metrics.draining.set(1);
     readiness.set(false);

@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder},
-    metrics::{MetricType, TypedMetric},
+    metrics::{MetricType, TypedMetric, counter::Counter, gauge::Gauge, histogram::Histogram},
 };
 
 use crate::protocol::Prefix;
@@ -127,6 +127,7 @@ labels! {
         SessionWindow = "session_window": "events and subscriptions that wait for an answer, of all connections: session.window",
         SessionLag = "session_lag": "live events that wait for a client, by bytes: session.max_lag_bytes; the ratio is of the client furthest behind in the last batch of any worker",
         Sync = "sync": "events of open reconciliations, of all connections: sync.max_events_of_all",
+        Aggregator = "aggregator": "events of other relays that wait to be stored, by bytes: aggregator.queue_bytes",
         Query = "query": "questions to the store: lmdb.max_waiting_queries, scylla.max_queries; full also counts those that waited for too long: question_wait_ms",
         Statement = "statement": "CQL statements in flight: scylla.concurrency",
         BusSubscribe = "bus_subscribe": "subscriptions that wait to be sent to Redis: bus.subscribe_queue",
@@ -221,4 +222,22 @@ impl<L: Label, M: EncodeMetric + TypedMetric> EncodeMetric for By<L, M> {
     fn metric_type(&self) -> MetricType {
         Self::TYPE
     }
+}
+
+/// A label, and its values with their meaning.
+pub(super) type LabelValues = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// The label that a type of metric has.
+pub(super) trait Labelled: TypedMetric {
+    const LABEL: Option<LabelValues> = None;
+}
+
+impl Labelled for Counter {}
+
+impl<N, A> Labelled for Gauge<N, A> {}
+
+impl Labelled for Histogram {}
+
+impl<L: Label, M: TypedMetric> Labelled for By<L, M> {
+    const LABEL: Option<LabelValues> = Some((L::NAME, L::VALUES));
 }

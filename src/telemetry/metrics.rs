@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
-        MetricType, TypedMetric,
+        MetricType,
         counter::Counter,
         family::Family,
         gauge::Gauge,
@@ -20,9 +20,11 @@ use tokio::sync::mpsc;
 
 use super::{
     labels::{
-        BoundedQueue, By, Cache, CloseReason, ClosedReason, EventResult, Label, NegErrReason, Stage, Verb,
+        BoundedQueue, By, Cache, CloseReason, ClosedReason, EventResult, LabelValues, Labelled, NegErrReason,
+        Stage, Verb,
     },
     process::{PROCESS_METRICS, Process},
+    upstreams::{ByUpstream, UpstreamLabel, UpstreamOutcome},
 };
 
 /// A thread of the node.
@@ -152,6 +154,18 @@ metrics! {
     "feed_misses", "Pages of home feeds that the store was asked for", NO_UNIT, feed_misses: Counter = Counter::default();
     "feed_authors", "Authors kept in memory or listened to", NO_UNIT, feed_authors: Gauge = Gauge::default();
     "feed_memory", "Memory that they take, about", Some(Unit::Bytes), feed_bytes: Gauge = Gauge::default();
+    "upstream_events_received", "Events that a relay which is read has sent: those of its outcomes and those that wait, together",
+        NO_UNIT, upstream_received: ByUpstream<Counter> = Family::default();
+    "upstream_received", "Bytes of these events", Some(Unit::Bytes), upstream_bytes: ByUpstream<Counter> = Family::default();
+    "upstream_events", "Events of a relay that is read, by what became of them", NO_UNIT,
+        upstream_events: Family<UpstreamOutcome, Counter> = Family::default();
+    "upstream_events_waiting", "Events of a relay that is read which are not stored or refused yet", NO_UNIT,
+        upstream_waiting: ByUpstream<Gauge> = Family::default();
+    "upstream_up", "Whether a relay is read at the moment", NO_UNIT, upstream_up: ByUpstream<Gauge> = Family::default();
+    "upstream_connects", "Sessions with a relay that is read", NO_UNIT,
+        upstream_connects: ByUpstream<Counter> = Family::default();
+    "upstream_cleanups", "Of those, such that have ended: what is on its way is finished, and the rest read again",
+        NO_UNIT, upstream_cleanups: ByUpstream<Counter> = Family::default();
     "bus_configured", "Whether the node shares events with others (--redis)", NO_UNIT,
         bus_configured: Gauge = Gauge::default();
     "bus_connected", "Whether the bus is connected to all primaries of Redis", NO_UNIT, bus_connected: Gauge = Gauge::default();
@@ -199,6 +213,19 @@ impl Metrics {
         });
     }
 
+    /// Gives every metric of a relay its series, and says what became of its events: the counter of that.
+    pub fn label_upstream(&self, upstream: &str, outcome: &'static str) -> Counter {
+        let label = UpstreamLabel { upstream: upstream.to_owned() };
+        for family in
+            [&self.upstream_received, &self.upstream_bytes, &self.upstream_connects, &self.upstream_cleanups]
+        {
+            family.get_or_create_owned(&label);
+        }
+        self.upstream_waiting.get_or_create_owned(&label);
+        self.upstream_up.get_or_create_owned(&label);
+        self.upstream_events.get_or_create_owned(&UpstreamOutcome { upstream: label.upstream, outcome })
+    }
+
     /// The histogram of a thread's lateness.
     pub fn lag_of(&self, thread: impl Into<String>) -> Histogram {
         self.lag.get_or_create_owned(&ThreadLabel { thread: thread.into() })
@@ -223,24 +250,6 @@ struct Description {
     unit: &'static str,
     label: Option<LabelValues>,
     help: &'static str,
-}
-
-/// A label, and its values with their meaning.
-type LabelValues = (&'static str, &'static [(&'static str, &'static str)]);
-
-/// The label that a type of metric has.
-trait Labelled: TypedMetric {
-    const LABEL: Option<LabelValues> = None;
-}
-
-impl Labelled for Counter {}
-
-impl<N, A> Labelled for Gauge<N, A> {}
-
-impl Labelled for Histogram {}
-
-impl<L: Label, M: TypedMetric> Labelled for By<L, M> {
-    const LABEL: Option<LabelValues> = Some((L::NAME, L::VALUES));
 }
 
 impl Labelled for Lag {
@@ -336,6 +345,7 @@ mod tests {
     fn what_is_scraped_is_what_is_described() {
         let metrics = Metrics::new("n1");
         metrics.lag_of("worker-0");
+        metrics.label_upstream("wss://relay.example.com", "stored");
         let text = metrics.render();
         let scraped: BTreeSet<String> = text
             .lines()

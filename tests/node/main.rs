@@ -20,3 +20,4 @@ mod shared_settings;
 mod shutdown;
 mod tour;
 mod unread_log;
+mod upstreams;

@@ -1,0 +1,153 @@
+//! What became of the messages of an upstream. Each is counted once, so that at any moment
+//! received = stored + known + refused + dead + waiting.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+
+use crate::{protocol::Prefix, store::Outcome};
+
+macro_rules! refusals {
+    ($($(#[doc = $doc:literal])* $refusal:ident = $name:literal,)*) => {
+        /// Why an event of an upstream was refused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Refusal { $($(#[doc = $doc])* $refusal),* }
+
+        impl Refusal {
+            pub const ALL: &[(Self, &'static str)] = &[$((Self::$refusal, $name)),*];
+        }
+    };
+}
+
+refusals! {
+    /// It is no event by shape.
+    Shape = "shape",
+    /// It is longer than events may be.
+    TooLarge = "too_large",
+    /// No filter of the upstream asks for it.
+    Unasked = "unasked",
+    /// Its id or signature is wrong.
+    Forged = "forged",
+    /// It is older than what replaces it.
+    Superseded = "superseded",
+    /// Its author has deleted it, or has asked to vanish.
+    Deleted = "deleted",
+    /// Its time is over.
+    Expired = "expired",
+    /// The policy of this relay is against it.
+    Policy = "policy",
+}
+
+/// The counters of an upstream, since the process began.
+#[derive(Debug, Default)]
+pub struct Counts {
+    received: AtomicU64,
+    bytes: AtomicU64,
+    stored: AtomicU64,
+    known: AtomicU64,
+    dead: AtomicU64,
+    refused: [AtomicU64; Refusal::ALL.len()],
+    sessions: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// The same at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Counted {
+    pub received: u64,
+    pub bytes: u64,
+    pub stored: u64,
+    pub known: u64,
+    pub refused: Vec<(&'static str, u64)>,
+    pub dead: u64,
+    pub waiting: u64,
+    pub sessions: u64,
+    pub ended: u64,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Stored,
+    Known,
+    Refused(Refusal),
+}
+
+impl Counts {
+    pub fn receive(&self, bytes: usize) {
+        self.received.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// A message that was received before is not read from this process any more: it was given up, and comes again.
+    pub fn give_up(&self, messages: u64) {
+        self.received.fetch_sub(messages, Relaxed);
+    }
+
+    /// A session with the upstream has begun.
+    pub fn begin(&self) {
+        self.sessions.fetch_add(1, Relaxed);
+    }
+
+    /// One that had begun is over.
+    pub fn end(&self) {
+        let begun = self.sessions.load(Relaxed);
+        self.ended.store(begun, Relaxed);
+    }
+
+    pub fn settle(&self, verdict: Verdict) {
+        let counter = match verdict {
+            Verdict::Stored => &self.stored,
+            Verdict::Known => &self.known,
+            Verdict::Refused(refusal) => &self.refused[refusal as usize],
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    pub fn at_this_moment(&self) -> Counted {
+        let of = |counter: &AtomicU64| counter.load(Relaxed);
+        // What is settled first, so that what waits is never less than nothing.
+        let refused: Vec<_> = Refusal::ALL
+            .iter()
+            .map(|(refusal, name)| (*name, of(&self.refused[*refusal as usize])))
+            .collect();
+        let (stored, known, dead) = (of(&self.stored), of(&self.known), of(&self.dead));
+        let settled = stored + known + dead + refused.iter().map(|(_, count)| count).sum::<u64>();
+        let received = of(&self.received);
+        let waiting = received.saturating_sub(settled);
+        Counted {
+            received,
+            bytes: of(&self.bytes),
+            stored,
+            known,
+            refused,
+            dead,
+            waiting,
+            sessions: of(&self.sessions),
+            ended: of(&self.ended),
+        }
+    }
+}
+
+impl From<Outcome> for Verdict {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Stored => Self::Stored,
+            Outcome::Duplicate => Self::Known,
+            Outcome::Superseded => Self::Refused(Refusal::Superseded),
+            Outcome::Deleted | Outcome::Vanished => Self::Refused(Refusal::Deleted),
+            Outcome::Expired => Self::Refused(Refusal::Expired),
+            // Whoever asks tries it again, so this is never counted.
+            Outcome::NoSpace(_) => Self::Refused(Refusal::Policy),
+        }
+    }
+}
+
+impl From<Prefix> for Refusal {
+    fn from(prefix: Prefix) -> Self {
+        match prefix {
+            Prefix::Invalid => Self::Forged,
+            _ => Self::Policy,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What of an upstream was received and is not finished, and which windows of time are being read.
+//!
+//! Finished is what is stored, was stored already and is durable, was refused for good, or is a dead letter that is
+//! durable. Whoever finishes something says its number; that moves [`Progress`] where nothing older is open.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::progress::{Progress, Window};
+use crate::protocol::{Timestamp, negentropy::Key};
+
+/// A message of an upstream that was taken. Each is counted once by its number.
+pub type Number = u64;
+
+/// A window that is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WindowId(u64);
+
+/// What is on its way from an upstream into the store.
+#[derive(Debug, Default)]
+pub struct Flight {
+    last: Number,
+    open: BTreeMap<Number, Open>,
+    windows: HashMap<WindowId, Reading>,
+    /// Since when the live subscription has been whole; `None` while there is none.
+    live_since: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    received: Timestamp,
+    key: Key,
+    window: Option<WindowId>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    window: Window,
+    /// Events that it has brought and that are not finished.
+    open: usize,
+    is_read: bool,
+}
+
+impl Flight {
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// A window is read from now on.
+    pub fn begin(&mut self, window: Window) -> WindowId {
+        self.last += 1;
+        let id = WindowId(self.last);
+        self.windows.insert(id, Reading { window, open: 0, is_read: false });
+        id
+    }
+
+    /// A message is taken at that time by our clock; of a window, or live.
+    pub fn take(&mut self, received: Timestamp, key: Key, window: Option<WindowId>) -> Number {
+        self.last += 1;
+        if let Some(reading) = window.and_then(|id| self.windows.get_mut(&id)) {
+            reading.open += 1;
+        }
+        self.open.insert(self.last, Open { received, key, window });
+        self.last
+    }
+
+    /// A message is finished. Saying so twice, or of one that was forgotten, does nothing.
+    pub fn finish(&mut self, number: Number, progress: &mut Progress) {
+        let Some(open) = self.open.remove(&number) else { return };
+        if let Some(id) = open.window
+            && let Some(reading) = self.windows.get_mut(&id)
+        {
+            reading.open -= 1;
+            self.close(id, progress);
+        }
+    }
+
+    /// Everything of a window was brought.
+    pub fn end(&mut self, id: WindowId, progress: &mut Progress) {
+        if let Some(reading) = self.windows.get_mut(&id) {
+            reading.is_read = true;
+            self.close(id, progress);
+        }
+    }
+
+    /// A message is as if it had never come.
+    pub fn forget(&mut self, number: Number) {
+        if let Some(open) = self.open.remove(&number)
+            && let Some(reading) = open.window.and_then(|id| self.windows.get_mut(&id))
+        {
+            reading.open -= 1;
+        }
+    }
+
+    /// Nothing is read any more: what is open may still be finished, and moves nothing but what was read to its end.
+    pub fn interrupt(&mut self) {
+        self.live_since = None;
+        self.windows.retain(|_, reading| reading.is_read);
+    }
+
+    fn close(&mut self, id: WindowId, progress: &mut Progress) {
+        if let Some(reading) = self.windows.get(&id)
+            && reading.is_read
+            && reading.open == 0
+        {
+            progress.finish(reading.window);
+            self.windows.remove(&id);
+        }
+    }
+
+    /// The live subscription is whole from this moment on; `None`: it has ended.
+    pub fn live(&mut self, since: Option<Timestamp>) {
+        self.live_since = since;
+    }
+
+    /// Moves on by what came live: up to the receipt of the oldest message that is not finished, or to now. Not while
+    /// a window is open, nor while something between it and the beginning of the subscription is.
+    pub fn follow(&self, now: Timestamp, overlap: u64, progress: &mut Progress) {
+        let Some(since) = self.live_since else { return };
+        if self.windows.is_empty() && progress.through >= since.saturating_sub(overlap) {
+            let oldest = self.open.values().map(|open| open.received).min();
+            progress.follow(oldest.map_or(now, |oldest| oldest.min(now)), overlap);
+        }
+    }
+
+    /// What is open and older than any window that will be read again: if the process dies, it has to be asked for by
+    /// its id.
+    pub fn late(&self, overlap: u64) -> impl Iterator<Item = Key> {
+        let is_late = move |open: &&Open| open.key.created_at.saturating_add(overlap) < open.received;
+        self.open.values().filter(is_late).map(|open| open.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::EventId;
+
+    fn key(created_at: Timestamp) -> Key {
+        Key { created_at, id: EventId([created_at as u8; 32]) }
+    }
+
+    /// Cut at 100, connected at 200, live at once. What comes live is stored before the window between the two was
+    /// read; then the process dies. Whoever moved over what is finished alone would never read that window.
+    #[test]
+    fn what_comes_live_does_not_move_over_an_open_window() {
+        let (mut flight, mut progress) =
+            (Flight::default(), Progress { through: 100, ..Progress::default() });
+        flight.live(Some(200));
+        let window = flight.begin(Window { since: 90, until: 200 });
+        let live = flight.take(201, key(201), None);
+        flight.finish(live, &mut progress);
+        flight.follow(300, 10, &mut progress);
+        assert_eq!(progress.through, 100);
+        // It is read, and what it brought is on its way.
+        let old = flight.take(250, key(150), Some(window));
+        flight.end(window, &mut progress);
+        flight.follow(300, 10, &mut progress);
+        assert_eq!(progress.through, 100);
+        flight.finish(old, &mut progress);
+        assert_eq!(progress.through, 200);
+        flight.follow(300, 10, &mut progress);
+        assert_eq!(progress.through, 290);
+    }
+
+    #[test]
+    fn it_moves_to_the_oldest_message_that_is_not_finished() {
+        let (mut flight, mut progress) =
+            (Flight::default(), Progress { through: 200, ..Progress::default() });
+        flight.live(Some(200));
+        let first = flight.take(300, key(299), None);
+        let second = flight.take(400, key(399), None);
+        flight.finish(second, &mut progress);
+        flight.follow(500, 10, &mut progress);
+        assert_eq!(progress.through, 290);
+        flight.finish(first, &mut progress);
+        flight.finish(first, &mut progress);
+        flight.follow(500, 10, &mut progress);
+        assert_eq!((progress.through, flight.is_empty()), (490, true));
+    }
+
+    #[test]
+    fn a_subscription_that_began_behind_a_gap_moves_nothing() {
+        let (mut flight, mut progress) =
+            (Flight::default(), Progress { through: 100, ..Progress::default() });
+        // The window between the two was given up with a session, and the next one reads none.
+        flight.begin(Window { since: 90, until: 200 });
+        flight.interrupt();
+        flight.live(Some(200));
+        flight.follow(300, 10, &mut progress);
+        assert_eq!(progress.through, 100);
+        flight.live(None);
+        flight.follow(400, 10, &mut progress);
+        assert_eq!(progress.through, 100);
+    }
+
+    #[test]
+    fn what_is_older_than_the_overlap_is_known_by_its_id() {
+        let (mut flight, mut progress) = (Flight::default(), Progress::default());
+        let old = flight.take(1_000, key(7), None);
+        flight.take(1_000, key(995), None);
+        assert_eq!(flight.late(10).collect::<Vec<_>>(), [key(7)]);
+        flight.finish(old, &mut progress);
+        assert_eq!(flight.late(10).count(), 0);
+    }
+}

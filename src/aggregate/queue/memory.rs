@@ -1,0 +1,210 @@
+//! The queue of one machine, in memory: bounded by bytes, and lost with the process.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::{Entry, Full, Number, Queue, UpstreamId};
+
+/// What an entry takes beside its text, in bytes, about.
+const ENTRY_BYTES: usize = 256;
+/// Bytes that are counted as one.
+const UNIT: usize = 64;
+
+/// The queue.
+pub struct Memory {
+    room: Arc<Semaphore>,
+    units: usize,
+    inner: Mutex<Inner>,
+    /// An entry has come.
+    filled: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: VecDeque<(Entry, OwnedSemaphorePermit)>,
+    /// Those that were taken and are not finished.
+    taken: HashMap<(UpstreamId, Number), OwnedSemaphorePermit>,
+    words: HashMap<UpstreamId, Words>,
+}
+
+/// What was finished of an upstream: at most what was taken.
+#[derive(Default)]
+struct Words {
+    numbers: Vec<Number>,
+    said: Arc<Notify>,
+}
+
+impl Memory {
+    /// One that holds so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        let units = bytes / UNIT;
+        Self { room: Arc::new(Semaphore::new(units)), units, inner: Mutex::default(), filled: Notify::new() }
+    }
+
+    /// What an entry takes of the room. One that is larger than all of it takes all of it.
+    fn units(&self, entry: &Entry) -> u32 {
+        (entry.text.len() + ENTRY_BYTES).div_ceil(UNIT).min(self.units) as u32
+    }
+
+    fn push(&self, entry: Entry, room: OwnedSemaphorePermit) {
+        self.inner.lock().waiting.push_back((entry, room));
+        self.filled.notify_one();
+    }
+
+    fn pop(&self, most: usize) -> Vec<Entry> {
+        let mut inner = self.inner.lock();
+        let count = most.min(inner.waiting.len());
+        let popped: Vec<_> = inner.waiting.drain(..count).collect();
+        if !inner.waiting.is_empty() {
+            // For whoever else waits: of several words before the first was heard, one is kept.
+            self.filled.notify_one();
+        }
+        let take = |(entry, room): (Entry, OwnedSemaphorePermit)| {
+            inner.taken.insert((entry.upstream, entry.number), room);
+            entry
+        };
+        popped.into_iter().map(take).collect()
+    }
+}
+
+impl Queue for Memory {
+    fn offer(&self, entry: Entry) -> Result<(), Full> {
+        let room = Arc::clone(&self.room).try_acquire_many_owned(self.units(&entry)).map_err(|_| Full)?;
+        self.push(entry, room);
+        Ok(())
+    }
+
+    fn put(&self, entry: Entry) -> BoxFuture<'_, ()> {
+        async move {
+            // It is never closed.
+            if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(self.units(&entry)).await {
+                self.push(entry, room);
+            }
+        }
+        .boxed()
+    }
+
+    fn take(&self, most: usize) -> BoxFuture<'_, Vec<Entry>> {
+        async move {
+            loop {
+                let entries = self.pop(most.max(1));
+                if !entries.is_empty() {
+                    return entries;
+                }
+                self.filled.notified().await;
+            }
+        }
+        .boxed()
+    }
+
+    fn finish(&self, upstream: UpstreamId, number: Number) {
+        let mut inner = self.inner.lock();
+        if inner.taken.remove(&(upstream, number)).is_some() {
+            let words = inner.words.entry(upstream).or_default();
+            words.numbers.push(number);
+            words.said.notify_one();
+        }
+    }
+
+    fn words(&self, upstream: UpstreamId) -> BoxFuture<'_, Vec<Number>> {
+        async move {
+            loop {
+                let said = {
+                    let mut inner = self.inner.lock();
+                    let words = inner.words.entry(upstream).or_default();
+                    if !words.numbers.is_empty() {
+                        return std::mem::take(&mut words.numbers);
+                    }
+                    Arc::clone(&words.said)
+                };
+                said.notified().await;
+            }
+        }
+        .boxed()
+    }
+
+    fn fill(&self) -> f64 {
+        1.0 - self.room.available_permits() as f64 / self.units as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::upstream::RelayUrl;
+
+    fn upstream(host: &str) -> UpstreamId {
+        RelayUrl::parse(&format!("ws://{host}")).unwrap().id()
+    }
+
+    fn entry(upstream: UpstreamId, number: Number) -> Entry {
+        Entry { upstream, number, text: "x".repeat(744).into(), received: 0 }
+    }
+
+    #[tokio::test]
+    async fn room_is_taken_until_an_entry_is_finished() {
+        let (queue, a) = (Memory::new(2_000), upstream("a"));
+        assert_eq!(queue.offer(entry(a, 1)), Ok(()));
+        assert_eq!(queue.offer(entry(a, 2)), Err(Full));
+        assert_eq!(queue.take(1).await[0].number, 1);
+        let mut waits = queue.put(entry(a, 3));
+        assert!((&mut waits).now_or_never().is_none());
+        assert!(queue.take(1).now_or_never().is_none());
+        queue.finish(a, 1);
+        waits.await;
+        assert_eq!(queue.words(a).await, [1]);
+        assert_eq!(queue.take(1).await[0].number, 3);
+        // Once is enough, and what was never taken is no word.
+        queue.finish(a, 3);
+        queue.finish(a, 3);
+        queue.finish(a, 9);
+        assert_eq!((queue.words(a).await, queue.fill()), (vec![3], 0.0));
+        assert!(queue.words(a).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn one_that_is_larger_than_the_queue_goes_alone() {
+        let (queue, a) = (Memory::new(1_000), upstream("a"));
+        let large = Entry { text: "x".repeat(10_000).into(), ..entry(a, 1) };
+        assert_eq!(queue.offer(large.clone()), Ok(()));
+        assert_eq!(queue.offer(entry(a, 2)), Err(Full));
+        assert_eq!(queue.take(5).await, [large]);
+    }
+
+    #[tokio::test]
+    async fn several_consumers_have_each_entry_once() {
+        let (queue, a) = (Arc::new(Memory::new(1 << 20)), upstream("a"));
+        let consumers: Vec<_> = (0..4)
+            .map(|_| {
+                let queue = Arc::clone(&queue);
+                tokio::spawn(async move {
+                    let mut had = Vec::new();
+                    loop {
+                        let entry = queue.take(1).await.remove(0);
+                        if entry.number == 0 {
+                            return had;
+                        }
+                        had.push(entry.number);
+                        queue.finish(entry.upstream, entry.number);
+                        tokio::task::yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        for number in (1..=500).chain([0; 4]) {
+            queue.put(entry(a, number)).await;
+        }
+        let mut had = Vec::new();
+        for consumer in consumers {
+            had.extend(consumer.await.unwrap());
+        }
+        had.sort_unstable();
+        assert_eq!(had, (1..=500).collect::<Vec<_>>());
+    }
+}

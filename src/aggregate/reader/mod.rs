@@ -1,0 +1,333 @@
+//! The reader of an upstream: what comes live over one connection, what was missed over another.
+//!
+//! It subscribes first, and then catches up, so that nothing falls between the two. Whatever breaks, it begins again at
+//! its cursor.
+
+mod catch_up;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::OptionFuture;
+use parking_lot::Mutex;
+use tokio::{
+    select,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tracing::{info, warn};
+
+use super::{
+    counts::{Counts, Verdict},
+    cursor::{Cursor, Kept, MAX_LATE, NotKept},
+    flight::Flight,
+    intake::judge,
+    progress::Progress,
+    queue::{Entry, Full, Queue},
+    status::{State, Status},
+    upstream::{Upstream, UpstreamId},
+};
+use crate::{
+    backoff::Backoff,
+    client::{ClientError, Connection, Endpoint},
+    clock,
+    protocol::{Event, Filter, Reply, Timestamp, negentropy::Key},
+    store::Store,
+};
+
+/// Between attempts to reach an upstream.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+/// A session that lasted so long was worth it, whatever ended it.
+const PRODUCTIVE: Duration = Duration::from_secs(60);
+/// Between looks at how far it is, and how often that is written at most.
+const TICK: Duration = Duration::from_secs(1);
+const SAVE_EVERY: u32 = 5;
+/// Between looks whether there is room again.
+const ROOM: Duration = Duration::from_millis(200);
+
+/// What readers work with.
+#[derive(Clone)]
+pub struct Parts {
+    pub queue: Arc<dyn Queue>,
+    pub store: Arc<dyn Store>,
+    /// How far back what was missed may be dated, in seconds.
+    pub overlap: u64,
+    pub max_event_bytes: usize,
+    /// After so long everything is compared again.
+    pub compare: Duration,
+}
+
+/// Reads an upstream.
+pub struct Reader {
+    parts: Parts,
+    id: UpstreamId,
+    upstream: Upstream,
+    endpoint: Endpoint,
+    counts: Arc<Counts>,
+    status: Arc<Status>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    flight: Flight,
+    progress: Progress,
+    /// What was received, could not be queued, and will not come again by itself.
+    left_out: Vec<Key>,
+}
+
+/// Why a session with an upstream ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(
+        "the store takes events more slowly than they come; it goes on from its cursor when there is room"
+    )]
+    Behind,
+    #[error("how far it has been read is not known: {0}")]
+    Cursor(#[from] NotKept),
+    #[error("cannot read what is stored here: {0}")]
+    Store(#[from] crate::store::StoreError),
+}
+
+impl Reader {
+    pub fn new(
+        parts: Parts,
+        upstream: Upstream,
+        endpoint: Endpoint,
+        counts: Arc<Counts>,
+        status: Arc<Status>,
+    ) -> Self {
+        let id = upstream.url.id();
+        Self { parts, id, upstream, endpoint, counts, status, inner: Mutex::default() }
+    }
+
+    /// Reads until it is dropped.
+    pub async fn run(self) {
+        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        let (mut kept, cursor) = self.cursor().await;
+        {
+            let mut inner = self.inner.lock();
+            inner.progress = cursor.progress;
+            inner.left_out = cursor.late.iter().map(|&(created_at, id)| Key { created_at, id }).collect();
+        }
+        loop {
+            self.status.set(State::Connecting);
+            let begun = Instant::now();
+            let received = self.counts.at_this_moment().received;
+            let ended = self.session(&mut kept).await;
+            self.inner.lock().flight.interrupt();
+            self.counts.end();
+            if begun.elapsed() >= PRODUCTIVE || self.counts.at_this_moment().received > received {
+                backoff.succeed();
+            }
+            match ended {
+                Ended::Behind => {
+                    self.status.set(State::Behind);
+                    self.wait_for_room(&mut kept).await;
+                }
+                Ended::Cursor(NotKept::Overtaken) => {
+                    self.status.set(State::Elsewhere);
+                    let cursor;
+                    (kept, cursor) = self.cursor().await;
+                    self.inner.lock().progress = cursor.progress;
+                }
+                ended => {
+                    let wait = backoff.fail();
+                    if backoff.attempts() == 1 {
+                        info!(upstream = %self.upstream.url, "not read for now: {ended}");
+                    }
+                    self.status.set(State::Waiting);
+                    select! {
+                        () = sleep(wait) => {}
+                        never = self.keep_on(&mut kept) => match never {},
+                    }
+                }
+            }
+        }
+    }
+
+    /// The cursor, once it can be read.
+    async fn cursor(&self) -> (Kept, Cursor) {
+        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        loop {
+            match Kept::load(self.parts.store.records(), self.id).await {
+                Ok(loaded) => return loaded,
+                Err(error) => {
+                    self.status.set(State::Waiting);
+                    if backoff.attempts() == 0 {
+                        warn!(upstream = %self.upstream.url, "not read: {error}");
+                    }
+                    sleep(backoff.fail()).await;
+                }
+            }
+        }
+    }
+
+    /// Hears what is finished, and notes it, as long as nobody reads.
+    async fn keep_on(&self, kept: &mut Kept) -> std::convert::Infallible {
+        let mut ticks = interval(TICK * SAVE_EVERY);
+        loop {
+            select! {
+                numbers = self.parts.queue.words(self.id) => self.finish(&numbers),
+                // What can not be written now is written later.
+                _ = ticks.tick() => { let _ = self.save(kept).await; }
+            }
+        }
+    }
+
+    async fn wait_for_room(&self, kept: &mut Kept) {
+        let room = async {
+            while self.parts.queue.fill() > 0.5 {
+                sleep(ROOM).await;
+            }
+        };
+        select! {
+            () = room => {}
+            never = self.keep_on(kept) => match never {},
+        }
+    }
+
+    /// Reads until something is in the way.
+    async fn session(&self, kept: &mut Kept) -> Ended {
+        match self.try_session(kept).await {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        }
+    }
+
+    async fn try_session(&self, kept: &mut Kept) -> Result<std::convert::Infallible, Ended> {
+        let mut connection = self.endpoint.connect_identified().await?;
+        self.counts.begin();
+        let subscriptions = self.subscribe(&mut connection).await?;
+        // What the upstream had before is found by whoever catches up; what it has from now on comes.
+        let since = clock::now();
+        self.inner.lock().flight.live(Some(since));
+        self.status.set(State::CatchingUp);
+        let mut catching_up = Some(Box::pin(self.catch_up(since)));
+        let mut compared = Instant::now();
+        let (mut ticks, mut count) = (interval(TICK), 0);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            select! {
+                text = connection.receive() => self.hear(&mut connection, &subscriptions, &text?)?,
+                numbers = self.parts.queue.words(self.id) => self.finish(&numbers),
+                caught_up = OptionFuture::from(catching_up.as_mut()), if catching_up.is_some() => {
+                    caught_up.transpose()?;
+                    catching_up = None;
+                    compared = Instant::now();
+                    self.status.set(State::Live);
+                }
+                _ = ticks.tick() => {
+                    self.follow();
+                    if catching_up.is_none() && compared.elapsed() >= self.parts.compare {
+                        catching_up = Some(Box::pin(self.catch_up(clock::now())));
+                    }
+                    count += 1;
+                    if count % SAVE_EVERY == 0 {
+                        self.save(kept).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Subscribes to what comes from now on, and waits until the upstream has said so of every subscription.
+    async fn subscribe(&self, connection: &mut Connection) -> Result<Vec<String>, Ended> {
+        let mut subscriptions = Vec::new();
+        for filter in &self.upstream.filters {
+            let id = format!("{:016x}", rand::random::<u64>());
+            // One stored event: not every relay takes none for a limit.
+            let filter = Filter { limit: Some(1), ..filter.clone() };
+            connection.send(format!(r#"["REQ","{id}",{filter}]"#)).await?;
+            subscriptions.push(id);
+        }
+        let mut missing: Vec<String> = subscriptions.clone();
+        let answered = async {
+            while !missing.is_empty() {
+                let text = connection.receive().await?;
+                if let Ok(Reply::Eose { subscription, .. }) = Reply::parse(&text) {
+                    missing.retain(|id| *id != subscription);
+                }
+                self.hear(connection, &subscriptions, &text)?;
+            }
+            Ok::<_, Ended>(())
+        };
+        let patience = self.endpoint.bounds.answer;
+        tokio::time::timeout(patience, answered)
+            .await
+            .map_err(|_| ClientError::Silent("answer a subscription"))??;
+        Ok(subscriptions)
+    }
+
+    /// A message of the live connection.
+    fn hear(&self, connection: &mut Connection, subscriptions: &[String], text: &str) -> Result<(), Ended> {
+        match connection.read(text) {
+            Some(Reply::Event { subscription, event })
+                if subscriptions.iter().any(|id| *id == subscription) =>
+            {
+                self.counts.receive(text.len());
+                match judge(event, self.parts.max_event_bytes, &self.upstream.filters) {
+                    Ok(event) => self.offer(&event)?,
+                    Err(refusal) => self.counts.settle(Verdict::Refused(refusal)),
+                }
+                Ok(())
+            }
+            Some(Reply::Closed { subscription, reason })
+                if subscriptions.iter().any(|id| *id == subscription) =>
+            {
+                Err(ClientError::Ended(reason.into_owned()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Queues what came live.
+    fn offer(&self, event: &Event) -> Result<(), Ended> {
+        let (received, key) = (clock::now(), Key { created_at: event.created_at(), id: event.id() });
+        let mut inner = self.inner.lock();
+        if inner.flight.late(self.parts.overlap).count() + inner.left_out.len() >= MAX_LATE {
+            self.counts.give_up(1);
+            return Err(Ended::Behind);
+        }
+        let number = inner.flight.take(received, key, None);
+        let entry = self.entry(number, event, received);
+        match self.parts.queue.offer(entry) {
+            Ok(()) => Ok(()),
+            Err(Full) => {
+                inner.flight.forget(number);
+                if key.created_at.saturating_add(self.parts.overlap) < received {
+                    inner.left_out.push(key);
+                }
+                self.counts.give_up(1);
+                Err(Ended::Behind)
+            }
+        }
+    }
+
+    fn entry(&self, number: u64, event: &Event, received: Timestamp) -> Entry {
+        Entry { upstream: self.id, number, text: event.json().into(), received }
+    }
+
+    fn finish(&self, numbers: &[u64]) {
+        let inner = &mut *self.inner.lock();
+        for &number in numbers {
+            inner.flight.finish(number, &mut inner.progress);
+        }
+    }
+
+    fn follow(&self) {
+        let inner = &mut *self.inner.lock();
+        inner.flight.follow(clock::now(), self.parts.overlap, &mut inner.progress);
+    }
+
+    async fn save(&self, kept: &mut Kept) -> Result<(), NotKept> {
+        let cursor = {
+            let inner = self.inner.lock();
+            let late = inner.flight.late(self.parts.overlap).chain(inner.left_out.iter().copied());
+            let late = late.map(|key| (key.created_at, key.id)).take(MAX_LATE).collect();
+            Cursor { progress: inner.progress.clone(), late }
+        };
+        kept.save(self.parts.store.records(), &cursor).await
+    }
+}

@@ -1,0 +1,144 @@
+//! A relay that is read: what an operator says of it.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use url::{Host, Url};
+
+use crate::protocol::Filter;
+
+/// Longest URL.
+const MAX_URL_BYTES: usize = 1_024;
+
+/// Tells upstreams apart: it follows from the URL, so that one is never added twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpstreamId(u64);
+
+/// What an operator says of a relay that is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    pub url: RelayUrl,
+    /// What is read of it.
+    pub filters: Vec<Filter>,
+}
+
+/// The URL of a relay, in the one form that is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayUrl(Url);
+
+/// Why a URL is none of a relay that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadUrl {
+    #[error("it is no URL")]
+    Malformed,
+    #[error("a relay's URL begins with ws:// or wss://")]
+    Scheme,
+    #[error("it holds a user or a password: name a key instead")]
+    Credentials,
+    #[error("it names no host")]
+    NoHost,
+    #[error("it is longer than {MAX_URL_BYTES} bytes")]
+    TooLong,
+}
+
+impl RelayUrl {
+    /// # Errors
+    /// It is none that can be read.
+    pub fn parse(text: &str) -> Result<Self, BadUrl> {
+        if text.len() > MAX_URL_BYTES {
+            return Err(BadUrl::TooLong);
+        }
+        let mut url = Url::parse(text.trim()).map_err(|_| BadUrl::Malformed)?;
+        if !matches!(url.scheme(), "ws" | "wss") {
+            return Err(BadUrl::Scheme);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(BadUrl::Credentials);
+        }
+        match url.host() {
+            None | Some(Host::Domain("")) => return Err(BadUrl::NoHost),
+            // The same host, whatever stands at the end of its name.
+            Some(Host::Domain(name)) if name.ends_with('.') => {
+                let name = name.trim_end_matches('.').to_owned();
+                url.set_host(Some(&name)).map_err(|_| BadUrl::NoHost)?;
+            }
+            Some(_) => {}
+        }
+        url.set_fragment(None);
+        Ok(Self(url))
+    }
+
+    pub fn as_str(&self) -> &str {
+        // What has no path is sent "/" all the same.
+        match (self.0.path(), self.0.query()) {
+            ("/", None) => self.0.as_str().trim_end_matches('/'),
+            _ => self.0.as_str(),
+        }
+    }
+
+    /// For logs and labels: what follows the path may be a secret.
+    pub fn shown(&self) -> &str {
+        self.as_str().split('?').next().unwrap_or_default()
+    }
+
+    pub fn id(&self) -> UpstreamId {
+        let digest = Sha256::digest(self.as_str());
+        let mut number = [0; 8];
+        number.copy_from_slice(&digest[..8]);
+        UpstreamId(u64::from_be_bytes(number))
+    }
+}
+
+impl fmt::Display for RelayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.shown())
+    }
+}
+
+impl fmt::Display for UpstreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_has_one_url() {
+        for (text, expected) in [
+            ("wss://relay.example.com", "wss://relay.example.com"),
+            (" WSS://Relay.Example.COM:443/ ", "wss://relay.example.com"),
+            ("ws://relay.example.com:80", "ws://relay.example.com"),
+            ("wss://relay.example.com.", "wss://relay.example.com"),
+            ("wss://relay.example.com/path/#x", "wss://relay.example.com/path/"),
+            ("ws://127.0.0.1:7777", "ws://127.0.0.1:7777"),
+            ("ws://[::1]:7777/?a=b", "ws://[::1]:7777/?a=b"),
+            ("wss://bücher.example", "wss://xn--bcher-kva.example"),
+        ] {
+            let url = RelayUrl::parse(text).unwrap();
+            assert_eq!(url.as_str(), expected);
+            assert_eq!(url.id(), RelayUrl::parse(expected).unwrap().id());
+        }
+        assert_eq!(
+            RelayUrl::parse("wss://a.example/x?token=secret").unwrap().to_string(),
+            "wss://a.example/x"
+        );
+    }
+
+    #[test]
+    fn what_is_no_relay_says_why() {
+        for (text, why) in [
+            ("relay.example.com", BadUrl::Malformed),
+            ("https://relay.example.com", BadUrl::Scheme),
+            ("file:///etc/passwd", BadUrl::Scheme),
+            ("wss://user:pass@relay.example.com", BadUrl::Credentials),
+            ("wss://user@relay.example.com", BadUrl::Credentials),
+            ("wss://", BadUrl::Malformed),
+        ] {
+            assert_eq!(RelayUrl::parse(text), Err(why), "{text}");
+        }
+        assert_eq!(RelayUrl::parse(&format!("wss://{}", "a".repeat(1_100))), Err(BadUrl::TooLong));
+    }
+}

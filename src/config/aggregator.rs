@@ -1,0 +1,24 @@
+//! Other relays that are read.
+
+use serde::{Deserialize, Serialize};
+
+use super::setting::{DAY, section, whole};
+
+section! {
+    /// Other relays that are read, and whose events are stored here as if clients had published them.
+    Aggregator {
+        /// URLs of relays that are read, whole, such as ["wss://relay.example.com"].
+        upstreams: fixed Vec<String> = Vec::new(),
+        /// Whether an upstream may have an address that is not public.
+        allow_private: fixed bool = false,
+        /// Bytes of their events that may wait for the store. Beyond, what comes live is read later.
+        queue_bytes: fixed usize = 64 * 1024 * 1024 => whole(65_536, 1 << 40),
+        /// Their events that may be on their way into the store at once.
+        window: fixed usize = 512 => whole(1, 1 << 16),
+        /// Seconds by which what was missed is read again before it: for so much later than it is dated an event may
+        /// come, and be found after any break.
+        overlap_seconds: fixed u64 = 3_600 => whole(0, 365 * DAY),
+        /// Minutes after which an upstream is compared again while it is read, so that what it has swallowed is found.
+        compare_minutes: fixed u64 = 60 => whole(1, 365 * DAY / 60),
+    }
+}

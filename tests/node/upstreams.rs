@@ -1,0 +1,332 @@
+//! Other relays that are read: each event once, nothing missed, whatever dies or lies.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use common::{
+    Client, Relay, eventually, free_port, now,
+    proxy::{Flow, Proxy},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rookery::{
+    protocol::{Event, Filter, Tags, sign::Keys},
+    store::{Content, Cursor, Limit, Query, Store, Viewer, memory::Memory},
+};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::cli::{
+    program::{dump, succeed},
+    relay::{Do, Relay as Mock, say},
+};
+
+/// A relay that has these events.
+fn upstream(events: &[Event], settings: &[&str]) -> Relay {
+    let relay = Relay::start(settings);
+    put(&relay, events);
+    relay
+}
+
+fn put(relay: &Relay, events: &[Event]) {
+    if !events.is_empty() {
+        let folder = TempDir::new().unwrap();
+        succeed(&["import", &dump(&folder, events), "--relay", &relay.url()]);
+    }
+}
+
+/// Flags of a relay that reads these.
+fn reads(urls: &[&str]) -> Vec<String> {
+    let flags = ["--upstream", &urls.join(","), "--set", "aggregator.allow_private=true"];
+    flags.map(str::to_owned).to_vec()
+}
+
+fn reader(urls: &[&str], settings: &[&str]) -> Relay {
+    let flags = reads(urls);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).chain(settings.iter().copied()).collect();
+    Relay::start(&flags)
+}
+
+fn ids<'e>(events: impl IntoIterator<Item = &'e Event>) -> BTreeSet<String> {
+    events.into_iter().map(|event| event.id().to_hex()).collect()
+}
+
+/// What a relay has.
+fn stored(relay: &Relay) -> BTreeSet<String> {
+    crate::cli::program::ids(&succeed(&["export", "-", "--relay", &relay.url()])).into_iter().collect()
+}
+
+/// What is left of events, whatever their order: as the model of all stores has it.
+async fn model(events: &[Event]) -> BTreeSet<String> {
+    let model = Memory::new();
+    let batch: Arc<[Arc<Event>]> = events.iter().cloned().map(Arc::new).collect();
+    model.write(batch, now(), Instant::now() + Duration::from_secs(60)).await.unwrap();
+    let filters = vec![(Filter::default(), Limit::exactly(usize::MAX))];
+    let query = Query { filters, viewer: Viewer::Client([].into()), now: now(), content: Content::Keys };
+    let (query, mut found) = (Arc::new(query), BTreeSet::new());
+    let mut cursor = Some(Cursor::start(&query));
+    while let Some(from) = cursor {
+        let page = model.query(Arc::clone(&query), from).await.unwrap();
+        found.extend(page.iter().map(|entry| entry.id.to_hex()));
+        cursor = page.next;
+    }
+    found
+}
+
+/// Notes, profiles in several versions, deletions, and what has expired, dated up to a year back.
+fn some_of_everything(random: &mut StdRng, count: usize) -> Vec<Event> {
+    let users: Vec<Keys> = (0..10).map(|_| Keys::generate()).collect();
+    let mut events: Vec<Event> = Vec::new();
+    for n in 0..count {
+        let keys = &users[random.random_range(0..users.len())];
+        let age = [0, 60, 3_600, 86_400, 365 * 86_400][random.random_range(0..5)];
+        let at = now() - 10 - random.random_range(0..=age);
+        let event = match random.random_range(0..10) {
+            0 => keys.sign(at, 0, Tags::default(), &format!("{n}")),
+            1 => keys.sign(at, 30_000, Tags::from_iter([["d", ["a", "b"][n % 2]]]), &format!("{n}")),
+            2 if !events.is_empty() => {
+                let mut own = events.iter().filter(|event| event.pubkey() == keys.public_key());
+                let target = own.next_back().map_or_else(|| "00".repeat(32), |event| event.id().to_hex());
+                keys.sign(now() - 5, 5, Tags::from_iter([["e", &target]]), "")
+            }
+            _ => keys.sign(at, 1, Tags::from_iter([["t", "x"]]), &format!("{n}")),
+        };
+        events.push(event);
+    }
+    events
+}
+
+/// What was sent is what became of it, of this upstream.
+fn adds_up(relay: &Relay, upstream: &str) -> bool {
+    let metrics = relay.metrics();
+    let sum = |name: &str| -> f64 {
+        let mine =
+            |line: &&str| line.starts_with(name) && line.contains(&format!(r#"upstream="{upstream}""#));
+        metrics
+            .lines()
+            .filter(mine)
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    };
+    let waiting = sum("rookery_upstream_events_waiting{");
+    let received = sum("rookery_upstream_events_received_total{");
+    assert_eq!(received, sum("rookery_upstream_events_total{") + waiting, "{metrics}");
+    waiting == 0.0 && received > 0.0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_come_to_their_union_and_go_on_live() {
+    let mut random = StdRng::seed_from_u64(12);
+    let all = some_of_everything(&mut random, 1_200);
+    // A third is common.
+    let shares: Vec<Vec<Event>> = (0..3)
+        .map(|nth| {
+            let is_its = |(n, _): &(usize, &Event)| n % 3 == 0 || n % 9 / 3 == nth;
+            all.iter().enumerate().filter(is_its).map(|(_, event)| event.clone()).collect()
+        })
+        .collect();
+    let upstreams: Vec<Relay> = shares.iter().map(|share| upstream(share, &[])).collect();
+    let urls: Vec<String> = upstreams.iter().map(Relay::url).collect();
+    let here = reader(&urls.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+    // What they have: of a version that was deleted before it could come, nobody knows any more.
+    let held: BTreeSet<String> = upstreams.iter().flat_map(stored).collect();
+    let union: Vec<Event> = all.iter().filter(|event| held.contains(&event.id().to_hex())).cloned().collect();
+    let expected = model(&union).await;
+    eventually("the union", || stored(&here) == expected).await;
+    for url in &urls {
+        eventually("nothing waits", || adds_up(&here, url)).await;
+        assert_eq!(here.metric(&format!(r#"rookery_upstream_up{{upstream="{url}"}}"#)), 1.0);
+    }
+    // Each is heard once, though three send it; also what is dated long ago.
+    let keys = Keys::generate();
+    let mut client = here.connect().await;
+    client.say(json!(["REQ", "live", { "authors": [keys.public_key()] }])).await;
+    assert_eq!(client.hear_stored("live").await.0, [""; 0]);
+    let live: Vec<Event> =
+        (0..30).map(|n| keys.sign(now() - n * 20_000, 1, Tags::default(), "live")).collect();
+    upstreams.iter().for_each(|upstream| put(upstream, &live));
+    assert_eq!(hear(&mut client, live.len()).await, ids(&live));
+    let last = keys.sign(now(), 1, Tags::default(), "last");
+    put(&upstreams[0], std::slice::from_ref(&last));
+    assert_eq!(hear(&mut client, 1).await, ids([&last]));
+}
+
+/// So many events of a subscription, no two of them the same.
+async fn hear(client: &mut Client, count: usize) -> BTreeSet<String> {
+    let mut heard = BTreeSet::new();
+    for _ in 0..count {
+        let message = client.hear().await;
+        assert_eq!(message[0], "EVENT", "{message}");
+        assert!(heard.insert(message[2]["id"].as_str().unwrap().to_owned()), "twice: {message}");
+    }
+    heard
+}
+
+/// Publishes notes, of which one in five is dated long ago.
+fn put_some(there: &Relay, keys: &Keys, random: &mut StdRng, count: u64, text: &str) -> Vec<Event> {
+    let note = |n| {
+        let age = if n % 5 == 0 { random.random_range(60..365 * 86_400) } else { 0 };
+        keys.sign(now() - age, 1, Tags::default(), &format!("{text} {n}"))
+    };
+    let notes: Vec<Event> = (0..count).map(note).collect();
+    put(there, &notes);
+    notes
+}
+
+/// What is published while nobody reads, or while the reader dies, is there in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_missed_whenever_the_reader_dies() {
+    let mut random = StdRng::seed_from_u64(7);
+    let keys = Keys::generate();
+    let there = upstream(&[], &[]);
+    let url = there.url();
+    let flags = reads(&[&url]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let (mut here, mut all) = (Relay::start(&flags), Vec::new());
+    for round in 0..6 {
+        all.extend(put_some(&there, &keys, &mut random, 60, &format!("{round} alive")));
+        let pause = Duration::from_millis(random.random_range(0..400));
+        tokio::time::sleep(pause).await;
+        here.process.kill().unwrap();
+        all.extend(put_some(&there, &keys, &mut random, 20, &format!("{round} dead")));
+        here = here.restart_after_kill(&flags);
+    }
+    let expected = ids(&all);
+    eventually("everything", || stored(&here) == expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_does_not_reconcile_is_read_in_windows_of_time() {
+    let keys = Keys::generate();
+    // Far from each other, and many in a second.
+    let dates = [1, 2, 900_000_000].into_iter().chain((0..700).map(|n| 1_700_000_000 + n * 37));
+    let dates = dates.chain([1_710_000_000; 90]).chain([now() - 30]);
+    let note = |(n, at): (usize, u64)| keys.sign(at, 1, Tags::default(), &n.to_string());
+    let all: Vec<Event> = dates.enumerate().map(note).collect();
+    let there = upstream(&all, &["--set", "sync.max_open=0", "--set", "limits.max_limit=100"]);
+    let here = reader(&[&there.url()], &[]);
+    eventually("everything", || stored(&here) == ids(&all)).await;
+    // Begun again, it reads what came since, and not all of it.
+    eventually("it is noted", || {
+        here.metric(&format!(r#"rookery_upstream_up{{upstream="{}"}}"#, there.url())) == 1.0
+    })
+    .await;
+    let url = there.url();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let flags = reads(&[&url]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let here = here.restart_after_kill(&flags);
+    let more = keys.sign(now(), 1, Tags::default(), "more");
+    put(&there, std::slice::from_ref(&more));
+    eventually("one more", || stored(&here).contains(&more.id().to_hex())).await;
+    eventually("nothing waits", || adds_up(&here, &url)).await;
+    let again = here.metric(&format!(r#"rookery_upstream_events_received_total{{upstream="{url}"}}"#));
+    assert!(again < 20.0, "{again} were read again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_cuts_the_connection_again_and_again_is_read_on() {
+    let keys = Keys::generate();
+    let there = upstream(&[], &[]);
+    let proxy = Proxy::start(there.clients.to_string()).await;
+    let url = format!("ws://{}", proxy.address);
+    let up = format!(r#"rookery_upstream_up{{upstream="{url}"}}"#);
+    let here = reader(&[&url], &[]);
+    let mut all = Vec::new();
+    for n in 0..8 {
+        let note = keys.sign(now() - n * 5_000, 1, Tags::default(), &n.to_string());
+        put(&there, std::slice::from_ref(&note));
+        all.push(note);
+        let expected = ids(&all);
+        eventually("one more", || stored(&here) == expected).await;
+        proxy.set(Flow::Cut);
+        eventually("it is cut", || here.metric(&up) == 0.0).await;
+        proxy.set(Flow::Open);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_full_costs_time_and_no_event() {
+    let keys = Keys::generate();
+    let there = upstream(&[], &[]);
+    let here =
+        reader(&[&there.url()], &["--set", "aggregator.queue_bytes=65536", "--set", "aggregator.window=16"]);
+    let up = format!(r#"rookery_upstream_up{{upstream="{}"}}"#, there.url());
+    eventually("it is read", || here.metric(&up) == 1.0).await;
+    let note = |n: u64| keys.sign(now() - n * 60, 1, Tags::default(), &"x".repeat(2_000 + n as usize % 7));
+    let all: Vec<Event> = (0..1_500).map(note).collect();
+    put(&there, &all);
+    eventually("everything", || stored(&here) == ids(&all)).await;
+    eventually("nothing waits", || adds_up(&here, &there.url())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_liar_sends_is_refused_by_reason_and_the_rest_is_taken() {
+    let keys = Keys::generate();
+    let good: Vec<Event> = (0..5).map(|n| keys.sign(now() - n, 1, Tags::default(), "good")).collect();
+    let texts: Vec<String> = good.iter().map(|event| event.json().to_owned()).collect();
+    let forged = good[0].json().replace("good", "evil");
+    let late = keys.sign(now() + 100_000, 1, Tags::default(), "ahead").json().to_owned();
+    let relay = Mock::start(move |_, message| {
+        let Ok(rookery::protocol::ClientMessage::Req { id, filters }) =
+            rookery::protocol::ClientMessage::parse(message)
+        else {
+            return match rookery::protocol::ClientMessage::parse(message) {
+                Ok(rookery::protocol::ClientMessage::NegOpen { .. }) => say(r#"["NOTICE","unknown"]"#),
+                _ => Vec::new(),
+            };
+        };
+        if filters[0].since.is_some() {
+            return say(format!(r#"["EOSE","{id}"]"#));
+        }
+        let events = texts.iter().chain([&forged, &late]).map(|text| format!(r#"["EVENT","{id}",{text}]"#));
+        let others = [
+            r#"["EVENT","another",{}]"#.to_owned(),
+            format!(r#"["EVENT","{id}",{{"id":1}}]"#),
+            format!(r#"["EVENT","{id}",7]"#),
+            "nothing of the kind".to_owned(),
+            r#"["OK"]"#.to_owned(),
+            format!(r#"["EOSE","{id}"]"#),
+            // Once more, when it is live.
+            format!(r#"["EVENT","{id}",{}]"#, texts[0]),
+        ];
+        events.chain(others).map(Do::Say).collect()
+    });
+    let here = reader(&[&relay.url], &[]);
+    eventually("the good ones", || stored(&here) == ids(&good)).await;
+    eventually("nothing waits", || adds_up(&here, &relay.url)).await;
+    let count = |outcome: &str| {
+        here.metric(&format!(
+            r#"rookery_upstream_events_total{{upstream="{}",outcome="{outcome}"}}"#,
+            relay.url
+        ))
+    };
+    assert_eq!((count("stored"), count("forged"), count("shape"), count("known")), (5.0, 2.0, 2.0, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_that_are_not_public_are_not_connected_to() {
+    let port = free_port();
+    let mock = Mock::start(|_, _| Vec::new());
+    let itself = format!("ws://127.0.0.1:{port}");
+    let relay = Relay::start(&["--upstream", &format!("{},{itself}", mock.url)]);
+    let log = relay.log();
+    log.says("is not on the public Internet").await;
+    assert_eq!(mock.heard(), [""; 0]);
+    for (url, says) in [
+        ("wss://user:secret@relay.example.com", "it holds a user or a password"),
+        ("https://relay.example.com", "begins with ws:// or wss://"),
+        ("file:///etc/passwd", "begins with ws:// or wss://"),
+        ("relay.example.com", "it is no URL"),
+        ("wss://a.example,wss://A.example:443/", "twice"),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let data = folder.path().to_str().unwrap();
+        let ports = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+        let error =
+            crate::cli::program::fail(&[&["relay", "--data", data, "--upstream", url], &ports[..]].concat());
+        assert!(error.contains(says) && !error.contains("secret"), "{url}: {error}");
+    }
+}

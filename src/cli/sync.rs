@@ -182,10 +182,17 @@ impl Sync {
     async fn run(&mut self, filter: Filter, shown: Shown) -> anyhow::Result<()> {
         let progress = Progress::new("moved", None);
         let mut parts = VecDeque::from([Part { filter, halvings: 0 }]);
+        let mut crowded = None;
         while let Some(part) = parts.pop_front() {
             match self.bring_together(&part.filter, shown).await {
                 Err(error) if part.halvings < MAX_HALVINGS && is_too_many(&error) => {
-                    let [newer, older] = halves(&part.filter).ok_or(error)?;
+                    let Some([newer, older]) = halves(&part.filter) else {
+                        // The rest can still be brought together.
+                        let second = part.filter.since.unwrap_or_default();
+                        eprintln!("the second {second} is left as it is: {error}");
+                        crowded.get_or_insert(error);
+                        continue;
+                    };
                     let halvings = part.halvings + 1;
                     parts.push_front(Part { filter: older, halvings });
                     parts.push_front(Part { filter: newer, halvings });
@@ -197,7 +204,7 @@ impl Sync {
         if let Some(connection) = self.connection.take() {
             connection.close().await;
         }
-        Ok(())
+        crowded.map_or(Ok(()), Err)
     }
 
     /// Compares and moves until nothing that can be moved differs.

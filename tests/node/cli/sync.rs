@@ -93,11 +93,14 @@ fn a_relay_that_compares_few_at_once_is_taken_in_parts() {
     let done = run(&["sync", &there.url(), "--down", "--relay", &here.url()]);
     assert!(err(&done).contains("143 missing here"), "{}", err(&done));
     assert_eq!(stored(&here.url()), sorted_ids(&all));
-    // A second that holds more can not be halved.
-    let crowded = real(&events([1_700_000_000; 60]), &["--set", "sync.max_events=50"]);
-    assert!(
-        fail(&["sync", &crowded.url(), "--down", "--relay", &here.url()]).contains("too many query results")
-    );
+    // A second that holds more can not be halved. It is told, and the rest is moved.
+    let dates = [1_700_000_000; 60].into_iter().chain(1_690_000_000..1_690_000_040);
+    let crowded = events(dates);
+    let there = real(&crowded, &["--set", "sync.max_events=50"]);
+    let empty = real(&[], &[]);
+    let error = fail(&["sync", &there.url(), "--down", "--relay", &empty.url()]);
+    assert!(error.contains("too many query results") && error.contains("second 1700000000"), "{error}");
+    assert_eq!(stored(&empty.url()), sorted_ids(&crowded[60..]));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 /// whenever a client speaks no HTTP, and opentelemetry whenever spans are lost.
 const QUIET: &str = "actix_http=off,opentelemetry=off";
 
-/// Reads what is to be logged, on top of [`QUIET`]. A word alone must be a level: `EnvFilter` takes any other for a part
+/// Reads what is to be logged, on top of what is quiet. A word alone must be a level: `EnvFilter` takes any other for a part
 /// of the program, of which everything is to be logged, and nothing else. A level that is misspelt would leave a relay
 /// mute.
 ///

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
-use crate::{protocol::Prefix, store::Outcome};
+use crate::{
+    protocol::{Prefix, Timestamp},
+    store::Outcome,
+};
 
 macro_rules! refusals {
     ($($(#[doc = $doc:literal])* $refusal:ident = $name:literal,)*) => {
@@ -49,6 +52,7 @@ pub struct Counts {
     refused: [AtomicU64; Refusal::ALL.len()],
     sessions: AtomicU64,
     ended: AtomicU64,
+    cursor: AtomicU64,
 }
 
 /// The same at a moment.
@@ -63,6 +67,8 @@ pub struct Counted {
     pub waiting: u64,
     pub sessions: u64,
     pub ended: u64,
+    /// Up to where it is read, as it is noted.
+    pub cursor: Timestamp,
 }
 
 /// What became of a message.
@@ -95,6 +101,11 @@ impl Counts {
         self.ended.store(begun, Relaxed);
     }
 
+    /// It is noted that the upstream has been read up to here.
+    pub fn note(&self, cursor: Timestamp) {
+        self.cursor.store(cursor, Relaxed);
+    }
+
     pub fn settle(&self, verdict: Verdict) {
         let counter = match verdict {
             Verdict::Stored => &self.stored,
@@ -125,6 +136,7 @@ impl Counts {
             waiting,
             sessions: of(&self.sessions),
             ended: of(&self.ended),
+            cursor: of(&self.cursor),
         }
     }
 }

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use prometheus_client::metrics::counter::Counter;
 
 use super::{counts::Counts, queue::Queue, status::Status};
-use crate::telemetry::{BoundedQueue, Metrics, UpstreamLabel};
+use crate::{
+    protocol::Timestamp,
+    telemetry::{BoundedQueue, Metrics, UpstreamLabel},
+};
 
 /// Relays that have series of their own.
 const BY_NAME: usize = 100;
@@ -45,6 +48,8 @@ struct Sum {
     sessions: u64,
     ended: u64,
     up: u64,
+    /// The oldest.
+    cursor: Option<Timestamp>,
     outcomes: Vec<(&'static str, u64)>,
 }
 
@@ -57,6 +62,7 @@ impl Sum {
         self.sessions += counted.sessions;
         self.ended += counted.ended;
         self.up += u64::from(shown.status.is_up());
+        self.cursor = Some(self.cursor.map_or(counted.cursor, |cursor| cursor.min(counted.cursor)));
         let own = [("stored", counted.stored), ("known", counted.known), ("dead", counted.dead)];
         for (outcome, count) in own.into_iter().chain(counted.refused) {
             match self.outcomes.iter_mut().find(|(other, _)| *other == outcome) {
@@ -77,6 +83,8 @@ impl Sum {
             raise(&family.get_or_create_owned(&label), count);
         }
         metrics.upstream_waiting.get_or_create_owned(&label).set(self.waiting as i64);
+        let cursor = self.cursor.unwrap_or_default();
+        metrics.upstream_cursor.get_or_create_owned(&label).set(cursor as i64);
         metrics.upstream_up.get_or_create_owned(&label).set(self.up as i64);
         for (outcome, count) in self.outcomes {
             raise(&metrics.label_upstream(&upstream, outcome), count);

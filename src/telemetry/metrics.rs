@@ -161,6 +161,8 @@ metrics! {
         upstream_events: Family<UpstreamOutcome, Counter> = Family::default();
     "upstream_events_waiting", "Events of a relay that is read which are not stored or refused yet", NO_UNIT,
         upstream_waiting: ByUpstream<Gauge> = Family::default();
+    "upstream_cursor_timestamp", "Up to when a relay has been read, as it is noted, in seconds since 1970: what was there by then is stored or refused; of `other` the oldest",
+        Some(Unit::Seconds), upstream_cursor: ByUpstream<Gauge> = Family::default();
     "upstream_up", "Whether a relay is read at the moment", NO_UNIT, upstream_up: ByUpstream<Gauge> = Family::default();
     "upstream_connects", "Sessions with a relay that is read", NO_UNIT,
         upstream_connects: ByUpstream<Counter> = Family::default();
@@ -223,6 +225,7 @@ impl Metrics {
         }
         self.upstream_waiting.get_or_create_owned(&label);
         self.upstream_up.get_or_create_owned(&label);
+        self.upstream_cursor.get_or_create_owned(&label);
         self.upstream_events.get_or_create_owned(&UpstreamOutcome { upstream: label.upstream, outcome })
     }
 

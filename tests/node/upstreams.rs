@@ -209,12 +209,9 @@ async fn one_that_does_not_reconcile_is_read_in_windows_of_time() {
     let here = reader(&[&there.url()], &[]);
     eventually("everything", || stored(&here) == ids(&all)).await;
     // Begun again, it reads what came since, and not all of it.
-    eventually("it is noted", || {
-        here.metric(&format!(r#"rookery_upstream_up{{upstream="{}"}}"#, there.url())) == 1.0
-    })
-    .await;
     let url = there.url();
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    let cursor = format!(r#"rookery_upstream_cursor_timestamp_seconds{{upstream="{url}"}}"#);
+    eventually("it is noted", || here.metric(&cursor) > now() as f64 - 4_000.0).await;
     let flags = reads(&[&url]);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let here = here.restart_after_kill(&flags);

@@ -108,6 +108,7 @@ impl Reader {
         let (mut kept, cursor) = self.cursor().await;
         {
             let mut inner = self.inner.lock();
+            self.counts.note(cursor.progress.through);
             inner.progress = cursor.progress;
             inner.left_out = cursor.late.iter().map(|&(created_at, id)| Key { created_at, id }).collect();
         }
@@ -328,6 +329,8 @@ impl Reader {
             let late = late.map(|key| (key.created_at, key.id)).take(MAX_LATE).collect();
             Cursor { progress: inner.progress.clone(), late }
         };
-        kept.save(self.parts.store.records(), &cursor).await
+        kept.save(self.parts.store.records(), &cursor).await?;
+        self.counts.note(cursor.progress.through);
+        Ok(())
     }
 }

@@ -42,7 +42,7 @@ fn start() -> String {
         // Of an earlier process with that id.
         let _ = fs::remove_dir_all(&server);
         let ports = [free_port(), free_port()];
-        up(&server, run(), 1, ports, &[FORGETFUL]);
+        up(&server, run(), 1, ports, &[FORGETFUL, ("CASSANDRA_HEAP", SHARED_HEAP)]);
         fs::write(&address, format!("127.0.0.1:{}", ports[0])).unwrap();
     }
     fs::read_to_string(&address).unwrap()
@@ -61,6 +61,9 @@ fn is_running(folder: &Path) -> bool {
     ask.args(["-c", r#". "$0" && is_running "$1""#]).arg(script).arg(folder.join("pid"));
     ask.status().unwrap().success()
 }
+
+/// Every test has a keyspace of its own, and a server keeps some of each: all programs together fill a gigabyte.
+const SHARED_HEAP: &str = "1536m";
 
 /// What is stored need not outlive the server.
 const FORGETFUL: (&str, &str) = ("CASSANDRA_JVM_FLAGS", "-Dcassandra.unsafesystem=true");

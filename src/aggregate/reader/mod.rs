@@ -67,7 +67,6 @@ pub struct Reader {
     inner: Mutex<Inner>,
 }
 
-#[derive(Default)]
 struct Inner {
     flight: Flight,
     progress: Progress,
@@ -99,7 +98,9 @@ impl Reader {
         status: Arc<Status>,
     ) -> Self {
         let id = upstream.url.id();
-        Self { parts, id, upstream, endpoint, counts, status, inner: Mutex::default() }
+        let flight = Flight::new(parts.overlap);
+        let inner = Mutex::new(Inner { flight, progress: Progress::default(), left_out: Vec::new() });
+        Self { parts, id, upstream, endpoint, counts, status, inner }
     }
 
     /// Reads until it is dropped.
@@ -287,7 +288,7 @@ impl Reader {
     fn offer(&self, event: &Event) -> Result<(), Ended> {
         let (received, key) = (clock::now(), Key { created_at: event.created_at(), id: event.id() });
         let mut inner = self.inner.lock();
-        if inner.flight.late(self.parts.overlap).count() + inner.left_out.len() >= MAX_LATE {
+        if inner.flight.count_late() + inner.left_out.len() >= MAX_LATE {
             self.counts.give_up(1);
             return Err(Ended::Behind);
         }
@@ -297,7 +298,7 @@ impl Reader {
             Ok(()) => Ok(()),
             Err(Full) => {
                 inner.flight.forget(number);
-                if key.created_at.saturating_add(self.parts.overlap) < received {
+                if inner.flight.is_late(received, key) {
                     inner.left_out.push(key);
                 }
                 self.counts.give_up(1);
@@ -319,13 +320,13 @@ impl Reader {
 
     fn follow(&self) {
         let inner = &mut *self.inner.lock();
-        inner.flight.follow(clock::now(), self.parts.overlap, &mut inner.progress);
+        inner.flight.follow(clock::now(), &mut inner.progress);
     }
 
     async fn save(&self, kept: &mut Kept) -> Result<(), NotKept> {
         let cursor = {
             let inner = self.inner.lock();
-            let late = inner.flight.late(self.parts.overlap).chain(inner.left_out.iter().copied());
+            let late = inner.flight.late().chain(inner.left_out.iter().copied());
             let late = late.map(|key| (key.created_at, key.id)).take(MAX_LATE).collect();
             Cursor { progress: inner.progress.clone(), late }
         };

@@ -66,7 +66,7 @@ struct Stranger {
 
 impl Stranger {
     fn new() -> Self {
-        let names = ["7777", "9777", "7778", "9778", "7779", "9779"];
+        let names = ["7777", "9777", "7778", "9778", "7779", "9779", "7780", "9780"];
         // All at once, so that they differ.
         let free = names.map(|name| (name, TcpListener::bind("127.0.0.1:0").unwrap()));
         let ports = free.iter().map(|(name, listener)| (*name, listener.local_addr().unwrap().port()));
@@ -85,6 +85,13 @@ impl Stranger {
             .ports
             .iter()
             .fold(commands.to_owned(), |text, (name, port)| text.replace(name, &port.to_string()));
+        for place in commands.split("127.0.0.1:").skip(1) {
+            let port: String = place.chars().take_while(char::is_ascii_digit).collect();
+            assert!(
+                self.ports.iter().any(|(_, free)| free.to_string() == port),
+                "somebody else's port: {port}"
+            );
+        }
         let output = self.folder.path().join(format!("terminal-{number}"));
         let file = File::create(&output).unwrap();
         let process = Command::new("bash")

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Args;
 use toml::Table;
 
@@ -13,12 +13,9 @@ use super::{environment, holder::Holder, load};
 use crate::{
     clock,
     config::{self, Config, Sources},
-    protocol::{
-        Event, Filter, ParsedEvent,
-        negentropy::{Filling, Key, KeySet},
-    },
+    protocol::{Event, Filter, ParsedEvent},
     store::{
-        Content, Cursor, End, Limit, Query, Store, Viewer,
+        Content, Cursor, Limit, Query, Store, Viewer,
         lmdb::{Access, Lmdb},
     },
 };
@@ -112,22 +109,6 @@ impl FolderPages {
     pub async fn estimate(&self) -> Option<u64> {
         self.store.count(Arc::clone(&self.query)).await.ok().map(|counted| counted.count)
     }
-}
-
-/// The keys of all that matches.
-pub async fn keys(store: &Lmdb, filter: Filter) -> anyhow::Result<KeySet> {
-    let query = Query { content: Content::Keys, ..Query::clone(&as_operator(filter, usize::MAX)) };
-    let query = Arc::new(query);
-    let mut keys = Filling::default();
-    let mut cursor = Some(Cursor::start(&query));
-    while let Some(from) = cursor {
-        let page = store.query(Arc::clone(&query), from).await?;
-        page.iter().for_each(|entry| keys.push(Key { created_at: entry.created_at, id: entry.id }));
-        // An end that nobody looked for would be taken for one.
-        ensure!(page.next.is_some() || page.end == End::Finish, "the folder was not read to its end");
-        cursor = page.next;
-    }
-    Ok(keys.finish())
 }
 
 pub fn as_operator(filter: Filter, limit: usize) -> Arc<Query> {

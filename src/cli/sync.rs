@@ -16,7 +16,7 @@ use self::{
 };
 use super::{
     filter_flags::FilterFlags,
-    folder::{self, DataFlag, FolderPages, folder_name},
+    folder::{DataFlag, FolderPages, folder_name},
     import::{FolderSink, Sink},
     interrupt::interrupted,
     output::reader_gone,
@@ -34,7 +34,7 @@ use crate::{
         filter::sorted,
         negentropy::{Filling, Key, KeySet},
     },
-    store::lmdb::Lmdb,
+    store::{keys, lmdb::Lmdb},
 };
 
 /// Events asked for before more are compared: their ids are the relay's word alone.
@@ -293,7 +293,9 @@ impl Sync {
     /// The keys of what this side has.
     async fn keys_here(&self, filter: &Filter) -> anyhow::Result<KeySet> {
         match &self.here {
-            Here::Folder { store, .. } => folder::keys(store, filter.clone()).await,
+            Here::Folder { store, .. } => {
+                keys(&**store, filter.clone()).await?.context("the folder was not read to its end")
+            }
             Here::Relay(endpoint) => {
                 let endpoint = Endpoint { verify: false, ..Endpoint::clone(endpoint) };
                 let mut source = EventSource::relay(endpoint, filter.clone(), PAGE);

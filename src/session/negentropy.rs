@@ -25,7 +25,7 @@ use crate::{
     config::{self, Settings},
     protocol::{
         Filter, Reason, RelayMessage,
-        negentropy::{Filling, Key, KeySet},
+        negentropy::{Filling, KeySet},
     },
     store::{Content, Cursor, End, Kept, Limit, Page, Query, StoreError, Viewer},
     telemetry::{BoundedQueue, Metrics, Stage},
@@ -149,14 +149,7 @@ impl Session {
             return self.keys_are_read(number, ctx);
         }
         self.reading = true;
-        let store = Arc::clone(&self.shared.store);
-        let metrics = Arc::clone(&self.shared.metrics);
-        let page = async move {
-            let begun = Instant::now();
-            let page = store.query(query, cursor).await;
-            metrics.stages.of(Stage::Keys).observe(begun.elapsed().as_secs_f64());
-            page
-        };
+        let page = self.ask_for_page(query, cursor, Stage::Keys);
         ctx.spawn(page.into_actor(self).map(move |page, this, ctx| {
             this.reading = false;
             match page {
@@ -182,7 +175,7 @@ impl Session {
             place => *place = Some(more),
         }
         for entry in page.iter() {
-            reading.keys.push(Key { created_at: entry.created_at, id: entry.id });
+            reading.keys.push(entry.key());
         }
         let is_whole = page.end == End::Finish || reading.is_limited && page.end == End::More;
         match page.next {

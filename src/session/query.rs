@@ -12,7 +12,7 @@ use super::{Context, Session, subscription::Phase};
 use crate::{
     protocol::{Reason, RelayMessage, message::Hint},
     route::Generation,
-    store::{End, Kept, Page, Query, StoreError},
+    store::{Cursor, End, Kept, Page, Query, StoreError},
     telemetry::{BoundedQueue, Stage},
 };
 
@@ -46,6 +46,23 @@ impl Session {
         }
     }
 
+    /// The next page, and notes how long it takes.
+    pub(super) fn ask_for_page(
+        &self,
+        query: Arc<Query>,
+        cursor: Cursor,
+        stage: Stage,
+    ) -> impl Future<Output = Result<Page, StoreError>> + use<> {
+        let store = Arc::clone(&self.shared.store);
+        let metrics = Arc::clone(&self.shared.metrics);
+        async move {
+            let begun = Instant::now();
+            let page = store.query(query, cursor).await;
+            metrics.stages.of(stage).observe(begun.elapsed().as_secs_f64());
+            page
+        }
+    }
+
     fn read_page(&mut self, generation: Generation, ctx: &mut Context) {
         let Some(subscription) = self.subscription(generation) else { return };
         let Phase::Stored(reading) = &mut subscription.phase else { return };
@@ -57,14 +74,7 @@ impl Session {
             return self.finish_reading(generation, End::of(&cursor.progress));
         }
         self.reading = true;
-        let store = Arc::clone(&self.shared.store);
-        let metrics = Arc::clone(&self.shared.metrics);
-        let page = async move {
-            let begun = Instant::now();
-            let page = store.query(query, cursor).await;
-            metrics.stages.of(Stage::Query).observe(begun.elapsed().as_secs_f64());
-            page
-        };
+        let page = self.ask_for_page(query, cursor, Stage::Query);
         ctx.spawn(page.into_actor(self).map(move |page, this, ctx| {
             this.reading = false;
             match page {

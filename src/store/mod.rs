@@ -5,6 +5,7 @@
 
 mod door;
 pub mod home;
+mod keys;
 pub mod lmdb;
 pub mod log;
 pub mod memory;
@@ -23,6 +24,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 
 pub use crate::{clock::Moment, protocol::Identity};
+pub use keys::keys;
 pub use page::{Effort, Entry, Page};
 pub use question::{Content, Cursor, End, FilterProgress, Kept, Limit, Query, Viewer};
 pub use wrapper::Wrapper;

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::{Content, Cursor, End, Position};
 use crate::{
     clock::Moment,
-    protocol::{EventId, Timestamp},
+    protocol::{EventId, Timestamp, negentropy::Key},
 };
 
 /// Events in the order of the answer, and how to go on.
@@ -54,6 +54,12 @@ pub struct Entry<'a> {
     pub accepted_at: Option<Moment>,
     /// The event as it is sent; empty where only keys were asked for.
     pub json: &'a str,
+}
+
+impl Entry<'_> {
+    pub fn key(&self) -> Key {
+        Key { created_at: self.created_at, id: self.id }
+    }
 }
 
 impl Page {

@@ -1,6 +1,6 @@
 //! What was missed: found by comparing (NIP-77), or by reading windows of time.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::sleep;
 use tracing::warn;
@@ -14,9 +14,9 @@ use crate::{
     clock,
     protocol::{
         Event, EventId, Filter, Timestamp,
-        negentropy::{Filling, Key, KeySet},
+        negentropy::{Key, KeySet},
     },
-    store::{Content, Cursor, End, Limit, Query, Viewer},
+    store::keys,
 };
 
 /// Ids that an upstream may name before they are asked for.
@@ -82,20 +82,9 @@ impl Reader {
 
     /// The keys of what is stored here.
     async fn keys(&self, filter: &Filter) -> Result<KeySet, Ended> {
-        let filters = vec![(filter.clone(), Limit::exactly(usize::MAX))];
-        let query =
-            Arc::new(Query { filters, viewer: Viewer::Operator, now: clock::now(), content: Content::Keys });
-        let mut keys = Filling::default();
-        let mut cursor = Some(Cursor::start(&query));
-        while let Some(from) = cursor {
-            let page = self.parts.store.query(Arc::clone(&query), from).await?;
-            page.iter().for_each(|entry| keys.push(Key { created_at: entry.created_at, id: entry.id }));
-            if page.next.is_none() && page.end != End::Finish {
-                return Err(ClientError::TooMany("more is stored here than is read at once".into()).into());
-            }
-            cursor = page.next;
-        }
-        Ok(keys.finish())
+        let keys = keys(&*self.parts.store, filter.clone()).await?;
+        let too_many = || ClientError::TooMany("more is stored here than is read at once".into());
+        Ok(keys.ok_or_else(too_many)?)
     }
 
     /// Reads windows of time, oldest first, each of which moves the cursor.

@@ -187,10 +187,10 @@ pub fn relay_command(data: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// What relays have said since they listened, by where that is.
+/// What relays have said from their start on, by where they listen.
 static LOGS: Mutex<BTreeMap<SocketAddr, Vec<String>>> = Mutex::new(BTreeMap::new());
 
-/// What a relay has said since it listens.
+/// What a relay has said from its start on, also before it listened.
 pub struct Log(SocketAddr);
 
 impl Log {
@@ -216,12 +216,16 @@ pub fn spawn(mut command: Command) -> (Child, SocketAddr, SocketAddr) {
     watch::begin();
     let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut said = Vec::new();
     for line in &mut lines {
         let line = line.unwrap();
+        eprintln!("{line}");
         let entry: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the relay said: {line}"));
         if entry["message"] == "listening" {
             let address = |name: &str| entry[name].as_str().unwrap().parse().unwrap();
             let addresses = (address("address"), address("operators"));
+            said.push(line);
+            LOGS.lock().unwrap().entry(addresses.0).or_default().append(&mut said);
             std::thread::spawn(move || {
                 for line in lines.map_while(Result::ok) {
                     eprintln!("{line}");
@@ -230,6 +234,7 @@ pub fn spawn(mut command: Command) -> (Child, SocketAddr, SocketAddr) {
             });
             return (process, addresses.0, addresses.1);
         }
+        said.push(line);
     }
     panic!("the relay ended: {:?}", process.wait());
 }

@@ -26,7 +26,7 @@ use crate::{
     protocol::{EventId, ParsedEvent},
     route::SessionId,
     store::Outcome,
-    trace::Trace,
+    trace::{Subject, Trace, Tracer},
 };
 
 /// Publishers that are no sessions have numbers from here on.
@@ -45,6 +45,9 @@ pub struct Parts {
     pub live: Arc<Live>,
     /// Of each upstream that is read.
     pub counts: Arc<dyn Fn(UpstreamId) -> Option<Arc<Counts>> + Send + Sync>,
+    /// What it is called.
+    pub names: Arc<dyn Fn(UpstreamId) -> Option<Arc<str>> + Send + Sync>,
+    pub tracer: Tracer,
 }
 
 /// Publishes what upstreams have sent.
@@ -114,7 +117,7 @@ impl Consumer {
     ///
     /// # Errors
     /// The entry, where the store takes no more for now.
-    fn publish(&mut self, entry: Entry) -> Result<(), Entry> {
+    fn publish(&mut self, mut entry: Entry) -> Result<(), Entry> {
         let Ok(parsed) = serde_json::from_str::<ParsedEvent<'_>>(&entry.text) else {
             self.settle(&entry, Verdict::Refused(Refusal::Shape));
             return Ok(());
@@ -122,7 +125,11 @@ impl Consumer {
         let share = self.shares.entry(entry.upstream).or_default();
         let place = self.parts.events.place(share, &parsed, entry.text.len(), Instant::now());
         let Ok(place) = place else { return Err(entry) };
+        let (names, upstream) = (&self.parts.names, entry.upstream);
+        let subject = Subject::Event { id: parsed.id, kind: parsed.kind, bytes: entry.text.len() };
+        let mut trace = self.parts.tracer.consume(entry.trace.as_deref_mut(), || names(upstream), subject);
         let admitted = self.parts.admission.admit(parsed, &self.parts.live.load().limits, &[], clock::now());
+        trace.lap("admit");
         match admitted {
             Ok(Admitted::Known) => self.settle(&entry, Verdict::Known),
             Ok(Admitted::Store(event)) => {
@@ -131,18 +138,21 @@ impl Consumer {
                 if let [_] = same[..]
                     && let Some(publisher) = self.publisher.clone()
                 {
-                    self.parts.events.store(event, place, publisher, Trace::default());
+                    self.parts.events.store(event, place, publisher, trace);
                 }
             }
             Ok(Admitted::Ephemeral(event)) => {
                 let id = event.id();
                 let Some(publisher) = self.publisher.clone() else { return Err(entry) };
-                if self.parts.events.route(event, place, publisher, Trace::default()).is_err() {
+                if self.parts.events.route(event, place, publisher, trace).is_err() {
                     return Err(entry);
                 }
                 self.with_persister.entry(id).or_default().push(entry);
             }
-            Err(reason) => self.settle(&entry, Verdict::Refused(reason.prefix.into())),
+            Err(reason) => {
+                trace.refuse(&reason);
+                self.settle(&entry, Verdict::Refused(reason.prefix.into()));
+            }
         }
         Ok(())
     }
@@ -155,16 +165,26 @@ impl Consumer {
         self.parts.queue.finish(entry.upstream, entry.number);
     }
 
-    fn hear(&mut self, id: EventId, answer: Answer) -> bool {
+    fn hear(&mut self, id: EventId, answer: Answer, mut trace: Trace) -> bool {
         let Some(entries) = self.with_persister.remove(&id) else { return true };
         let verdict = match answer {
-            Answer::Outcome(Outcome::NoSpace(_)) | Answer::Failed(_) | Answer::Overloaded => {
+            Answer::Outcome(Outcome::NoSpace(shortage)) => Err(shortage.to_string()),
+            Answer::Failed(reason) => Err(reason.to_string()),
+            Answer::Overloaded => Err("overloaded".to_owned()),
+            Answer::Outcome(outcome) => Ok(outcome.into()),
+            Answer::Routed => Ok(Verdict::Stored),
+        };
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(failure) => {
+                trace.fail(failure);
                 self.held.extend(entries);
                 return false;
             }
-            Answer::Outcome(outcome) => outcome.into(),
-            Answer::Routed => Verdict::Stored,
         };
+        if let Verdict::Refused(refusal) = verdict {
+            trace.refused(refusal.name());
+        }
         for (nth, entry) in entries.iter().enumerate() {
             // Of copies that came together one is stored.
             let is_copy = nth > 0 && verdict == Verdict::Stored;
@@ -190,8 +210,8 @@ impl Handler<Written> for Consumer {
 
     fn handle(&mut self, Written(answers): Written, ctx: &mut Context<Self>) {
         let (mut taken, mut left) = (0_usize, 0_usize);
-        for (id, answer, _) in answers {
-            match self.hear(id, answer) {
+        for (id, answer, trace) in answers {
+            match self.hear(id, answer, trace) {
                 true => taken += 1,
                 false => left += 1,
             }

@@ -18,6 +18,12 @@ macro_rules! refusals {
 
         impl Refusal {
             pub const ALL: &[(Self, &'static str)] = &[$((Self::$refusal, $name)),*];
+
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$refusal => $name),*
+                }
+            }
         }
     };
 }

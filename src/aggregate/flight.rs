@@ -55,6 +55,11 @@ impl Flight {
         self.open.is_empty()
     }
 
+    /// How many messages are not finished.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// A window is read from now on.
     pub fn begin(&mut self, window: Window) -> WindowId {
         self.last += 1;

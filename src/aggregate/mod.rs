@@ -38,6 +38,7 @@ use crate::{
     protocol::Filter,
     store::Store,
     telemetry::Metrics,
+    trace::Tracer,
 };
 
 /// What an aggregator works with.
@@ -47,6 +48,7 @@ pub struct Parts {
     pub admission: Arc<Admission>,
     pub live: Arc<Live>,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
     /// Where this node listens: it does not read itself.
     pub own: Vec<SocketAddr>,
 }
@@ -81,12 +83,15 @@ impl Aggregator {
         let queue: Arc<dyn Queue> = Arc::new(Memory::new(config.queue_bytes));
         let counts: HashMap<UpstreamId, Arc<Counts>> =
             upstreams.iter().map(|upstream| (upstream.url.id(), Arc::default())).collect();
+        let names: HashMap<UpstreamId, Arc<str>> =
+            upstreams.iter().map(|upstream| (upstream.url.id(), upstream.url.shown().into())).collect();
         let of_readers = reader::Parts {
             queue: Arc::clone(&queue),
             store: parts.store,
             overlap: config.overlap_seconds,
             compare: Duration::from_secs(60 * config.compare_minutes),
             max_event_bytes: parts.live.load().limits.max_message_bytes,
+            tracer: parts.tracer.clone(),
         };
         let reach = match config.allow_private {
             true => Reach::Anywhere,
@@ -113,6 +118,8 @@ impl Aggregator {
             admission: parts.admission,
             live: parts.live,
             counts: Arc::new(move |id| counts.get(&id).cloned()),
+            names: Arc::new(move |id| names.get(&id).cloned()),
+            tracer: parts.tracer,
         };
         let window = config.window;
         Consumer::start_in_arbiter(&arbiter.handle(), move |_| Consumer::new(of_consumers, 0, window));

@@ -192,6 +192,7 @@ pub async fn run_on(
             admission: Arc::clone(&admission),
             live: Arc::clone(&live),
             metrics: Arc::clone(&metrics),
+            tracer: tracer.clone(),
             own: [&listeners.clients, &listeners.operators]
                 .iter()
                 .filter_map(|own| own.local_addr().ok())

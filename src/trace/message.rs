@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::{
     Client, ConnectionTrace, Context, Inner,
     context::Remote,
-    span::{Clock, Parent, Span, network},
+    span::{Clock, Parent, Span, network, upstream},
 };
 use crate::protocol::{EventId, Reason, reason::Prefix};
 
@@ -22,9 +22,27 @@ use crate::protocol::{EventId, Reason, reason::Prefix};
 pub struct Trace(Option<Box<Message>>);
 
 /// What a message is about.
+#[derive(Debug, Clone, Copy)]
 pub enum Subject {
     Event { id: EventId, kind: u16, bytes: usize },
     Req { filters: usize, bytes: usize },
+}
+
+/// Who sent a message, and what it is part of.
+pub(super) enum Origin {
+    Client {
+        client: Client,
+        /// What the client said of a trace.
+        remote: Option<Remote>,
+        /// The span of its connection.
+        connection: Option<Context>,
+    },
+    Upstream {
+        /// Its URL, without what may be a secret.
+        name: Arc<str>,
+        /// The span of the message's receipt, where it is sampled.
+        message: Option<Context>,
+    },
 }
 
 /// The write of a batch.
@@ -47,12 +65,10 @@ pub(super) enum Why {
 pub(super) struct Message {
     inner: Arc<Inner>,
     subject: Subject,
-    client: Client,
+    origin: Origin,
     why: Why,
-    /// The span `message`, where it is sampled.
+    /// The span of the whole, where it is sampled.
     context: Option<Context>,
-    remote: Option<Remote>,
-    connection: Option<Context>,
     begun: Instant,
     /// When the last stage ended.
     mark: Instant,
@@ -74,24 +90,69 @@ struct Stage {
 /// Spans that one message may have for its stages; more pages of a REQ count as part of the last one.
 const MAX_STAGES: usize = 32;
 
+impl Subject {
+    pub(super) fn attributes(self) -> impl Iterator<Item = KeyValue> {
+        let (verb, bytes, id, about) = match self {
+            Self::Event { id, kind, bytes } => {
+                let id = KeyValue::new("messaging.message.id", id.to_hex());
+                ("EVENT", bytes, Some(id), KeyValue::new("nostr.event.kind", i64::from(kind)))
+            }
+            Self::Req { filters, bytes } => {
+                ("REQ", bytes, None, KeyValue::new("nostr.filters", filters as i64))
+            }
+        };
+        let all = [
+            Some(KeyValue::new("messaging.system", "nostr")),
+            id,
+            Some(about),
+            Some(KeyValue::new("messaging.operation.name", verb)),
+            Some(KeyValue::new("messaging.message.body.size", bytes as i64)),
+        ];
+        all.into_iter().flatten()
+    }
+}
+
+impl Origin {
+    pub fn of(connection: &ConnectionTrace, client: Client) -> Self {
+        Self::Client { client, remote: connection.remote(), connection: connection.context() }
+    }
+
+    /// What the message's span stands below.
+    fn parent(&self) -> Option<Context> {
+        match self {
+            Self::Client { remote, .. } => remote.map(|remote| remote.context),
+            Self::Upstream { message, .. } => *message,
+        }
+    }
+}
+
+impl Why {
+    pub fn attribute(self) -> KeyValue {
+        let why = match self {
+            Self::Sampled => "sampled",
+            Self::Asked => "asked",
+            Self::Slow => "slow",
+            Self::Failed => "failed",
+        };
+        KeyValue::new("rookery.trace.reason", why)
+    }
+}
+
 impl Message {
     pub(super) fn new(
         inner: &Arc<Inner>,
         begun: Instant,
         context: Option<Context>,
         why: Why,
-        connection: &ConnectionTrace,
-        client: Client,
+        origin: Origin,
         subject: Subject,
     ) -> Self {
         Self {
             inner: Arc::clone(inner),
             subject,
-            client,
+            origin,
             why,
             context,
-            remote: connection.remote(),
-            connection: connection.context(),
             begun,
             // The message was parsed since `begun`, which is no stage of its own.
             mark: Instant::now(),
@@ -106,7 +167,7 @@ impl Message {
     /// Gives the message spans though it was not sampled, unless too many messages were given some of late.
     fn take_up(&mut self, why: Why) {
         if self.context.is_none() && self.inner.extra.take() {
-            self.context = Some(self.remote.map_or_else(Context::root, |remote| remote.context.child()));
+            self.context = Some(self.origin.parent().map_or_else(Context::root, Context::child));
             self.why = why;
         }
     }
@@ -132,7 +193,7 @@ impl Trace {
         std::mem::take(self)
     }
 
-    /// The span `message`, where it is sampled.
+    /// The span of the whole message, where it is sampled.
     pub fn context(&self) -> Option<Context> {
         self.0.as_ref()?.context
     }
@@ -195,11 +256,14 @@ impl Trace {
             Prefix::Error => {
                 self.fail(reason.to_string());
             }
-            _ => {
-                if let Some(message) = self.0.as_mut().filter(|message| message.context.is_some()) {
-                    message.refusal = Some(reason.to_string());
-                }
-            }
+            _ => self.refused(reason),
+        }
+    }
+
+    /// The message is refused, by no fault of the relay.
+    pub fn refused(&mut self, why: impl Display) {
+        if let Some(message) = self.0.as_mut().filter(|message| message.context.is_some()) {
+            message.refusal = Some(why.to_string());
         }
     }
 
@@ -247,15 +311,19 @@ impl Drop for Message {
         }
         let attributes = self.attributes();
         let status = self.failure.take().map_or(Status::Unset, Status::error);
+        let (name, kind, link) = match self.origin {
+            Origin::Client { connection, .. } => ("message", SpanKind::Server, connection),
+            Origin::Upstream { .. } => ("consume", SpanKind::Consumer, None),
+        };
         self.inner.export(Span {
-            name: "message",
-            kind: SpanKind::Server,
+            name,
+            kind,
             context: root,
-            parent: self.remote.and_then(|remote| Parent::remote(remote.context)),
+            parent: self.origin.parent().and_then(Parent::remote),
             begun: clock.time(self.begun),
             ended: clock.time(ended),
             attributes,
-            link: self.connection,
+            link,
             status,
         });
     }
@@ -264,28 +332,12 @@ impl Drop for Message {
 impl Message {
     fn attributes(&mut self) -> Vec<KeyValue> {
         let mut attributes = Vec::with_capacity(12);
-        attributes.extend(network(self.client.address, self.client.session));
-        attributes.push(KeyValue::new("messaging.system", "nostr"));
-        let (verb, bytes) = match self.subject {
-            Subject::Event { id, kind, bytes } => {
-                attributes.push(KeyValue::new("messaging.message.id", id.to_hex()));
-                attributes.push(KeyValue::new("nostr.event.kind", i64::from(kind)));
-                ("EVENT", bytes)
-            }
-            Subject::Req { filters, bytes } => {
-                attributes.push(KeyValue::new("nostr.filters", filters as i64));
-                ("REQ", bytes)
-            }
-        };
-        attributes.push(KeyValue::new("messaging.operation.name", verb));
-        attributes.push(KeyValue::new("messaging.message.body.size", bytes as i64));
-        let why = match self.why {
-            Why::Sampled => "sampled",
-            Why::Asked => "asked",
-            Why::Slow => "slow",
-            Why::Failed => "failed",
-        };
-        attributes.push(KeyValue::new("rookery.trace.reason", why));
+        match &self.origin {
+            Origin::Client { client, .. } => attributes.extend(network(client.address, client.session)),
+            Origin::Upstream { name, .. } => attributes.extend(upstream(name)),
+        }
+        attributes.extend(self.subject.attributes());
+        attributes.push(self.why.attribute());
         attributes.extend(self.refusal.take().map(|refusal| KeyValue::new("rookery.refusal", refusal)));
         if self.failure.is_some() {
             attributes.push(KeyValue::new("error.type", "error"));

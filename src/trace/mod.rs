@@ -12,6 +12,7 @@ mod message;
 mod span;
 mod standard;
 mod traced;
+mod upstream;
 mod within;
 
 use std::{
@@ -31,12 +32,13 @@ pub use self::{
     message::{Subject, Trace, Write},
     standard::standard,
     traced::Traced,
+    upstream::{Arrival, Queued, UpstreamTrace},
     within::{TARGET, current, within},
 };
 use self::{
     context::Remote,
     extra::Extra,
-    message::{Message, Why},
+    message::{Message, Origin, Why},
     span::Span,
 };
 use crate::config::{self, Network};
@@ -89,7 +91,7 @@ impl Tracer {
     ) -> Trace {
         let Some(inner) = &self.0 else { return Trace::default() };
         let (context, why) = inner.decide(connection.remote());
-        Trace::new(Message::new(inner, begun, context, why, connection, client, subject))
+        Trace::new(Message::new(inner, begun, context, why, Origin::of(connection, client), subject))
     }
 }
 
@@ -108,8 +110,13 @@ impl Inner {
                 (Some(context.child()), Why::Asked)
             }
             Some(_) => (None, Why::Asked),
-            None => ((rand::random::<f64>() < self.ratio).then(Context::root), Why::Sampled),
+            None => (self.by_chance(), Why::Sampled),
         }
+    }
+
+    /// The first span of a trace, where chance wants one.
+    fn by_chance(&self) -> Option<Context> {
+        (rand::random::<f64>() < self.ratio).then(Context::root)
     }
 
     fn trusts(&self, address: IpAddr) -> bool {

@@ -84,6 +84,15 @@ impl Span {
     }
 }
 
+/// The attributes that name the relay at the other end.
+pub(super) fn upstream(name: &str) -> [KeyValue; 3] {
+    [
+        KeyValue::new("network.transport", "tcp"),
+        KeyValue::new("network.protocol.name", "websocket"),
+        KeyValue::new("rookery.upstream", name.to_owned()),
+    ]
+}
+
 /// The attributes that name the client at the other end.
 pub(super) fn network(address: IpAddr, session: u64) -> [KeyValue; 4] {
     [

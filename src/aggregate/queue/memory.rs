@@ -144,7 +144,7 @@ mod tests {
     }
 
     fn entry(upstream: UpstreamId, number: Number) -> Entry {
-        Entry { upstream, number, text: "x".repeat(744).into(), received: 0 }
+        Entry { upstream, number, text: "x".repeat(744).into(), received: 0, trace: None }
     }
 
     #[tokio::test]

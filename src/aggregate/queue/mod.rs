@@ -8,7 +8,7 @@ pub mod memory;
 use futures_util::future::BoxFuture;
 
 use super::{flight::Number, upstream::UpstreamId};
-use crate::protocol::Timestamp;
+use crate::{protocol::Timestamp, trace::Queued};
 
 /// An event of an upstream, as it was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Entry {
     /// The event, as text.
     pub text: Box<str>,
     pub received: Timestamp,
+    /// Where it is traced. Boxed, as it seldom is.
+    pub trace: Option<Box<Queued>>,
 }
 
 /// It holds as much as it may.

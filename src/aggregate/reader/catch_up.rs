@@ -139,8 +139,11 @@ impl Reader {
     async fn put(&self, event: &Event, window: Option<WindowId>) -> bool {
         self.counts.receive(event.json().len());
         let (received, key) = (clock::now(), Key { created_at: event.created_at(), id: event.id() });
-        let number = self.inner.lock().flight.take(received, key, window);
-        self.parts.queue.put(self.entry(number, event, received)).await;
+        let (number, mut arrival) = {
+            let mut inner = self.inner.lock();
+            (inner.flight.take(received, key, window), inner.trace.arrival())
+        };
+        self.parts.queue.put(self.entry(number, event, received, &mut arrival)).await;
         true
     }
 

@@ -5,13 +5,13 @@
 
 mod catch_up;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures_util::future::OptionFuture;
 use parking_lot::Mutex;
 use tokio::{
     select,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -31,6 +31,7 @@ use crate::{
     clock,
     protocol::{Event, Filter, Reply, Timestamp, negentropy::Key},
     store::Store,
+    trace::{Arrival, Subject, Tracer, UpstreamTrace},
 };
 
 /// Between attempts to reach an upstream.
@@ -41,6 +42,8 @@ const PRODUCTIVE: Duration = Duration::from_secs(60);
 /// Between looks at how far it is, and how often that is written at most.
 const TICK: Duration = Duration::from_secs(1);
 const SAVE_EVERY: u32 = 5;
+/// For a goodbye at the end of a session.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Between looks whether there is room again.
 const ROOM: Duration = Duration::from_millis(200);
 
@@ -54,12 +57,15 @@ pub struct Parts {
     pub max_event_bytes: usize,
     /// After so long everything is compared again.
     pub compare: Duration,
+    pub tracer: Tracer,
 }
 
 /// Reads an upstream.
 pub struct Reader {
     parts: Parts,
     id: UpstreamId,
+    /// As traces call it.
+    name: Arc<str>,
     upstream: Upstream,
     endpoint: Endpoint,
     counts: Arc<Counts>,
@@ -72,6 +78,14 @@ struct Inner {
     progress: Progress,
     /// What was received, could not be queued, and will not come again by itself.
     left_out: Vec<Key>,
+    /// Of the session.
+    trace: UpstreamTrace,
+}
+
+/// A session that has begun.
+struct Subscribed {
+    connection: Connection,
+    subscriptions: Vec<String>,
 }
 
 /// Why a session with an upstream ended.
@@ -97,10 +111,14 @@ impl Reader {
         counts: Arc<Counts>,
         status: Arc<Status>,
     ) -> Self {
-        let id = upstream.url.id();
-        let flight = Flight::new(parts.overlap);
-        let inner = Mutex::new(Inner { flight, progress: Progress::default(), left_out: Vec::new() });
-        Self { parts, id, upstream, endpoint, counts, status, inner }
+        let (id, name) = (upstream.url.id(), upstream.url.shown().into());
+        let inner = Mutex::new(Inner {
+            flight: Flight::new(parts.overlap),
+            progress: Progress::default(),
+            left_out: Vec::new(),
+            trace: UpstreamTrace::default(),
+        });
+        Self { parts, id, name, upstream, endpoint, counts, status, inner }
     }
 
     /// Reads until it is dropped.
@@ -118,7 +136,6 @@ impl Reader {
             let begun = Instant::now();
             let received = self.counts.at_this_moment().received;
             let ended = self.session(&mut kept).await;
-            self.inner.lock().flight.interrupt();
             self.counts.end();
             if begun.elapsed() >= PRODUCTIVE || self.counts.at_this_moment().received > received {
                 backoff.succeed();
@@ -167,7 +184,7 @@ impl Reader {
     }
 
     /// Hears what is finished, and notes it, as long as nobody reads.
-    async fn keep_on(&self, kept: &mut Kept) -> std::convert::Infallible {
+    async fn keep_on(&self, kept: &mut Kept) -> Infallible {
         let mut ticks = interval(TICK * SAVE_EVERY);
         loop {
             select! {
@@ -192,16 +209,53 @@ impl Reader {
 
     /// Reads until something is in the way.
     async fn session(&self, kept: &mut Kept) -> Ended {
-        match self.try_session(kept).await {
+        self.inner.lock().trace = self.parts.tracer.upstream(&self.name);
+        let mut subscribed = match self.begin().await {
+            Ok(subscribed) => subscribed,
+            Err(ended) => {
+                self.inner.lock().trace.failed(&ended);
+                return ended;
+            }
+        };
+        self.inner.lock().trace.connected();
+        let ended = match self.read(&mut subscribed, kept).await {
             Ok(never) => match never {},
             Err(ended) => ended,
-        }
+        };
+        self.clean_up(subscribed, kept, &ended).await;
+        ended
     }
 
-    async fn try_session(&self, kept: &mut Kept) -> Result<std::convert::Infallible, Ended> {
+    /// Connects and subscribes.
+    async fn begin(&self) -> Result<Subscribed, Ended> {
         let mut connection = self.endpoint.connect_identified().await?;
         self.counts.begin();
         let subscriptions = self.subscribe(&mut connection).await?;
+        Ok(Subscribed { connection, subscriptions })
+    }
+
+    /// Says goodbye where somebody hears it, lets go of what was not read to its end, and notes how far it came. What
+    /// is in flight goes on by itself: whoever waits for the next session hears that it is finished.
+    async fn clean_up(&self, subscribed: Subscribed, kept: &mut Kept, ended: &Ended) {
+        let begun = Instant::now();
+        let is_lost = matches!(ended, Ended::Client(ClientError::Lost(_) | ClientError::Silent(_)));
+        let is_told = !is_lost && subscribed.end().await;
+        let in_flight = {
+            let mut inner = self.inner.lock();
+            inner.flight.interrupt();
+            inner.flight.len()
+        };
+        let result = match self.save(kept).await {
+            Ok(()) if is_told => "told",
+            Ok(()) => "lost",
+            Err(_) => "unwritten",
+        };
+        let trace = std::mem::take(&mut self.inner.lock().trace);
+        trace.cleaned_up(begun.into_std(), result, ended, in_flight);
+    }
+
+    async fn read(&self, subscribed: &mut Subscribed, kept: &mut Kept) -> Result<Infallible, Ended> {
+        let Subscribed { connection, subscriptions } = subscribed;
         // What the upstream had before is found by whoever catches up; what it has from now on comes.
         let since = clock::now();
         self.inner.lock().flight.live(Some(since));
@@ -212,7 +266,7 @@ impl Reader {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             select! {
-                text = connection.receive() => self.hear(&mut connection, &subscriptions, &text?)?,
+                text = connection.receive() => self.hear(connection, subscriptions, &text?)?,
                 numbers = self.parts.queue.words(self.id) => self.finish(&numbers),
                 caught_up = OptionFuture::from(catching_up.as_mut()), if catching_up.is_some() => {
                     caught_up.transpose()?;
@@ -268,12 +322,16 @@ impl Reader {
             Some(Reply::Event { subscription, event })
                 if subscriptions.iter().any(|id| *id == subscription) =>
             {
+                let arrival = self.inner.lock().trace.arrival();
                 self.counts.receive(text.len());
                 match judge(event, self.parts.max_event_bytes, &self.upstream.filters) {
-                    Ok(event) => self.offer(&event)?,
-                    Err(refusal) => self.counts.settle(Verdict::Refused(refusal)),
+                    Ok(event) => self.offer(&event, arrival),
+                    Err(refusal) => {
+                        arrival.refuse(refusal.name());
+                        self.counts.settle(Verdict::Refused(refusal));
+                        Ok(())
+                    }
                 }
-                Ok(())
             }
             Some(Reply::Closed { subscription, reason })
                 if subscriptions.iter().any(|id| *id == subscription) =>
@@ -285,15 +343,16 @@ impl Reader {
     }
 
     /// Queues what came live.
-    fn offer(&self, event: &Event) -> Result<(), Ended> {
+    fn offer(&self, event: &Event, mut arrival: Arrival) -> Result<(), Ended> {
         let (received, key) = (clock::now(), Key { created_at: event.created_at(), id: event.id() });
         let mut inner = self.inner.lock();
         if inner.flight.count_late() + inner.left_out.len() >= MAX_LATE {
             self.counts.give_up(1);
+            arrival.fail("too many old events are in flight");
             return Err(Ended::Behind);
         }
         let number = inner.flight.take(received, key, None);
-        let entry = self.entry(number, event, received);
+        let entry = self.entry(number, event, received, &mut arrival);
         match self.parts.queue.offer(entry) {
             Ok(()) => Ok(()),
             Err(Full) => {
@@ -302,13 +361,16 @@ impl Reader {
                     inner.left_out.push(key);
                 }
                 self.counts.give_up(1);
+                arrival.fail("the queue is full");
                 Err(Ended::Behind)
             }
         }
     }
 
-    fn entry(&self, number: u64, event: &Event, received: Timestamp) -> Entry {
-        Entry { upstream: self.id, number, text: event.json().into(), received }
+    fn entry(&self, number: u64, event: &Event, received: Timestamp, arrival: &mut Arrival) -> Entry {
+        let text = event.json();
+        let subject = || Subject::Event { id: event.id(), kind: event.kind(), bytes: text.len() };
+        Entry { upstream: self.id, number, text: text.into(), received, trace: arrival.queue(subject) }
     }
 
     fn finish(&self, numbers: &[u64]) {
@@ -333,5 +395,19 @@ impl Reader {
         kept.save(self.parts.store.records(), &cursor).await?;
         self.counts.note(cursor.progress.through);
         Ok(())
+    }
+}
+
+impl Subscribed {
+    /// Ends the subscriptions and the connection; whether that was said.
+    async fn end(mut self) -> bool {
+        let end = async {
+            for id in &self.subscriptions {
+                self.connection.send(format!(r#"["CLOSE","{id}"]"#)).await?;
+            }
+            self.connection.close().await;
+            Ok::<_, ClientError>(())
+        };
+        matches!(timeout(GOODBYE, end).await, Ok(Ok(())))
     }
 }

@@ -6,6 +6,7 @@ mod files;
 mod jaeger;
 mod nodes;
 mod tls;
+mod upstreams;
 
 use common::Relay;
 

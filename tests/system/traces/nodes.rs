@@ -16,7 +16,7 @@ async fn share(redis: &Redis, otlp: &str, nodes: [(&str, &str); 2]) -> [Relay; 2
     relays
 }
 
-pub async fn bus(relays: &[Relay]) {
+pub async fn bus<'r>(relays: impl IntoIterator<Item = &'r Relay>) {
     for relay in relays {
         eventually("the bus", || relay.metric("rookery_bus_connected") == 1.0).await;
     }

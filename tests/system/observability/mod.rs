@@ -11,9 +11,9 @@ use std::{
 };
 
 use common::redis::Redis;
-use common::{Relay, eventually, fresh};
+use common::{Relay, eventually, fresh, now};
 use prometheus::Prometheus;
-use rookery::protocol::sign::Keys;
+use rookery::protocol::{Tags, sign::Keys};
 use serde_json::{Value, json};
 
 fn file(name: &str) -> PathBuf {
@@ -118,12 +118,23 @@ fn questions() -> Vec<Question> {
     all
 }
 
-fn node(redis: &Redis) -> Relay {
-    Relay::start(&["--redis", &redis.url(), "--workers", "2", "--set", "bus.watermark_ms=100"])
+/// One that reads these relays.
+fn node(redis: &Redis, upstreams: &[Relay]) -> Relay {
+    let urls: Vec<String> = upstreams.iter().map(Relay::url).collect();
+    let bus = ["--redis", &redis.url(), "--workers", "2", "--set", "bus.watermark_ms=100"];
+    let read = ["--upstream", &urls.join(","), "--set", "aggregator.allow_private=true"];
+    Relay::start(&[&bus[..], &read].concat())
 }
 
-/// One of everything: a feed, a count, an event that is delivered by both nodes, a duplicate, a refusal.
-async fn work(nodes: &[Relay; 2]) {
+/// One of everything: a feed, a count, an event that is delivered by both nodes, a duplicate, a refusal; an event that
+/// both nodes read of a relay.
+async fn work(nodes: &[Relay; 2], upstreams: &[Relay; 2]) {
+    let keys = Keys::generate();
+    for upstream in upstreams {
+        // Of another kind than the readers ask for.
+        let event = keys.sign(now(), 7, Tags::default(), "");
+        assert!(upstream.connect().await.publish(&event).await.0);
+    }
     let keys = Keys::generate();
     let filter = json!({ "authors": [keys.public_key()] });
     let mut readers = Vec::new();
@@ -148,14 +159,15 @@ async fn work(nodes: &[Relay; 2]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_question_has_an_answer() {
     let redis = Redis::start();
-    let nodes = [node(&redis), node(&redis)];
+    let upstreams = [Relay::start(&[]), Relay::start(&[])];
+    let nodes = [node(&redis, &upstreams), node(&redis, &upstreams)];
     for node in &nodes {
         eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
     }
     let prometheus = Prometheus::start(&nodes.each_ref().map(|node| node.operators));
     let load = async {
         loop {
-            work(&nodes).await;
+            work(&nodes, &upstreams).await;
         }
     };
     let answers = async {

@@ -6,14 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rookery::protocol::Event;
 use serde_json::{Value, json};
 
 use crate::traces::{
     node,
     nodes::{bus, through},
+    upstreams,
 };
 use common::redis::Redis;
-use common::{PATIENCE, free_port, fresh, watch};
+use common::{PATIENCE, Relay, free_port, fresh, watch};
 
 /// Running; killed when dropped.
 struct Jaeger {
@@ -53,6 +55,20 @@ impl Jaeger {
         Some(jaeger)
     }
 
+    /// The trace that begins with the receipt of an event, once it has so many spans.
+    async fn trace(&self, event: &Event, count: usize) -> Shown {
+        let tags =
+            json!({ "messaging.message.id": event.id(), "messaging.operation.name": "EVENT" }).to_string();
+        let parameters = [("service", "rookery"), ("operation", "message"), ("tags", &*tags)];
+        let whole =
+            |answer: &Value| answer["data"][0]["spans"].as_array().is_some_and(|spans| spans.len() == count);
+        let answer = self.answers("api/traces", &parameters, whole).await;
+        if std::env::var_os("ROOKERY_TEST_SHOW").is_some() {
+            println!("{answer:#}");
+        }
+        Shown(answer["data"][0].clone())
+    }
+
     /// What the query API answers, once it is what is awaited.
     async fn answers(
         &self,
@@ -78,6 +94,42 @@ impl Jaeger {
     }
 }
 
+/// A trace as Jaeger shows it.
+struct Shown(Value);
+
+impl Shown {
+    fn node_of(&self, span: &Value) -> &str {
+        let process = &self.0["processes"][span["processID"].as_str().unwrap()];
+        let tags = process["tags"].as_array().unwrap();
+        let node = tags.iter().find(|tag| tag["key"] == "service.instance.id").unwrap();
+        node["value"].as_str().unwrap()
+    }
+
+    /// The spans of that name, of a node.
+    fn all(&self, node: &str, name: &str) -> Vec<&Value> {
+        let spans = self.0["spans"].as_array().unwrap().iter();
+        spans.filter(|span| span["operationName"] == name && self.node_of(span) == node).collect()
+    }
+
+    fn find(&self, node: &str, name: &str) -> &Value {
+        self.all(node, name).first().unwrap_or_else(|| panic!("no {name} of {node} in {:#}", self.0))
+    }
+
+    /// Each is a child of the one before, and begins no earlier.
+    fn is_chain(&self, chain: &[(&str, &str)]) {
+        let spans: Vec<&Value> = chain.iter().map(|(node, name)| self.find(node, name)).collect();
+        for pair in spans.windows(2) {
+            let (parent, child) = (pair[0], pair[1]);
+            let references = child["references"].as_array().unwrap();
+            let is_child = |reference: &Value| {
+                reference["refType"] == "CHILD_OF" && reference["spanID"] == parent["spanID"]
+            };
+            assert!(references.iter().any(is_child), "{child:#}");
+            assert!(child["startTime"].as_u64() >= parent["startTime"].as_u64(), "{:#}", self.0);
+        }
+    }
+}
+
 impl Drop for Jaeger {
     fn drop(&mut self) {
         let _ = self.process.kill();
@@ -96,45 +148,27 @@ async fn jaeger_shows_one_trace_of_both_nodes() {
     let url = redis.url();
     let by_grpc = format!("http://127.0.0.1:{}", jaeger.grpc);
     let by_http = format!("http://127.0.0.1:{}/v1/traces", jaeger.http);
-    let nodes = [("a", by_grpc), ("b", by_http)]
-        .map(|(name, otlp)| node(&otlp, &["--node-id", name, "--redis", &url]));
-    bus(&nodes).await;
-    let [a, b] = nodes;
-    let event = through(&a, &b, |keys| fresh(keys, "")).await;
+    let upstream = Relay::start(&[]);
+    let a = upstreams::reads(&upstream.url(), &by_grpc, &["--redis", &url]);
+    let b = node(&by_http, &["--node-id", "b", "--redis", &url]);
+    bus([&a, &b]).await;
 
-    let tags = json!({ "messaging.message.id": event.id(), "messaging.operation.name": "EVENT" }).to_string();
-    let parameters = [("service", "rookery"), ("operation", "message"), ("tags", &*tags)];
-    let whole = |answer: &Value| answer["data"][0]["spans"].as_array().is_some_and(|spans| spans.len() == 9);
-    let answer = jaeger.answers("api/traces", &parameters, whole).await;
-    let trace = &answer["data"][0];
-    let spans = trace["spans"].as_array().unwrap();
-    let node_of = |span: &Value| {
-        let process = &trace["processes"][span["processID"].as_str().unwrap()];
-        let tags = process["tags"].as_array().unwrap();
-        tags.iter().find(|tag| tag["key"] == "service.instance.id").unwrap()["value"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
-    let find = |node: &str, name: &str| {
-        let found = spans.iter().find(|span| span["operationName"] == name && node_of(span) == node);
-        found.unwrap_or_else(|| panic!("no {name} of {node} in {answer:#}"))
-    };
-    let chain = [("a", "message"), ("a", "publish"), ("b", "route"), ("b", "deliver")]
-        .map(|(node, name)| find(node, name));
-    for pair in chain.windows(2) {
-        let (parent, child) = (pair[0], pair[1]);
-        let references = child["references"].as_array().unwrap();
-        let is_child = |reference: &&Value| {
-            reference["refType"] == "CHILD_OF" && reference["spanID"] == parent["spanID"]
-        };
-        assert!(references.iter().any(|reference| is_child(&reference)), "{child:#}");
-        assert!(child["startTime"].as_u64() >= parent["startTime"].as_u64(), "{answer:#}");
-    }
+    let event = through(&a, &b, |keys| fresh(keys, "")).await;
+    let trace = jaeger.trace(&event, 9).await;
+    trace.is_chain(&[("a", "message"), ("a", "publish"), ("b", "route"), ("b", "deliver")]);
     for name in ["admit", "persist", "batch", "store transaction", "deliver"] {
-        find("a", name);
+        trace.find("a", name);
     }
-    if std::env::var_os("ROOKERY_TEST_SHOW").is_some() {
-        println!("{answer:#}");
-    }
+
+    // What another relay has sent, at the socket of a client of the other node.
+    upstreams::is_read(&a, &upstream.url()).await;
+    let event = upstreams::through(&upstream, &b).await;
+    let trace = jaeger.trace(&event, 11).await;
+    trace.is_chain(&[("a", "message"), ("a", "consume"), ("a", "publish"), ("b", "route"), ("b", "deliver")]);
+    trace.is_chain(&[("a", "message"), ("a", "queue")]);
+    trace.is_chain(&[("a", "consume"), ("a", "persist"), ("a", "batch"), ("a", "store transaction")]);
+    trace.is_chain(&[("a", "consume"), ("a", "admit")]);
+    let tags = trace.find("a", "message")["tags"].as_array().unwrap();
+    let says = |key: &str| &tags.iter().find(|tag| tag["key"] == key).unwrap()["value"];
+    assert_eq!((says("rookery.upstream"), says("nostr.event.kind")), (&json!(upstream.url()), &json!(1)));
 }

@@ -6,6 +6,7 @@ mod log;
 mod metrics;
 mod process;
 mod pulse;
+mod series;
 mod upstreams;
 
 use std::{io::IsTerminal, panic, process::abort, thread};
@@ -17,12 +18,15 @@ use tracing_subscriber::{
 };
 
 pub use self::{
-    labels::{BoundedQueue, Cache, CloseReason, ClosedReason, EventResult, Label, Stage, Verb},
+    labels::{
+        BoundedQueue, By, Cache, CleanupResult, CloseReason, ClosedReason, ConnectResult, EventResult, Label,
+        Stage, UpstreamMessage, Verb,
+    },
     lag::measure_lag,
     log::{Flushed, LogLines, LostLines},
     metrics::{Metrics, metrics_reference},
     pulse::Pulse,
-    upstreams::UpstreamLabel,
+    series::UpstreamSeries,
 };
 use crate::{config::log_filter, trace::TARGET};
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use prometheus_client::metrics::counter::Counter;
 use tracing::warn;
 
 use super::{
@@ -26,6 +27,7 @@ use crate::{
     protocol::{EventId, ParsedEvent},
     route::SessionId,
     store::Outcome,
+    telemetry::Metrics,
     trace::{Subject, Trace, Tracer},
 };
 
@@ -47,8 +49,19 @@ pub struct Parts {
     pub counts: Arc<dyn Fn(UpstreamId) -> Option<Arc<Counts>> + Send + Sync>,
     /// What it is called.
     pub names: Arc<dyn Fn(UpstreamId) -> Option<Arc<str>> + Send + Sync>,
+    pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
 }
+
+/// An event that came through the queue.
+struct Taken {
+    entry: Entry,
+    /// Since when it is here.
+    since: Instant,
+}
+
+/// The store did not take an event for now.
+const AGAIN: &str = "again";
 
 /// Publishes what upstreams have sent.
 pub struct Consumer {
@@ -58,9 +71,11 @@ pub struct Consumer {
     publisher: Option<Publisher>,
     shares: HashMap<UpstreamId, Arc<Share>>,
     /// Events that the persister has, and whose they are. A copy is finished when the event is.
-    with_persister: HashMap<EventId, Vec<Entry>>,
+    with_persister: HashMap<EventId, Vec<Taken>>,
     /// Taken from the queue, and for now not taken by the store.
-    held: VecDeque<Entry>,
+    held: VecDeque<Taken>,
+    /// How many events came to what.
+    outcomes: Vec<(&'static str, Counter)>,
     pause: Backoff,
     /// Whether it waits for the queue, or for the end of a pause.
     is_waiting: bool,
@@ -69,8 +84,10 @@ pub struct Consumer {
 impl Consumer {
     /// `number` tells the consumers of a node apart; `window`: how many events may be without an answer.
     pub fn new(parts: Parts, number: u64, window: usize) -> Self {
+        let outcomes = parts.metrics.consumer_outcomes(&[&[AGAIN][..], &Verdict::names()].concat());
         Self {
             parts,
+            outcomes,
             number,
             window,
             publisher: None,
@@ -85,9 +102,9 @@ impl Consumer {
     /// Publishes what is held, or else what waits.
     fn next(&mut self, ctx: &mut Context<Self>) {
         while !self.is_waiting && self.with_persister.len() < self.window {
-            if let Some(entry) = self.held.pop_front() {
-                if let Err(entry) = self.publish(entry) {
-                    self.held.push_front(entry);
+            if let Some(taken) = self.held.pop_front() {
+                if let Err(taken) = self.publish(taken) {
+                    self.held.push_front(taken);
                     return self.rest(ctx);
                 }
                 continue;
@@ -98,7 +115,8 @@ impl Consumer {
             let taken = async move { queue.take(most).await };
             ctx.spawn(taken.into_actor(self).map(|entries, this, ctx| {
                 this.is_waiting = false;
-                this.held.extend(entries);
+                let since = Instant::now();
+                this.held.extend(entries.into_iter().map(|entry| Taken { entry, since }));
                 this.next(ctx);
             }));
         }
@@ -116,25 +134,26 @@ impl Consumer {
     /// Hands an event to the persister, unless it is refused or known at once.
     ///
     /// # Errors
-    /// The entry, where the store takes no more for now.
-    fn publish(&mut self, mut entry: Entry) -> Result<(), Entry> {
+    /// The event, where the store takes no more for now.
+    fn publish(&mut self, mut taken: Taken) -> Result<(), Taken> {
+        let entry = &mut taken.entry;
         let Ok(parsed) = serde_json::from_str::<ParsedEvent<'_>>(&entry.text) else {
-            self.settle(&entry, Verdict::Refused(Refusal::Shape));
+            self.settle(&taken, Verdict::Refused(Refusal::Shape));
             return Ok(());
         };
         let share = self.shares.entry(entry.upstream).or_default();
         let place = self.parts.events.place(share, &parsed, entry.text.len(), Instant::now());
-        let Ok(place) = place else { return Err(entry) };
+        let Ok(place) = place else { return Err(taken) };
         let (names, upstream) = (&self.parts.names, entry.upstream);
         let subject = Subject::Event { id: parsed.id, kind: parsed.kind, bytes: entry.text.len() };
         let mut trace = self.parts.tracer.consume(entry.trace.as_deref_mut(), || names(upstream), subject);
         let admitted = self.parts.admission.admit(parsed, &self.parts.live.load().limits, &[], clock::now());
         trace.lap("admit");
         match admitted {
-            Ok(Admitted::Known) => self.settle(&entry, Verdict::Known),
+            Ok(Admitted::Known) => self.settle(&taken, Verdict::Known),
             Ok(Admitted::Store(event)) => {
                 let same = self.with_persister.entry(event.id()).or_default();
-                same.push(entry);
+                same.push(taken);
                 if let [_] = same[..]
                     && let Some(publisher) = self.publisher.clone()
                 {
@@ -143,26 +162,34 @@ impl Consumer {
             }
             Ok(Admitted::Ephemeral(event)) => {
                 let id = event.id();
-                let Some(publisher) = self.publisher.clone() else { return Err(entry) };
+                let Some(publisher) = self.publisher.clone() else { return Err(taken) };
                 if self.parts.events.route(event, place, publisher, trace).is_err() {
-                    return Err(entry);
+                    return Err(taken);
                 }
-                self.with_persister.entry(id).or_default().push(entry);
+                self.with_persister.entry(id).or_default().push(taken);
             }
             Err(reason) => {
                 trace.refuse(&reason);
-                self.settle(&entry, Verdict::Refused(reason.prefix.into()));
+                self.settle(&taken, Verdict::Refused(reason.prefix.into()));
             }
         }
         Ok(())
     }
 
     /// An event is finished, and counted.
-    fn settle(&self, entry: &Entry, verdict: Verdict) {
+    fn settle(&self, Taken { entry, since }: &Taken, verdict: Verdict) {
+        self.count(verdict.name());
+        self.parts.metrics.consumer.observe(since.elapsed().as_secs_f64());
         if let Some(counts) = (self.parts.counts)(entry.upstream) {
             counts.settle(verdict);
         }
         self.parts.queue.finish(entry.upstream, entry.number);
+    }
+
+    fn count(&self, outcome: &str) {
+        if let Some((_, counter)) = self.outcomes.iter().find(|(name, _)| *name == outcome) {
+            counter.inc();
+        }
     }
 
     fn hear(&mut self, id: EventId, answer: Answer, mut trace: Trace) -> bool {
@@ -178,6 +205,7 @@ impl Consumer {
             Ok(verdict) => verdict,
             Err(failure) => {
                 trace.fail(failure);
+                self.count(AGAIN);
                 self.held.extend(entries);
                 return false;
             }

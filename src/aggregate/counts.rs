@@ -3,11 +3,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
 use crate::{
-    protocol::{Prefix, Timestamp},
+    client::{ClientError, Observer},
+    protocol::{Prefix, Reply, Timestamp},
     store::Outcome,
+    telemetry::{By, CleanupResult, ConnectResult, UpstreamMessage},
 };
 
 macro_rules! refusals {
@@ -56,9 +59,11 @@ pub struct Counts {
     known: AtomicU64,
     dead: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
-    sessions: AtomicU64,
-    ended: AtomicU64,
     cursor: AtomicU64,
+    whole: AtomicU64,
+    pub connects: By<ConnectResult, Counter>,
+    pub messages: By<UpstreamMessage, Counter>,
+    pub cleanups: By<CleanupResult, Counter>,
 }
 
 /// The same at a moment.
@@ -71,10 +76,10 @@ pub struct Counted {
     pub refused: Vec<(&'static str, u64)>,
     pub dead: u64,
     pub waiting: u64,
-    pub sessions: u64,
-    pub ended: u64,
     /// Up to where it is read, as it is noted.
     pub cursor: Timestamp,
+    /// Up to when everything of it is finished, as far as is known; `None` before that is known.
+    pub whole: Option<Timestamp>,
 }
 
 /// What became of a message.
@@ -96,20 +101,14 @@ impl Counts {
         self.received.fetch_sub(messages, Relaxed);
     }
 
-    /// A session with the upstream has begun.
-    pub fn begin(&self) {
-        self.sessions.fetch_add(1, Relaxed);
-    }
-
-    /// One that had begun is over.
-    pub fn end(&self) {
-        let begun = self.sessions.load(Relaxed);
-        self.ended.store(begun, Relaxed);
-    }
-
     /// It is noted that the upstream has been read up to here.
     pub fn note(&self, cursor: Timestamp) {
         self.cursor.store(cursor, Relaxed);
+    }
+
+    /// Everything that it had by then is finished.
+    pub fn note_whole(&self, moment: Timestamp) {
+        self.whole.fetch_max(moment, Relaxed);
     }
 
     pub fn settle(&self, verdict: Verdict) {
@@ -140,10 +139,50 @@ impl Counts {
             refused,
             dead,
             waiting,
-            sessions: of(&self.sessions),
-            ended: of(&self.ended),
             cursor: of(&self.cursor),
+            whole: Some(of(&self.whole)).filter(|moment| *moment > 0),
         }
+    }
+}
+
+impl Counted {
+    /// How many have each outcome.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let own = [("stored", self.stored), ("known", self.known), ("dead", self.dead)];
+        own.into_iter().chain(self.refused.iter().copied())
+    }
+}
+
+impl Verdict {
+    /// The names of all, and of events that are dead letters.
+    pub fn names() -> Vec<&'static str> {
+        ["stored", "known", "dead"].into_iter().chain(Refusal::ALL.iter().map(|(_, name)| *name)).collect()
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Known => "known",
+            Self::Refused(refusal) => refusal.name(),
+        }
+    }
+}
+
+/// Hears what an upstream says, over all connections to it.
+impl Observer for Counts {
+    fn heard(&self, message: Option<&Reply<'_>>) {
+        let kind = match message {
+            Some(Reply::Event { .. }) => UpstreamMessage::Event,
+            Some(Reply::Eose { .. }) => UpstreamMessage::Eose,
+            Some(Reply::Closed { .. }) => UpstreamMessage::Closed,
+            Some(Reply::Ok { .. }) => UpstreamMessage::Ok,
+            Some(Reply::Auth { .. }) => UpstreamMessage::Auth,
+            Some(Reply::Notice(_)) => UpstreamMessage::Notice,
+            Some(Reply::Count { .. }) => UpstreamMessage::Count,
+            Some(Reply::NegMsg { .. } | Reply::NegErr { .. }) => UpstreamMessage::Negentropy,
+            Some(Reply::Unknown(_)) | None => UpstreamMessage::Unknown,
+        };
+        self.messages.of(kind).inc();
     }
 }
 
@@ -167,5 +206,21 @@ impl From<Prefix> for Refusal {
             Prefix::Invalid => Self::Forged,
             _ => Self::Policy,
         }
+    }
+}
+
+/// What came of an attempt that this ended.
+pub fn connect_result(error: &ClientError) -> ConnectResult {
+    match error {
+        ClientError::Unreachable { .. }
+        | ClientError::UnknownHost { .. }
+        | ClientError::NoRequest { .. }
+        | ClientError::NoRelay { .. } => ConnectResult::Unreachable,
+        ClientError::Forbidden { .. } => ConnectResult::Forbidden,
+        ClientError::NoKey
+        | ClientError::AuthRefused(_)
+        | ClientError::Refused(_)
+        | ClientError::Ended(_) => ConnectResult::Refused,
+        _ => ConnectResult::Lost,
     }
 }

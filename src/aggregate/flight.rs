@@ -135,14 +135,17 @@ impl Flight {
         self.live_since = since;
     }
 
-    /// Moves on by what came live: up to the receipt of the oldest message that is not finished, or to now. Not while
-    /// a window is open, nor while something between it and the beginning of the subscription is.
-    pub fn follow(&self, now: Timestamp, progress: &mut Progress) {
-        let Some(since) = self.live_since else { return };
-        if self.windows.is_empty() && progress.through >= since.saturating_sub(self.overlap) {
-            let oldest = self.open.values().map(|open| open.received).min();
-            progress.follow(oldest.map_or(now, |oldest| oldest.min(now)), self.overlap);
+    /// Moves on by what came live: up to the receipt of the oldest message that is not finished, or to now; says up to
+    /// where. Not while a window is open, nor while something between it and the beginning of the subscription is.
+    pub fn follow(&self, now: Timestamp, progress: &mut Progress) -> Option<Timestamp> {
+        let since = self.live_since?;
+        if !self.windows.is_empty() || progress.through < since.saturating_sub(self.overlap) {
+            return None;
         }
+        let oldest = self.open.values().map(|open| open.received).min();
+        let moment = oldest.map_or(now, |oldest| oldest.min(now));
+        progress.follow(moment, self.overlap);
+        Some(moment)
     }
 
     /// Whether an event that came then is dated earlier than anything that will be read again.

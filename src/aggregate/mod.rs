@@ -31,7 +31,7 @@ use self::{
     upstream::{RelayUrl, Upstream, UpstreamId},
 };
 use crate::{
-    client::{Endpoint, Reach},
+    client::{Endpoint, Observer, Reach},
     config::{self, Live},
     ingest::Admission,
     persist,
@@ -91,6 +91,7 @@ impl Aggregator {
             overlap: config.overlap_seconds,
             compare: Duration::from_secs(60 * config.compare_minutes),
             max_event_bytes: parts.live.load().limits.max_message_bytes,
+            metrics: Arc::clone(&parts.metrics),
             tracer: parts.tracer.clone(),
         };
         let reach = match config.allow_private {
@@ -101,17 +102,19 @@ impl Aggregator {
         for upstream in upstreams {
             let url = upstream.url.as_str();
             // Whoever stores an event checks it.
-            let endpoint = Endpoint { verify: false, reach: reach.clone(), ..Endpoint::new(url) };
             let of_this = Arc::clone(&counts[&upstream.url.id()]);
+            let observer = Arc::clone(&of_this) as Arc<dyn Observer>;
+            let reach = reach.clone();
+            let endpoint = Endpoint { verify: false, reach, observer, ..Endpoint::new(url) };
             let status = Arc::<Status>::default();
             let (counts, shown) = (Arc::clone(&of_this), Arc::clone(&status));
-            all.push(Shown { name: upstream.url.to_string(), counts, status: shown });
+            all.push(Shown { name: upstream.url.shown().into(), counts, status: shown });
             let reader = Reader::new(of_readers.clone(), upstream, endpoint, of_this, status);
             arbiter.spawn_fn(move || {
                 actix::spawn(reader.run());
             });
         }
-        show(all, &queue, &parts.metrics);
+        show(move || all.clone(), config.metrics_upstreams, &queue, &parts.metrics);
         let of_consumers = consumer::Parts {
             queue,
             events: parts.events,
@@ -119,6 +122,7 @@ impl Aggregator {
             live: parts.live,
             counts: Arc::new(move |id| counts.get(&id).cloned()),
             names: Arc::new(move |id| names.get(&id).cloned()),
+            metrics: parts.metrics,
             tracer: parts.tracer,
         };
         let window = config.window;

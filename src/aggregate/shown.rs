@@ -1,98 +1,163 @@
 //! What Prometheus is told of the relays that are read.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use prometheus_client::metrics::counter::Counter;
-
-use super::{counts::Counts, queue::Queue, status::Status};
-use crate::{
-    protocol::Timestamp,
-    telemetry::{BoundedQueue, Metrics, UpstreamLabel},
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
 };
 
-/// Relays that have series of their own.
-const BY_NAME: usize = 100;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+
+use super::{
+    counts::{Counted, Counts, Verdict},
+    queue::Queue,
+    status::Status,
+};
+use crate::{
+    clock,
+    protocol::Timestamp,
+    telemetry::{BoundedQueue, By, Label, Metrics, UpstreamSeries},
+};
+
+/// The series of those that have none of their own.
+const OTHERS: &str = "other";
 
 /// A relay that is read, as metrics call it.
+#[derive(Clone)]
 pub struct Shown {
-    pub name: String,
+    pub name: Arc<str>,
     pub counts: Arc<Counts>,
     pub status: Arc<Status>,
 }
 
-/// Has the metrics look at these, whenever they are asked for.
-pub fn show(all: Vec<Shown>, queue: &Arc<dyn Queue>, metrics: &Metrics) {
+/// Has the metrics look at those that are listed, whenever they are asked for. At most `by_name` have series of their
+/// own: those that were seen first.
+pub fn show(
+    list: impl Fn() -> Vec<Shown> + Send + Sync + 'static,
+    by_name: usize,
+    queue: &Arc<dyn Queue>,
+    metrics: &Metrics,
+) {
     let queue = Arc::downgrade(queue);
-    let name =
-        move |nth: usize, shown: &Shown| if nth < BY_NAME { shown.name.clone() } else { "other".to_owned() };
+    let board = Mutex::new(Board { by_name, outcomes: Verdict::names(), ..Board::default() });
     metrics.before_scrapes(move |metrics| {
         if let Some(queue) = queue.upgrade() {
             metrics.queue_fill.of(BoundedQueue::Aggregator).set(queue.fill());
         }
-        let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
-        for (nth, shown) in all.iter().enumerate() {
-            sums.entry(name(nth, shown)).or_default().add(shown);
-        }
-        for (upstream, sum) in sums {
-            sum.write(upstream, metrics);
-        }
+        board.lock().bring_up_to_date(&list(), metrics);
     });
 }
 
-/// What the relays of one name have done together.
+/// What is shown.
 #[derive(Default)]
-struct Sum {
-    received: u64,
-    bytes: u64,
+struct Board {
+    by_name: usize,
+    outcomes: Vec<&'static str>,
+    /// By the name of the relay.
+    lines: HashMap<Arc<str>, Line>,
+    /// By the name under which it is shown.
+    series: HashMap<Arc<str>, Series>,
+}
+
+/// A relay that is shown.
+struct Line {
+    shown_as: Arc<str>,
+    counts: Arc<Counts>,
+    /// What its series have of it already, in the order of [`counters`].
+    told: Vec<u64>,
+}
+
+struct Series {
+    series: UpstreamSeries,
+    now: Gauges,
+}
+
+/// What those of one name are at, together.
+#[derive(Default)]
+struct Gauges {
     waiting: u64,
-    sessions: u64,
-    ended: u64,
     up: u64,
     /// The oldest.
     cursor: Option<Timestamp>,
-    outcomes: Vec<(&'static str, u64)>,
+    /// That of the one furthest behind.
+    lag: u64,
 }
 
-impl Sum {
-    fn add(&mut self, shown: &Shown) {
-        let counted = shown.counts.at_this_moment();
-        self.received += counted.received;
-        self.bytes += counted.bytes;
-        self.waiting += counted.waiting;
-        self.sessions += counted.sessions;
-        self.ended += counted.ended;
-        self.up += u64::from(shown.status.is_up());
-        self.cursor = Some(self.cursor.map_or(counted.cursor, |cursor| cursor.min(counted.cursor)));
-        let own = [("stored", counted.stored), ("known", counted.known), ("dead", counted.dead)];
-        for (outcome, count) in own.into_iter().chain(counted.refused) {
-            match self.outcomes.iter_mut().find(|(other, _)| *other == outcome) {
-                Some((_, sum)) => *sum += count,
-                None => self.outcomes.push((outcome, count)),
+impl Board {
+    fn bring_up_to_date(&mut self, all: &[Shown], metrics: &Metrics) {
+        self.forget(all, metrics);
+        for series in self.series.values_mut() {
+            series.now = Gauges::default();
+        }
+        for shown in all {
+            self.tell(shown, metrics);
+        }
+        for Series { series, now } in self.series.values() {
+            series.waiting.set(now.waiting as i64);
+            series.up.set(now.up as i64);
+            series.cursor.set(now.cursor.unwrap_or_default() as i64);
+            series.lag.set(now.lag as i64);
+        }
+    }
+
+    /// Takes away the series of those that are not read any more.
+    fn forget(&mut self, all: &[Shown], metrics: &Metrics) {
+        self.lines.retain(|name, _| all.iter().any(|shown| shown.name == *name));
+        let lines = &self.lines;
+        self.series.retain(|name, _| {
+            let is_used = lines.values().any(|line| line.shown_as == *name);
+            if !is_used {
+                metrics.forget_upstream(name, &self.outcomes);
             }
-        }
+            is_used
+        });
     }
 
-    fn write(self, upstream: String, metrics: &Metrics) {
-        let label = UpstreamLabel { upstream: upstream.clone() };
-        for (family, count) in [
-            (&metrics.upstream_received, self.received),
-            (&metrics.upstream_bytes, self.bytes),
-            (&metrics.upstream_connects, self.sessions),
-            (&metrics.upstream_cleanups, self.ended),
-        ] {
-            raise(&family.get_or_create_owned(&label), count);
+    fn tell(&mut self, shown: &Shown, metrics: &Metrics) {
+        let own = self.lines.values().filter(|line| &*line.shown_as != OTHERS).count();
+        let line = match self.lines.entry(Arc::clone(&shown.name)) {
+            Entry::Occupied(line) => line.into_mut(),
+            Entry::Vacant(place) => {
+                let shown_as = if own < self.by_name { Arc::clone(&shown.name) } else { OTHERS.into() };
+                place.insert(Line { shown_as, counts: Arc::clone(&shown.counts), told: Vec::new() })
+            }
+        };
+        if !Arc::ptr_eq(&line.counts, &shown.counts) {
+            // It was taken away and added again meanwhile.
+            (line.counts, line.told) = (Arc::clone(&shown.counts), Vec::new());
         }
-        metrics.upstream_waiting.get_or_create_owned(&label).set(self.waiting as i64);
-        let cursor = self.cursor.unwrap_or_default();
-        metrics.upstream_cursor.get_or_create_owned(&label).set(cursor as i64);
-        metrics.upstream_up.get_or_create_owned(&label).set(self.up as i64);
-        for (outcome, count) in self.outcomes {
-            raise(&metrics.label_upstream(&upstream, outcome), count);
+        let new =
+            || Series { series: metrics.upstream(&line.shown_as, &self.outcomes), now: Gauges::default() };
+        let Series { series, now } = self.series.entry(Arc::clone(&line.shown_as)).or_insert_with(new);
+        let counted = shown.counts.at_this_moment();
+        now.waiting += counted.waiting;
+        now.up += u64::from(shown.status.is_up());
+        now.cursor = Some(now.cursor.map_or(counted.cursor, |cursor| cursor.min(counted.cursor)));
+        let lag = counted.whole.map_or(0, |whole| clock::now().saturating_sub(whole));
+        now.lag = now.lag.max(lag);
+        let counters = counters(series, &shown.counts, &counted);
+        line.told.resize(counters.len(), 0);
+        for ((counter, count), told) in counters.into_iter().zip(&mut line.told) {
+            counter.inc_by(count.saturating_sub(*told));
+            *told = count.max(*told);
         }
     }
 }
 
-/// Counters only grow.
-fn raise(counter: &Counter, to: u64) {
-    counter.inc_by(to.saturating_sub(counter.get()));
+/// Each counter of a relay's series, and what it has come to.
+fn counters<'s>(series: &'s UpstreamSeries, counts: &Counts, counted: &Counted) -> Vec<(&'s Counter, u64)> {
+    let mut all = vec![(&series.received, counted.received), (&series.bytes, counted.bytes)];
+    let of = |name: &str| counted.outcomes().find(|(other, _)| *other == name).map_or(0, |(_, count)| count);
+    all.extend(series.outcomes.iter().map(|(name, counter)| (counter, of(name))));
+    all.extend(by_label(&series.connects, &counts.connects));
+    all.extend(by_label(&series.messages, &counts.messages));
+    all.extend(by_label(&series.cleanups, &counts.cleanups));
+    all
+}
+
+fn by_label<'s, L: Label>(
+    series: &'s By<L, Counter>,
+    counts: &By<L, Counter>,
+) -> impl Iterator<Item = (&'s Counter, u64)> {
+    L::ALL.iter().map(|&value| (series.of(value), counts.of(value).get()))
 }

@@ -150,13 +150,13 @@ impl Connection {
         loop {
             let text = timeout_at(deadline, self.receive()).await;
             let text = text.map_err(|_| ClientError::Silent("count"))??;
-            match Reply::parse(&text) {
-                Ok(Reply::Count { subscription, count, approximate }) if subscription == id => {
+            match self.parse(&text) {
+                Some(Reply::Count { subscription, count, approximate }) if subscription == id => {
                     return Ok(Some((count, approximate)));
                 }
-                Ok(Reply::Closed { subscription, .. }) if subscription == id => return Ok(None),
+                Some(Reply::Closed { subscription, .. }) if subscription == id => return Ok(None),
                 // Relays without COUNT say so in a notice, if at all.
-                Ok(Reply::Notice(_)) => return Ok(None),
+                Some(Reply::Notice(_)) => return Ok(None),
                 _ => {}
             }
         }
@@ -271,18 +271,24 @@ impl Connection {
     /// Reads a message; `None` where it is dealt with here: challenges are kept, the observer is told of notices,
     /// and what cannot be understood is skipped.
     pub fn read<'a>(&mut self, text: &'a str) -> Option<Reply<'a>> {
-        match Reply::parse(text) {
-            Ok(Reply::Auth { challenge }) => self.challenge = Some(challenge.into_owned()),
-            Ok(Reply::Notice(text)) => {
+        match self.parse(text)? {
+            Reply::Auth { challenge } => self.challenge = Some(challenge.into_owned()),
+            Reply::Notice(text) => {
                 if self.notices < self.endpoint.bounds.notices {
                     self.notices += 1;
                     self.endpoint.observer.notice(&text);
                 }
             }
-            Ok(Reply::Unknown(_)) | Err(_) => {}
-            Ok(reply) => return Some(reply),
+            Reply::Unknown(_) => {}
+            reply => return Some(reply),
         }
         None
+    }
+
+    fn parse<'a>(&self, text: &'a str) -> Option<Reply<'a>> {
+        let reply = Reply::parse(text).ok();
+        self.endpoint.observer.heard(reply.as_ref());
+        reply
     }
 
     /// The event, if its id and signature are valid; unchecked where the endpoint says so.

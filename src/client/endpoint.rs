@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Backoff, ClientError, Reach};
-use crate::protocol::sign::Keys;
+use crate::protocol::{Reply, sign::Keys};
 
 /// Where a relay is, and how it is talked to. All but the URL has a default: `Endpoint { keys, ..Endpoint::new(url) }`.
 #[derive(Clone)]
@@ -69,6 +69,9 @@ impl Default for Bounds {
 pub trait Observer: Send + Sync {
     /// The relay said this (`NOTICE`), which may hold anything: see [`super::shown`].
     fn notice(&self, _text: &str) {}
+
+    /// The relay said something; `None`: nothing that is understood.
+    fn heard(&self, _message: Option<&Reply<'_>>) {}
 
     /// What was asked for failed, and will be asked for again over a new connection after so long.
     fn retry(&self, _error: &ClientError, _wait: Duration) {}

@@ -20,5 +20,7 @@ section! {
         overlap_seconds: fixed u64 = 3_600 => whole(0, 365 * DAY),
         /// Minutes after which an upstream is compared again while it is read, so that what it has swallowed is found.
         compare_minutes: fixed u64 = 60 => whole(1, 365 * DAY / 60),
+        /// Upstreams that metrics call by their names. Beyond so many they are counted together, as `other`.
+        metrics_upstreams: fixed usize = 100 => whole(0, 10_000),
     }
 }

@@ -1,7 +1,7 @@
 //! The labels of metrics. Each has a closed set of values, so that there are never more series than
 //! the code knows of, and each has its series from the start.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, hash::Hash, marker::PhantomData, sync::Arc};
 
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder},
@@ -11,10 +11,12 @@ use prometheus_client::{
 use crate::protocol::Prefix;
 
 /// A label with all its values.
-pub trait Label: Copy + fmt::Debug + Send + Sync + 'static {
+pub trait Label: Copy + Eq + Hash + fmt::Debug + Send + Sync + 'static {
     const NAME: &'static str;
     /// Each value, and what it means.
     const VALUES: &'static [(&'static str, &'static str)];
+    /// The same, as they are in code.
+    const ALL: &'static [Self];
 
     /// Place in [`Label::VALUES`].
     fn index(self) -> usize;
@@ -29,7 +31,7 @@ macro_rules! labels {
         $($value:ident = $text:literal: $meaning:literal,)*
     })*) => {$(
         $(#[doc = $about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $label {
             $(#[doc = $meaning] $value),*
         }
@@ -37,6 +39,7 @@ macro_rules! labels {
         impl Label for $label {
             const NAME: &'static str = $name;
             const VALUES: &'static [(&'static str, &'static str)] = &[$(($text, $meaning)),*];
+            const ALL: &'static [Self] = &[$(Self::$value),*];
 
             fn index(self) -> usize {
                 self as usize
@@ -135,6 +138,35 @@ labels! {
         BusReceive = "bus_receive": "messages of other nodes that wait to be handled: bus.receive_queue",
     }
 
+    /// What came of an attempt to read a relay.
+    ConnectResult = "result" {
+        Subscribed = "subscribed": "it is read: every subscription was answered",
+        Unreachable = "unreachable": "nobody answered there, or not as a relay should",
+        Forbidden = "forbidden": "its address is not public, or it is this relay itself or a node of its cluster",
+        Refused = "refused": "it refused a subscription or a key, or wants a key and there is none",
+        Lost = "lost": "it was silent for too long, or the connection was lost before it was read",
+    }
+
+    /// A message of a relay that is read.
+    UpstreamMessage = "type" {
+        Event = "event": "EVENT",
+        Eose = "eose": "EOSE",
+        Closed = "closed": "CLOSED",
+        Ok = "ok": "OK",
+        Auth = "auth": "AUTH",
+        Notice = "notice": "NOTICE",
+        Count = "count": "COUNT",
+        Negentropy = "negentropy": "NEG-MSG, NEG-ERR",
+        Unknown = "unknown": "not understood",
+    }
+
+    /// How the end of a session with a relay that was read went.
+    CleanupResult = "result" {
+        Told = "told": "the relay was told (CLOSE), and the cursor is written",
+        Lost = "lost": "the connection was lost, and the cursor is written",
+        Unwritten = "unwritten": "the cursor could not be written: what it lacks is read again",
+    }
+
     /// What is kept to save work.
     Cache = "cache" {
         RecentIds = "recent_ids": "ids stored lately, which need no verification: persister.recent_ids",
@@ -230,6 +262,8 @@ pub(super) type LabelValues = (&'static str, &'static [(&'static str, &'static s
 /// The label that a type of metric has.
 pub(super) trait Labelled: TypedMetric {
     const LABEL: Option<LabelValues> = None;
+    /// Another label that it has, which is told of elsewhere.
+    const ALSO: Option<&'static str> = None;
 }
 
 impl Labelled for Counter {}

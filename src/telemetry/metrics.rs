@@ -20,11 +20,11 @@ use tokio::sync::mpsc;
 
 use super::{
     labels::{
-        BoundedQueue, By, Cache, CloseReason, ClosedReason, EventResult, LabelValues, Labelled, NegErrReason,
-        Stage, Verb,
+        BoundedQueue, By, Cache, CleanupResult, CloseReason, ClosedReason, ConnectResult, EventResult,
+        LabelValues, Labelled, NegErrReason, Stage, UpstreamMessage, Verb,
     },
     process::{PROCESS_METRICS, Process},
-    upstreams::{ByUpstream, UpstreamLabel, UpstreamOutcome},
+    upstreams::{ByUpstream, ByUpstreamAnd, OutcomeLabel, UpstreamOutcome},
 };
 
 /// A thread of the node.
@@ -164,10 +164,20 @@ metrics! {
     "upstream_cursor_timestamp", "Up to when a relay has been read, as it is noted, in seconds since 1970: what was there by then is stored or refused; of `other` the oldest",
         Some(Unit::Seconds), upstream_cursor: ByUpstream<Gauge> = Family::default();
     "upstream_up", "Whether a relay is read at the moment", NO_UNIT, upstream_up: ByUpstream<Gauge> = Family::default();
-    "upstream_connects", "Sessions with a relay that is read", NO_UNIT,
-        upstream_connects: ByUpstream<Counter> = Family::default();
-    "upstream_cleanups", "Of those, such that have ended: what is on its way is finished, and the rest read again",
-        NO_UNIT, upstream_cleanups: ByUpstream<Counter> = Family::default();
+    "upstream_lag", "How far a relay that is read is behind live: since when something that it has may be missing here; of `other` the most",
+        Some(Unit::Seconds), upstream_lag: ByUpstream<Gauge> = Family::default();
+    "upstream_connects", "Attempts to read a relay, by what came of them", NO_UNIT,
+        upstream_connects: ByUpstreamAnd<ConnectResult> = Family::default();
+    "upstream_messages", "Messages of a relay that is read, over all connections to it", NO_UNIT,
+        upstream_messages: ByUpstreamAnd<UpstreamMessage> = Family::default();
+    "upstream_cleanups", "Sessions with a relay that have ended: CLOSE is said, what is in flight let go, the cursor written",
+        NO_UNIT, upstream_cleanups: ByUpstreamAnd<CleanupResult> = Family::default();
+    "queue_published", "Events of relays that are read which were put into the queue", NO_UNIT,
+        queue_published: Counter = Counter::default();
+    "consumer_events", "Events that came through the queue, by what became of them; copies that came together are one each",
+        NO_UNIT, consumer_events: Family<OutcomeLabel, Counter> = Family::default();
+    "consumer", "Duration from the queue to the verdict about an event, all attempts included", Some(Unit::Seconds),
+        consumer: Histogram = seconds();
     "bus_configured", "Whether the node shares events with others (--redis)", NO_UNIT,
         bus_configured: Gauge = Gauge::default();
     "bus_connected", "Whether the bus is connected to all primaries of Redis", NO_UNIT, bus_connected: Gauge = Gauge::default();
@@ -215,20 +225,6 @@ impl Metrics {
         });
     }
 
-    /// Gives every metric of a relay its series, and says what became of its events: the counter of that.
-    pub fn label_upstream(&self, upstream: &str, outcome: &'static str) -> Counter {
-        let label = UpstreamLabel { upstream: upstream.to_owned() };
-        for family in
-            [&self.upstream_received, &self.upstream_bytes, &self.upstream_connects, &self.upstream_cleanups]
-        {
-            family.get_or_create_owned(&label);
-        }
-        self.upstream_waiting.get_or_create_owned(&label);
-        self.upstream_up.get_or_create_owned(&label);
-        self.upstream_cursor.get_or_create_owned(&label);
-        self.upstream_events.get_or_create_owned(&UpstreamOutcome { upstream: label.upstream, outcome })
-    }
-
     /// The histogram of a thread's lateness.
     pub fn lag_of(&self, thread: impl Into<String>) -> Histogram {
         self.lag.get_or_create_owned(&ThreadLabel { thread: thread.into() })
@@ -252,6 +248,8 @@ struct Description {
     kind: &'static str,
     unit: &'static str,
     label: Option<LabelValues>,
+    /// Another label.
+    also: Option<&'static str>,
     help: &'static str,
 }
 
@@ -268,7 +266,7 @@ impl Labelled for Lag {
 
 impl Description {
     fn of<M: Labelled>(name: &str, unit: Option<Unit>, help: &'static str) -> Self {
-        Self { label: M::LABEL, ..Self::new(&format!("rookery_{name}"), &unit, M::TYPE, help) }
+        Self { label: M::LABEL, also: M::ALSO, ..Self::new(&format!("rookery_{name}"), &unit, M::TYPE, help) }
     }
 
     fn new(name: &str, unit: &Option<Unit>, kind: MetricType, help: &'static str) -> Self {
@@ -283,9 +281,23 @@ impl Description {
             MetricType::Histogram => ("", "histogram"),
             _ => ("", "gauge"),
         };
-        Self { name: format!("{name}{suffix}{total}"), kind, unit, label: None, help }
+        Self { name: format!("{name}{suffix}{total}"), kind, unit, label: None, also: None, help }
     }
 }
+
+/// What other programs call what is counted of relays that are read.
+const ELSEWHERE: &str = "
+## What others call them
+
+Of relays that are read, programs of this kind usually count four things. Here they are:
+
+| usual name | here |
+|---|---|
+| `relay_connect_counts` | `rookery_upstream_connects_total` |
+| `message_received_counts` | `rookery_upstream_messages_total`; events alone, each once: `rookery_upstream_events_received_total` |
+| `queue_publish_counts` | `rookery_queue_published_total` |
+| `cleanup_counts` | `rookery_upstream_cleanups_total` |
+";
 
 /// `docs/metrics.md`: every metric, and every value of its label.
 pub fn metrics_reference() -> String {
@@ -301,8 +313,9 @@ pub fn metrics_reference() -> String {
         all.push(Description::new(name, unit, *kind, help));
     }
     out.push_str(&format!("| `rookery_build_info` | info | | `version`, `node` | {BUILD} |\n"));
-    for Description { name, kind, unit, label, help } in &all {
-        let label = label.map(|(label, _)| format!("`{label}`")).unwrap_or_default();
+    for Description { name, kind, unit, label, also, help } in &all {
+        let labels = also.iter().copied().chain(label.map(|(label, _)| label));
+        let label = labels.map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
         out.push_str(&format!("| `{name}` | {kind} | {unit} | {label} | {help} |\n"));
     }
     for Description { name, label, .. } in &all {
@@ -312,6 +325,7 @@ pub fn metrics_reference() -> String {
             out.push_str(&format!("| `{value}` | {meaning} |\n"));
         }
     }
+    out.push_str(ELSEWHERE);
     out
 }
 
@@ -348,7 +362,8 @@ mod tests {
     fn what_is_scraped_is_what_is_described() {
         let metrics = Metrics::new("n1");
         metrics.lag_of("worker-0");
-        metrics.label_upstream("wss://relay.example.com", "stored");
+        metrics.upstream("wss://relay.example.com", &["stored"]);
+        metrics.consumer_outcomes(&["stored"]);
         let text = metrics.render();
         let scraped: BTreeSet<String> = text
             .lines()

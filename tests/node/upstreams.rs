@@ -242,6 +242,51 @@ async fn one_that_cuts_the_connection_again_and_again_is_read_on() {
         eventually("it is cut", || here.metric(&up) == 0.0).await;
         proxy.set(Flow::Open);
     }
+    // Each session that began is counted, and its end.
+    let count = |name: &str, result: &str| {
+        here.metric(&format!(r#"rookery_upstream_{name}_total{{upstream="{url}",result="{result}"}}"#))
+    };
+    eventually("all are cleaned up", || count("cleanups", "lost") == 8.0).await;
+    assert!(count("connects", "subscribed") >= 8.0);
+    assert_eq!((count("cleanups", "told"), count("cleanups", "unwritten")), (0.0, 0.0));
+}
+
+/// What is in the way of a session, how far it is behind, and what came of it is counted under names that are known.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_what_becomes_of_an_upstream() {
+    let keys = Keys::generate();
+    let note = |n| keys.sign(now() - n, 1, Tags::default(), "x");
+    let notes: Vec<Event> = (0..40).map(note).collect();
+    let (there, away) = (upstream(&notes, &[]), format!("ws://127.0.0.1:{}", free_port()));
+    let same = upstream(&notes[..10], &[]);
+    // The one that is named first has its own series.
+    let here = reader(&[&there.url(), &away, &same.url()], &["--set", "aggregator.metrics_upstreams=1"]);
+    eventually("everything", || stored(&here) == ids(&notes)).await;
+    let read = |name: &str| here.metric(name);
+    let of = |upstream: &str, metric: &str, label: &str| {
+        read(&format!(r#"rookery_upstream_{metric}{{upstream="{upstream}"{label}}}"#))
+    };
+    for upstream in [&*there.url(), "other"] {
+        eventually("nothing waits", || adds_up(&here, upstream)).await;
+        eventually("it is read", || of(upstream, "up", "") == 1.0).await;
+        assert_eq!(of(upstream, "connects_total", r#",result="subscribed""#), 1.0);
+        assert!(of(upstream, "messages_total", r#",type="eose""#) >= 1.0);
+        assert!(of(upstream, "messages_total", r#",type="negentropy""#) >= 1.0);
+        let events = of(upstream, "messages_total", r#",type="event""#);
+        assert_eq!(events, of(upstream, "events_received_total", ""));
+    }
+    eventually("nobody is there", || of("other", "connects_total", r#",result="unreachable""#) >= 1.0).await;
+    eventually("it is live", || of(&there.url(), "lag_seconds", "") <= 2.0).await;
+    // One of the others is not read, for longer and longer.
+    eventually("it is behind", || of("other", "lag_seconds", "") >= 2.0).await;
+    assert!(!here.metrics().contains(&format!(r#"upstream="{away}""#)));
+    // What went into the queue has come out of it.
+    let out: f64 = ["stored", "known"]
+        .map(|outcome| read(&format!(r#"rookery_consumer_events_total{{outcome="{outcome}"}}"#)))
+        .iter()
+        .sum();
+    assert_eq!((read("rookery_queue_published_total"), read("rookery_consumer_seconds_count")), (out, out));
+    assert!(out >= 50.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -144,6 +144,7 @@ impl Reader {
             (inner.flight.take(received, key, window), inner.trace.arrival())
         };
         self.parts.queue.put(self.entry(number, event, received, &mut arrival)).await;
+        self.parts.metrics.queue_published.inc();
         true
     }
 

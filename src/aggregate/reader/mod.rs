@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    counts::{Counts, Verdict},
+    counts::{Counts, Verdict, connect_result},
     cursor::{Cursor, Kept, MAX_LATE, NotKept},
     flight::Flight,
     intake::judge,
@@ -31,6 +31,7 @@ use crate::{
     clock,
     protocol::{Event, Filter, Reply, Timestamp, negentropy::Key},
     store::Store,
+    telemetry::{CleanupResult, ConnectResult, Label, Metrics},
     trace::{Arrival, Subject, Tracer, UpstreamTrace},
 };
 
@@ -57,6 +58,7 @@ pub struct Parts {
     pub max_event_bytes: usize,
     /// After so long everything is compared again.
     pub compare: Duration,
+    pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
 }
 
@@ -128,6 +130,11 @@ impl Reader {
         {
             let mut inner = self.inner.lock();
             self.counts.note(cursor.progress.through);
+            // One that was never read is behind since now.
+            self.counts.note_whole(match cursor.progress.through {
+                0 => clock::now(),
+                through => through,
+            });
             inner.progress = cursor.progress;
             inner.left_out = cursor.late.iter().map(|&(created_at, id)| Key { created_at, id }).collect();
         }
@@ -136,7 +143,6 @@ impl Reader {
             let begun = Instant::now();
             let received = self.counts.at_this_moment().received;
             let ended = self.session(&mut kept).await;
-            self.counts.end();
             if begun.elapsed() >= PRODUCTIVE || self.counts.at_this_moment().received > received {
                 backoff.succeed();
             }
@@ -213,10 +219,16 @@ impl Reader {
         let mut subscribed = match self.begin().await {
             Ok(subscribed) => subscribed,
             Err(ended) => {
+                let result = match &ended {
+                    Ended::Client(error) => connect_result(error),
+                    _ => ConnectResult::Lost,
+                };
+                self.counts.connects.of(result).inc();
                 self.inner.lock().trace.failed(&ended);
                 return ended;
             }
         };
+        self.counts.connects.of(ConnectResult::Subscribed).inc();
         self.inner.lock().trace.connected();
         let ended = match self.read(&mut subscribed, kept).await {
             Ok(never) => match never {},
@@ -229,7 +241,6 @@ impl Reader {
     /// Connects and subscribes.
     async fn begin(&self) -> Result<Subscribed, Ended> {
         let mut connection = self.endpoint.connect_identified().await?;
-        self.counts.begin();
         let subscriptions = self.subscribe(&mut connection).await?;
         Ok(Subscribed { connection, subscriptions })
     }
@@ -246,12 +257,13 @@ impl Reader {
             inner.flight.len()
         };
         let result = match self.save(kept).await {
-            Ok(()) if is_told => "told",
-            Ok(()) => "lost",
-            Err(_) => "unwritten",
+            Ok(()) if is_told => CleanupResult::Told,
+            Ok(()) => CleanupResult::Lost,
+            Err(_) => CleanupResult::Unwritten,
         };
+        self.counts.cleanups.of(result).inc();
         let trace = std::mem::take(&mut self.inner.lock().trace);
-        trace.cleaned_up(begun.into_std(), result, ended, in_flight);
+        trace.cleaned_up(begun.into_std(), result.name(), ended, in_flight);
     }
 
     async fn read(&self, subscribed: &mut Subscribed, kept: &mut Kept) -> Result<Infallible, Ended> {
@@ -354,7 +366,10 @@ impl Reader {
         let number = inner.flight.take(received, key, None);
         let entry = self.entry(number, event, received, &mut arrival);
         match self.parts.queue.offer(entry) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.parts.metrics.queue_published.inc();
+                Ok(())
+            }
             Err(Full) => {
                 inner.flight.forget(number);
                 if inner.flight.is_late(received, key) {
@@ -382,7 +397,9 @@ impl Reader {
 
     fn follow(&self) {
         let inner = &mut *self.inner.lock();
-        inner.flight.follow(clock::now(), &mut inner.progress);
+        if let Some(moment) = inner.flight.follow(clock::now(), &mut inner.progress) {
+            self.counts.note_whole(moment);
+        }
     }
 
     async fn save(&self, kept: &mut Kept) -> Result<(), NotKept> {

@@ -147,7 +147,8 @@ impl Consumer {
         let (names, upstream) = (&self.parts.names, entry.upstream);
         let subject = Subject::Event { id: parsed.id, kind: parsed.kind, bytes: entry.text.len() };
         let mut trace = self.parts.tracer.consume(entry.trace.as_deref_mut(), || names(upstream), subject);
-        let admitted = self.parts.admission.admit(parsed, &self.parts.live.load().limits, &[], clock::now());
+        let admitted =
+            self.parts.admission.admit_relayed(parsed, &self.parts.live.load().limits, clock::now());
         trace.lap("admit");
         match admitted {
             Ok(Admitted::Known) => self.settle(&taken, Verdict::Known),
@@ -168,9 +169,10 @@ impl Consumer {
                 }
                 self.with_persister.entry(id).or_default().push(taken);
             }
-            Err(reason) => {
-                trace.refuse(&reason);
-                self.settle(&taken, Verdict::Refused(reason.prefix.into()));
+            Err(objection) => {
+                let refusal = Refusal::from(objection);
+                trace.refused(refusal.name());
+                self.settle(&taken, Verdict::Refused(refusal));
             }
         }
         Ok(())
@@ -183,7 +185,7 @@ impl Consumer {
         if let Some(counts) = (self.parts.counts)(entry.upstream) {
             counts.settle(verdict);
         }
-        self.parts.queue.finish(entry.upstream, entry.number);
+        self.parts.queue.finish(entry.upstream, entry.number, verdict);
     }
 
     fn count(&self, outcome: &str) {
@@ -199,7 +201,7 @@ impl Consumer {
             Answer::Failed(reason) => Err(reason.to_string()),
             Answer::Overloaded => Err("overloaded".to_owned()),
             Answer::Outcome(outcome) => Ok(outcome.into()),
-            Answer::Routed => Ok(Verdict::Stored),
+            Answer::Routed => Ok(Verdict::Routed),
         };
         let verdict = match verdict {
             Ok(verdict) => verdict,
@@ -215,7 +217,7 @@ impl Consumer {
         }
         for (nth, entry) in entries.iter().enumerate() {
             // Of copies that came together one is stored.
-            let is_copy = nth > 0 && verdict == Verdict::Stored;
+            let is_copy = nth > 0 && matches!(verdict, Verdict::Stored | Verdict::Routed);
             self.settle(entry, if is_copy { Verdict::Known } else { verdict });
         }
         true

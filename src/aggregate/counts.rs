@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::{
     client::{ClientError, Observer},
-    protocol::{Prefix, Reply, Timestamp},
+    ingest::Objection,
+    protocol::{Reply, Timestamp},
     store::Outcome,
     telemetry::{By, CleanupResult, ConnectResult, UpstreamMessage},
 };
@@ -46,6 +47,8 @@ refusals! {
     Deleted = "deleted",
     /// Its time is over.
     Expired = "expired",
+    /// It is dated too far ahead.
+    Ahead = "ahead",
     /// The policy of this relay is against it.
     Policy = "policy",
 }
@@ -60,6 +63,7 @@ pub struct Counts {
     dead: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
     cursor: AtomicU64,
+    phantoms: AtomicU64,
     whole: AtomicU64,
     pub connects: By<ConnectResult, Counter>,
     pub messages: By<UpstreamMessage, Counter>,
@@ -80,12 +84,16 @@ pub struct Counted {
     pub cursor: Timestamp,
     /// Up to when everything of it is finished, as far as is known; `None` before that is known.
     pub whole: Option<Timestamp>,
+    /// Events that it named and did not send.
+    pub phantoms: u64,
 }
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Stored,
+    /// It is ephemeral, and was handed on.
+    Routed,
     Known,
     Refused(Refusal),
 }
@@ -111,9 +119,14 @@ impl Counts {
         self.whole.fetch_max(moment, Relaxed);
     }
 
+    /// It has named so many events, and not sent them.
+    pub fn note_phantoms(&self, count: usize) {
+        self.phantoms.fetch_add(count as u64, Relaxed);
+    }
+
     pub fn settle(&self, verdict: Verdict) {
         let counter = match verdict {
-            Verdict::Stored => &self.stored,
+            Verdict::Stored | Verdict::Routed => &self.stored,
             Verdict::Known => &self.known,
             Verdict::Refused(refusal) => &self.refused[refusal as usize],
         };
@@ -140,6 +153,7 @@ impl Counts {
             dead,
             waiting,
             cursor: of(&self.cursor),
+            phantoms: of(&self.phantoms),
             whole: Some(of(&self.whole)).filter(|moment| *moment > 0),
         }
     }
@@ -161,7 +175,7 @@ impl Verdict {
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Stored => "stored",
+            Self::Stored | Self::Routed => "stored",
             Self::Known => "known",
             Self::Refused(refusal) => refusal.name(),
         }
@@ -200,11 +214,13 @@ impl From<Outcome> for Verdict {
     }
 }
 
-impl From<Prefix> for Refusal {
-    fn from(prefix: Prefix) -> Self {
-        match prefix {
-            Prefix::Invalid => Self::Forged,
-            _ => Self::Policy,
+impl From<Objection> for Refusal {
+    fn from(objection: Objection) -> Self {
+        match objection {
+            Objection::Forged => Self::Forged,
+            Objection::Ahead => Self::Ahead,
+            Objection::Expired => Self::Expired,
+            Objection::Policy => Self::Policy,
         }
     }
 }

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::progress::{Progress, Window};
+use super::{
+    progress::{Progress, Window},
+    refused::FilterId,
+};
 use crate::protocol::{Timestamp, negentropy::Key};
 
 /// A message of an upstream that was taken. Each is counted once by its number.
@@ -14,6 +17,22 @@ pub type Number = u64;
 /// A window that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WindowId(u64);
+
+/// What an event was asked for by.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked {
+    /// It is of this window, or else it came live, or was asked for by its id alone.
+    pub window: Option<WindowId>,
+    /// It is what a comparison by this filter has found.
+    pub compared: Option<FilterId>,
+}
+
+/// A message that is finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    pub key: Key,
+    pub compared: Option<FilterId>,
+}
 
 /// What is on its way from an upstream into the store.
 #[derive(Debug)]
@@ -33,7 +52,7 @@ pub struct Flight {
 struct Open {
     received: Timestamp,
     key: Key,
-    window: Option<WindowId>,
+    asked: Asked,
     is_late: bool,
 }
 
@@ -51,8 +70,9 @@ impl Flight {
         Self { overlap, last: 0, open, late: 0, windows, live_since: None }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+    /// How many events are on their way that a window has brought.
+    pub fn count_open(&self, window: WindowId) -> usize {
+        self.windows.get(&window).map_or(0, |reading| reading.open)
     }
 
     /// How many messages are not finished.
@@ -68,27 +88,28 @@ impl Flight {
         id
     }
 
-    /// A message is taken at that time by our clock; of a window, or live.
-    pub fn take(&mut self, received: Timestamp, key: Key, window: Option<WindowId>) -> Number {
+    /// A message is taken at that time by our clock.
+    pub fn take(&mut self, received: Timestamp, key: Key, asked: Asked) -> Number {
         self.last += 1;
-        if let Some(reading) = window.and_then(|id| self.windows.get_mut(&id)) {
+        if let Some(reading) = asked.window.and_then(|id| self.windows.get_mut(&id)) {
             reading.open += 1;
         }
         let is_late = self.is_late(received, key);
         self.late += usize::from(is_late);
-        self.open.insert(self.last, Open { received, key, window, is_late });
+        self.open.insert(self.last, Open { received, key, asked, is_late });
         self.last
     }
 
-    /// A message is finished. Saying so twice, or of one that was forgotten, does nothing.
-    pub fn finish(&mut self, number: Number, progress: &mut Progress) {
-        let Some(open) = self.remove(number) else { return };
-        if let Some(id) = open.window
+    /// A message is finished: which. Saying so twice, or of one that was forgotten, does nothing.
+    pub fn finish(&mut self, number: Number, progress: &mut Progress) -> Option<Finished> {
+        let Open { key, asked, .. } = self.remove(number)?;
+        if let Some(id) = asked.window
             && let Some(reading) = self.windows.get_mut(&id)
         {
             reading.open -= 1;
             self.close(id, progress);
         }
+        Some(Finished { key, compared: asked.compared })
     }
 
     fn remove(&mut self, number: Number) -> Option<Open> {
@@ -105,10 +126,15 @@ impl Flight {
         }
     }
 
+    /// A window is not read any more. What it has brought is still on its way.
+    pub fn give_up(&mut self, id: WindowId) {
+        self.windows.remove(&id);
+    }
+
     /// A message is as if it had never come.
     pub fn forget(&mut self, number: Number) {
         if let Some(open) = self.remove(number)
-            && let Some(reading) = open.window.and_then(|id| self.windows.get_mut(&id))
+            && let Some(reading) = open.asked.window.and_then(|id| self.windows.get_mut(&id))
         {
             reading.open -= 1;
         }
@@ -169,6 +195,12 @@ mod tests {
     use super::*;
     use crate::protocol::EventId;
 
+    const LIVE: Asked = Asked { window: None, compared: None };
+
+    fn of(window: WindowId) -> Asked {
+        Asked { window: Some(window), ..LIVE }
+    }
+
     fn key(created_at: Timestamp) -> Key {
         Key { created_at, id: EventId([created_at as u8; 32]) }
     }
@@ -180,12 +212,12 @@ mod tests {
         let (mut flight, mut progress) = (Flight::new(10), Progress { through: 100, ..Progress::default() });
         flight.live(Some(200));
         let window = flight.begin(Window { since: 90, until: 200 });
-        let live = flight.take(201, key(201), None);
+        let live = flight.take(201, key(201), LIVE);
         flight.finish(live, &mut progress);
         flight.follow(300, &mut progress);
         assert_eq!(progress.through, 100);
         // It is read, and what it brought is on its way.
-        let old = flight.take(250, key(150), Some(window));
+        let old = flight.take(250, key(150), of(window));
         flight.end(window, &mut progress);
         flight.follow(300, &mut progress);
         assert_eq!(progress.through, 100);
@@ -199,15 +231,15 @@ mod tests {
     fn it_moves_to_the_oldest_message_that_is_not_finished() {
         let (mut flight, mut progress) = (Flight::new(10), Progress { through: 200, ..Progress::default() });
         flight.live(Some(200));
-        let first = flight.take(300, key(299), None);
-        let second = flight.take(400, key(399), None);
+        let first = flight.take(300, key(299), LIVE);
+        let second = flight.take(400, key(399), LIVE);
         flight.finish(second, &mut progress);
         flight.follow(500, &mut progress);
         assert_eq!(progress.through, 290);
         flight.finish(first, &mut progress);
         flight.finish(first, &mut progress);
         flight.follow(500, &mut progress);
-        assert_eq!((progress.through, flight.is_empty()), (490, true));
+        assert_eq!((progress.through, flight.open.is_empty()), (490, true));
     }
 
     #[test]
@@ -225,10 +257,26 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_is_given_up_holds_nothing_up() {
+        let (mut flight, mut progress) = (Flight::new(10), Progress { through: 200, ..Progress::default() });
+        flight.live(Some(200));
+        let window = flight.begin(Window { since: 0, until: 200 });
+        let brought = flight.take(220, key(150), of(window));
+        flight.follow(300, &mut progress);
+        assert_eq!(progress.through, 200);
+        flight.give_up(window);
+        flight.follow(300, &mut progress);
+        assert_eq!(progress.through, 210, "what it has brought is on its way");
+        flight.finish(brought, &mut progress);
+        flight.follow(300, &mut progress);
+        assert_eq!(progress.through, 290);
+    }
+
+    #[test]
     fn what_is_older_than_the_overlap_is_known_by_its_id() {
         let (mut flight, mut progress) = (Flight::new(10), Progress::default());
-        let old = flight.take(1_000, key(7), None);
-        flight.take(1_000, key(995), None);
+        let old = flight.take(1_000, key(7), LIVE);
+        flight.take(1_000, key(995), LIVE);
         assert_eq!((flight.late().collect::<Vec<_>>(), flight.count_late()), (vec![key(7)], 1));
         flight.finish(old, &mut progress);
         assert_eq!((flight.late().count(), flight.count_late()), (0, 0));

@@ -1,7 +1,7 @@
 //! Whether what an upstream sends is worth being queued: the cheap questions. Whoever stores it asks the others.
 
 use super::counts::Refusal;
-use crate::protocol::{Event, Filter, ParsedEvent};
+use crate::protocol::{Event, Fields, Filter, ParsedEvent};
 
 /// Looks at an event that has come for filters.
 ///
@@ -13,15 +13,28 @@ pub fn judge(
     filters: &[Filter],
 ) -> Result<Event, Refusal> {
     let parsed = event.map_err(|_| Refusal::Shape)?;
-    if !filters.iter().any(|filter| filter.matches(&*parsed)) {
-        return Err(Refusal::Unasked);
-    }
+    was_asked_for(&*parsed, filters)?;
     // Id and signature are looked at before it is stored; nothing is concluded from them here.
     let event = parsed.trust();
-    match event.json().len() > most_bytes {
-        true => Err(Refusal::TooLarge),
-        false => Ok(event),
-    }
+    fits(&event, most_bytes)?;
+    Ok(event)
+}
+
+/// Looks at one that was read already.
+///
+/// # Errors
+/// Why it is refused.
+pub fn judge_read(event: &Event, most_bytes: usize, filters: &[Filter]) -> Result<(), Refusal> {
+    was_asked_for(event, filters)?;
+    fits(event, most_bytes)
+}
+
+fn was_asked_for(event: &impl Fields, filters: &[Filter]) -> Result<(), Refusal> {
+    filters.iter().any(|filter| filter.matches(event)).then_some(()).ok_or(Refusal::Unasked)
+}
+
+fn fits(event: &Event, most_bytes: usize) -> Result<(), Refusal> {
+    (event.json().len() <= most_bytes).then_some(()).ok_or(Refusal::TooLarge)
 }
 
 #[cfg(test)]
@@ -46,5 +59,7 @@ mod tests {
         assert_eq!(judged("{}", "{}"), Err(Refusal::Shape));
         let large = keys.sign(7, 1, Default::default(), &"x".repeat(1_000));
         assert_eq!(judged(large.json(), "{}"), Err(Refusal::TooLarge));
+        assert_eq!(judge_read(&large, 1_000, &[Filter::default()]), Err(Refusal::TooLarge));
+        assert_eq!(judge_read(&event, 1_000, &[]), Err(Refusal::Unasked));
     }
 }

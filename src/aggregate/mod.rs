@@ -9,9 +9,11 @@ mod counts;
 mod cursor;
 mod flight;
 mod intake;
+mod phantoms;
 mod progress;
 mod queue;
 mod reader;
+mod refused;
 mod shown;
 mod status;
 mod upstream;
@@ -90,6 +92,7 @@ impl Aggregator {
             store: parts.store,
             overlap: config.overlap_seconds,
             compare: Duration::from_secs(60 * config.compare_minutes),
+            most_refused: config.refused,
             max_event_bytes: parts.live.load().limits.max_message_bytes,
             metrics: Arc::clone(&parts.metrics),
             tracer: parts.tracer.clone(),

@@ -146,7 +146,11 @@ impl Board {
 
 /// Each counter of a relay's series, and what it has come to.
 fn counters<'s>(series: &'s UpstreamSeries, counts: &Counts, counted: &Counted) -> Vec<(&'s Counter, u64)> {
-    let mut all = vec![(&series.received, counted.received), (&series.bytes, counted.bytes)];
+    let mut all = vec![
+        (&series.received, counted.received),
+        (&series.bytes, counted.bytes),
+        (&series.phantoms, counted.phantoms),
+    ];
     let of = |name: &str| counted.outcomes().find(|(other, _)| *other == name).map_or(0, |(_, count)| count);
     all.extend(series.outcomes.iter().map(|(name, counter)| (counter, of(name))));
     all.extend(by_label(&series.connects, &counts.connects));

@@ -27,7 +27,7 @@ use super::{
     source::EventSource,
 };
 use crate::{
-    client::{ClientError, Connection, Endpoint, PAGE},
+    client::{ClientError, Connection, Endpoint, Found, PAGE},
     clock,
     protocol::{
         EventId, Filter, Timestamp,
@@ -321,7 +321,11 @@ impl Sync {
         };
         let fetching = async {
             let mut feed = feed;
-            let fetched = connection.fetch(ids, async |event| feed.push(&event).await).await;
+            let take = async |found| match found {
+                Found::Event(event) => feed.push(&event).await,
+                Found::Nothing(_) => true,
+            };
+            let fetched = connection.fetch(ids, take).await;
             feed.end().await;
             Ok::<_, anyhow::Error>(fetched?)
         };

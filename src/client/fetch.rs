@@ -19,6 +19,15 @@ struct Question {
     asked: usize,
 }
 
+/// What a relay says to ids that it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It has sent one of the events.
+    Event(Event),
+    /// It has sent nothing of these.
+    Nothing(Vec<EventId>),
+}
+
 /// What became of the ids that were asked for.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Fetched {
@@ -30,14 +39,15 @@ pub struct Fetched {
 }
 
 impl Connection {
-    /// Fetches events by ids and hands each over, once. Ends early when `take` says that no more are wanted.
+    /// Fetches events by ids and hands each over, once, and the ids of which nothing came. Ends early when `take` says
+    /// that no more are wanted.
     ///
     /// # Errors
     /// The connection is lost, the relay refuses, or it is silent for too long.
     pub async fn fetch(
         &mut self,
         ids: &[EventId],
-        mut take: impl AsyncFnMut(Event) -> bool,
+        mut take: impl AsyncFnMut(Found) -> bool,
     ) -> Result<Fetched, ClientError> {
         let mut fetched = Fetched::default();
         let mut questions: VecDeque<Vec<EventId>> = ids.chunks(IDS).map(<[_]>::to_vec).collect();
@@ -65,7 +75,7 @@ impl Connection {
                     match event.filter(|event| question.wanted.remove(&event.id())) {
                         Some(event) => {
                             fetched.events += 1;
-                            if !take(event).await {
+                            if !take(Found::Event(event)).await {
                                 return Ok(fetched);
                             }
                         }
@@ -82,7 +92,12 @@ impl Connection {
                     match wanted.len() {
                         0 => {}
                         missing if missing < asked => questions.push_back(wanted.into_iter().collect()),
-                        missing => fetched.missing += missing as u64,
+                        missing => {
+                            fetched.missing += missing as u64;
+                            if !take(Found::Nothing(wanted.into_iter().collect())).await {
+                                return Ok(fetched);
+                            }
+                        }
                     }
                     self.send(format!(r#"["CLOSE","{subscription}"]"#)).await?;
                 }

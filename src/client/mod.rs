@@ -20,7 +20,7 @@ pub use self::{
     connection::{Connection, Receipt, Step},
     endpoint::{Bounds, Endpoint, Observer},
     error::ClientError,
-    fetch::Fetched,
+    fetch::{Fetched, Found},
     pages::{PAGE, Pages},
     reach::{Reach, is_public},
     reconcile::Differences,

@@ -40,6 +40,19 @@ pub enum Admitted {
     Known,
 }
 
+/// What is said against an event that another relay has sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objection {
+    /// It is not what it claims to be: nothing else is said of it.
+    Forged,
+    /// It is dated too far ahead.
+    Ahead,
+    /// Its time is over.
+    Expired,
+    /// The policy of this relay is against it.
+    Policy,
+}
+
 thread_local! {
     static VERIFIER: RefCell<Option<Verifier>> = const { RefCell::new(None) };
 }
@@ -66,11 +79,28 @@ impl Admission {
         if self.recent.contains(&identified.id()) {
             return Ok(Admitted::Known);
         }
-        let event = Arc::new(self.verify_signature(identified)?);
-        Ok(match event.class() {
-            Class::Ephemeral => Admitted::Ephemeral(event),
-            _ => Admitted::Store(event),
-        })
+        Ok(self.verify_signature(identified)?.into())
+    }
+
+    /// Admits an event that another relay has sent. What is said against it is said of the event of that id, whoever
+    /// sends it: id and signature are checked before.
+    ///
+    /// # Errors
+    /// What there is against it.
+    pub fn admit_relayed(
+        &self,
+        parsed: ParsedEvent<'_>,
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Result<Admitted, Objection> {
+        let policy = Policy::new(limits, self.url.as_ref());
+        let objection = policy.check(&parsed, &[], now).is_err().then(|| policy.objection(&parsed, now));
+        let identified = parsed.identify().map_err(|_| Objection::Forged)?;
+        if objection.is_none() && self.recent.contains(&identified.id()) {
+            return Ok(Admitted::Known);
+        }
+        let event = self.verify_signature(identified).map_err(|_| Objection::Forged)?;
+        objection.map_or_else(|| Ok(event.into()), Err)
     }
 
     /// Checks id and signature alone.
@@ -88,6 +118,15 @@ impl Admission {
                 .verify_signature(identified)
                 .map_err(refusal)
         })
+    }
+}
+
+impl From<Event> for Admitted {
+    fn from(event: Event) -> Self {
+        match event.class() {
+            Class::Ephemeral => Self::Ephemeral(Arc::new(event)),
+            _ => Self::Store(Arc::new(event)),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use super::Objection;
 use crate::{
     config::Limits,
     protocol::{EventId, ParsedEvent, PublicKey, Reason, Tags, Timestamp, event::expiration, kind},
@@ -36,7 +37,7 @@ impl<'a> Policy<'a> {
         if event.kind == kind::AUTH {
             return Err(Reason::invalid("an event of kind 22242 is sent as AUTH and never published"));
         }
-        if event.created_at > now.saturating_add(self.limits.max_ahead_seconds) {
+        if self.is_ahead(event, now) {
             return Err(Reason::invalid(format!(
                 "created_at is more than {} seconds ahead",
                 self.limits.max_ahead_seconds
@@ -53,6 +54,21 @@ impl<'a> Policy<'a> {
         check_protected(event, keys)?;
         check_repost(event)?;
         self.check_vanish(event)
+    }
+
+    /// Which kind of rule an event breaks that [`Self::check`] refuses.
+    pub fn objection(&self, event: &ParsedEvent<'_>, now: Timestamp) -> Objection {
+        if self.is_ahead(event, now) {
+            Objection::Ahead
+        } else if expiration(&event.tags).is_some_and(|at| at <= now) {
+            Objection::Expired
+        } else {
+            Objection::Policy
+        }
+    }
+
+    fn is_ahead(&self, event: &ParsedEvent<'_>, now: Timestamp) -> bool {
+        event.created_at > now.saturating_add(self.limits.max_ahead_seconds)
     }
 
     /// NIP-13. A difficulty that the author committed to counts, not one that luck brought.

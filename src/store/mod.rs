@@ -24,7 +24,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 
 pub use crate::{clock::Moment, protocol::Identity};
-pub use keys::keys;
+pub use keys::{keys, keys_and};
 pub use page::{Effort, Entry, Page};
 pub use question::{Content, Cursor, End, FilterProgress, Kept, Limit, Query, Viewer};
 pub use wrapper::Wrapper;

@@ -66,6 +66,9 @@ kinds! {
     Upstream = "upstream", 16;
     /// How far a relay has been read. Key: that of the upstream.
     Cursor = "cursor", 16;
+    /// Events that a relay has which is read, and that are not taken, a batch of them. Key: the upstream, a slash, the
+    /// filter, a slash, a number that grows.
+    Refused = "refused", 16;
     /// Events that could not be stored, a batch of them. Key: the upstream, a slash, a number that grows.
     DeadLetters = "dead_letters", 16;
     /// Who changes the tables at the moment. Key: what is changed.

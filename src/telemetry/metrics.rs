@@ -178,6 +178,8 @@ metrics! {
         NO_UNIT, consumer_events: Family<OutcomeLabel, Counter> = Family::default();
     "consumer", "Duration from the queue to the verdict about an event, all attempts included", Some(Unit::Seconds),
         consumer: Histogram = seconds();
+    "upstream_phantoms", "Events that a relay which is read has named when everything was compared, and not sent",
+        NO_UNIT, upstream_phantoms: ByUpstream<Counter> = Family::default();
     "bus_configured", "Whether the node shares events with others (--redis)", NO_UNIT,
         bus_configured: Gauge = Gauge::default();
     "bus_connected", "Whether the bus is connected to all primaries of Redis", NO_UNIT, bus_connected: Gauge = Gauge::default();

@@ -77,16 +77,17 @@ impl Labelled for Family<UpstreamOutcome, Counter> {
     const LABEL: Option<LabelValues> = Some((
         "outcome",
         &[
-            ("stored", "it is stored"),
+            ("stored", "it is stored, or was ephemeral and is handed on"),
             ("known", "it was stored before"),
             ("dead", "it could not be stored, and is kept as a dead letter"),
             ("shape", "refused: it is no event"),
             ("too_large", "refused: it is longer than messages may be"),
             ("unasked", "refused: nobody asked for it"),
-            ("forged", "refused: its id or signature is wrong, or it is too far ahead"),
+            ("forged", "refused: its id or signature is wrong"),
             ("superseded", "refused: a newer version is known"),
             ("deleted", "refused: its author has deleted it, or has asked to vanish"),
             ("expired", "refused: its time is over"),
+            ("ahead", "refused: it is dated too far ahead"),
             (
                 "policy",
                 "refused: this relay does not take it from anybody, or not from others than its author",

@@ -1,8 +1,9 @@
 //! Other relays that are read: each event once, nothing missed, whatever dies or lies.
 
 use std::{
-    collections::BTreeSet,
-    sync::Arc,
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,11 @@ use common::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rookery::{
-    protocol::{Event, Filter, Tags, sign::Keys},
+    protocol::{
+        ClientMessage, Event, EventId, Filter, ParsedEvent, Tags,
+        negentropy::{Key, KeySet},
+        sign::Keys,
+    },
     store::{Content, Cursor, Limit, Query, Store, Viewer, memory::Memory},
 };
 use serde_json::json;
@@ -312,11 +317,9 @@ async fn what_a_liar_sends_is_refused_by_reason_and_the_rest_is_taken() {
     let forged = good[0].json().replace("good", "evil");
     let late = keys.sign(now() + 100_000, 1, Tags::default(), "ahead").json().to_owned();
     let relay = Mock::start(move |_, message| {
-        let Ok(rookery::protocol::ClientMessage::Req { id, filters }) =
-            rookery::protocol::ClientMessage::parse(message)
-        else {
-            return match rookery::protocol::ClientMessage::parse(message) {
-                Ok(rookery::protocol::ClientMessage::NegOpen { .. }) => say(r#"["NOTICE","unknown"]"#),
+        let Ok(ClientMessage::Req { id, filters }) = ClientMessage::parse(message) else {
+            return match ClientMessage::parse(message) {
+                Ok(ClientMessage::NegOpen { .. }) => say(r#"["NOTICE","unknown"]"#),
                 _ => Vec::new(),
             };
         };
@@ -345,7 +348,8 @@ async fn what_a_liar_sends_is_refused_by_reason_and_the_rest_is_taken() {
             relay.url
         ))
     };
-    assert_eq!((count("stored"), count("forged"), count("shape"), count("known")), (5.0, 2.0, 2.0, 1.0));
+    assert_eq!((count("stored"), count("shape"), count("known")), (5.0, 2.0, 1.0));
+    assert_eq!((count("forged"), count("ahead")), (1.0, 1.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -371,4 +375,136 @@ async fn addresses_that_are_not_public_are_not_connected_to() {
             crate::cli::program::fail(&[&["relay", "--data", data, "--upstream", url], &ports[..]].concat());
         assert!(error.contains(says) && !error.contains("secret"), "{url}: {error}");
     }
+}
+
+/// A relay that reconciles. It has these events, whatever they are, and has others by their names alone.
+fn reconciles(events: &Arc<Mutex<Vec<Event>>>, names: Vec<Key>) -> Mock {
+    let events = Arc::clone(events);
+    let mut open: HashMap<(usize, String), KeySet> = HashMap::new();
+    let answer = |set: &KeySet, id: &str, message: &[u8]| {
+        say(format!(r#"["NEG-MSG","{id}","{}"]"#, hex::encode(set.answer(message, 60_000).unwrap())))
+    };
+    Mock::start(move |number, message| match ClientMessage::parse(message) {
+        Ok(ClientMessage::Req { id, filters }) => {
+            let (events, filter) = (events.lock().unwrap(), &filters[0]);
+            let found = events.iter().filter(|event| filter.ids.is_some() && filter.matches(*event));
+            let found = found.map(|event| format!(r#"["EVENT","{id}",{}]"#, event.json()));
+            found.chain([format!(r#"["EOSE","{id}"]"#)]).map(Do::Say).collect()
+        }
+        Ok(ClientMessage::NegOpen { id, filter, message }) => {
+            let events = events.lock().unwrap();
+            let matching = events.iter().filter(|event| filter.matches(*event));
+            let of_events = matching.map(|event| Key { created_at: event.created_at(), id: event.id() });
+            let mut keys: Vec<Key> = of_events.chain(names.iter().copied()).collect();
+            keys.sort_by_key(|key| (Reverse(key.created_at), key.id));
+            let set = open.entry((number, id.to_string())).or_insert(keys.into_iter().collect());
+            answer(set, &id, &message)
+        }
+        Ok(ClientMessage::NegMsg { id, message }) => answer(&open[&(number, id.to_string())], &id, &message),
+        _ => Vec::new(),
+    })
+}
+
+/// The ids that it was asked for.
+fn asked_for(relay: &Mock) -> Vec<EventId> {
+    let ids = |message: &String| match ClientMessage::parse(message) {
+        Ok(ClientMessage::Req { filters, .. }) => filters[0].ids.clone().unwrap_or_default().into_vec(),
+        _ => Vec::new(),
+    };
+    relay.heard().iter().flat_map(ids).collect()
+}
+
+/// An event as its text says, whether that is right or not.
+fn as_told(text: &str) -> Event {
+    serde_json::from_str::<ParsedEvent<'_>>(text).unwrap().trust()
+}
+
+fn tagged(keys: &Keys, kind: u16, tags: &[[&str; 2]]) -> Event {
+    keys.sign(now() - 100, kind, Tags::from_iter(tags.iter()), &rand::random::<u64>().to_string())
+}
+
+/// Events that a relay does not take, each for a reason of its own, where these others are stored.
+fn not_taken(keys: &Keys) -> (Vec<Event>, Vec<Event>) {
+    let superseded = tagged(keys, 0, &[]);
+    let newer = keys.sign(now() - 10, 0, Tags::default(), "newer");
+    let deleted = tagged(keys, 1, &[]);
+    let deletion = keys.sign(now() - 10, 5, Tags::from_iter([["e", &deleted.id().to_hex()]]), "");
+    let wrong_id = as_told(&tagged(keys, 1, &[]).json().replace(r#""kind":1"#, r#""kind":7"#));
+    let (one, other) = (tagged(keys, 1, &[]), tagged(keys, 1, &[]));
+    let signature = |event: &Event| event.json().split_once(r#""sig":""#).unwrap().1[..128].to_owned();
+    let wrong_signature = as_told(&one.json().replace(&signature(&one), &signature(&other)));
+    let there = vec![
+        superseded,
+        deleted,
+        tagged(keys, 1, &[["expiration", "1700000000"]]),
+        tagged(keys, 1, &[["-", ""]]),
+        tagged(keys, 20_001, &[]),
+        wrong_id,
+        wrong_signature,
+    ];
+    (there, vec![newer, deletion])
+}
+
+/// Also after a restart: it is written down.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_taken_is_fetched_once_and_not_whenever_everything_is_compared() {
+    let keys = Keys::generate();
+    let (there, here_already) = not_taken(&keys);
+    let there = Arc::new(Mutex::new(there));
+    let mock = reconciles(&there, Vec::new());
+    let proxy = Proxy::start(mock.url.strip_prefix("ws://").unwrap().to_owned()).await;
+    let url = format!("ws://{}", proxy.address);
+    let flags = reads(&[&url]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let begun = now() as f64;
+    let mut here = upstream(&here_already, &[]).restart_after_kill(&flags);
+    let mut expected: BTreeSet<EventId> = there.lock().unwrap().iter().map(Event::id).collect();
+    let is_noted = |here: &Relay| {
+        let cursor = format!(r#"rookery_upstream_cursor_timestamp_seconds{{upstream="{url}"}}"#);
+        here.metric(&cursor) >= begun - 3_600.0
+    };
+    eventually("nothing waits", || adds_up(&here, &url)).await;
+    eventually("it is noted", || is_noted(&here)).await;
+    for is_restart in [false, true] {
+        // By this one it is seen that everything was compared.
+        let good = tagged(&keys, 1, &[]);
+        there.lock().unwrap().push(good.clone());
+        expected.insert(good.id());
+        if is_restart {
+            here = here.restart_after_kill(&flags);
+        } else {
+            proxy.set(Flow::Cut);
+            let up = format!(r#"rookery_upstream_up{{upstream="{url}"}}"#);
+            eventually("it is cut", || here.metric(&up) == 0.0).await;
+            proxy.set(Flow::Open);
+        }
+        eventually("the new one", || stored(&here).contains(&good.id().to_hex())).await;
+        let asked = asked_for(&mock);
+        assert_eq!(asked.len(), expected.len(), "restart: {is_restart}");
+        assert_eq!(asked.into_iter().collect::<BTreeSet<_>>(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_of_nothing_are_not_asked_for_again() {
+    let keys = Keys::generate();
+    let there = Arc::new(Mutex::new(vec![tagged(&keys, 1, &[])]));
+    let made_up = |n: u64| Key { created_at: now() - n, id: EventId(rand::random()) };
+    let mock = reconciles(&there, (0..1_700).map(made_up).collect());
+    let proxy = Proxy::start(mock.url.strip_prefix("ws://").unwrap().to_owned()).await;
+    let url = format!("ws://{}", proxy.address);
+    let here = reader(&[&url], &[]);
+    here.log().says("it names events and does not send them").await;
+    // The rest is asked for by the next session, and then everything is compared.
+    let cursor = format!(r#"rookery_upstream_cursor_timestamp_seconds{{upstream="{url}"}}"#);
+    eventually("all is compared", || here.metric(&cursor) > 0.0).await;
+    let asked = asked_for(&mock).len();
+    there.lock().unwrap().push(tagged(&keys, 1, &[]));
+    proxy.set(Flow::Cut);
+    let up = format!(r#"rookery_upstream_up{{upstream="{url}"}}"#);
+    eventually("it is cut", || here.metric(&up) == 0.0).await;
+    proxy.set(Flow::Open);
+    eventually("both", || stored(&here) == ids(&*there.lock().unwrap())).await;
+    assert_eq!(asked_for(&mock).len(), asked + 1);
+    assert_eq!(here.metric(&format!(r#"rookery_upstream_phantoms_total{{upstream="{url}"}}"#)), 1_700.0);
 }

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::{Entry, Full, Number, Queue, UpstreamId};
+use super::{Entry, Full, Number, Queue, UpstreamId, Verdict};
 
 /// What an entry takes beside its text, in bytes, about.
 const ENTRY_BYTES: usize = 256;
@@ -36,7 +36,7 @@ struct Inner {
 /// What was finished of an upstream: at most what was taken.
 #[derive(Default)]
 struct Words {
-    numbers: Vec<Number>,
+    words: Vec<(Number, Verdict)>,
     said: Arc<Notify>,
 }
 
@@ -103,23 +103,23 @@ impl Queue for Memory {
         .boxed()
     }
 
-    fn finish(&self, upstream: UpstreamId, number: Number) {
+    fn finish(&self, upstream: UpstreamId, number: Number, verdict: Verdict) {
         let mut inner = self.inner.lock();
         if inner.taken.remove(&(upstream, number)).is_some() {
             let words = inner.words.entry(upstream).or_default();
-            words.numbers.push(number);
+            words.words.push((number, verdict));
             words.said.notify_one();
         }
     }
 
-    fn words(&self, upstream: UpstreamId) -> BoxFuture<'_, Vec<Number>> {
+    fn words(&self, upstream: UpstreamId) -> BoxFuture<'_, Vec<(Number, Verdict)>> {
         async move {
             loop {
                 let said = {
                     let mut inner = self.inner.lock();
                     let words = inner.words.entry(upstream).or_default();
-                    if !words.numbers.is_empty() {
-                        return std::mem::take(&mut words.numbers);
+                    if !words.words.is_empty() {
+                        return std::mem::take(&mut words.words);
                     }
                     Arc::clone(&words.said)
                 };
@@ -156,15 +156,15 @@ mod tests {
         let mut waits = queue.put(entry(a, 3));
         assert!((&mut waits).now_or_never().is_none());
         assert!(queue.take(1).now_or_never().is_none());
-        queue.finish(a, 1);
+        queue.finish(a, 1, Verdict::Stored);
         waits.await;
-        assert_eq!(queue.words(a).await, [1]);
+        assert_eq!(queue.words(a).await, [(1, Verdict::Stored)]);
         assert_eq!(queue.take(1).await[0].number, 3);
         // Once is enough, and what was never taken is no word.
-        queue.finish(a, 3);
-        queue.finish(a, 3);
-        queue.finish(a, 9);
-        assert_eq!((queue.words(a).await, queue.fill()), (vec![3], 0.0));
+        queue.finish(a, 3, Verdict::Stored);
+        queue.finish(a, 3, Verdict::Stored);
+        queue.finish(a, 9, Verdict::Stored);
+        assert_eq!((queue.words(a).await, queue.fill()), (vec![(3, Verdict::Stored)], 0.0));
         assert!(queue.words(a).now_or_never().is_none());
     }
 
@@ -191,7 +191,7 @@ mod tests {
                             return had;
                         }
                         had.push(entry.number);
-                        queue.finish(entry.upstream, entry.number);
+                        queue.finish(entry.upstream, entry.number, Verdict::Stored);
                         tokio::task::yield_now().await;
                     }
                 })

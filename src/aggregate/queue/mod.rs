@@ -7,7 +7,7 @@ pub mod memory;
 
 use futures_util::future::BoxFuture;
 
-use super::{flight::Number, upstream::UpstreamId};
+use super::{counts::Verdict, flight::Number, upstream::UpstreamId};
 use crate::{protocol::Timestamp, trace::Queued};
 
 /// An event of an upstream, as it was received.
@@ -40,11 +40,11 @@ pub trait Queue: Send + Sync {
     /// The oldest entries, at most so many, once there is one. Their room is taken until they are finished.
     fn take(&self, most: usize) -> BoxFuture<'_, Vec<Entry>>;
 
-    /// The word that an entry is finished.
-    fn finish(&self, upstream: UpstreamId, number: Number);
+    /// The word that an entry is finished, and what has become of it.
+    fn finish(&self, upstream: UpstreamId, number: Number, verdict: Verdict);
 
     /// Such words about an upstream, for its reader: all since they were asked for last, once there are any.
-    fn words(&self, upstream: UpstreamId) -> BoxFuture<'_, Vec<Number>>;
+    fn words(&self, upstream: UpstreamId) -> BoxFuture<'_, Vec<(Number, Verdict)>>;
 
     /// How much of its room is taken, from 0 to 1.
     fn fill(&self) -> f64;

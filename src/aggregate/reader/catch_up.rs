@@ -6,21 +6,29 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::{
-    super::{flight::WindowId, progress::Window},
+    super::{
+        counts::Verdict,
+        flight::{Asked, WindowId},
+        intake::judge_read,
+        progress::Window,
+        refused::FilterId,
+    },
     Ended, Reader,
 };
 use crate::{
-    client::{ClientError, Connection, Pages},
+    client::{ClientError, Connection, Found, Pages},
     clock,
     protocol::{
         Event, EventId, Filter, Timestamp,
         negentropy::{Key, KeySet},
     },
-    store::keys,
+    store::keys_and,
 };
 
 /// Ids that an upstream may name before they are asked for.
 const MOST_NEEDED: usize = 100_000;
+/// Ids in a row that it may have named and not send.
+const MOST_PHANTOMS: usize = 1_000;
 /// The first window of time, in seconds, and how many events one should bring.
 const FIRST_WINDOW: u64 = 60;
 const FEW: usize = 250;
@@ -33,8 +41,11 @@ impl Reader {
     pub(super) async fn catch_up(&self, until: Timestamp) -> Result<(), Ended> {
         let mut connection = self.endpoint.connect_identified().await?;
         self.fetch_left_out(&mut connection).await?;
-        match self.compare(&mut connection, until).await {
+        let whole = self.inner.lock().flight.begin(Window { since: 0, until });
+        match self.compare(&mut connection, until, whole).await {
             Err(Ended::Client(ClientError::NoReconciliation(_) | ClientError::TooMany(_))) => {
+                // Else nothing that comes live would move the cursor.
+                self.inner.lock().flight.give_up(whole);
                 connection = self.walk(connection, until).await?;
             }
             compared => compared?,
@@ -47,7 +58,13 @@ impl Reader {
     async fn fetch_left_out(&self, connection: &mut Connection) -> Result<(), Ended> {
         let left_out = std::mem::take(&mut self.inner.lock().left_out);
         let ids: Vec<EventId> = left_out.iter().map(|key| key.id).collect();
-        let fetched = connection.fetch(&ids, async |event| self.put(&event, None).await).await;
+        let take = async |found| {
+            if let Found::Event(event) = found {
+                self.put(&event, Asked::default(), &self.upstream.filters).await;
+            }
+            true
+        };
+        let fetched = connection.fetch(&ids, take).await;
         if let Err(error) = fetched {
             self.inner.lock().left_out.extend(left_out);
             return Err(error.into());
@@ -56,22 +73,17 @@ impl Reader {
     }
 
     /// Finds out what is missing (NIP-77), whenever it is dated, and fetches it.
-    async fn compare(&self, connection: &mut Connection, until: Timestamp) -> Result<(), Ended> {
-        let whole = Window { since: 0, until };
-        let window = self.inner.lock().flight.begin(whole);
+    async fn compare(
+        &self,
+        connection: &mut Connection,
+        until: Timestamp,
+        window: WindowId,
+    ) -> Result<(), Ended> {
         for filter in &self.upstream.filters {
-            let filter =
-                Filter { until: Some(filter.until.map_or(until, |end| end.min(until))), ..filter.clone() };
-            loop {
-                let ours = self.keys(&filter).await?;
-                let found = connection.reconcile(&filter, &ours, MOST_NEEDED).await?;
-                let fetched =
-                    connection.fetch(&found.need, async |event| self.put(&event, Some(window)).await).await?;
-                if found.is_whole || fetched.events == 0 {
-                    break;
-                }
+            let asked = Asked { window: Some(window), compared: Some(filter.into()) };
+            while !self.compare_some(connection, filter, until, asked).await? {
                 // What is on its way would be named again.
-                while !self.inner.lock().flight.is_empty() {
+                while self.inner.lock().flight.count_open(window) > 0 {
                     sleep(PAUSE).await;
                 }
             }
@@ -80,9 +92,56 @@ impl Reader {
         Ok(())
     }
 
-    /// The keys of what is stored here.
-    async fn keys(&self, filter: &Filter) -> Result<KeySet, Ended> {
-        let keys = keys(&*self.parts.store, filter.clone()).await?;
+    /// Compares what a filter matches, and fetches what is missing: whether that is all of it.
+    async fn compare_some(
+        &self,
+        connection: &mut Connection,
+        filter: &Filter,
+        until: Timestamp,
+        asked: Asked,
+    ) -> Result<bool, Ended> {
+        let mut found = {
+            let until = Some(filter.until.map_or(until, |end| end.min(until)));
+            let part = Filter { until, ..filter.clone() };
+            let ours = self.keys(&part, filter).await?;
+            connection.reconcile(&part, &ours, MOST_NEEDED).await?
+        };
+        let now = clock::now();
+        {
+            let inner = self.inner.lock();
+            found.need.retain(|id| !inner.phantoms.has(id, now));
+        }
+        let mut phantoms = 0;
+        let take = async |found| {
+            match found {
+                Found::Event(event) => {
+                    phantoms = 0;
+                    self.put(&event, asked, std::slice::from_ref(filter)).await;
+                }
+                Found::Nothing(ids) => {
+                    phantoms += ids.len();
+                    self.counts.note_phantoms(ids.len());
+                    self.inner.lock().phantoms.note(ids, now);
+                }
+            }
+            phantoms < MOST_PHANTOMS
+        };
+        let is_in_vain = found.need.is_empty() && !found.is_whole;
+        connection.fetch(&found.need, take).await?;
+        match is_in_vain || phantoms >= MOST_PHANTOMS {
+            true => Err(Ended::Phantoms),
+            false => Ok(found.is_whole),
+        }
+    }
+
+    /// The keys of what is stored here, or is not to be fetched: those of `part`, which is one of `filter`.
+    async fn keys(&self, part: &Filter, filter: &Filter) -> Result<KeySet, Ended> {
+        let mut refused = self.refused.keys(self.parts.store.records(), filter).await?;
+        refused.retain(|key| {
+            part.since.is_none_or(|since| since <= key.created_at)
+                && part.until.is_none_or(|until| key.created_at <= until)
+        });
+        let keys = keys_and(&*self.parts.store, part.clone(), refused).await?;
         let too_many = || ClientError::TooMany("more is stored here than is read at once".into());
         Ok(keys.ok_or_else(too_many)?)
     }
@@ -107,8 +166,9 @@ impl Reader {
                     match pages.next_page().await {
                         Ok(Some(page)) => {
                             count += page.len();
+                            let asked = Asked { window: Some(id), compared: None };
                             for event in page {
-                                self.put(&event, Some(id)).await;
+                                self.put(&event, asked, std::slice::from_ref(filter)).await;
                             }
                         }
                         Ok(None) => break,
@@ -135,17 +195,28 @@ impl Reader {
         Ok(connection)
     }
 
-    /// Queues what was asked for, once there is room.
-    async fn put(&self, event: &Event, window: Option<WindowId>) -> bool {
+    /// Queues what was asked for by these filters, once there is room.
+    async fn put(&self, event: &Event, asked: Asked, filters: &[Filter]) {
         self.counts.receive(event.json().len());
         let (received, key) = (clock::now(), Key { created_at: event.created_at(), id: event.id() });
+        if let Err(refusal) = judge_read(event, self.parts.max_event_bytes, filters) {
+            self.inner.lock().trace.arrival().refuse(refusal.name());
+            self.counts.settle(Verdict::Refused(refusal));
+            return self.remember(asked.compared, key, Verdict::Refused(refusal));
+        }
         let (number, mut arrival) = {
             let mut inner = self.inner.lock();
-            (inner.flight.take(received, key, window), inner.trace.arrival())
+            (inner.flight.take(received, key, asked), inner.trace.arrival())
         };
         self.parts.queue.put(self.entry(number, event, received, &mut arrival)).await;
         self.parts.metrics.queue_published.inc();
-        true
+    }
+
+    /// Remembers what has become of an event, if a comparison has brought it.
+    pub(super) fn remember(&self, compared: Option<FilterId>, key: Key, verdict: Verdict) {
+        if let Some(filter) = compared {
+            self.refused.note(filter, key, verdict);
+        }
     }
 
     fn end(&self, window: WindowId) {

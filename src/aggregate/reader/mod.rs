@@ -13,15 +13,17 @@ use tokio::{
     select,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     counts::{Counts, Verdict, connect_result},
     cursor::{Cursor, Kept, MAX_LATE, NotKept},
-    flight::Flight,
+    flight::{Asked, Flight, Number},
     intake::judge,
+    phantoms::Phantoms,
     progress::Progress,
     queue::{Entry, Full, Queue},
+    refused::Refused,
     status::{State, Status},
     upstream::{Upstream, UpstreamId},
 };
@@ -60,6 +62,8 @@ pub struct Parts {
     pub compare: Duration,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
+    /// Events of an upstream that are remembered as not to be fetched.
+    pub most_refused: usize,
 }
 
 /// Reads an upstream.
@@ -72,6 +76,7 @@ pub struct Reader {
     endpoint: Endpoint,
     counts: Arc<Counts>,
     status: Arc<Status>,
+    refused: Refused,
     inner: Mutex<Inner>,
 }
 
@@ -80,6 +85,7 @@ struct Inner {
     progress: Progress,
     /// What was received, could not be queued, and will not come again by itself.
     left_out: Vec<Key>,
+    phantoms: Phantoms,
     /// Of the session.
     trace: UpstreamTrace,
 }
@@ -99,6 +105,8 @@ enum Ended {
         "the store takes events more slowly than they come; it goes on from its cursor when there is room"
     )]
     Behind,
+    #[error("it names events and does not send them")]
+    Phantoms,
     #[error("how far it has been read is not known: {0}")]
     Cursor(#[from] NotKept),
     #[error("cannot read what is stored here: {0}")]
@@ -114,13 +122,15 @@ impl Reader {
         status: Arc<Status>,
     ) -> Self {
         let (id, name) = (upstream.url.id(), upstream.url.shown().into());
+        let refused = Refused::new(id, &upstream.filters, parts.most_refused);
         let inner = Mutex::new(Inner {
             flight: Flight::new(parts.overlap),
             progress: Progress::default(),
             left_out: Vec::new(),
+            phantoms: Phantoms::default(),
             trace: UpstreamTrace::default(),
         });
-        Self { parts, id, name, upstream, endpoint, counts, status, inner }
+        Self { parts, id, name, upstream, endpoint, counts, status, refused, inner }
     }
 
     /// Reads until it is dropped.
@@ -194,7 +204,7 @@ impl Reader {
         let mut ticks = interval(TICK * SAVE_EVERY);
         loop {
             select! {
-                numbers = self.parts.queue.words(self.id) => self.finish(&numbers),
+                words = self.parts.queue.words(self.id) => self.finish(&words),
                 // What can not be written now is written later.
                 _ = ticks.tick() => { let _ = self.save(kept).await; }
             }
@@ -279,7 +289,7 @@ impl Reader {
         loop {
             select! {
                 text = connection.receive() => self.hear(connection, subscriptions, &text?)?,
-                numbers = self.parts.queue.words(self.id) => self.finish(&numbers),
+                words = self.parts.queue.words(self.id) => self.finish(&words),
                 caught_up = OptionFuture::from(catching_up.as_mut()), if catching_up.is_some() => {
                     caught_up.transpose()?;
                     catching_up = None;
@@ -363,7 +373,7 @@ impl Reader {
             arrival.fail("too many old events are in flight");
             return Err(Ended::Behind);
         }
-        let number = inner.flight.take(received, key, None);
+        let number = inner.flight.take(received, key, Asked::default());
         let entry = self.entry(number, event, received, &mut arrival);
         match self.parts.queue.offer(entry) {
             Ok(()) => {
@@ -388,10 +398,12 @@ impl Reader {
         Entry { upstream: self.id, number, text: text.into(), received, trace: arrival.queue(subject) }
     }
 
-    fn finish(&self, numbers: &[u64]) {
+    fn finish(&self, words: &[(Number, Verdict)]) {
         let inner = &mut *self.inner.lock();
-        for &number in numbers {
-            inner.flight.finish(number, &mut inner.progress);
+        for &(number, verdict) in words {
+            if let Some(finished) = inner.flight.finish(number, &mut inner.progress) {
+                self.remember(finished.compared, finished.key, verdict);
+            }
         }
     }
 
@@ -409,6 +421,10 @@ impl Reader {
             let late = late.map(|key| (key.created_at, key.id)).take(MAX_LATE).collect();
             Cursor { progress: inner.progress.clone(), late }
         };
+        // Before what would tell that they are finished. Without them nothing is missed, and some is fetched again.
+        if let Err(error) = self.refused.save(self.parts.store.records()).await {
+            debug!(upstream = %self.upstream.url, "what is refused is not remembered for now: {error}");
+        }
         kept.save(self.parts.store.records(), &cursor).await?;
         self.counts.note(cursor.progress.through);
         Ok(())

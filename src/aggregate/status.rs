@@ -17,6 +17,8 @@ pub enum State {
     Waiting,
     /// Somebody else writes its cursor.
     Elsewhere,
+    /// It is this relay itself, or a node of its cluster: nothing is read.
+    Ourselves,
 }
 
 /// How it stands with an upstream.
@@ -27,6 +29,11 @@ impl Status {
     /// What it does from now on.
     pub fn set(&self, state: State) {
         *self.0.lock() = state;
+    }
+
+    /// Whether it does that.
+    pub fn is(&self, state: State) -> bool {
+        *self.0.lock() == state
     }
 
     /// Whether something is read.

@@ -45,15 +45,13 @@ impl Endpoint {
         Ok(Connection::new(self.clone(), socket, told.and_then(|told| told.parse().ok())))
     }
 
-    /// Connects, and authenticates at once where there is a key and the relay asks for it within half a second.
+    /// Connects, and [identifies](Connection::identify) itself.
     ///
     /// # Errors
-    /// Those of [`Self::connect`], and of [`Connection::authenticate`].
+    /// Those of [`Self::connect`], and of [`Connection::identify`].
     pub async fn connect_identified(&self) -> Result<Connection, ClientError> {
         let mut connection = self.connect().await?;
-        if self.keys.is_some() && connection.await_challenge(EARLY_CHALLENGE).await? {
-            connection.authenticate().await?;
-        }
+        connection.identify().await?;
         Ok(connection)
     }
 }
@@ -107,6 +105,24 @@ impl Connection {
 
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Which store the relay has, where it tells.
+    pub fn store(&self) -> Option<Identity> {
+        self.store
+    }
+
+    /// Authenticates where there is a key and the relay asks for it within half a second, or has said before that it
+    /// wants that ([`super::Manners`]).
+    ///
+    /// # Errors
+    /// Those of [`Self::authenticate`].
+    pub async fn identify(&mut self) -> Result<(), ClientError> {
+        let must = self.endpoint.manners.authenticates;
+        if must || (self.endpoint.keys.is_some() && self.await_challenge(EARLY_CHALLENGE).await?) {
+            self.authenticate().await?;
+        }
+        Ok(())
     }
 
     /// Publishes an event and waits for the relay's `OK`; once more after authentication where the relay demands

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Backoff, ClientError, Reach};
+use super::{Backoff, ClientError, Manners, Reach};
 use crate::protocol::{Reply, sign::Keys};
 
 /// Where a relay is, and how it is talked to. All but the URL has a default: `Endpoint { keys, ..Endpoint::new(url) }`.
@@ -15,6 +15,8 @@ pub struct Endpoint {
     /// Whether ids and signatures of events that come are checked (default), or the relay is trusted with that.
     pub verify: bool,
     pub bounds: Bounds,
+    /// How much is asked of it at once; [`Endpoint::ask_manners`] asks.
+    pub manners: Manners,
     /// Where the host may be. Default: anywhere.
     pub reach: Reach,
     /// What the handshake calls the client. Default: `rookery/<version>`.
@@ -88,6 +90,7 @@ impl Endpoint {
             keys: None,
             verify: true,
             bounds: Bounds::default(),
+            manners: Manners::default(),
             reach: Reach::default(),
             user_agent: concat!("rookery/", env!("CARGO_PKG_VERSION")).to_owned(),
             observer: Arc::new(()),

@@ -50,10 +50,11 @@ impl Connection {
         mut take: impl AsyncFnMut(Found) -> bool,
     ) -> Result<Fetched, ClientError> {
         let mut fetched = Fetched::default();
-        let mut questions: VecDeque<Vec<EventId>> = ids.chunks(IDS).map(<[_]>::to_vec).collect();
+        let manners = self.endpoint().manners;
+        let mut questions: VecDeque<Vec<EventId>> = ids.chunks(manners.ids(IDS)).map(<[_]>::to_vec).collect();
         let mut open: HashMap<String, Question> = HashMap::new();
         loop {
-            while open.len() < QUESTIONS
+            while open.len() < QUESTIONS.min(manners.subscriptions)
                 && let Some(ids) = questions.pop_front()
             {
                 let (id, asked) = (random_id(), ids.len());

@@ -9,7 +9,7 @@ use tokio_tungstenite::{
         self,
         client::IntoClientRequest,
         handshake::client::{Request, Response},
-        http::{HeaderName, HeaderValue, header::USER_AGENT},
+        http::{HeaderName, HeaderValue, Uri, header::USER_AGENT},
         protocol::WebSocketConfig,
     },
 };
@@ -27,7 +27,7 @@ impl Endpoint {
     /// An open socket, and the answer to its handshake.
     pub(super) async fn open(&self) -> Result<(Socket, Response), ClientError> {
         let request = self.request()?;
-        let stream = self.reach(&request).await?;
+        let stream = self.reach(request.uri()).await?;
         let bounds = &self.bounds;
         let config = WebSocketConfig::default()
             .max_message_size(Some(bounds.message_bytes))
@@ -59,14 +59,14 @@ impl Endpoint {
     }
 
     /// The first of the host's addresses that takes the connection.
-    async fn reach(&self, request: &Request) -> Result<TcpStream, ClientError> {
-        let default_port = match request.uri().scheme_str() {
+    pub(super) async fn reach(&self, uri: &Uri) -> Result<TcpStream, ClientError> {
+        let default_port = match uri.scheme_str() {
             Some("ws") => 80,
             Some("wss") => 443,
             _ => return Err(self.no_request("it does not begin with ws:// or wss://")),
         };
-        let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']);
-        let port = request.uri().port_u16().unwrap_or(default_port);
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let port = uri.port_u16().unwrap_or(default_port);
         let addresses: Vec<_> = lookup_host((host, port)).await.map_or(Vec::new(), Iterator::collect);
         if addresses.is_empty() {
             return Err(ClientError::UnknownHost { url: self.url.clone(), host: host.to_owned() });

@@ -10,6 +10,8 @@ mod endpoint;
 mod error;
 mod fetch;
 mod handshake;
+mod information;
+mod manners;
 mod pages;
 mod reach;
 mod reconcile;
@@ -21,6 +23,7 @@ pub use self::{
     endpoint::{Bounds, Endpoint, Observer},
     error::ClientError,
     fetch::{Fetched, Found},
+    manners::Manners,
     pages::{PAGE, Pages},
     reach::{Reach, is_public},
     reconcile::Differences,

@@ -62,12 +62,13 @@ impl Pages {
     /// `first` is how many events are asked for at first; should that not do, more follow. Where the endpoint says
     /// to verify, events whose id or signature is wrong are left out, and counted as unusable.
     pub fn new(endpoint: Endpoint, filter: Filter, first: usize) -> Self {
+        let page = first.min(endpoint.manners.events);
         Self {
             endpoint,
             finished: filter.is_never(),
             wanted: filter.clone(),
             filter,
-            page: first,
+            page,
             connection: None,
             store: None,
             was_connected: false,
@@ -81,6 +82,10 @@ impl Pages {
     pub fn on(connection: Connection, filter: Filter) -> Self {
         let endpoint = connection.endpoint().clone();
         Self { connection: Some(connection), was_connected: true, ..Self::new(endpoint, filter, PAGE) }
+    }
+
+    fn page_size(&self) -> usize {
+        PAGE.min(self.endpoint.manners.events)
     }
 
     /// The connection, if it is open.
@@ -127,7 +132,8 @@ impl Pages {
             return Ok(None);
         }
         let answer = self.ask(self.filter.clone(), self.page).await?;
-        let limit = std::mem::replace(&mut self.page, PAGE);
+        let usual = self.page_size();
+        let limit = std::mem::replace(&mut self.page, usual);
         self.finished = answer.hint == Some(Hint::Finish) || answer.sent == 0;
         let mut fresh = answer.events;
         fresh.retain(|event| !self.boundary.contains(&event.id()));
@@ -148,7 +154,7 @@ impl Pages {
         let second = self.filter.until.ok_or(ClientError::NothingUsable { sent })?;
         let mut older = Filter { until: second.checked_sub(1), ..self.filter.clone() };
         let answer = match older.until {
-            Some(_) if !older.is_never() => self.ask(older.clone(), PAGE).await?,
+            Some(_) if !older.is_never() => self.ask(older.clone(), self.page_size()).await?,
             _ => Answer::default(),
         };
         // Were there room left in the page, the relay would have filled it with older events.
@@ -177,15 +183,16 @@ impl Pages {
     async fn rest_of(&mut self, second: Timestamp) -> Result<Vec<Event>, ClientError> {
         let known = self.boundary.len();
         let filter = Filter { since: Some(second), until: Some(second), ..self.filter.clone() };
+        let widest = WIDE_PAGE.min(self.endpoint.manners.events);
         // A relay may refuse a limit as high as this; then the count has to tell.
-        if let Ok(mut wide) = self.ask(filter.clone(), WIDE_PAGE).await {
+        if let Ok(mut wide) = self.ask(filter.clone(), widest).await {
             wide.events.retain(|event| !self.boundary.contains(&event.id()));
             if !wide.events.is_empty() || wide.hint == Some(Hint::Finish) {
                 return Ok(wide.events);
             }
             // A relay that sends more than this at once did not hold anything back.
             if wide.sent == self.largest {
-                let _ = self.ask(self.wanted.clone(), WIDE_PAGE).await;
+                let _ = self.ask(self.wanted.clone(), widest).await;
             }
             if wide.sent < self.largest {
                 return Ok(Vec::new());

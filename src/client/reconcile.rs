@@ -64,15 +64,16 @@ impl Connection {
         ours: &KeySet,
         most: usize,
     ) -> Result<Differences, ClientError> {
-        let id = random_id();
-        let begin = hex::encode(ours.begin(FRAME_BYTES).map_err(bad)?);
+        let (id, filter) = (random_id(), filter.to_string());
+        let frame = self.endpoint().manners.frame_bytes(FRAME_BYTES, filter.len());
+        let begin = hex::encode(ours.begin(frame).map_err(bad)?);
         let mut found = Differences { bytes: begin.len() as u64 / 2, ..Differences::default() };
         self.send(format!(r#"["NEG-OPEN","{id}",{filter},"{begin}"]"#)).await?;
         loop {
             let answer = self.hear_reconciliation(&id, found.rounds == 0).await?;
             found.bytes += answer.len() as u64;
             found.rounds += 1;
-            let Round { have, need, next } = ours.go_on(&answer, FRAME_BYTES).map_err(bad)?;
+            let Round { have, need, next } = ours.go_on(&answer, frame).map_err(bad)?;
             found.have.extend(have);
             found.need.extend(need);
             let Some(next) = next else {

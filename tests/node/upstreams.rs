@@ -508,3 +508,75 @@ async fn ids_of_nothing_are_not_asked_for_again() {
     assert_eq!(asked_for(&mock).len(), asked + 1);
     assert_eq!(here.metric(&format!(r#"rookery_upstream_phantoms_total{{upstream="{url}"}}"#)), 1_700.0);
 }
+
+/// The limits are those of a real relay, which refuses what is more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_says_of_itself_is_heeded() {
+    let keys = Keys::generate();
+    let note = |n: u64| keys.sign(1_700_000_000 + n * 1_000, 1, Tags::default(), "");
+    let notes: Vec<Event> = (0..600).map(note).collect();
+    let limits = ["limits.max_subscriptions=1", "limits.max_limit=30", "limits.max_message_bytes=16384"];
+    let limits = limits.map(|limit| ["--set", limit]).concat();
+    for more in [&[][..], &["--set", "sync.max_open=0"]] {
+        let there = Relay::start(&[]);
+        put(&there, &notes);
+        let there = there.restart_after_kill(&[&limits[..], more].concat());
+        let here = reader(&[&there.url()], &[]);
+        eventually("everything", || stored(&here) == ids(&notes)).await;
+        eventually("nothing waits", || adds_up(&here, &there.url())).await;
+        let refused =
+            format!(r#"rookery_upstream_messages_total{{upstream="{}",type="closed"}}"#, there.url());
+        assert_eq!(here.metric(&refused), 0.0);
+        assert_eq!(there.metric(r#"rookery_messages_total{verb="malformed"}"#), 0.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_says_nonsense_of_itself_is_read_all_the_same() {
+    let note = Keys::generate().sign(now(), 1, Tags::default(), "");
+    // Longer than anybody takes; no JSON; of another shape.
+    let long = json!({ "limitation": { "auth_required": true }, "name": "x".repeat(100_000) }).to_string();
+    let shapes = json!({ "limitation": { "max_limit": "7", "auth_required": 1, "max_subscriptions": -1 } });
+    for information in [long, "<html>".to_owned(), shapes.to_string()] {
+        let holds = crate::cli::relay::holds(vec![note.clone()], 100, false);
+        let there =
+            Mock::start_informing(information, move |_, message| match message.contains("NEG-OPEN") {
+                true => say(r#"["NOTICE","unknown"]"#),
+                false => holds(message),
+            });
+        let here = reader(&[&there.url], &[]);
+        eventually("it", || stored(&here) == ids([&note])).await;
+    }
+}
+
+/// There is no key to say it with, so nothing is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_wants_to_know_who_reads_is_not_asked_by_nobody() {
+    let information = json!({ "limitation": { "auth_required": true } }).to_string();
+    let there = Mock::start_informing(information, |_, _| Vec::new());
+    let here = reader(&[&there.url], &[]);
+    let refused = format!(r#"rookery_upstream_connects_total{{upstream="{}",result="refused"}}"#, there.url);
+    eventually("it gives up", || here.metric(&refused) >= 1.0).await;
+    here.log().says("the relay wants to know who you are").await;
+    assert_eq!(there.heard(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_does_not_read_itself() {
+    // A way that leads to it, though it is none of its addresses.
+    let way = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", way.local_addr().unwrap());
+    let here = reader(&[&url], &[]);
+    let itself = here.clients;
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = way.accept().await {
+            let mut to = tokio::net::TcpStream::connect(itself).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut from, &mut to).await });
+        }
+    });
+    let forbidden = format!(r#"rookery_upstream_connects_total{{upstream="{url}",result="forbidden"}}"#);
+    eventually("it is recognised", || here.metric(&forbidden) == 1.0).await;
+    here.log().says("it is this relay itself, or a node of its cluster").await;
+    assert_eq!(here.metric(r#"rookery_messages_total{verb="req"}"#), 0.0);
+    assert_eq!(here.metric(&format!(r#"rookery_upstream_up{{upstream="{url}"}}"#)), 0.0);
+}

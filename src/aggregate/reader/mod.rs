@@ -45,6 +45,8 @@ const PRODUCTIVE: Duration = Duration::from_secs(60);
 /// Between looks at how far it is, and how often that is written at most.
 const TICK: Duration = Duration::from_secs(1);
 const SAVE_EVERY: u32 = 5;
+/// After so long an upstream is asked again how much may be asked of it.
+const MANNERS_LAST: Duration = Duration::from_secs(3_600);
 /// For a goodbye at the end of a session.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Between looks whether there is room again.
@@ -74,6 +76,8 @@ pub struct Reader {
     name: Arc<str>,
     upstream: Upstream,
     endpoint: Endpoint,
+    /// When it was asked for its manners.
+    asked: Option<Instant>,
     counts: Arc<Counts>,
     status: Arc<Status>,
     refused: Refused,
@@ -101,6 +105,8 @@ struct Subscribed {
 enum Ended {
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("it has the store of this relay: it is this relay itself, or a node of its cluster")]
+    Ourselves,
     #[error(
         "the store takes events more slowly than they come; it goes on from its cursor when there is room"
     )]
@@ -130,11 +136,11 @@ impl Reader {
             phantoms: Phantoms::default(),
             trace: UpstreamTrace::default(),
         });
-        Self { parts, id, name, upstream, endpoint, counts, status, refused, inner }
+        Self { parts, id, name, upstream, endpoint, asked: None, counts, status, refused, inner }
     }
 
     /// Reads until it is dropped.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         let (mut kept, cursor) = self.cursor().await;
         {
@@ -149,7 +155,9 @@ impl Reader {
             inner.left_out = cursor.late.iter().map(|&(created_at, id)| Key { created_at, id }).collect();
         }
         loop {
+            let was_ourselves = self.status.is(State::Ourselves);
             self.status.set(State::Connecting);
+            self.learn_manners().await;
             let begun = Instant::now();
             let received = self.counts.at_this_moment().received;
             let ended = self.session(&mut kept).await;
@@ -167,16 +175,20 @@ impl Reader {
                     (kept, cursor) = self.cursor().await;
                     self.inner.lock().progress = cursor.progress;
                 }
+                Ended::Ourselves => {
+                    if !was_ourselves {
+                        warn!(upstream = %self.upstream.url, "not read: {}", Ended::Ourselves);
+                    }
+                    self.status.set(State::Ourselves);
+                    self.wait(LONGEST_RETRY, &mut kept).await;
+                }
                 ended => {
                     let wait = backoff.fail();
                     if backoff.attempts() == 1 {
                         info!(upstream = %self.upstream.url, "not read for now: {ended}");
                     }
                     self.status.set(State::Waiting);
-                    select! {
-                        () = sleep(wait) => {}
-                        never = self.keep_on(&mut kept) => match never {},
-                    }
+                    self.wait(wait, &mut kept).await;
                 }
             }
         }
@@ -211,6 +223,25 @@ impl Reader {
         }
     }
 
+    async fn wait(&self, time: Duration, kept: &mut Kept) {
+        select! {
+            () = sleep(time) => {}
+            never = self.keep_on(kept) => match never {},
+        }
+    }
+
+    /// Asks the upstream how much may be asked of it, unless that was done lately. One that does not say is asked for as
+    /// much as every relay bears.
+    async fn learn_manners(&mut self) {
+        if self.asked.is_some_and(|asked| asked.elapsed() < MANNERS_LAST) {
+            return;
+        }
+        self.asked = Some(Instant::now());
+        if let Ok(manners) = self.endpoint.ask_manners().await {
+            self.endpoint.manners = manners;
+        }
+    }
+
     async fn wait_for_room(&self, kept: &mut Kept) {
         let room = async {
             while self.parts.queue.fill() > 0.5 {
@@ -231,6 +262,7 @@ impl Reader {
             Err(ended) => {
                 let result = match &ended {
                     Ended::Client(error) => connect_result(error),
+                    Ended::Ourselves => ConnectResult::Forbidden,
                     _ => ConnectResult::Lost,
                 };
                 self.counts.connects.of(result).inc();
@@ -250,7 +282,12 @@ impl Reader {
 
     /// Connects and subscribes.
     async fn begin(&self) -> Result<Subscribed, Ended> {
-        let mut connection = self.endpoint.connect_identified().await?;
+        let mut connection = self.endpoint.connect().await?;
+        if connection.store() == Some(self.parts.store.identity()) {
+            connection.close().await;
+            return Err(Ended::Ourselves);
+        }
+        connection.identify().await?;
         let subscriptions = self.subscribe(&mut connection).await?;
         Ok(Subscribed { connection, subscriptions })
     }
@@ -313,11 +350,14 @@ impl Reader {
     /// Subscribes to what comes from now on, and waits until the upstream has said so of every subscription.
     async fn subscribe(&self, connection: &mut Connection) -> Result<Vec<String>, Ended> {
         let mut subscriptions = Vec::new();
-        for filter in &self.upstream.filters {
+        let filters = &self.upstream.filters;
+        let most = self.endpoint.manners.subscriptions;
+        for filters in filters.chunks(filters.len().div_ceil(most).max(1)) {
             let id = format!("{:016x}", rand::random::<u64>());
             // One stored event: not every relay takes none for a limit.
-            let filter = Filter { limit: Some(1), ..filter.clone() };
-            connection.send(format!(r#"["REQ","{id}",{filter}]"#)).await?;
+            let ask = |filter: &Filter| Filter { limit: Some(1), ..filter.clone() }.to_string();
+            let asked: Vec<String> = filters.iter().map(ask).collect();
+            connection.send(format!(r#"["REQ","{id}",{}]"#, asked.join(","))).await?;
             subscriptions.push(id);
         }
         let mut missing: Vec<String> = subscriptions.clone();

@@ -3,12 +3,16 @@
 
 use std::{
     net::TcpListener,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
 use futures_util::{SinkExt, StreamExt};
 use rookery::protocol::{ClientMessage, Event};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::{
     accept_hdr_async,
     tungstenite::{
@@ -40,9 +44,22 @@ impl Relay {
 
     /// One that tells the connection of this number which store it has.
     pub fn start_as(
-        store: impl Fn(usize) -> Option<&'static str> + Send + 'static,
+        store: impl Fn(usize) -> Option<&'static str> + Send + Sync + 'static,
         script: impl FnMut(usize, &str) -> Vec<Do> + Send + 'static,
     ) -> Self {
+        Self::start_with(Character { store: Box::new(store), information: None }, script)
+    }
+
+    /// One that says this of itself (NIP-11).
+    pub fn start_informing(
+        information: impl Into<String>,
+        script: impl FnMut(usize, &str) -> Vec<Do> + Send + 'static,
+    ) -> Self {
+        let information = Some(information.into());
+        Self::start_with(Character { store: Box::new(|_| None), information }, script)
+    }
+
+    fn start_with(character: Character, script: impl FnMut(usize, &str) -> Vec<Do> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
@@ -53,15 +70,13 @@ impl Relay {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                for number in 1.. {
+                let character = Arc::new(character);
+                let numbers = Arc::new(AtomicUsize::new(1));
+                loop {
                     let (stream, _) = listener.accept().await.unwrap();
-                    tokio::spawn(serve(
-                        number,
-                        stream,
-                        store(number),
-                        Arc::clone(&script),
-                        Arc::clone(&heard),
-                    ));
+                    let character = Arc::clone(&character);
+                    let numbers = Arc::clone(&numbers);
+                    tokio::spawn(serve(stream, numbers, character, Arc::clone(&script), Arc::clone(&heard)));
                 }
             });
         });
@@ -79,13 +94,46 @@ impl Relay {
     }
 }
 
+/// What a relay says before anybody asks.
+struct Character {
+    store: Box<dyn Fn(usize) -> Option<&'static str> + Send + Sync>,
+    information: Option<String>,
+}
+
+/// Answers a request that is no handshake; whether it was one.
+async fn inform(stream: &mut tokio::net::TcpStream, information: Option<&str>) -> bool {
+    let mut head = [0; 4_096];
+    let mut length = 0;
+    while !head[..length].ends_with(b"\r\n\r\n") {
+        match stream.peek(&mut head).await {
+            Ok(peeked) if peeked > 0 => length = peeked,
+            _ => return true,
+        }
+        tokio::task::yield_now().await;
+    }
+    if String::from_utf8_lossy(&head[..length]).to_ascii_lowercase().contains("upgrade: websocket") {
+        return false;
+    }
+    let _ = stream.read(&mut head).await;
+    let (status, body) = information.map_or(("404 Not Found", ""), |information| ("200 OK", information));
+    let length = body.len();
+    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+    let _ = stream.write_all(answer.as_bytes()).await;
+    true
+}
+
 async fn serve(
-    number: usize,
-    stream: tokio::net::TcpStream,
-    store: Option<&'static str>,
+    mut stream: tokio::net::TcpStream,
+    numbers: Arc<AtomicUsize>,
+    character: Arc<Character>,
     script: Arc<Mutex<Script>>,
     heard: Arc<Mutex<Vec<String>>>,
 ) {
+    if inform(&mut stream, character.information.as_deref()).await {
+        return;
+    }
+    let number = numbers.fetch_add(1, Ordering::Relaxed);
+    let store = (character.store)(number);
     #[expect(clippy::result_large_err, reason = "the library's own")]
     let answer = |_: &Request, mut response: Response| {
         response.headers_mut().extend(

@@ -1,7 +1,7 @@
 //! What became of the messages of an upstream. Each is counted once, so that at any moment
 //! received = stored + known + refused + dead + waiting.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -64,6 +64,8 @@ pub struct Counts {
     refused: [AtomicU64; Refusal::ALL.len()],
     cursor: AtomicU64,
     phantoms: AtomicU64,
+    /// Whether it has events that could not be stored, and no place for another dead letter.
+    is_full: AtomicBool,
     whole: AtomicU64,
     pub connects: By<ConnectResult, Counter>,
     pub messages: By<UpstreamMessage, Counter>,
@@ -96,6 +98,8 @@ pub enum Verdict {
     Routed,
     Known,
     Refused(Refusal),
+    /// It could not be stored, and is kept as a dead letter.
+    Dead,
 }
 
 impl Counts {
@@ -124,10 +128,20 @@ impl Counts {
         self.phantoms.fetch_add(count as u64, Relaxed);
     }
 
+    /// Whether there is a place for its dead letters is known now.
+    pub fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Relaxed);
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Relaxed)
+    }
+
     pub fn settle(&self, verdict: Verdict) {
         let counter = match verdict {
             Verdict::Stored | Verdict::Routed => &self.stored,
             Verdict::Known => &self.known,
+            Verdict::Dead => &self.dead,
             Verdict::Refused(refusal) => &self.refused[refusal as usize],
         };
         counter.fetch_add(1, Relaxed);
@@ -177,6 +191,7 @@ impl Verdict {
         match self {
             Self::Stored | Self::Routed => "stored",
             Self::Known => "known",
+            Self::Dead => "dead",
             Self::Refused(refusal) => refusal.name(),
         }
     }

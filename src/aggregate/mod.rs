@@ -7,6 +7,7 @@
 mod consumer;
 mod counts;
 mod cursor;
+pub mod dead;
 mod flight;
 mod intake;
 mod phantoms;
@@ -16,6 +17,7 @@ mod reader;
 mod refused;
 mod shown;
 mod status;
+mod suspects;
 mod upstream;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -26,6 +28,7 @@ use anyhow::{Context, bail};
 use self::{
     consumer::Consumer,
     counts::Counts,
+    dead::DeadLetters,
     queue::{Queue, memory::Memory},
     reader::Reader,
     shown::{Shown, show},
@@ -87,6 +90,7 @@ impl Aggregator {
             upstreams.iter().map(|upstream| (upstream.url.id(), Arc::default())).collect();
         let names: HashMap<UpstreamId, Arc<str>> =
             upstreams.iter().map(|upstream| (upstream.url.id(), upstream.url.shown().into())).collect();
+        let dead = DeadLetters::new(Arc::clone(&parts.store), Arc::clone(&queue), config.dead_letters);
         let of_readers = reader::Parts {
             queue: Arc::clone(&queue),
             store: parts.store,
@@ -124,6 +128,9 @@ impl Aggregator {
             admission: parts.admission,
             live: parts.live,
             counts: Arc::new(move |id| counts.get(&id).cloned()),
+            dead: Arc::new(dead),
+            attempts: config.attempts,
+            apart: suspects::APART,
             names: Arc::new(move |id| names.get(&id).cloned()),
             metrics: parts.metrics,
             tracer: parts.tracer,

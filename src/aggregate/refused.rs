@@ -68,7 +68,8 @@ impl fmt::Display for FilterId {
 fn until(verdict: Verdict, created_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
     match verdict {
         Verdict::Stored | Verdict::Known => None,
-        Verdict::Routed => Some(FOR_EVER),
+        // A dead letter is replayed by its own text.
+        Verdict::Routed | Verdict::Dead => Some(FOR_EVER),
         Verdict::Refused(refusal) => Some(match refusal {
             Refusal::Superseded | Refusal::Deleted | Refusal::Expired => FOR_EVER,
             // That is changed by who runs the relay.
@@ -184,7 +185,7 @@ impl Refused {
         let Some(until) = until(verdict, key.created_at, now) else { return };
         let why = match verdict {
             Verdict::Refused(refusal) => refusal as u8,
-            Verdict::Stored | Verdict::Known | Verdict::Routed => u8::MAX,
+            Verdict::Stored | Verdict::Known | Verdict::Routed | Verdict::Dead => u8::MAX,
         };
         let series = Series { filter, is_long: until > now + LONG };
         let mut inner = self.inner.lock();
@@ -390,6 +391,7 @@ mod tests {
             (Verdict::Stored, None),
             (Verdict::Known, None),
             (Verdict::Routed, Some(FOR_EVER)),
+            (Verdict::Dead, Some(FOR_EVER)),
             (Verdict::Refused(Refusal::Superseded), Some(FOR_EVER)),
             (DELETED, Some(FOR_EVER)),
             (Verdict::Refused(Refusal::Expired), Some(FOR_EVER)),

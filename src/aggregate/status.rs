@@ -15,6 +15,8 @@ pub enum State {
     Behind,
     /// It could not be read, and is tried again.
     Waiting,
+    /// Events of it can not be stored, and there is no place for another dead letter of it.
+    DeadLettersFull,
     /// Somebody else writes its cursor.
     Elsewhere,
     /// It is this relay itself, or a node of its cluster: nothing is read.

@@ -1,6 +1,6 @@
 //! A relay that is read: what an operator says of it.
 
-use std::fmt;
+use std::{fmt, num::ParseIntError, str::FromStr};
 
 use sha2::{Digest, Sha256};
 use url::{Host, Url};
@@ -92,6 +92,14 @@ impl RelayUrl {
 impl fmt::Display for RelayUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.shown())
+    }
+}
+
+impl FromStr for UpstreamId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        u64::from_str_radix(text, 16).map(Self)
     }
 }
 

@@ -25,5 +25,9 @@ section! {
         /// Events of an upstream that are remembered as not taken, so that they are not fetched whenever it is compared.
         /// 49 bytes each in the store.
         refused: fixed usize = 1_000_000 => whole(0, 100_000_000),
+        /// Attempts to store an event alone, while others are stored, that make it a dead letter.
+        attempts: fixed u32 = 5 => whole(1, 1_000),
+        /// Dead letters of an upstream. Beyond, what can not be stored waits, and the upstream is not read.
+        dead_letters: fixed usize = 10_000 => whole(0, 10_000_000),
     }
 }

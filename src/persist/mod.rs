@@ -87,7 +87,7 @@ pub struct Persister {
     retrying: bool,
     /// Parts of a batch that failed as a whole; the last is next.
     parts_of_failed: Vec<Vec<Waiting>>,
-    /// Whether the last batch was one event that is more than a batch.
+    /// Whether the last batch was one event that is more than a batch, or is to be alone.
     was_large: bool,
     /// Whether the store is at work for this actor.
     busy: bool,
@@ -189,7 +189,7 @@ impl Persister {
         }
         self.refuse_late();
         let batch = self.parts.queue.take(bounds);
-        self.was_large = batch.first().is_some_and(|first| first.rows > rows);
+        self.was_large = batch.first().is_some_and(|first| first.is_alone || first.rows > rows);
         batch
     }
 

@@ -49,6 +49,8 @@ struct Inner {
 pub(super) struct Waiting {
     pub event: Arc<Event>,
     pub rows: usize,
+    /// Whether it is a batch by itself: it may be what the store can not take.
+    pub is_alone: bool,
     /// `None` once it was answered.
     pub from: Option<Publisher>,
     pub since: Instant,
@@ -61,7 +63,7 @@ impl Waiting {
     /// An event that somebody else began to write.
     pub fn adopted(event: Arc<Event>) -> Self {
         let (rows, since) = (store::rows(event.kind(), event.tags()), Instant::now());
-        Self { event, rows, from: None, since, trace: Trace::default(), place: None }
+        Self { event, rows, is_alone: false, from: None, since, trace: Trace::default(), place: None }
     }
 }
 
@@ -123,8 +125,17 @@ impl Queue {
 
     /// Leaves an event to be stored. Its publisher will hear of it.
     pub fn store(&self, event: Arc<Event>, place: Place, from: Publisher, trace: Trace) {
+        self.leave(event, place, from, trace, false);
+    }
+
+    /// The same of an event that is written with no other, so that what becomes of it is its own doing.
+    pub fn store_alone(&self, event: Arc<Event>, place: Place, from: Publisher, trace: Trace) {
+        self.leave(event, place, from, trace, true);
+    }
+
+    fn leave(&self, event: Arc<Event>, place: Place, from: Publisher, trace: Trace, is_alone: bool) {
         let (rows, since) = (place.rows(), Instant::now());
-        let waiting = Waiting { event, rows, from: Some(from), since, trace, place: Some(place) };
+        let waiting = Waiting { event, rows, is_alone, from: Some(from), since, trace, place: Some(place) };
         let asleep = {
             let mut inner = self.lock();
             inner.waiting.push_back(waiting);
@@ -216,12 +227,12 @@ impl Waiting {
 }
 
 /// The oldest events, in their order, up to those bounds, but one at least. An event that is more than a batch goes
-/// alone, and when it is the oldest.
+/// alone, and when it is the oldest; so does one that is to be alone.
 pub(super) fn take(waiting: &mut VecDeque<Waiting>, bounds: BatchBounds) -> Vec<Waiting> {
     let (mut batch, mut large) = (Vec::new(), Vec::new());
     let (mut rows, mut bytes) = (0, 0);
     while let Some(next) = waiting.pop_front() {
-        if next.rows > bounds.rows {
+        if next.is_alone || next.rows > bounds.rows {
             if batch.is_empty() && !bounds.spare_large {
                 batch.push(next);
                 break;
@@ -289,7 +300,8 @@ mod tests {
             let event = Arc::new(self.keys.sign(1, 1, Tags::default(), ""));
             let Some(place) = self.queue.budget.take_stored(share, rows, 1, since) else { return false };
             let trace = Trace::default();
-            let waiting = Waiting { event, rows, from: None, since, trace, place: Some(place) };
+            let from = None;
+            let waiting = Waiting { event, rows, is_alone: false, from, since, trace, place: Some(place) };
             self.queue.lock().waiting.push_back(waiting);
             true
         }
@@ -308,6 +320,17 @@ mod tests {
         }
         let batches: Vec<_> = [false, false, true, false, true].map(|spare| stage.take(100, spare)).into();
         assert_eq!(batches, [vec![10, 10, 10], vec![5_000], vec![80, 10], vec![5_000], vec![]]);
+    }
+
+    #[test]
+    fn what_is_to_be_alone_is_a_batch_by_itself() {
+        let (stage, one, now) = (Stage::new(), Arc::<Share>::default(), Instant::now());
+        for rows in [1, 2, 3, 4] {
+            assert!(stage.put(&one, rows, now));
+        }
+        stage.queue.lock().waiting[1].is_alone = true;
+        let batches: Vec<_> = [false, false, true].map(|spare| stage.take(100, spare)).into();
+        assert_eq!(batches, [vec![1, 3, 4], vec![2], vec![]]);
     }
 
     #[test]

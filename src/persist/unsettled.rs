@@ -114,6 +114,7 @@ mod tests {
         Waiting {
             event: Arc::clone(event),
             rows: 10,
+            is_alone: false,
             from: None,
             since,
             trace: Trace::default(),

@@ -69,7 +69,7 @@ kinds! {
     /// Events that a relay has which is read, and that are not taken, a batch of them. Key: the upstream, a slash, the
     /// filter, a slash, a number that grows.
     Refused = "refused", 16;
-    /// Events that could not be stored, a batch of them. Key: the upstream, a slash, a number that grows.
+    /// An event that could not be stored. Key: the upstream, a slash, the id.
     DeadLetters = "dead_letters", 16;
     /// Who changes the tables at the moment. Key: what is changed.
     Migration = "migration", 16;

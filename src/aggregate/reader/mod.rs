@@ -49,8 +49,8 @@ const SAVE_EVERY: u32 = 5;
 const MANNERS_LAST: Duration = Duration::from_secs(3_600);
 /// For a goodbye at the end of a session.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Between looks whether there is room again.
-const ROOM: Duration = Duration::from_millis(200);
+/// Between looks whether it may go on.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What readers work with.
 #[derive(Clone)]
@@ -111,6 +111,8 @@ enum Ended {
         "the store takes events more slowly than they come; it goes on from its cursor when there is room"
     )]
     Behind,
+    #[error("events of it can not be stored, and there are as many dead letters of it as there may be")]
+    DeadLettersFull,
     #[error("it names events and does not send them")]
     Phantoms,
     #[error("how far it has been read is not known: {0}")]
@@ -167,7 +169,12 @@ impl Reader {
             match ended {
                 Ended::Behind => {
                     self.status.set(State::Behind);
-                    self.wait_for_room(&mut kept).await;
+                    self.wait_until(&mut kept, || self.parts.queue.fill() <= 0.5).await;
+                }
+                Ended::DeadLettersFull => {
+                    info!(upstream = %self.upstream.url, "not read for now: {ended}");
+                    self.status.set(State::DeadLettersFull);
+                    self.wait_until(&mut kept, || !self.counts.is_full()).await;
                 }
                 Ended::Cursor(NotKept::Overtaken) => {
                     self.status.set(State::Elsewhere);
@@ -242,14 +249,15 @@ impl Reader {
         }
     }
 
-    async fn wait_for_room(&self, kept: &mut Kept) {
-        let room = async {
-            while self.parts.queue.fill() > 0.5 {
-                sleep(ROOM).await;
+    /// Reads nothing until it is so.
+    async fn wait_until(&self, kept: &mut Kept, is_so: impl Fn() -> bool) {
+        let until = async {
+            while !is_so() {
+                sleep(LOOK).await;
             }
         };
         select! {
-            () = room => {}
+            () = until => {}
             never = self.keep_on(kept) => match never {},
         }
     }
@@ -334,6 +342,9 @@ impl Reader {
                     self.status.set(State::Live);
                 }
                 _ = ticks.tick() => {
+                    if self.counts.is_full() {
+                        return Err(Ended::DeadLettersFull);
+                    }
                     self.follow();
                     if catching_up.is_none() && compared.elapsed() >= self.parts.compare {
                         catching_up = Some(Box::pin(self.catch_up(clock::now())));

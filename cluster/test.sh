@@ -205,6 +205,6 @@ if [[ -n $lacking ]]; then
   report "$lacking"
 fi
 if ! has_go; then
-  say 'MISSING: go (1.25 or later, https://go.dev/dl): without it these do not run: tests with a real Jaeger'
+  say 'MISSING: go (1.25 or later, https://go.dev/dl): without it these do not run: tests with a real Jaeger, and with a collector for Zipkin'
 fi
 exit "$status"

@@ -7,6 +7,7 @@ mod jaeger;
 mod nodes;
 mod tls;
 mod upstreams;
+mod zipkin;
 
 use common::Relay;
 

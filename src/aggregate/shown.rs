@@ -165,3 +165,84 @@ fn by_label<'s, L: Label>(
 ) -> impl Iterator<Item = (&'s Counter, u64)> {
     L::ALL.iter().map(|&value| (series.of(value), counts.of(value).get()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::queue::memory::Memory;
+
+    /// Relays that come and go, and what is shown of them.
+    struct Stage {
+        all: Arc<Mutex<Vec<Shown>>>,
+        metrics: Metrics,
+        _queue: Arc<dyn Queue>,
+    }
+
+    impl Stage {
+        fn new(by_name: usize) -> Self {
+            let queue: Arc<dyn Queue> = Arc::new(Memory::new(65_536));
+            let (all, metrics) = (Arc::<Mutex<Vec<Shown>>>::default(), Metrics::new("n1"));
+            let list = Arc::clone(&all);
+            show(move || list.lock().clone(), by_name, &queue, &metrics);
+            Self { all, metrics, _queue: queue }
+        }
+
+        /// Adds one that has received so many events, all of which wait.
+        fn add(&self, name: &str, received: usize) -> Arc<Counts> {
+            let (name, counts) = (Arc::from(name), Arc::<Counts>::default());
+            (0..received).for_each(|_| counts.receive(10));
+            self.all.lock().push(Shown { name, counts: Arc::clone(&counts), status: Arc::default() });
+            counts
+        }
+
+        fn remove(&self, name: &str) {
+            self.all.lock().retain(|shown| &*shown.name != name);
+        }
+
+        /// How many of that name were received, how many wait, and how many were stored.
+        fn shown(&self, name: &str) -> Option<[u64; 3]> {
+            let text = self.metrics.render();
+            let value = |series: String| {
+                let line = text.lines().find_map(|line| line.strip_prefix(&series));
+                line.map(|value| value.trim().parse().unwrap())
+            };
+            Some([
+                value(format!(r#"rookery_upstream_events_received_total{{upstream="{name}"}}"#))?,
+                value(format!(r#"rookery_upstream_events_waiting{{upstream="{name}"}}"#))?,
+                value(format!(r#"rookery_upstream_events_total{{upstream="{name}",outcome="stored"}}"#))?,
+            ])
+        }
+    }
+
+    #[test]
+    fn counts_go_on_whoever_comes_and_goes() {
+        let stage = Stage::new(1);
+        let first = stage.add("first", 3);
+        let second = stage.add("second", 10);
+        let third = stage.add("third", 100);
+        first.settle(Verdict::Stored);
+        third.settle(Verdict::Stored);
+        assert_eq!(stage.shown("first"), Some([3, 2, 1]));
+        assert_eq!((stage.shown("second"), stage.shown(OTHERS)), (None, Some([110, 109, 1])));
+        // What was counted of one that has gone stays counted, and the others are counted on.
+        stage.remove("second");
+        second.settle(Verdict::Stored);
+        assert_eq!(stage.shown(OTHERS), Some([110, 99, 1]));
+        third.settle(Verdict::Stored);
+        assert_eq!(stage.shown(OTHERS), Some([110, 98, 2]));
+        // One that comes back begins at nothing, which is added.
+        stage.add("second", 5);
+        assert_eq!(stage.shown(OTHERS), Some([115, 103, 2]));
+        // The place of one that has gone is the next one's.
+        stage.remove("first");
+        stage.add("fourth", 7);
+        assert_eq!((stage.shown("first"), stage.shown("fourth")), (None, Some([7, 7, 0])));
+        stage.remove("second");
+        stage.remove("third");
+        assert_eq!(stage.shown(OTHERS), None);
+        // Taken away and added again between two looks.
+        stage.remove("fourth");
+        stage.add("fourth", 2);
+        assert_eq!(stage.shown("fourth"), Some([9, 2, 0]));
+    }
+}

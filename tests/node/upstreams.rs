@@ -3,13 +3,16 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex},
+    io::Read,
+    sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
 use common::{
-    Client, Relay, eventually, free_port, now,
+    Client, PATIENCE, Relay, eventually, free_port, now,
     proxy::{Flow, Proxy},
+    relay_command,
+    tls::Authority,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rookery::{
@@ -559,6 +562,31 @@ async fn one_that_wants_to_know_who_reads_is_not_asked_by_nobody() {
     eventually("it gives up", || here.metric(&refused) >= 1.0).await;
     here.log().says("the relay wants to know who you are").await;
     assert_eq!(there.heard(), [""; 0]);
+}
+
+/// By TLS where the relay is: the first that a relay hears.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_by_tls_is_asked_by_tls() {
+    let (authority, (say, heard)) = (Authority::new("ours"), mpsc::channel());
+    let port = authority.listen(&[], move |mut stream| {
+        let mut head = [0; 4_096];
+        if let Ok(length) = stream.read(&mut head) {
+            let _ = say.send(String::from_utf8_lossy(&head[..length]).to_ascii_lowercase());
+        }
+    });
+    let data = TempDir::new().unwrap();
+    let flags = reads(&[&format!("wss://localhost:{port}/path?token=secret")]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let mut command = relay_command(data.path(), &flags);
+    command.env("SSL_CERT_FILE", &authority.file);
+    let _here = Relay::spawn(command, data);
+    let asked = tokio::task::spawn_blocking(move || heard.recv_timeout(PATIENCE)).await.unwrap().unwrap();
+    assert!(asked.starts_with("get /path?token=secret http/1.1"), "{asked}");
+    for header in
+        [&format!("host: localhost:{port}"), "accept: application/nostr+json", "user-agent: rookery"]
+    {
+        assert!(asked.contains(header), "{header} is not in {asked}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,8 @@
 //! client telemetry
 //! trace
 //! config
-//! backoff clock tls told
+//! seal backoff clock tls told
+//! private_file
 //! protocol
 //! ```
 
@@ -46,4 +47,6 @@ pub mod route;
 
 mod backoff;
 mod clock;
+mod private_file;
+mod seal;
 mod told;

@@ -1,10 +1,14 @@
 //! What became of the messages of an upstream. Each is counted once, so that at any moment
 //! received = stored + known + refused + dead + waiting.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
-use serde::Serialize;
 
 use crate::{
     client::{ClientError, Observer},
@@ -70,10 +74,43 @@ pub struct Counts {
     pub connects: By<ConnectResult, Counter>,
     pub messages: By<UpstreamMessage, Counter>,
     pub cleanups: By<CleanupResult, Counter>,
+    sizes: Sizes,
+    rate: Mutex<VecDeque<(Instant, u64)>>,
+}
+
+/// How many messages had which size: eight steps from a size to its double, so that a step is half of 9 % off at most.
+#[derive(Debug)]
+struct Sizes([AtomicU64; Self::STEPS]);
+
+impl Sizes {
+    const STEPS: usize = 28 * Self::PER_DOUBLE as usize;
+    const PER_DOUBLE: f64 = 8.0;
+
+    fn add(&self, bytes: usize) {
+        let step = ((bytes.max(1) as f64).log2() * Self::PER_DOUBLE) as usize;
+        self.0[step.min(Self::STEPS - 1)].fetch_add(1, Relaxed);
+    }
+
+    fn median(&self) -> Option<f64> {
+        let counts: Vec<u64> = self.0.iter().map(|count| count.load(Relaxed)).collect();
+        let half = counts.iter().sum::<u64>().div_ceil(2);
+        let mut sum = 0;
+        let step = counts.iter().position(|count| {
+            sum += count;
+            sum >= half && half > 0
+        })?;
+        Some(((step as f64 + 0.5) / Self::PER_DOUBLE).exp2())
+    }
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
 }
 
 /// The same at a moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counted {
     pub received: u64,
     pub bytes: u64,
@@ -106,6 +143,33 @@ impl Counts {
     pub fn receive(&self, bytes: usize) {
         self.received.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes as u64, Relaxed);
+        self.sizes.add(bytes);
+    }
+
+    /// The median of their sizes.
+    pub fn median_bytes(&self) -> Option<f64> {
+        self.sizes.median()
+    }
+
+    /// Looks how many have come by this moment: to be called every few seconds.
+    pub fn look(&self, now: Instant) {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let mut looks = self.rate.lock();
+        looks.push_back((now, self.received.load(Relaxed)));
+        while looks.len() > 2 && now.saturating_duration_since(looks[1].0) >= MINUTE {
+            looks.pop_front();
+        }
+    }
+
+    /// How many a second, over the last minute.
+    pub fn rate(&self) -> f64 {
+        let looks = self.rate.lock();
+        match (looks.front(), looks.back()) {
+            (Some((begin, before)), Some((end, after))) if begin < end => {
+                after.saturating_sub(*before) as f64 / (*end - *begin).as_secs_f64()
+            }
+            _ => 0.0,
+        }
     }
 
     /// A message that was received before is not read from this process any more: it was given up, and comes again.
@@ -253,5 +317,37 @@ pub fn connect_result(error: &ClientError) -> ConnectResult {
         | ClientError::Refused(_)
         | ClientError::Ended(_) => ConnectResult::Refused,
         _ => ConnectResult::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_at_most_5_percent_off() {
+        assert_eq!(Counts::default().median_bytes(), None);
+        for size in [1, 64, 100, 350, 1_000, 65_535, 1_000_000, 16 << 20] {
+            let counts = Counts::default();
+            [1, size, 1 << 27].iter().for_each(|&bytes| counts.receive(bytes));
+            let median = counts.median_bytes().unwrap();
+            assert!((median / size as f64 - 1.0).abs() < 0.05, "{size}: {median}");
+        }
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_minute() {
+        let (counts, begin) = (Counts::default(), Instant::now());
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        assert_eq!(counts.rate(), 0.0);
+        for second in (0..=120).step_by(5) {
+            counts.look(at(second));
+            (0..50).for_each(|_| counts.receive(1));
+        }
+        assert_eq!(counts.rate(), 10.0);
+        for second in (125..=180).step_by(5) {
+            counts.look(at(second));
+        }
+        assert!(counts.rate() < 1.0);
     }
 }

@@ -3,7 +3,10 @@
 //! Finished is what is stored, was stored already and is durable, was refused for good, or is a dead letter that is
 //! durable. Whoever finishes something says its number; that moves [`Progress`] where nothing older is open.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::{
     progress::{Progress, Window},
@@ -66,8 +69,13 @@ struct Reading {
 
 impl Flight {
     pub fn new(overlap: u64) -> Self {
+        /// Numbers of a flight. Each has others, or what was taken by a reader that has stopped would finish what the next
+        /// one has taken.
+        const NUMBERS: Number = 1 << 40;
+        static BEGUN: AtomicU64 = AtomicU64::new(0);
+        let last = BEGUN.fetch_add(1, Ordering::Relaxed).wrapping_mul(NUMBERS);
         let (open, windows) = (BTreeMap::new(), HashMap::new());
-        Self { overlap, last: 0, open, late: 0, windows, live_since: None }
+        Self { overlap, last, open, late: 0, windows, live_since: None }
     }
 
     /// How many events are on their way that a window has brought.

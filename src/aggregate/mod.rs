@@ -10,37 +10,47 @@ mod cursor;
 pub mod dead;
 mod flight;
 mod intake;
+mod manager;
+mod pace;
 mod phantoms;
 mod progress;
 mod queue;
 mod reader;
 mod refused;
+mod registry;
 mod shown;
 mod status;
 mod suspects;
 mod upstream;
+mod upstreams;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actix::{Actor, Arbiter};
 use anyhow::{Context, bail};
+use tokio::sync::Notify;
 
 use self::{
     consumer::Consumer,
-    counts::Counts,
     dead::DeadLetters,
+    manager::{All, Manager},
     queue::{Queue, memory::Memory},
-    reader::Reader,
-    shown::{Shown, show},
-    status::Status,
-    upstream::{RelayUrl, Upstream, UpstreamId},
+    registry::Registry,
+    shown::show,
+    upstream::Upstream,
+};
+pub use self::{
+    registry::Refused,
+    status::{CatchUp, State},
+    upstream::{BadUrl, RelayUrl, UpstreamId, UpstreamLimits},
+    upstreams::{Addition, Change, LastError, QueueView, Upstreams, View},
 };
 use crate::{
-    client::{Endpoint, Observer, Reach},
+    client::Reach,
     config::{self, Live},
     ingest::Admission,
     persist,
-    protocol::Filter,
+    seal::Keyring,
     store::Store,
     telemetry::Metrics,
     trace::Tracer,
@@ -56,11 +66,14 @@ pub struct Parts {
     pub tracer: Tracer,
     /// Where this node listens: it does not read itself.
     pub own: Vec<SocketAddr>,
+    /// What seals the keys of upstreams.
+    pub keyring: Keyring,
 }
 
 /// Reads other relays, on a thread of its own.
 pub struct Aggregator {
     arbiter: Arbiter,
+    upstreams: Arc<Upstreams>,
 }
 
 /// The relays that the configuration names.
@@ -76,27 +89,28 @@ pub fn upstreams(config: &config::Aggregator) -> anyhow::Result<Vec<Upstream>> {
         if upstreams.iter().any(|other| other.url == url) {
             bail!("aggregator.upstreams has {url} twice");
         }
-        upstreams.push(Upstream { url, filters: vec![Filter::default()] });
+        upstreams.push(Upstream::new(url));
     }
     Ok(upstreams)
 }
 
 impl Aggregator {
-    /// Begins to read.
-    pub fn start(upstreams: Vec<Upstream>, config: &config::Aggregator, parts: Parts) -> Self {
+    /// Begins to read: what the configuration names, and what has a record.
+    pub fn start(configured: Vec<Upstream>, config: &config::Aggregator, parts: Parts) -> Self {
         let arbiter = Arbiter::new();
         let queue: Arc<dyn Queue> = Arc::new(Memory::new(config.queue_bytes));
-        let counts: HashMap<UpstreamId, Arc<Counts>> =
-            upstreams.iter().map(|upstream| (upstream.url.id(), Arc::default())).collect();
-        let names: HashMap<UpstreamId, Arc<str>> =
-            upstreams.iter().map(|upstream| (upstream.url.id(), upstream.url.shown().into())).collect();
+        let (all, changed) = (Arc::<All>::default(), Arc::<Notify>::default());
+        let keyring = Arc::new(parts.keyring);
+        let registry = Registry::new(Arc::clone(&parts.store));
         let dead = DeadLetters::new(Arc::clone(&parts.store), Arc::clone(&queue), config.dead_letters);
-        let of_readers = reader::Parts {
+        let dead = Arc::new(dead);
+        let readers = reader::Parts {
             queue: Arc::clone(&queue),
             store: parts.store,
             overlap: config.overlap_seconds,
             compare: Duration::from_secs(60 * config.compare_minutes),
             most_refused: config.refused,
+            takeover: Duration::from_secs(config.takeover_seconds),
             max_event_bytes: parts.live.load().limits.max_message_bytes,
             metrics: Arc::clone(&parts.metrics),
             tracer: parts.tracer.clone(),
@@ -105,39 +119,40 @@ impl Aggregator {
             true => Reach::Anywhere,
             false => Reach::Public { but: parts.own },
         };
-        let mut all = Vec::new();
-        for upstream in upstreams {
-            let url = upstream.url.as_str();
-            // Whoever stores an event checks it.
-            let of_this = Arc::clone(&counts[&upstream.url.id()]);
-            let observer = Arc::clone(&of_this) as Arc<dyn Observer>;
-            let reach = reach.clone();
-            let endpoint = Endpoint { verify: false, reach, observer, ..Endpoint::new(url) };
-            let status = Arc::<Status>::default();
-            let (counts, shown) = (Arc::clone(&of_this), Arc::clone(&status));
-            all.push(Shown { name: upstream.url.shown().into(), counts, status: shown });
-            let reader = Reader::new(of_readers.clone(), upstream, endpoint, of_this, status);
-            arbiter.spawn_fn(move || {
-                actix::spawn(reader.run());
-            });
-        }
-        show(move || all.clone(), config.metrics_upstreams, &queue, &parts.metrics);
+        let upstreams = Upstreams::new(
+            registry.clone(),
+            Arc::clone(&all),
+            Arc::clone(&queue),
+            Arc::clone(&changed),
+            Arc::clone(&keyring),
+            config.allow_private,
+        );
+        let (shown, counted) = (Arc::clone(&all), Arc::clone(&all));
+        show(move || shown.shown(), config.metrics_upstreams, &queue, &parts.metrics);
+        let look = Duration::from_secs(config.look_seconds);
+        Manager::new(registry, configured, Arc::clone(&all), changed, readers, reach, keyring)
+            .start(look, &arbiter);
         let of_consumers = consumer::Parts {
             queue,
             events: parts.events,
             admission: parts.admission,
             live: parts.live,
-            counts: Arc::new(move |id| counts.get(&id).cloned()),
-            dead: Arc::new(dead),
+            counts: Arc::new(move |id| counted.get(id).map(|observed| Arc::clone(&observed.counts))),
+            dead,
             attempts: config.attempts,
             apart: suspects::APART,
-            names: Arc::new(move |id| names.get(&id).cloned()),
+            names: Arc::new(move |id| all.get(id).map(|observed| Arc::clone(&observed.name))),
             metrics: parts.metrics,
             tracer: parts.tracer,
         };
         let window = config.window;
         Consumer::start_in_arbiter(&arbiter.handle(), move |_| Consumer::new(of_consumers, 0, window));
-        Self { arbiter }
+        Self { arbiter, upstreams: Arc::new(upstreams) }
+    }
+
+    /// What operators ask.
+    pub fn upstreams(&self) -> Arc<Upstreams> {
+        Arc::clone(&self.upstreams)
     }
 
     /// Reads no more. What is on its way is read again the next time.

@@ -2,10 +2,15 @@
 
 use std::{fmt, num::ParseIntError, str::FromStr};
 
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::{Host, Url};
 
-use crate::protocol::Filter;
+use crate::{
+    protocol::{Filter, PublicKey, Timestamp, sign::Keys},
+    seal::{Keyring, Sealed},
+};
 
 /// Longest URL.
 const MAX_URL_BYTES: usize = 1_024;
@@ -15,15 +20,98 @@ const MAX_URL_BYTES: usize = 1_024;
 pub struct UpstreamId(u64);
 
 /// What an operator says of a relay that is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {
     pub url: RelayUrl,
-    /// What is read of it.
+    /// What is read of it: what one of them matches. None: everything.
+    #[serde(default)]
     pub filters: Vec<Filter>,
+    /// Where it is another one than that of the configuration.
+    #[serde(default)]
+    pub overlap_seconds: Option<u64>,
+    #[serde(default)]
+    pub limits: UpstreamLimits,
+    /// As whom this relay authenticates there (NIP-42).
+    #[serde(default)]
+    pub auth: Option<SealedKey>,
+    /// It is not read for now.
+    #[serde(default)]
+    pub paused: bool,
+    /// Since when it has been an upstream.
+    #[serde(default)]
+    pub added: Timestamp,
+}
+
+/// A key that the store keeps, and nobody reads there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedKey {
+    pub public: PublicKey,
+    secret: Sealed,
+}
+
+/// Why a key is not used.
+#[derive(Debug, thiserror::Error)]
+#[error("its key can not be used: {0:#}")]
+pub struct NoKey(#[from] anyhow::Error);
+
+impl SealedKey {
+    /// What it is for.
+    const PURPOSE: &str = "upstream";
+
+    /// # Errors
+    /// There is no master key.
+    pub fn seal(keys: &Keys, upstream: UpstreamId, keyring: &Keyring) -> Result<Self, NoKey> {
+        let master = keyring.key(true)?;
+        let secret = master.seal(&keys.secret(), Self::PURPOSE, &upstream.to_string());
+        Ok(Self { public: keys.public_key(), secret })
+    }
+
+    /// # Errors
+    /// There is no master key, or it was sealed under another one.
+    pub fn open(&self, upstream: UpstreamId, keyring: &Keyring) -> Result<Keys, NoKey> {
+        let master = keyring.key(false)?;
+        let secret = master.open_sealed(&self.secret, Self::PURPOSE, &upstream.to_string());
+        let secret = secret.map_err(anyhow::Error::from)?;
+        let keys = secret.try_into().ok().and_then(Keys::from_secret);
+        Ok(keys.context("it is no key")?)
+    }
+}
+
+/// How much is taken of an upstream at most. 0: as much as it sends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamLimits {
+    /// What comes faster is read later.
+    pub events_per_second: u64,
+    pub bytes_per_second: u64,
+    /// Beyond, it is read again on the next day (UTC).
+    pub events_per_day: u64,
+    pub bytes_per_day: u64,
+}
+
+impl Upstream {
+    /// One that is read whole.
+    pub fn new(url: RelayUrl) -> Self {
+        let limits = UpstreamLimits::default();
+        Self { url, filters: Vec::new(), overlap_seconds: None, limits, auth: None, paused: false, added: 0 }
+    }
+
+    pub fn id(&self) -> UpstreamId {
+        self.url.id()
+    }
+
+    /// What it is asked for.
+    pub fn asked(&self) -> Vec<Filter> {
+        match self.filters[..] {
+            [] => vec![Filter::default()],
+            _ => self.filters.clone(),
+        }
+    }
 }
 
 /// The URL of a relay, in the one form that is compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RelayUrl(Url);
 
 /// Why a URL is none of a relay that can be read.
@@ -68,6 +156,11 @@ impl RelayUrl {
         Ok(Self(url))
     }
 
+    /// Whether nobody on the way reads what is said.
+    pub fn is_private(&self) -> bool {
+        self.0.scheme() == "wss"
+    }
+
     pub fn as_str(&self) -> &str {
         // What has no path is sent "/" all the same.
         match (self.0.path(), self.0.query()) {
@@ -86,6 +179,20 @@ impl RelayUrl {
         let mut number = [0; 8];
         number.copy_from_slice(&digest[..8]);
         UpstreamId(u64::from_be_bytes(number))
+    }
+}
+
+impl TryFrom<String> for RelayUrl {
+    type Error = BadUrl;
+
+    fn try_from(text: String) -> Result<Self, BadUrl> {
+        Self::parse(&text)
+    }
+}
+
+impl From<RelayUrl> for String {
+    fn from(url: RelayUrl) -> Self {
+        url.as_str().to_owned()
     }
 }
 

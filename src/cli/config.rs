@@ -1,17 +1,12 @@
 //! `rookery config`: what is in force, and what could be set.
 
-use std::{
-    io::{Read, Write},
-    net::{Ipv4Addr, TcpStream},
-    path::PathBuf,
-    time::Duration,
-};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use toml::Table;
 
-use super::{RelayFlags, load, relay::unknown_variables, say, told};
+use super::{RelayFlags, load, operators::Operators, relay::unknown_variables, say, told};
 use crate::{
     config::{self, Trust},
     telemetry,
@@ -47,28 +42,20 @@ enum Question {
         #[arg(value_name = "SETTING=VALUE")]
         change: String,
         #[command(flatten)]
-        node: Node,
+        node: Operators,
     },
     /// Take such a change back: each node goes by its own variables, file and default again
     Unset {
         /// Such as limits.max_tags
         setting: String,
         #[command(flatten)]
-        node: Node,
+        node: Operators,
     },
     /// Print what is in force in a node, and where each value comes from
     Running {
         #[command(flatten)]
-        node: Node,
+        node: Operators,
     },
-}
-
-/// Any of the nodes, on this machine.
-#[derive(Debug, Args)]
-struct Node {
-    /// Its address for operators
-    #[arg(long, value_name = "ADDRESS", env = "ROOKERY_OPS_LISTEN", default_value = "127.0.0.1:9777")]
-    ops_listen: String,
 }
 
 impl Question {
@@ -77,50 +64,23 @@ impl Question {
             Self::Set { change, node } => {
                 let (setting, text) =
                     change.split_once('=').with_context(|| format!("{change:?} is not SETTING=VALUE"))?;
-                node.ask("PUT", setting, text)?
+                ask(&node, "PUT", setting, text)?
             }
-            Self::Unset { setting, node } => node.ask("DELETE", &setting, "")?,
-            Self::Running { node } => node.ask("GET", "", "")?,
+            Self::Unset { setting, node } => ask(&node, "DELETE", &setting, "")?,
+            Self::Running { node } => ask(&node, "GET", "", "")?,
         };
         println!("{}", said.trim_end());
         Ok(())
     }
 }
 
-impl Node {
-    /// The store's writes have their deadlines, and end before.
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    fn ask(&self, method: &str, setting: &str, text: &str) -> anyhow::Result<String> {
-        ensure!(
-            setting.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.')),
-            "unknown setting {setting:?}; `rookery config` prints them all"
-        );
-        let named = &self.ops_listen;
-        let asked = format!("no node answers at {named}; --ops-listen names its address for operators");
-        let mut at = config::address(named).with_context(|| asked.clone())?;
-        if at.ip().is_unspecified() {
-            at.set_ip(Ipv4Addr::LOCALHOST.into());
-        }
-        let slash = if setting.is_empty() { "" } else { "/" };
-        let mut stream = TcpStream::connect_timeout(&at, Self::PATIENCE).with_context(|| asked.clone())?;
-        stream.set_read_timeout(Some(Self::PATIENCE))?;
-        let length = text.len();
-        write!(
-            stream,
-            "{method} /v1/settings{slash}{setting} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\
-             Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{text}"
-        )
-        .with_context(|| asked.clone())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).with_context(|| asked.clone())?;
-        let (head, body) = answer.split_once("\r\n\r\n").with_context(|| asked.clone())?;
-        match head.split(' ').nth(1) {
-            Some("200") => Ok(body.to_owned()),
-            Some("404") => bail!("{named} is no address of a node's operators, or of an older version"),
-            _ => bail!("{}", body.trim_end()),
-        }
-    }
+fn ask(node: &Operators, method: &str, setting: &str, text: &str) -> anyhow::Result<String> {
+    ensure!(
+        setting.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.')),
+        "unknown setting {setting:?}; `rookery config` prints them all"
+    );
+    let slash = if setting.is_empty() { "" } else { "/" };
+    node.ask(method, &format!("/v1/settings{slash}{setting}"), "text/plain", text)
 }
 
 pub fn run(args: ConfigArgs) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ mod key;
 mod lines;
 mod mine;
 mod names;
+mod operators;
 mod output;
 mod progress;
 mod query;
@@ -25,6 +26,7 @@ mod source;
 mod sync;
 mod terminal;
 mod time;
+mod upstream;
 mod watch;
 
 pub use say::say;
@@ -75,6 +77,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Bring the events of two relays together
     Sync(sync::SyncArgs),
+    /// Have a running relay read other relays
+    Upstream(upstream::UpstreamArgs),
     /// Make the tables of the cluster store
     Schema(schema::SchemaArgs),
 }
@@ -232,6 +236,7 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Import(args)) => import::run(args),
         Some(Command::Export(args)) => export::run(args),
         Some(Command::Sync(args)) => sync::run(args),
+        Some(Command::Upstream(args)) => upstream::run(args),
         Some(Command::Schema(args)) => schema::run(args),
         None => relay::run(cli.relay),
     }

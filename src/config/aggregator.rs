@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::setting::{DAY, section, whole};
+use super::setting::{DAY, HOUR, section, whole};
 
 section! {
     /// Other relays that are read, and whose events are stored here as if clients had published them.
@@ -18,6 +18,10 @@ section! {
         /// Seconds by which what was missed is read again before it: for so much later than it is dated an event may
         /// come, and be found after any break.
         overlap_seconds: fixed u64 = 3_600 => whole(0, 365 * DAY),
+        /// Seconds without a word of whoever reads an upstream, after which another node of the store does so.
+        takeover_seconds: fixed u64 = 60 => whole(1, HOUR),
+        /// Seconds between looks for upstreams that were added, changed or removed at another node.
+        look_seconds: fixed u64 = 5 => whole(1, HOUR),
         /// Minutes after which an upstream is compared again while it is read, so that what it has swallowed is found.
         compare_minutes: fixed u64 = 60 => whole(1, 365 * DAY / 60),
         /// Upstreams that metrics call by their names. Beyond so many they are counted together, as `other`.

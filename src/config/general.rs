@@ -15,8 +15,17 @@ section! {
         /// Address and port for clients: WebSocket and NIP-11 over HTTP. A name is looked up at the start, a port
         /// alone is one of loopback.
         listen: fixed SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7777)),
-        /// Address and port for operators: /health/live, /health/ready, /metrics. Keep it private.
+        /// Address and port for operators: /health/live, /health/ready, /metrics, /v1. Keep it private.
         ops_listen: fixed SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9777)),
+        /// File with the token that programs of operators show to ask anything else there (/v1): 16 to 256 characters,
+        /// which only its owner should read. Empty: "ops.token" in the folder of the embedded store, made at the first
+        /// start; a node of a cluster has none then, and answers nobody.
+        ops_token_file: fixed PathBuf = PathBuf::new(),
+        /// File with the master key, under which secrets are sealed that the store keeps, such as keys of upstreams: 64
+        /// hexadecimal digits, and only its owner may read it. Empty: rookery/master.key in $XDG_CONFIG_HOME or ~/.config,
+        /// made when one machine needs it first; the nodes of a cluster are all given the same. Without it, what it has
+        /// sealed is lost.
+        master_key_file: fixed PathBuf = PathBuf::new(),
         /// Folder of the embedded store. Made when it is missing.
         data: fixed PathBuf = PathBuf::from("./rookery-data"),
         /// The URL under which clients reach this relay, such as "wss://relay.example.com". Checked in

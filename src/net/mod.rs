@@ -8,12 +8,12 @@ mod info;
 mod ops;
 mod proxy;
 mod server;
-mod settings;
+mod v1;
 
 pub use self::{
     descriptors::{Descriptors, raise_descriptor_limit},
     info::SUPPORTED_NIPS,
     ops::{Need, Readiness, serve as serve_ops},
     server::{Server, serve},
-    settings::{Ask, ChangeRefused, What},
+    v1::{Ask, ChangeRefused, Problem, Token, V1, What},
 };

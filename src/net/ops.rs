@@ -10,7 +10,7 @@ use std::{
 
 use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, http::header, web};
 
-use super::settings::{self, Asks};
+use super::v1::{self, V1};
 use crate::telemetry::Metrics;
 
 /// Whether the node wants new connections.
@@ -49,8 +49,8 @@ impl Readiness {
     }
 }
 
-/// Serves `/health/live`, `/health/ready`, `/metrics` and `/v1/settings`, on a thread of its own, so that they answer
-/// whatever clients do.
+/// Serves `/health/live`, `/health/ready`, `/metrics` and `/v1`, on a thread of its own, so that they answer whatever
+/// clients do.
 ///
 /// # Errors
 /// When the listener can not be used.
@@ -58,12 +58,12 @@ pub fn serve(
     listener: TcpListener,
     readiness: Readiness,
     metrics: Arc<Metrics>,
-    asks: Asks,
+    v1: V1,
 ) -> std::io::Result<ServerHandle> {
     let server = HttpServer::new(move || {
         let (readiness, metrics) = (readiness.clone(), Arc::clone(&metrics));
         App::new()
-            .configure(settings::routes(&asks))
+            .service(v1::scope(&v1))
             .route("/health/live", web::get().to(|| async { HttpResponse::Ok().body("live\n") }))
             .route(
                 "/health/ready",

@@ -35,9 +35,10 @@ use crate::{
     bus::{self, PubSub},
     config::Config,
     ingest::{Admission, RecentIds},
-    net::{Descriptors, Need, Readiness, serve, serve_ops},
+    net::{Descriptors, Need, Readiness, Token, V1, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
     route::{Drain, Routers, bus::Bus, seen::Seen},
+    seal::{Keyring, MasterKey},
     session::{Connections, Rates, Room, SessionParts},
     store::Store,
     telemetry::{LostLines, Metrics},
@@ -185,21 +186,20 @@ pub async fn run_on(
         Persister::new(parts, persister_config, sweeps)
     });
     let upstreams = aggregate::upstreams(&config.aggregator)?;
-    let aggregator = (!upstreams.is_empty()).then(|| {
-        let parts = aggregate::Parts {
-            events: Arc::clone(&queue),
-            store: Arc::clone(&store),
-            admission: Arc::clone(&admission),
-            live: Arc::clone(&live),
-            metrics: Arc::clone(&metrics),
-            tracer: tracer.clone(),
-            own: [&listeners.clients, &listeners.operators]
-                .iter()
-                .filter_map(|own| own.local_addr().ok())
-                .collect(),
-        };
-        Aggregator::start(upstreams, &config.aggregator, parts)
-    });
+    let parts = aggregate::Parts {
+        events: Arc::clone(&queue),
+        store: Arc::clone(&store),
+        admission: Arc::clone(&admission),
+        live: Arc::clone(&live),
+        metrics: Arc::clone(&metrics),
+        tracer: tracer.clone(),
+        own: [&listeners.clients, &listeners.operators]
+            .iter()
+            .filter_map(|own| own.local_addr().ok())
+            .collect(),
+        keyring: keyring(&config),
+    };
+    let aggregator = Aggregator::start(upstreams, &config.aggregator, parts);
     let connections = Arc::new(Connections::default());
     let shared = Arc::new(SessionParts {
         rates: Rates::new(config.rate.max_addresses),
@@ -217,8 +217,9 @@ pub async fn run_on(
     });
     let readiness = Readiness::new(needs);
     let operators = listeners.operators.local_addr().context("the operators' listener")?;
-    let ops = serve_ops(listeners.operators, readiness.clone(), metrics, asks)
-        .context("the operators' listener")?;
+    let v1 = V1 { settings: asks, upstreams: aggregator.upstreams(), token: token(&config)? };
+    let ops =
+        serve_ops(listeners.operators, readiness.clone(), metrics, v1).context("the operators' listener")?;
     let server = serve(
         listeners.clients,
         &config,
@@ -236,9 +237,7 @@ pub async fn run_on(
 
     let countdown = Countdown::start(Duration::from_secs(config.general.drain_seconds));
     keeper.abort();
-    if let Some(aggregator) = aggregator {
-        aggregator.stop();
-    }
+    aggregator.stop();
     info!(connections = connections.open(), "shutting down");
     shared.metrics.draining.set(1);
     readiness.set(false);
@@ -277,6 +276,30 @@ pub async fn run_on(
     arbiter.stop();
     info!("stopped");
     Ok(countdown.end())
+}
+
+/// Where the key is that seals what is secret in the store. The nodes of a cluster are given theirs.
+fn keyring(config: &Config) -> Keyring {
+    let named = &config.general.master_key_file;
+    let file = match named.as_os_str().is_empty() {
+        true => MasterKey::default_file(|name| std::env::var(name).ok()),
+        false => Some(named.clone()),
+    };
+    Keyring::new(file, data_folder(config).is_some())
+}
+
+/// What programs of operators have to show.
+///
+/// # Errors
+/// It is named and can not be read, or can not be made.
+fn token(config: &Config) -> anyhow::Result<Option<Arc<Token>>> {
+    let named = &config.general.ops_token_file;
+    let token = match data_folder(config) {
+        _ if !named.as_os_str().is_empty() => Token::open(named, false),
+        Some(folder) => Token::open(&Token::default_file(folder), true),
+        None => return Ok(None),
+    };
+    Ok(Some(Arc::new(token.context("general.ops_token_file")?)))
 }
 
 /// The name of this node.

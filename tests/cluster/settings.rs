@@ -78,7 +78,6 @@ async fn without_a_bus_nodes_find_what_was_changed() {
         has(node, 12).await;
         node.log().says("→ 12").await;
     }
-    let filters =
-        |node: &Relay| Relay::get(node.operators, "/v1/settings", "").1.contains("max_filters = 12 #");
+    let filters = |node: &Relay| node.settings().contains("max_filters = 12 #");
     eventually("both", || filters(&one) && filters(&other)).await;
 }

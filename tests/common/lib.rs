@@ -20,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Mutex,
+        LazyLock, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -110,6 +110,33 @@ impl Relay {
         (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
+    /// What operators' programs ask (`/v1`), with the token: status, media type and body.
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String, Value) {
+        use std::io::{Read, Write};
+        let address = self.operators;
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let media_type =
+            head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
+        (status, media_type.to_owned(), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    /// The settings of a running node, as operators are told.
+    pub fn settings(&self) -> String {
+        Self::get(self.operators, "/v1/settings", &format!("Authorization: Bearer {TOKEN}\r\n")).1
+    }
+
     /// What Prometheus would be told.
     pub fn metrics(&self) -> String {
         Self::get(self.operators, "/metrics", "").1
@@ -160,8 +187,26 @@ pub fn rookery(arguments: &[&str]) -> Command {
     env::vars_os().filter(|(name, _)| ours(name)).for_each(|(name, _)| {
         command.env_remove(name);
     });
-    command.args(arguments);
+    command.env("ROOKERY_OPS_TOKEN_FILE", token_file()).args(arguments);
     command
+}
+
+/// What programs show to nodes of tests, and to whoever asks them by [`rookery`].
+pub const TOKEN: &str = "only-for-tests-0123456789";
+
+/// The file that holds it, made by the first test that needs it.
+fn token_file() -> &'static Path {
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = root().join("target/tmp");
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut file = tempfile::NamedTempFile::new_in(&folder).unwrap();
+        std::io::Write::write_all(&mut file, TOKEN.as_bytes()).unwrap();
+        let path = folder.join("ops.token");
+        // Of programs that make it at once, each makes the same.
+        file.persist(&path).unwrap();
+        path
+    });
+    &FILE
 }
 
 /// A command as the last words of another one, such as of a shell that does something first; in its environment.

@@ -20,4 +20,5 @@ mod shared_settings;
 mod shutdown;
 mod tour;
 mod unread_log;
+mod upstream_commands;
 mod upstreams;

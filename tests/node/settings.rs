@@ -322,8 +322,7 @@ async fn a_setting_is_understood_by_its_old_name_wherever_it_is_set() {
     let variables = [("ROOKERY_BUS_SILENT_FENCES", "8")];
     let configured = Configured::start_with("", &settings, &variables);
     let told = |used: &str, now: &str| format!("{used} is called {now} now; the next version");
-    let running = |relay: &Relay| Relay::get(relay.operators, "/v1/settings", "").1;
-    let shown = running(&configured.relay);
+    let shown = configured.relay.settings();
     for line in
         ["watermark_ms = 700 # the command line", "missing_watermarks = 8 # ROOKERY_BUS_MISSING_WATERMARKS"]
     {

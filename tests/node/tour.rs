@@ -1,5 +1,5 @@
-//! The quick tour of the README, word for word: its commands in their order, in one folder, as a stranger types
-//! them. Only the ports are others.
+//! The tours of the documents, word for word: their commands in their order, in one folder, as a stranger types them.
+//! Only the ports are others.
 
 use std::{
     fs::{self, File},
@@ -20,10 +20,10 @@ struct Block {
     stays: bool,
 }
 
-/// The blocks of the section. Every one is marked, so that none is forgotten.
-fn tour() -> Vec<Block> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let (_, section) = text.split_once("## A quick tour\n").unwrap();
+/// The blocks of a section. Every one is marked, so that none is forgotten.
+fn tour(file: &str, heading: &str) -> Vec<Block> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let (_, section) = text.split_once(&format!("\n## {heading}\n")).unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     let mut blocks = Vec::new();
     let mut pieces = section.split("```");
@@ -114,12 +114,11 @@ impl Stranger {
     }
 }
 
-#[tokio::test]
-async fn the_tour_works_word_for_word() {
-    let stranger = Stranger::new();
+/// Types all blocks, each once the one before is done or has begun: what is left running, and what was printed.
+async fn take(blocks: &[Block], stranger: &Stranger) -> (Vec<Terminal>, String) {
     let mut staying: Vec<Terminal> = Vec::new();
     let mut seen = String::new();
-    for (number, block) in tour().iter().enumerate() {
+    for (number, block) in blocks.iter().enumerate() {
         let mut terminal = stranger.types(number, &block.commands);
         if !block.stays {
             let status = terminal.process.wait().unwrap();
@@ -138,6 +137,16 @@ async fn the_tour_works_word_for_word() {
         }
         staying.push(terminal);
     }
+    for terminal in &mut staying {
+        assert!(terminal.process.try_wait().unwrap().is_none(), "it ended: {}", terminal.printed());
+    }
+    (staying, seen)
+}
+
+#[tokio::test]
+async fn the_tour_works_word_for_word() {
+    let stranger = Stranger::new();
+    let (staying, seen) = take(&tour("README.md", "A quick tour"), &stranger).await;
     // What was sent was watched, found by both queries, and found again in the other relay.
     assert!(seen.contains("accepted "), "{seen}");
     assert_eq!(seen.matches(r#""content":"hello #nostr""#).count(), 3, "{seen}");
@@ -146,7 +155,14 @@ async fn the_tour_works_word_for_word() {
     let watched =
         || staying.iter().any(|terminal| terminal.printed().contains(r#""content":"hello #nostr""#));
     eventually("the note", watched).await;
-    for terminal in &mut staying {
-        assert!(terminal.process.try_wait().unwrap().is_none(), "it ended: {}", terminal.printed());
-    }
+}
+
+#[tokio::test]
+async fn so_does_that_of_relays_that_are_read() {
+    let stranger = Stranger::new();
+    let (_staying, seen) = take(&tour("docs/aggregator.md", "A tour"), &stranger).await;
+    // Both were found in the relay that reads.
+    assert_eq!(seen.matches(r#""content":"said before""#).count(), 1, "{seen}");
+    assert!(seen.contains(r#""content":"said after""#), "{seen}");
+    assert!(seen.contains("stored          ") && seen.contains(r#""fill":"#), "{seen}");
 }

@@ -1,8 +1,6 @@
 //! Stores on the real CQL server of the tests.
 //!
-//! Keyspaces take seconds to make, so each is used by one test after the other, emptied in between. Not so where a test
-//! knows the name, and asks the server besides: what it has given up waiting for may be done after its end, and would be
-//! in the next one's way.
+//! Keyspaces take seconds to make, so each is used by one test after the other, emptied in between.
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -32,12 +30,8 @@ struct Keyspace {
     session: Session,
 }
 
-/// A keyspace in use.
-struct Lease {
-    keyspace: Option<Keyspace>,
-    /// Whether it goes back into the pool when it is dropped.
-    is_used_again: bool,
-}
+/// A keyspace in use; goes back into the pool when it is dropped.
+struct Lease(Option<Keyspace>);
 
 /// Opens an empty store.
 pub fn open(config: config::Scylla) -> Subject {
@@ -47,15 +41,11 @@ pub fn open(config: config::Scylla) -> Subject {
 
 /// Opens an empty store on several nodes.
 pub fn nodes<const N: usize>(config: config::Scylla) -> [Subject; N] {
-    lease(config, true).0
+    nodes_and_keyspace(config).0
 }
 
-/// The same, and the name of the keyspace, which is not used again.
+/// The same, and the name of the keyspace.
 pub fn nodes_and_keyspace<const N: usize>(config: config::Scylla) -> ([Subject; N], String) {
-    lease(config, false)
-}
-
-fn lease<const N: usize>(config: config::Scylla, is_used_again: bool) -> ([Subject; N], String) {
     let free = POOL.lock().unwrap().pop();
     let keyspace = match free {
         Some(keyspace) => keyspace,
@@ -63,7 +53,7 @@ fn lease<const N: usize>(config: config::Scylla, is_used_again: bool) -> ([Subje
     };
     RUNTIME.block_on(keyspace.empty());
     let (connection, name) = (Arc::clone(&keyspace.connection), keyspace.name.clone());
-    let lease = Arc::new(Lease { keyspace: Some(keyspace), is_used_again });
+    let lease = Arc::new(Lease(Some(keyspace)));
     let node =
         |()| Subject::on_server(Scylla::over(Arc::clone(&connection), &config, digests), Arc::clone(&lease));
     ([(); N].map(node), name)
@@ -138,8 +128,7 @@ impl Keyspace {
 impl Drop for Lease {
     fn drop(&mut self) {
         // A test that failed may have broken the pool; then there are enough new keyspaces.
-        if let (true, Ok(mut pool), Some(keyspace)) = (self.is_used_again, POOL.lock(), self.keyspace.take())
-        {
+        if let (Ok(mut pool), Some(keyspace)) = (POOL.lock(), self.0.take()) {
             pool.push(keyspace);
         }
     }

@@ -1,6 +1,9 @@
 //! What was missed: found by comparing (NIP-77), or by reading windows of time.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
 use tokio::time::sleep;
 use tracing::warn;
@@ -8,10 +11,11 @@ use tracing::warn;
 use super::{
     super::{
         counts::Verdict,
-        flight::{Asked, WindowId},
+        flight::{Asked, Number, WindowId},
         intake::judge_read,
         progress::Window,
         refused::FilterId,
+        status::CatchUp,
     },
     Ended, Reader,
 };
@@ -36,9 +40,24 @@ const MANY: usize = 2_000;
 /// Between looks whether what is on its way has arrived.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// What was received and waits for room in the queue. Where that ends, it is as if it had never come.
+struct Unqueued<'r> {
+    reader: &'r Reader,
+    number: Number,
+}
+
+impl Drop for Unqueued<'_> {
+    fn drop(&mut self) {
+        self.reader.counts.give_up(1);
+        self.reader.inner.lock().flight.forget(self.number);
+    }
+}
+
 impl Reader {
     /// Reads what the upstream had at that moment and this relay has not.
     pub(super) async fn catch_up(&self, until: Timestamp) -> Result<(), Ended> {
+        let begun = Instant::now();
+        let before = self.put.load(Relaxed);
         let mut connection = self.endpoint.connect_identified().await?;
         self.fetch_left_out(&mut connection).await?;
         let whole = self.inner.lock().flight.begin(Window { since: 0, until });
@@ -51,6 +70,11 @@ impl Reader {
             compared => compared?,
         }
         connection.close().await;
+        self.status.caught_up(CatchUp {
+            begun: until,
+            seconds: begun.elapsed().as_secs(),
+            events: self.put.load(Relaxed) - before,
+        });
         Ok(())
     }
 
@@ -60,7 +84,7 @@ impl Reader {
         let ids: Vec<EventId> = left_out.iter().map(|key| key.id).collect();
         let take = async |found| {
             if let Found::Event(event) = found {
-                self.put(&event, Asked::default(), &self.upstream.filters).await;
+                self.put(&event, Asked::default(), &self.filters).await;
             }
             true
         };
@@ -79,7 +103,7 @@ impl Reader {
         until: Timestamp,
         window: WindowId,
     ) -> Result<(), Ended> {
-        for filter in &self.upstream.filters {
+        for filter in &self.filters {
             let asked = Asked { window: Some(window), compared: Some(filter.into()) };
             while !self.compare_some(connection, filter, until, asked).await? {
                 // What is on its way would be named again.
@@ -155,7 +179,7 @@ impl Reader {
             let window = Window { since, until: since.saturating_add(span - 1).min(until) };
             let id = self.inner.lock().flight.begin(window);
             let mut count = 0;
-            for filter in &self.upstream.filters {
+            for filter in &self.filters {
                 let part = Filter {
                     since: Some(filter.since.map_or(window.since, |begin| begin.max(window.since))),
                     until: Some(filter.until.map_or(window.until, |end| end.min(window.until))),
@@ -195,10 +219,16 @@ impl Reader {
         Ok(connection)
     }
 
-    /// Queues what was asked for by these filters, once there is room.
+    /// Queues what was asked for by these filters, once there is room and it may come.
     async fn put(&self, event: &Event, asked: Asked, filters: &[Filter]) {
-        self.counts.receive(event.json().len());
         let (received, key) = (clock::now(), Key { created_at: event.created_at(), id: event.id() });
+        if self.inner.lock().pace.is_spent(received) {
+            // Until the session is over.
+            return std::future::pending().await;
+        }
+        let bytes = event.json().len();
+        self.counts.receive(bytes);
+        self.inner.lock().pace.take(bytes, received, Instant::now());
         if let Err(refusal) = judge_read(event, self.parts.max_event_bytes, filters) {
             self.inner.lock().trace.arrival().refuse(refusal.name());
             self.counts.settle(Verdict::Refused(refusal));
@@ -208,8 +238,12 @@ impl Reader {
             let mut inner = self.inner.lock();
             (inner.flight.take(received, key, asked), inner.trace.arrival())
         };
+        let unqueued = Unqueued { reader: self, number };
         self.parts.queue.put(self.entry(number, event, received, &mut arrival)).await;
+        std::mem::forget(unqueued);
         self.parts.metrics.queue_published.inc();
+        self.put.fetch_add(1, Relaxed);
+        self.wait_for_pace().await;
     }
 
     /// Remembers what has become of an event, if a comparison has brought it.

@@ -4,36 +4,42 @@
 //! its cursor.
 
 mod catch_up;
+mod live;
+mod rest;
+mod session;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
-use futures_util::future::OptionFuture;
 use parking_lot::Mutex;
 use tokio::{
     select,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
-    counts::{Counts, Verdict, connect_result},
+    counts::{Counts, Verdict},
     cursor::{Cursor, Kept, MAX_LATE, NotKept},
-    flight::{Asked, Flight, Number},
-    intake::judge,
+    flight::{Flight, Number},
+    pace::{Pace, Spent},
     phantoms::Phantoms,
     progress::Progress,
-    queue::{Entry, Full, Queue},
+    queue::{Entry, Queue},
     refused::Refused,
     status::{State, Status},
     upstream::{Upstream, UpstreamId},
 };
 use crate::{
     backoff::Backoff,
-    client::{ClientError, Connection, Endpoint},
+    client::{ClientError, Endpoint},
     clock,
-    protocol::{Event, Filter, Reply, Timestamp, negentropy::Key},
+    protocol::{Event, Filter, Timestamp, negentropy::Key},
     store::Store,
-    telemetry::{CleanupResult, ConnectResult, Label, Metrics},
+    telemetry::Metrics,
     trace::{Arrival, Subject, Tracer, UpstreamTrace},
 };
 
@@ -47,10 +53,10 @@ const TICK: Duration = Duration::from_secs(1);
 const SAVE_EVERY: u32 = 5;
 /// After so long an upstream is asked again how much may be asked of it.
 const MANNERS_LAST: Duration = Duration::from_secs(3_600);
-/// For a goodbye at the end of a session.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// Between looks whether it may go on.
-const LOOK: Duration = Duration::from_millis(200);
+/// How long the last words may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How often it is noted at least, in the time after which another node takes it that it is not.
+const BEATS: u32 = 3;
 
 /// What readers work with.
 #[derive(Clone)]
@@ -66,6 +72,8 @@ pub struct Parts {
     pub tracer: Tracer,
     /// Events of an upstream that are remembered as not to be fetched.
     pub most_refused: usize,
+    /// Without a word of another node for so long, this one reads what it has read.
+    pub takeover: Duration,
 }
 
 /// Reads an upstream.
@@ -78,26 +86,29 @@ pub struct Reader {
     endpoint: Endpoint,
     /// When it was asked for its manners.
     asked: Option<Instant>,
+    /// What the upstream is asked for.
+    filters: Vec<Filter>,
     counts: Arc<Counts>,
     status: Arc<Status>,
     refused: Refused,
+    /// Somebody wants it to be compared again.
+    compare: Arc<Notify>,
+    /// Whether it is to stop.
+    stop: watch::Receiver<bool>,
+    /// Events that catching up has queued.
+    put: AtomicU64,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     flight: Flight,
     progress: Progress,
+    pace: Pace,
     /// What was received, could not be queued, and will not come again by itself.
     left_out: Vec<Key>,
     phantoms: Phantoms,
     /// Of the session.
     trace: UpstreamTrace,
-}
-
-/// A session that has begun.
-struct Subscribed {
-    connection: Connection,
-    subscriptions: Vec<String>,
 }
 
 /// Why a session with an upstream ended.
@@ -115,10 +126,20 @@ enum Ended {
     DeadLettersFull,
     #[error("it names events and does not send them")]
     Phantoms,
+    #[error("as much came as may come today")]
+    Spent,
+    #[error("it is to be read no more")]
+    Told,
     #[error("how far it has been read is not known: {0}")]
     Cursor(#[from] NotKept),
     #[error("cannot read what is stored here: {0}")]
     Store(#[from] crate::store::StoreError),
+}
+
+/// Waits until a reader is to stop.
+async fn is_told(mut stop: watch::Receiver<bool>) {
+    // Nor where nobody is left who could say so.
+    drop(stop.wait_for(|is_told| *is_told).await);
 }
 
 impl Reader {
@@ -128,23 +149,43 @@ impl Reader {
         endpoint: Endpoint,
         counts: Arc<Counts>,
         status: Arc<Status>,
+        compare: Arc<Notify>,
+        stop: watch::Receiver<bool>,
     ) -> Self {
-        let (id, name) = (upstream.url.id(), upstream.url.shown().into());
-        let refused = Refused::new(id, &upstream.filters, parts.most_refused);
+        let (id, name, filters) = (upstream.id(), upstream.url.shown().into(), upstream.asked());
+        let refused = Refused::new(id, &filters, parts.most_refused);
         let inner = Mutex::new(Inner {
             flight: Flight::new(parts.overlap),
             progress: Progress::default(),
+            pace: Pace::new(upstream.limits, Spent::default(), std::time::Instant::now()),
             left_out: Vec::new(),
             phantoms: Phantoms::default(),
             trace: UpstreamTrace::default(),
         });
-        Self { parts, id, name, upstream, endpoint, asked: None, counts, status, refused, inner }
+        Self {
+            parts,
+            id,
+            name,
+            upstream,
+            endpoint,
+            asked: None,
+            filters,
+            counts,
+            status,
+            refused,
+            compare,
+            stop,
+            put: AtomicU64::new(0),
+            inner,
+        }
     }
 
-    /// Reads until it is dropped.
+    /// Reads until it is told to stop.
     pub async fn run(mut self) {
-        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-        let (mut kept, cursor) = self.cursor().await;
+        let (mut kept, cursor) = select! {
+            loaded = self.cursor() => loaded,
+            () = self.told() => return,
+        };
         {
             let mut inner = self.inner.lock();
             self.counts.note(cursor.progress.through);
@@ -155,57 +196,41 @@ impl Reader {
             });
             inner.progress = cursor.progress;
             inner.left_out = cursor.late.iter().map(|&(created_at, id)| Key { created_at, id }).collect();
+            inner.pace = Pace::new(self.upstream.limits, cursor.spent, std::time::Instant::now());
         }
+        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         loop {
-            let was_ourselves = self.status.is(State::Ourselves);
             self.status.set(State::Connecting);
-            self.learn_manners().await;
+            let stop = self.stop.clone();
+            select! {
+                () = self.learn_manners() => {}
+                () = is_told(stop) => break,
+            }
             let begun = Instant::now();
             let received = self.counts.at_this_moment().received;
             let ended = self.session(&mut kept).await;
             if begun.elapsed() >= PRODUCTIVE || self.counts.at_this_moment().received > received {
                 backoff.succeed();
             }
-            match ended {
-                Ended::Behind => {
-                    self.status.set(State::Behind);
-                    self.wait_until(&mut kept, || self.parts.queue.fill() <= 0.5).await;
-                }
-                Ended::DeadLettersFull => {
-                    info!(upstream = %self.upstream.url, "not read for now: {ended}");
-                    self.status.set(State::DeadLettersFull);
-                    self.wait_until(&mut kept, || !self.counts.is_full()).await;
-                }
-                Ended::Cursor(NotKept::Overtaken) => {
-                    self.status.set(State::Elsewhere);
-                    let cursor;
-                    (kept, cursor) = self.cursor().await;
-                    self.inner.lock().progress = cursor.progress;
-                }
-                Ended::Ourselves => {
-                    if !was_ourselves {
-                        warn!(upstream = %self.upstream.url, "not read: {}", Ended::Ourselves);
-                    }
-                    self.status.set(State::Ourselves);
-                    self.wait(LONGEST_RETRY, &mut kept).await;
-                }
-                ended => {
-                    let wait = backoff.fail();
-                    if backoff.attempts() == 1 {
-                        info!(upstream = %self.upstream.url, "not read for now: {ended}");
-                    }
-                    self.status.set(State::Waiting);
-                    self.wait(wait, &mut kept).await;
-                }
+            select! {
+                () = self.rest(ended, &mut backoff, &mut kept) => {}
+                () = self.told() => break,
             }
         }
+        // What was finished since. What can not be noted now is read again.
+        let _ = timeout(LAST_WORDS, self.save(&mut kept)).await;
+    }
+
+    /// It is to be read no more.
+    async fn told(&self) {
+        is_told(self.stop.clone()).await;
     }
 
     /// The cursor, once it can be read.
     async fn cursor(&self) -> (Kept, Cursor) {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         loop {
-            match Kept::load(self.parts.store.records(), self.id).await {
+            match Kept::load(self.parts.store.records(), self.id, self.parts.takeover / BEATS).await {
                 Ok(loaded) => return loaded,
                 Err(error) => {
                     self.status.set(State::Waiting);
@@ -215,25 +240,6 @@ impl Reader {
                     sleep(backoff.fail()).await;
                 }
             }
-        }
-    }
-
-    /// Hears what is finished, and notes it, as long as nobody reads.
-    async fn keep_on(&self, kept: &mut Kept) -> Infallible {
-        let mut ticks = interval(TICK * SAVE_EVERY);
-        loop {
-            select! {
-                words = self.parts.queue.words(self.id) => self.finish(&words),
-                // What can not be written now is written later.
-                _ = ticks.tick() => { let _ = self.save(kept).await; }
-            }
-        }
-    }
-
-    async fn wait(&self, time: Duration, kept: &mut Kept) {
-        select! {
-            () = sleep(time) => {}
-            never = self.keep_on(kept) => match never {},
         }
     }
 
@@ -249,197 +255,11 @@ impl Reader {
         }
     }
 
-    /// Reads nothing until it is so.
-    async fn wait_until(&self, kept: &mut Kept, is_so: impl Fn() -> bool) {
-        let until = async {
-            while !is_so() {
-                sleep(LOOK).await;
-            }
-        };
-        select! {
-            () = until => {}
-            never = self.keep_on(kept) => match never {},
-        }
-    }
-
-    /// Reads until something is in the way.
-    async fn session(&self, kept: &mut Kept) -> Ended {
-        self.inner.lock().trace = self.parts.tracer.upstream(&self.name);
-        let mut subscribed = match self.begin().await {
-            Ok(subscribed) => subscribed,
-            Err(ended) => {
-                let result = match &ended {
-                    Ended::Client(error) => connect_result(error),
-                    Ended::Ourselves => ConnectResult::Forbidden,
-                    _ => ConnectResult::Lost,
-                };
-                self.counts.connects.of(result).inc();
-                self.inner.lock().trace.failed(&ended);
-                return ended;
-            }
-        };
-        self.counts.connects.of(ConnectResult::Subscribed).inc();
-        self.inner.lock().trace.connected();
-        let ended = match self.read(&mut subscribed, kept).await {
-            Ok(never) => match never {},
-            Err(ended) => ended,
-        };
-        self.clean_up(subscribed, kept, &ended).await;
-        ended
-    }
-
-    /// Connects and subscribes.
-    async fn begin(&self) -> Result<Subscribed, Ended> {
-        let mut connection = self.endpoint.connect().await?;
-        if connection.store() == Some(self.parts.store.identity()) {
-            connection.close().await;
-            return Err(Ended::Ourselves);
-        }
-        connection.identify().await?;
-        let subscriptions = self.subscribe(&mut connection).await?;
-        Ok(Subscribed { connection, subscriptions })
-    }
-
-    /// Says goodbye where somebody hears it, lets go of what was not read to its end, and notes how far it came. What
-    /// is in flight goes on by itself: whoever waits for the next session hears that it is finished.
-    async fn clean_up(&self, subscribed: Subscribed, kept: &mut Kept, ended: &Ended) {
-        let begun = Instant::now();
-        let is_lost = matches!(ended, Ended::Client(ClientError::Lost(_) | ClientError::Silent(_)));
-        let is_told = !is_lost && subscribed.end().await;
-        let in_flight = {
-            let mut inner = self.inner.lock();
-            inner.flight.interrupt();
-            inner.flight.len()
-        };
-        let result = match self.save(kept).await {
-            Ok(()) if is_told => CleanupResult::Told,
-            Ok(()) => CleanupResult::Lost,
-            Err(_) => CleanupResult::Unwritten,
-        };
-        self.counts.cleanups.of(result).inc();
-        let trace = std::mem::take(&mut self.inner.lock().trace);
-        trace.cleaned_up(begun.into_std(), result.name(), ended, in_flight);
-    }
-
-    async fn read(&self, subscribed: &mut Subscribed, kept: &mut Kept) -> Result<Infallible, Ended> {
-        let Subscribed { connection, subscriptions } = subscribed;
-        // What the upstream had before is found by whoever catches up; what it has from now on comes.
-        let since = clock::now();
-        self.inner.lock().flight.live(Some(since));
-        self.status.set(State::CatchingUp);
-        let mut catching_up = Some(Box::pin(self.catch_up(since)));
-        let mut compared = Instant::now();
-        let (mut ticks, mut count) = (interval(TICK), 0);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            select! {
-                text = connection.receive() => self.hear(connection, subscriptions, &text?)?,
-                words = self.parts.queue.words(self.id) => self.finish(&words),
-                caught_up = OptionFuture::from(catching_up.as_mut()), if catching_up.is_some() => {
-                    caught_up.transpose()?;
-                    catching_up = None;
-                    compared = Instant::now();
-                    self.status.set(State::Live);
-                }
-                _ = ticks.tick() => {
-                    if self.counts.is_full() {
-                        return Err(Ended::DeadLettersFull);
-                    }
-                    self.follow();
-                    if catching_up.is_none() && compared.elapsed() >= self.parts.compare {
-                        catching_up = Some(Box::pin(self.catch_up(clock::now())));
-                    }
-                    count += 1;
-                    if count % SAVE_EVERY == 0 {
-                        self.save(kept).await?;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Subscribes to what comes from now on, and waits until the upstream has said so of every subscription.
-    async fn subscribe(&self, connection: &mut Connection) -> Result<Vec<String>, Ended> {
-        let mut subscriptions = Vec::new();
-        let filters = &self.upstream.filters;
-        let most = self.endpoint.manners.subscriptions;
-        for filters in filters.chunks(filters.len().div_ceil(most).max(1)) {
-            let id = format!("{:016x}", rand::random::<u64>());
-            // One stored event: not every relay takes none for a limit.
-            let ask = |filter: &Filter| Filter { limit: Some(1), ..filter.clone() }.to_string();
-            let asked: Vec<String> = filters.iter().map(ask).collect();
-            connection.send(format!(r#"["REQ","{id}",{}]"#, asked.join(","))).await?;
-            subscriptions.push(id);
-        }
-        let mut missing: Vec<String> = subscriptions.clone();
-        let answered = async {
-            while !missing.is_empty() {
-                let text = connection.receive().await?;
-                if let Ok(Reply::Eose { subscription, .. }) = Reply::parse(&text) {
-                    missing.retain(|id| *id != subscription);
-                }
-                self.hear(connection, &subscriptions, &text)?;
-            }
-            Ok::<_, Ended>(())
-        };
-        let patience = self.endpoint.bounds.answer;
-        tokio::time::timeout(patience, answered)
-            .await
-            .map_err(|_| ClientError::Silent("answer a subscription"))??;
-        Ok(subscriptions)
-    }
-
-    /// A message of the live connection.
-    fn hear(&self, connection: &mut Connection, subscriptions: &[String], text: &str) -> Result<(), Ended> {
-        match connection.read(text) {
-            Some(Reply::Event { subscription, event })
-                if subscriptions.iter().any(|id| *id == subscription) =>
-            {
-                let arrival = self.inner.lock().trace.arrival();
-                self.counts.receive(text.len());
-                match judge(event, self.parts.max_event_bytes, &self.upstream.filters) {
-                    Ok(event) => self.offer(&event, arrival),
-                    Err(refusal) => {
-                        arrival.refuse(refusal.name());
-                        self.counts.settle(Verdict::Refused(refusal));
-                        Ok(())
-                    }
-                }
-            }
-            Some(Reply::Closed { subscription, reason })
-                if subscriptions.iter().any(|id| *id == subscription) =>
-            {
-                Err(ClientError::Ended(reason.into_owned()).into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Queues what came live.
-    fn offer(&self, event: &Event, mut arrival: Arrival) -> Result<(), Ended> {
-        let (received, key) = (clock::now(), Key { created_at: event.created_at(), id: event.id() });
-        let mut inner = self.inner.lock();
-        if inner.flight.count_late() + inner.left_out.len() >= MAX_LATE {
-            self.counts.give_up(1);
-            arrival.fail("too many old events are in flight");
-            return Err(Ended::Behind);
-        }
-        let number = inner.flight.take(received, key, Asked::default());
-        let entry = self.entry(number, event, received, &mut arrival);
-        match self.parts.queue.offer(entry) {
-            Ok(()) => {
-                self.parts.metrics.queue_published.inc();
-                Ok(())
-            }
-            Err(Full) => {
-                inner.flight.forget(number);
-                if inner.flight.is_late(received, key) {
-                    inner.left_out.push(key);
-                }
-                self.counts.give_up(1);
-                arrival.fail("the queue is full");
-                Err(Ended::Behind)
-            }
+    /// Waits until more may come.
+    async fn wait_for_pace(&self) {
+        let wait = self.inner.lock().pace.wait(std::time::Instant::now());
+        if !wait.is_zero() {
+            sleep(wait).await;
         }
     }
 
@@ -470,7 +290,7 @@ impl Reader {
             let inner = self.inner.lock();
             let late = inner.flight.late().chain(inner.left_out.iter().copied());
             let late = late.map(|key| (key.created_at, key.id)).take(MAX_LATE).collect();
-            Cursor { progress: inner.progress.clone(), late }
+            Cursor { progress: inner.progress.clone(), late, spent: inner.pace.spent() }
         };
         // Before what would tell that they are finished. Without them nothing is missed, and some is fetched again.
         if let Err(error) = self.refused.save(self.parts.store.records()).await {
@@ -479,19 +299,5 @@ impl Reader {
         kept.save(self.parts.store.records(), &cursor).await?;
         self.counts.note(cursor.progress.through);
         Ok(())
-    }
-}
-
-impl Subscribed {
-    /// Ends the subscriptions and the connection; whether that was said.
-    async fn end(mut self) -> bool {
-        let end = async {
-            for id in &self.subscriptions {
-                self.connection.send(format!(r#"["CLOSE","{id}"]"#)).await?;
-            }
-            self.connection.close().await;
-            Ok::<_, ClientError>(())
-        };
-        matches!(timeout(GOODBYE, end).await, Ok(Ok(())))
     }
 }

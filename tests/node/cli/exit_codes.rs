@@ -83,6 +83,9 @@ fn codes_are_as_documented() {
         (1, &["export", &some, "--relay", &url]),
         (0, &["sync", &url, "--up", "--data", &empty]),
         (1, &["sync", NOWHERE, "--up", "--data", &empty]),
+        (0, &["upstream", "list", "--ops-listen", &operators]),
+        (1, &["upstream", "show", "ws://127.0.0.1:1", "--ops-listen", &operators]),
+        (1, &["upstream", "list", "--ops-listen", "127.0.0.1:1"]),
         (1, &["schema", "apply"]),
     ] {
         let output = run(arguments);

@@ -1,0 +1,177 @@
+//! The records of what operators say of upstreams. All nodes of a store have them.
+
+use std::sync::Arc;
+
+use super::upstream::{BadUrl, NoKey, Upstream, UpstreamId};
+use crate::store::{
+    Store, StoreError,
+    records::{MAX_PAGE, Race, Record, RecordKind, Unfit},
+};
+
+/// How often a change is made anew that another one overtook.
+const TRIES: usize = 5;
+
+/// Why nothing is done.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("{0}")]
+    Url(#[from] BadUrl),
+    #[error("{0}")]
+    Unfit(String),
+    #[error("there is no such upstream")]
+    Unknown,
+    #[error("it is an upstream already, and not as this says; change it instead")]
+    Exists(UpstreamId),
+    #[error("it is named by the configuration of this node (aggregator.upstreams): change it there")]
+    Configured,
+    #[error("{0}")]
+    Key(#[from] NoKey),
+    #[error("this node does not read it at the moment")]
+    NotRead,
+    #[error("others change it at the same time; try again")]
+    Contended,
+    #[error("the store has failed: {0}")]
+    Store(#[from] StoreError),
+    #[error("a record can not be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+}
+
+impl From<Unfit> for Refused {
+    fn from(unfit: Unfit) -> Self {
+        Self::Unfit(unfit.to_string())
+    }
+}
+
+/// The records.
+#[derive(Clone)]
+pub struct Registry(Arc<dyn Store>);
+
+impl Registry {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self(store)
+    }
+
+    /// All upstreams that have a record. One that can not be read here was written by a newer node: it is left out.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn all(&self) -> Result<Vec<Upstream>, StoreError> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let listed = self.0.records().list(RecordKind::Upstream, "", after.as_deref(), MAX_PAGE).await?;
+            all.extend(listed.records.iter().filter_map(|record| serde_json::from_slice(&record.value).ok()));
+            after = listed.next;
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// The store fails, or the record can not be read.
+    pub async fn get(&self, id: UpstreamId) -> Result<Option<Upstream>, Refused> {
+        Ok(self.read(id).await?.map(|(_, upstream)| upstream))
+    }
+
+    /// Writes one, unless there is one: that then.
+    ///
+    /// # Errors
+    /// The store fails, or it does not fit.
+    pub async fn insert(&self, upstream: &Upstream) -> Result<Result<(), Upstream>, Refused> {
+        match self.put(upstream, None).await? {
+            Ok(()) => Ok(Ok(())),
+            Err(Some(record)) => Ok(Err(serde_json::from_slice(&record.value)?)),
+            Err(None) => Err(Refused::Contended),
+        }
+    }
+
+    /// Changes one: what it is now.
+    ///
+    /// # Errors
+    /// There is none, the change does not fit, or the store fails.
+    pub async fn change(
+        &self,
+        id: UpstreamId,
+        change: impl Fn(&mut Upstream) -> Result<(), Refused>,
+    ) -> Result<Upstream, Refused> {
+        for _ in 0..TRIES {
+            let (record, before) = self.read(id).await?.ok_or(Refused::Unknown)?;
+            let mut upstream = before.clone();
+            change(&mut upstream)?;
+            if upstream == before || self.put(&upstream, Some(&record)).await?.is_ok() {
+                return Ok(upstream);
+            }
+        }
+        Err(Refused::Contended)
+    }
+
+    /// Removes one, how far it was read, and what of it was refused.
+    ///
+    /// # Errors
+    /// There is none, or the store fails.
+    pub async fn remove(&self, id: UpstreamId) -> Result<(), Refused> {
+        let key = id.to_string();
+        let mut is_gone = false;
+        for kind in [RecordKind::Upstream, RecordKind::Cursor] {
+            is_gone |= self.remove_record(kind, &key).await?;
+        }
+        self.forget_refused(&format!("{key}/")).await?;
+        if is_gone { Ok(()) } else { Err(Refused::Unknown) }
+    }
+
+    async fn forget_refused(&self, prefix: &str) -> Result<(), StoreError> {
+        const SOME: usize = 16;
+        let mut after = None;
+        loop {
+            let listed = self.0.records().list(RecordKind::Refused, prefix, after.as_deref(), SOME).await?;
+            for record in &listed.records {
+                // What its reader writes meanwhile is left, and falls out when it is as old as others.
+                let _ = self.0.records().remove(RecordKind::Refused, &record.key, record.version).await;
+            }
+            after = listed.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether there was one.
+    async fn remove_record(&self, kind: RecordKind, key: &str) -> Result<bool, Refused> {
+        for _ in 0..TRIES {
+            let Some(record) = self.0.records().get_decided(kind, key).await? else { return Ok(false) };
+            match self.0.records().remove(kind, key, record.version).await {
+                Race::Won(_) => return Ok(true),
+                Race::Overtaken(_) => {}
+                Race::Unknown(error) => return Err(error.into()),
+            }
+        }
+        Err(Refused::Contended)
+    }
+
+    async fn read(&self, id: UpstreamId) -> Result<Option<(Record, Upstream)>, Refused> {
+        let Some(record) = self.0.records().get(RecordKind::Upstream, &id.to_string()).await? else {
+            return Ok(None);
+        };
+        let upstream = serde_json::from_slice(&record.value)?;
+        Ok(Some((record, upstream)))
+    }
+
+    /// `Err`: another one is there.
+    async fn put(
+        &self,
+        upstream: &Upstream,
+        over: Option<&Record>,
+    ) -> Result<Result<(), Option<Record>>, Refused> {
+        let (key, value) = (upstream.id().to_string(), serde_json::to_vec(upstream)?);
+        let version = over.map(|record| record.version);
+        let put = self.0.records().put(RecordKind::Upstream, &key, version, value, None);
+        match put.await? {
+            Race::Won(_) => Ok(Ok(())),
+            Race::Overtaken(record) => Ok(Err(record)),
+            // Whoever asked asks again; what was written then is what they said.
+            Race::Unknown(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What goes wrong, as RFC 9457 has it told.
+
+use std::fmt;
+
+use actix_web::{
+    HttpResponse,
+    http::{StatusCode, header},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// An error of `/v1`, as `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Which kind it is, for programs: `urn:rookery:problem:` and a word that stays.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:rookery:problem:not-found")]
+    pub kind: String,
+    /// The kind, for people.
+    pub title: String,
+    /// The status of HTTP.
+    pub status: u16,
+    /// What happened.
+    pub detail: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, word: &str, title: &str, detail: impl ToString) -> Self {
+        let (kind, detail) = (format!("urn:rookery:problem:{word}"), detail.to_string());
+        Self { kind, title: title.to_owned(), status: status.as_u16(), detail }
+    }
+
+    /// Who asks has not shown that they may.
+    pub fn unauthorized(detail: impl ToString) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "not allowed", detail)
+    }
+
+    /// What is asked for can not be.
+    pub fn unfit(detail: impl ToString) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "unfit", "it can not be so", detail)
+    }
+
+    pub fn not_found(detail: impl ToString) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "not found", detail)
+    }
+
+    /// It is otherwise already, or it is changed elsewhere.
+    pub fn conflict(detail: impl ToString) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "it is otherwise", detail)
+    }
+
+    /// It could be so, but not now.
+    pub fn unavailable(detail: impl ToString) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "not now", detail)
+    }
+}
+
+impl From<Problem> for HttpResponse {
+    fn from(problem: Problem) -> Self {
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = Self::build(status);
+        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            response.insert_header((header::WWW_AUTHENTICATE, r#"Bearer realm="rookery""#));
+        }
+        response.body(serde_json::to_vec(&problem).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl actix_web::ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.clone().into()
+    }
+}

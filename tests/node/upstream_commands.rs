@@ -1,0 +1,291 @@
+//! Other relays that are added, changed and removed while a relay runs, by command and by REST.
+
+use common::{Relay, eventually, note, now, rookery};
+use rookery::protocol::{Tags, sign::Keys};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cli::{program::fail, relay::Relay as Mock};
+
+/// Asks a node by `rookery upstream`: whether it did so, and what it said.
+fn upstream(relay: &Relay, arguments: &[&str]) -> (bool, String) {
+    let mut command = rookery(&["upstream"]);
+    command.args(arguments).args(["--ops-listen", &relay.operators.to_string()]);
+    let output = command.output().unwrap();
+    (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+fn does(relay: &Relay, arguments: &[&str]) -> String {
+    let (done, said) = upstream(relay, arguments);
+    assert!(done, "{arguments:?}: {said}");
+    said
+}
+
+/// A relay that may read others on this machine.
+fn reader(settings: &[&str]) -> Relay {
+    Relay::start(&[&["--set", "aggregator.allow_private=true"], settings].concat())
+}
+
+fn ids(relay: &Relay) -> Vec<String> {
+    let said = crate::cli::program::succeed(&["export", "-", "--relay", &relay.url()]);
+    crate::cli::program::ids(&said)
+}
+
+async fn has(relay: &Relay, id: &str) {
+    eventually("an event of an upstream", || ids(relay).iter().any(|found| found == id)).await;
+}
+
+async fn state(relay: &Relay, url: &str, state: &str) {
+    eventually(state, || does(relay, &["show", url]).contains(&format!(" {state} since"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_are_added_changed_paused_and_removed_while_it_runs() {
+    let (keys, source) = (Keys::generate(), Relay::start(&[]));
+    let mut client = source.connect().await;
+    let mut events = Vec::new();
+    for (nth, kind) in [1, 7, 1, 1, 1].into_iter().enumerate() {
+        events.push(keys.sign(now() - 100 + nth as u64, kind, Tags::default(), &format!("{nth}")));
+    }
+    let id = |nth: usize| events[nth].id().to_hex();
+    for event in &events[..2] {
+        assert!(client.publish(event).await.0);
+    }
+    let (relay, url) = (reader(&[]), source.url());
+    assert!(does(&relay, &["list"]).contains("no relay is read"));
+
+    let said = does(&relay, &["add", &url, "--kind", "1"]);
+    assert!(said.contains(&url), "{said}");
+    has(&relay, &id(0)).await;
+    state(&relay, &url, "live").await;
+    assert_eq!(ids(&relay), [id(0)]);
+    // Once more does nothing; otherwise than it is, it is refused.
+    does(&relay, &["add", &url]);
+    let (done, said) = upstream(&relay, &["add", &url, "--kind", "7"]);
+    assert!(!done && said.contains("change it instead"), "{said}");
+
+    does(&relay, &["pause", &url]);
+    state(&relay, &url, "paused").await;
+    eventually("a connection that is closed", || source.metric("rookery_connections") == 1.0).await;
+    assert!(client.publish(&events[2]).await.0);
+    assert_eq!(ids(&relay), [id(0)]);
+    // What came while it was not read is read now, also after a restart meanwhile.
+    let relay = relay.restart_after_kill(&["--set", "aggregator.allow_private=true"]);
+    assert!(does(&relay, &["list"]).contains(" paused, "));
+    does(&relay, &["resume", &url]);
+    has(&relay, &id(2)).await;
+    state(&relay, &url, "live").await;
+    assert!(client.publish(&events[3]).await.0);
+    has(&relay, &id(3)).await;
+
+    // What it did not ask for before.
+    does(&relay, &["set", &url, "--everything", "--events-per-second", "100", "--overlap-seconds", "7"]);
+    has(&relay, &id(1)).await;
+    let shown: Value = serde_json::from_str(&does(&relay, &["show", &url, "--json"])).unwrap();
+    assert_eq!(
+        (&shown["filters"], &shown["overlap_seconds"], &shown["limits"]["events_per_second"]),
+        (&json!([]), &json!(7), &json!(100))
+    );
+    let number = shown["id"].as_str().unwrap().to_owned();
+    does(&relay, &["reconcile", &number]);
+
+    does(&relay, &["remove", &number]);
+    let (done, said) = upstream(&relay, &["show", &url]);
+    assert!(!done && said.contains("no such upstream"), "{said}");
+    eventually("a connection that is closed", || source.metric("rookery_connections") == 1.0).await;
+    assert!(client.publish(&events[4]).await.0);
+    assert!(!ids(&relay).contains(&id(4)));
+    assert!(does(&relay, &["list"]).contains("no relay is read"));
+    // Nothing of it is left.
+    does(&relay, &["add", &url]);
+    has(&relay, &id(4)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_does_adds_up_and_is_told() {
+    let (keys, source) = (Keys::generate(), Relay::start(&[]));
+    let mut client = source.connect().await;
+    let relay = reader(&[]);
+    for n in 0..20 {
+        let event = note(&keys, now() - 100, &format!("{n} {}", "x".repeat(100)));
+        assert!(client.publish(&event).await.0);
+        if n < 5 {
+            assert!(relay.connect().await.publish(&event).await.0);
+        }
+    }
+    // As one that cannot reconcile: everything is sent.
+    let mock = Mock::start(|_, _| Vec::new());
+    does(&relay, &["add", &mock.url]);
+    does(&relay, &["add", &source.url()]);
+    state(&relay, &source.url(), "live").await;
+    let view = || {
+        let all = relay.ask("GET", "/v1/upstreams", "").2;
+        all.as_array().unwrap().iter().find(|view| view["url"] == source.url()).unwrap().clone()
+    };
+    eventually("everything", || view()["stored"] == 15).await;
+    let view = view();
+    let number = |name: &str| view[name].as_u64().unwrap();
+    let refused: u64 =
+        view["refused"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(
+        number("received"),
+        number("stored") + number("known") + refused + number("dead") + number("waiting")
+    );
+    assert!(number("received") >= 15 && view["mean_bytes"].as_f64().unwrap() > 300.0, "{view}");
+    let (mean, median) = (view["mean_bytes"].as_f64().unwrap(), view["median_bytes"].as_f64().unwrap());
+    assert!((median / mean - 1.0).abs() < 0.1, "{view}");
+    // One came live, and may have been stored before the two were compared.
+    let missing = view["last_catch_up"]["events"].as_u64().unwrap();
+    assert!((14..=15).contains(&missing) && view["state"] == "live", "{view}");
+    let text = does(&relay, &["show", &source.url()]);
+    assert!(text.contains("stored          15") && text.contains("read up to"), "{text}");
+    // The other one has not said anything, and is told of as such.
+    let (_, _, queue) = relay.ask("GET", "/v1/queue", "");
+    assert_eq!(queue, json!({"fill": 0.0, "waiting": {}}));
+    let silent = does(&relay, &["list"]);
+    let silent = silent.lines().find(|line| line.contains(&mock.url)).unwrap();
+    assert!(silent.contains(" connecting, nothing read to its end yet, 0 received"), "{silent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_brings_what_it_may_and_the_next_session_knows() {
+    let (keys, source) = (Keys::generate(), Relay::start(&[]));
+    let mut client = source.connect().await;
+    for n in 0..10 {
+        assert!(client.publish(&note(&keys, now() - 100, &format!("{n}"))).await.0);
+    }
+    let relay = reader(&[]);
+    does(&relay, &["add", &source.url(), "--events-per-day", "4"]);
+    state(&relay, &source.url(), "spent for today").await;
+    // One that came twice counts twice.
+    let settled = || relay.ask("GET", "/v1/queue", "").2["waiting"] == json!({});
+    eventually("nothing on its way", settled).await;
+    let first = ids(&relay).len();
+    assert!((1..=4).contains(&first), "{first}");
+    // What was taken is known when it is read anew.
+    does(&relay, &["set", &source.url(), "--events-per-day", "5"]);
+    eventually("nothing on its way", settled).await;
+    state(&relay, &source.url(), "spent for today").await;
+    let second = ids(&relay).len();
+    assert!((first..=5).contains(&second), "{first} {second}");
+    does(&relay, &["set", &source.url(), "--events-per-day", "0"]);
+    eventually("all", || ids(&relay).len() == 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_is_told_in_the_words_of_rfc_9457() {
+    let relay = Relay::start(&["--upstream", "ws://192.0.2.1"]);
+    let refused = |method: &str, path: &str, body: &str, status: u16, kind: &str, says: &str| {
+        let (found, media_type, problem) = relay.ask(method, path, body);
+        assert_eq!(
+            (found, &media_type[..]),
+            (status, "application/problem+json"),
+            "{path} {body}: {problem}"
+        );
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], format!("urn:rookery:problem:{kind}"));
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{path} {body}: {problem}");
+    };
+    let all = "/v1/upstreams";
+    for (body, says) in [
+        ("", ""),
+        ("[]", ""),
+        ("{}", "url"),
+        (r#"{"url":7}"#, "url"),
+        (r#"{"url":"wss://user:secret@a.example"}"#, "a user or a password"),
+        (r#"{"url":"https://a.example"}"#, "ws:// or wss://"),
+        (r#"{"url":"file:///etc/passwd"}"#, "ws:// or wss://"),
+        (r#"{"url":"a.example"}"#, "no URL"),
+        (r#"{"url":"wss://a.example","filter":{}}"#, "unknown field `filter`"),
+        (r#"{"url":"wss://a.example","filters":[{"kinds":["x"]}]}"#, ""),
+        (r#"{"url":"wss://a.example","filters":[{"limit":5}]}"#, "no limit"),
+        (r#"{"url":"wss://a.example","limits":{"events":5}}"#, "unknown field"),
+        (r#"{"url":"wss://a.example","overlap_seconds":-1}"#, ""),
+    ] {
+        refused("POST", all, body, 400, "unfit", says);
+    }
+    let many = json!({"url": "wss://a.example", "filters": vec![json!({}); 21]}).to_string();
+    refused("POST", all, &many, 400, "unfit", "at most 20 filters");
+    let authors: Vec<String> = (0..2_000).map(|n| format!("{n:064x}")).collect();
+    let large = json!({"url": "wss://a.example", "filters": [{"authors": authors}]}).to_string();
+    refused("POST", all, &large, 400, "unfit", "a record has");
+    refused("GET", "/v1/upstreams/0123456789abcdef", "", 404, "not-found", "no such upstream");
+    refused("PATCH", "/v1/upstreams/0123456789abcdef", "{}", 404, "not-found", "no such upstream");
+    refused("DELETE", "/v1/upstreams/0123456789abcdef", "", 404, "not-found", "no such upstream");
+    refused("GET", "/v1/upstreams/x", "", 404, "not-found", "16 hexadecimal digits");
+    refused("GET", "/v1/nothing", "", 404, "not-found", "nothing is here");
+    // What the configuration names is changed there.
+    let (_, _, listed) = relay.ask("GET", all, "");
+    let configured = format!("{all}/{}", listed[0]["id"].as_str().unwrap());
+    refused("DELETE", &configured, "", 409, "conflict", "aggregator.upstreams");
+    refused("POST", &format!("{configured}/pause"), "", 409, "conflict", "aggregator.upstreams");
+    refused("POST", &format!("{configured}/reconcile"), "", 409, "conflict", "does not read it");
+    assert_eq!(relay.ask("GET", all, "").2.as_array().unwrap().len(), 1);
+
+    // Once and twice, as it is and otherwise.
+    let add = |body: Value| relay.ask("POST", all, &body.to_string());
+    let paused = json!({"url": "wss://A.example:443/", "paused": true, "overlap_seconds": 9});
+    let (status, _, view) = add(paused.clone());
+    assert_eq!((status, &view["url"], &view["state"]), (201, &json!("wss://a.example"), &json!("paused")));
+    assert_eq!(add(paused).0, 200);
+    assert_eq!(add(json!({"url": "wss://a.example"})).0, 200);
+    assert_eq!(add(json!({"url": "ws://192.0.2.1"})).0, 200);
+    refused("POST", all, r#"{"url":"wss://a.example","paused":false}"#, 409, "conflict", "not as this says");
+    let path = format!("{all}/{}", view["id"].as_str().unwrap());
+    let (status, _, view) = relay.ask("PATCH", &path, r#"{"overlap_seconds":null}"#);
+    assert_eq!((status, &view["overlap_seconds"], &view["state"]), (200, &Value::Null, &json!("paused")));
+    assert_eq!(relay.ask("DELETE", &path, "").0, 204);
+    let (status, media_type, document) = relay.ask("GET", "/v1/openapi.json", "");
+    assert_eq!(
+        (status, &media_type[..], &document["info"]["title"]),
+        (200, "application/json", &json!("Rookery"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_has_the_token_may_ask() {
+    let relay = Relay::start(&[]);
+    for headers in ["", "Authorization: Bearer wrong\r\n", "Authorization: Basic b25seS1mb3ItdGVzdHM=\r\n"] {
+        for path in ["/v1/upstreams", "/v1/settings", "/v1/queue", "/v1/openapi.json", "/v1/nothing"] {
+            let (status, body) = Relay::get(relay.operators, path, headers);
+            let problem: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(
+                (status, &problem["type"]),
+                (401, &json!("urn:rookery:problem:unauthorized")),
+                "{path}"
+            );
+            assert!(!body.contains(common::TOKEN));
+        }
+    }
+    for path in ["/health/live", "/metrics"] {
+        assert_eq!(Relay::get(relay.operators, path, "").0, 200, "{path}");
+    }
+    // Not where clients are.
+    let token = format!("Authorization: Bearer {}\r\n", common::TOKEN);
+    assert_eq!(Relay::get(relay.clients, "/v1/upstreams", &token).0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_makes_a_token_that_who_may_read_its_folder_has() {
+    let data = TempDir::new().unwrap();
+    let mut command = common::relay_command(data.path(), &[]);
+    command.env_remove("ROOKERY_OPS_TOKEN_FILE");
+    let relay = Relay::spawn(command, data);
+    let folder = relay.data.path().join("relay");
+    let ask = |data: &str| {
+        let mut command = rookery(&["upstream", "list", "--data", data]);
+        command.args(["--ops-listen", &relay.operators.to_string()]);
+        command.env_remove("ROOKERY_OPS_TOKEN_FILE").output().unwrap()
+    };
+    assert!(ask(folder.to_str().unwrap()).status.success());
+    let output = ask("/nowhere");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("/nowhere/ops.token"), "{said}");
+    // A file that is named is not made.
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let ports = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    let named = ["relay", "--data", data, "--set", "ops_token_file=/nowhere/token"];
+    let said = fail(&[&named[..], &ports[..]].concat());
+    assert!(said.contains("cannot read the token in /nowhere/token"), "{said}");
+}

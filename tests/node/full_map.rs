@@ -128,9 +128,9 @@ async fn the_log_names_the_setting() {
     let url = format!("ws://{}", entry["address"].as_str().unwrap());
     let mut client = Client::connect(url.into_client_request().unwrap()).await;
     fill(&mut client, &Keys::generate(), 0).await;
+    eventually("the name of the setting", || read().contains("raise lmdb.map_bytes")).await;
     relay.kill().unwrap();
     relay.wait().unwrap();
-    assert!(read().contains("raise lmdb.map_bytes"), "{}", read());
 }
 
 /// Runs it where there are so many bytes of addresses.

@@ -28,10 +28,11 @@ fn on_terminal(columns: usize, arguments: &[&str]) -> Child {
     let typed =
         format!("stty columns {columns} -onlcr && exec timeout --foreground 60 '{}'", typed.join("' '"));
     let mut command = Command::new("script");
-    // Only variables that are not to be there.
     for (name, value) in program.get_envs() {
-        assert_eq!(value, None);
-        command.env_remove(name);
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
     }
     command.args(["--quiet", "--flush", "--return", "--command", &typed, "/dev/null"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

@@ -17,6 +17,7 @@ use tracing::warn;
 use super::{
     counts::{Counts, Refusal, Verdict},
     dead::{Address, DeadLetter, DeadLetters, NotBuried, is_replayed},
+    effort::Effort,
     queue::{Entry, Queue},
     suspects::{Next, Suspect, Suspects},
     upstream::UpstreamId,
@@ -56,6 +57,8 @@ pub struct Parts {
     /// Attempts to store an event alone that make it a dead letter, and the time between them.
     pub attempts: u32,
     pub apart: Duration,
+    /// Processors that looking at ids and signatures may take.
+    pub verify_cores: f64,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
 }
@@ -101,6 +104,7 @@ pub struct Consumer {
     /// Not taken by the store, each perhaps through its own fault.
     suspects: Suspects,
     trial: Option<Trial>,
+    effort: Effort,
     /// Whether it waits to try the next of them.
     is_alarm_set: bool,
     /// How many events came to what.
@@ -115,8 +119,10 @@ impl Consumer {
     pub fn new(parts: Parts, number: u64, window: usize) -> Self {
         let outcomes = parts.metrics.consumer_outcomes(&[&[AGAIN][..], &Verdict::names()].concat());
         let suspects = Suspects::new(parts.attempts, parts.apart);
+        let effort = Effort::new(parts.verify_cores, Instant::now());
         Self {
             parts,
+            effort,
             suspects,
             trial: None,
             is_alarm_set: false,
@@ -136,6 +142,9 @@ impl Consumer {
     fn next(&mut self, ctx: &mut Context<Self>) {
         self.try_alone(ctx);
         while !self.is_waiting && self.under_way() < self.allowed() {
+            if let Some(pause) = self.effort.pause(Instant::now()) {
+                return self.rest_for(pause, ctx);
+            }
             if let Some(taken) = self.held.pop_front() {
                 if let Err(taken) = self.publish(taken, false) {
                     self.held.push_front(taken);
@@ -270,8 +279,13 @@ impl Consumer {
 
     /// Waits before it tries again.
     fn rest(&mut self, ctx: &mut Context<Self>) {
+        let pause = self.pause.fail();
+        self.rest_for(pause, ctx);
+    }
+
+    fn rest_for(&mut self, pause: Duration, ctx: &mut Context<Self>) {
         self.is_waiting = true;
-        ctx.run_later(self.pause.fail(), |this, ctx| {
+        ctx.run_later(pause, |this, ctx| {
             this.is_waiting = false;
             this.next(ctx);
         });
@@ -293,8 +307,8 @@ impl Consumer {
         let (names, upstream) = (&self.parts.names, entry.upstream);
         let subject = Subject::Event { id: parsed.id, kind: parsed.kind, bytes: entry.text.len() };
         let mut trace = self.parts.tracer.consume(entry.trace.as_deref_mut(), || names(upstream), subject);
-        let admitted =
-            self.parts.admission.admit_relayed(parsed, &self.parts.live.load().limits, clock::now());
+        let (admission, live) = (&self.parts.admission, self.parts.live.load());
+        let admitted = self.effort.measure(|| admission.admit_relayed(parsed, &live.limits, clock::now()));
         trace.lap("admit");
         match admitted {
             Ok(Admitted::Known) => self.settle(&taken, Verdict::Known),
@@ -548,6 +562,7 @@ mod tests {
                 dead: Arc::clone(&dead),
                 attempts: 3,
                 apart: Duration::from_millis(5),
+                verify_cores: 1.0,
                 names: Arc::new(|_| None),
                 metrics,
                 tracer: Tracer::default(),

@@ -68,6 +68,7 @@ pub struct Counts {
     refused: [AtomicU64; Refusal::ALL.len()],
     cursor: AtomicU64,
     phantoms: AtomicU64,
+    distrusted: AtomicU64,
     /// Whether it has events that could not be stored, and no place for another dead letter.
     is_full: AtomicBool,
     whole: AtomicU64,
@@ -125,6 +126,8 @@ pub struct Counted {
     pub whole: Option<Timestamp>,
     /// Events that it named and did not send.
     pub phantoms: u64,
+    /// How often it was not read for a while, as too many of its events were forged.
+    pub distrusted: u64,
 }
 
 /// What became of a message.
@@ -192,6 +195,11 @@ impl Counts {
         self.phantoms.fetch_add(count as u64, Relaxed);
     }
 
+    /// It is not read for a while, as too many of its events were forged.
+    pub fn distrust(&self) {
+        self.distrusted.fetch_add(1, Relaxed);
+    }
+
     /// Whether there is a place for its dead letters is known now.
     pub fn set_full(&self, is_full: bool) {
         self.is_full.store(is_full, Relaxed);
@@ -232,6 +240,7 @@ impl Counts {
             waiting,
             cursor: of(&self.cursor),
             phantoms: of(&self.phantoms),
+            distrusted: of(&self.distrusted),
             whole: Some(of(&self.whole)).filter(|moment| *moment > 0),
         }
     }

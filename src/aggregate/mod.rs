@@ -8,6 +8,7 @@ mod consumer;
 mod counts;
 mod cursor;
 pub mod dead;
+mod effort;
 mod flight;
 mod intake;
 mod manager;
@@ -21,6 +22,7 @@ mod registry;
 mod shown;
 mod status;
 mod suspects;
+mod trust;
 mod upstream;
 mod upstreams;
 
@@ -141,6 +143,7 @@ impl Aggregator {
             dead,
             attempts: config.attempts,
             apart: suspects::APART,
+            verify_cores: config.verify_cores,
             names: Arc::new(move |id| all.get(id).map(|observed| Arc::clone(&observed.name))),
             metrics: parts.metrics,
             tracer: parts.tracer,

@@ -150,6 +150,7 @@ fn counters<'s>(series: &'s UpstreamSeries, counts: &Counts, counted: &Counted) 
         (&series.received, counted.received),
         (&series.bytes, counted.bytes),
         (&series.phantoms, counted.phantoms),
+        (&series.distrusted, counted.distrusted),
     ];
     let of = |name: &str| counted.outcomes().find(|(other, _)| *other == name).map_or(0, |(_, count)| count);
     all.extend(series.outcomes.iter().map(|(name, counter)| (counter, of(name))));

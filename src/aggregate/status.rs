@@ -22,6 +22,8 @@ pub enum State {
     Spent,
     /// It could not be read, and is tried again.
     Waiting,
+    /// Too many of its events are forged.
+    Distrusted,
     /// Events of it can not be stored, and there is no place for another dead letter of it.
     DeadLettersFull,
     /// Another node reads it.

@@ -256,6 +256,7 @@ fn word(state: State) -> &'static str {
         State::Behind => "behind",
         State::Spent => "spent for today",
         State::Waiting => "waiting",
+        State::Distrusted => "sends what is forged",
         State::DeadLettersFull => "too many dead letters",
         State::Elsewhere => "elsewhere",
         State::Ourselves => "this relay itself",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::setting::{DAY, HOUR, section, whole};
+use super::setting::{DAY, HOUR, part, section, whole};
 
 section! {
     /// Other relays that are read, and whose events are stored here as if clients had published them.
@@ -33,5 +33,7 @@ section! {
         attempts: fixed u32 = 5 => whole(1, 1_000),
         /// Dead letters of an upstream. Beyond, what can not be stored waits, and the upstream is not read.
         dead_letters: fixed usize = 10_000 => whole(0, 10_000_000),
+        /// Processors that looking at ids and signatures of their events may take, all together.
+        verify_cores: fixed f64 = 0.5 => part(0.01, 1_024.0),
     }
 }

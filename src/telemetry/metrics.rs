@@ -180,6 +180,8 @@ metrics! {
         consumer: Histogram = seconds();
     "upstream_phantoms", "Events that a relay which is read has named when everything was compared, and not sent",
         NO_UNIT, upstream_phantoms: ByUpstream<Counter> = Family::default();
+    "upstream_distrusted", "How often a relay which is read was left alone for an hour, as over 1 % of its last 1,000 events were forged",
+        NO_UNIT, upstream_distrusted: ByUpstream<Counter> = Family::default();
     "bus_configured", "Whether the node shares events with others (--redis)", NO_UNIT,
         bus_configured: Gauge = Gauge::default();
     "bus_connected", "Whether the bus is connected to all primaries of Redis", NO_UNIT, bus_connected: Gauge = Gauge::default();

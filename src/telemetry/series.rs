@@ -13,6 +13,7 @@ pub struct UpstreamSeries {
     pub received: Counter,
     pub bytes: Counter,
     pub phantoms: Counter,
+    pub distrusted: Counter,
     pub outcomes: Vec<(&'static str, Counter)>,
     pub waiting: Gauge,
     pub up: Gauge,
@@ -35,6 +36,7 @@ impl Metrics {
             received: self.upstream_received.get_or_create_owned(&label),
             bytes: self.upstream_bytes.get_or_create_owned(&label),
             phantoms: self.upstream_phantoms.get_or_create_owned(&label),
+            distrusted: self.upstream_distrusted.get_or_create_owned(&label),
             outcomes: outcomes.iter().map(outcome).collect(),
             waiting: self.upstream_waiting.get_or_create_owned(&label),
             up: self.upstream_up.get_or_create_owned(&label),
@@ -49,7 +51,12 @@ impl Metrics {
     /// Takes these series away again.
     pub fn forget_upstream(&self, upstream: &str, outcomes: &[&'static str]) {
         let label = UpstreamLabel { upstream: upstream.to_owned() };
-        for family in [&self.upstream_received, &self.upstream_bytes, &self.upstream_phantoms] {
+        for family in [
+            &self.upstream_received,
+            &self.upstream_bytes,
+            &self.upstream_phantoms,
+            &self.upstream_distrusted,
+        ] {
             family.remove(&label);
         }
         for family in [&self.upstream_waiting, &self.upstream_up, &self.upstream_cursor, &self.upstream_lag] {

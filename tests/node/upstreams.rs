@@ -608,3 +608,24 @@ async fn a_relay_does_not_read_itself() {
     assert_eq!(here.metric(r#"rookery_messages_total{verb="req"}"#), 0.0);
     assert_eq!(here.metric(&format!(r#"rookery_upstream_up{{upstream="{url}"}}"#)), 0.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_sends_what_is_forged_is_not_read_for_an_hour() {
+    let keys = Keys::generate();
+    let good = tagged(&keys, 1, &[]);
+    let forged: Vec<String> =
+        (0..50).map(|n| good.json().replace(r#""kind":1"#, &format!(r#""kind":{}"#, 100 + n))).collect();
+    let text = good.json().to_owned();
+    let mock = Mock::start(move |_, message| {
+        let Ok(ClientMessage::Req { id, .. }) = ClientMessage::parse(message) else { return Vec::new() };
+        let events = forged.iter().chain([&text]).map(|text| format!(r#"["EVENT","{id}",{text}]"#));
+        [format!(r#"["EOSE","{id}"]"#)].into_iter().chain(events).map(Do::Say).collect()
+    });
+    let here = reader(&[&mock.url], &[]);
+    here.log().says("over 1 % of its last 1,000 events are forged; it is read on in an hour").await;
+    let of = |name: &str| here.metric(&format!(r#"rookery_upstream_{name}{{upstream="{}"}}"#, mock.url));
+    assert_eq!((of("up"), of("distrusted_total")), (0.0, 1.0));
+    // What it has sent besides is what anybody may send.
+    eventually("nothing waits", || adds_up(&here, &mock.url)).await;
+    assert_eq!(stored(&here), ids([&good]));
+}

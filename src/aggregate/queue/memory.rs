@@ -27,7 +27,10 @@ pub struct Memory {
 
 #[derive(Default)]
 struct Inner {
-    waiting: VecDeque<(Entry, OwnedSemaphorePermit)>,
+    /// By upstream, none of them empty.
+    waiting: HashMap<UpstreamId, VecDeque<(Entry, OwnedSemaphorePermit)>>,
+    /// Whose turn it is: of those that have something waiting.
+    turns: VecDeque<UpstreamId>,
     /// Those that were taken and are not finished.
     taken: HashMap<(UpstreamId, Number), OwnedSemaphorePermit>,
     words: HashMap<UpstreamId, Words>,
@@ -53,23 +56,38 @@ impl Memory {
     }
 
     fn push(&self, entry: Entry, room: OwnedSemaphorePermit) {
-        self.inner.lock().waiting.push_back((entry, room));
+        let Inner { waiting, turns, .. } = &mut *self.inner.lock();
+        let of_upstream = waiting.entry(entry.upstream).or_default();
+        if of_upstream.is_empty() {
+            turns.push_back(entry.upstream);
+        }
+        of_upstream.push_back((entry, room));
         self.filled.notify_one();
     }
 
     fn pop(&self, most: usize) -> Vec<Entry> {
         let mut inner = self.inner.lock();
-        let count = most.min(inner.waiting.len());
-        let popped: Vec<_> = inner.waiting.drain(..count).collect();
-        if !inner.waiting.is_empty() {
+        let popped: Vec<Entry> = std::iter::from_fn(|| inner.pop()).take(most).collect();
+        if !inner.turns.is_empty() {
             // For whoever else waits: of several words before the first was heard, one is kept.
             self.filled.notify_one();
         }
-        let take = |(entry, room): (Entry, OwnedSemaphorePermit)| {
-            inner.taken.insert((entry.upstream, entry.number), room);
-            entry
-        };
-        popped.into_iter().map(take).collect()
+        popped
+    }
+}
+
+impl Inner {
+    /// The oldest entry of the upstream whose turn it is: one that sends much has no more of the consumers than others.
+    fn pop(&mut self) -> Option<Entry> {
+        let upstream = self.turns.pop_front()?;
+        let waiting = self.waiting.get_mut(&upstream)?;
+        let (entry, room) = waiting.pop_front()?;
+        match waiting.is_empty() {
+            true => drop(self.waiting.remove(&upstream)),
+            false => self.turns.push_back(upstream),
+        }
+        self.taken.insert((upstream, entry.number), room);
+        Some(entry)
     }
 }
 
@@ -166,6 +184,21 @@ mod tests {
         queue.finish(a, 9, Verdict::Stored);
         assert_eq!((queue.words(a).await, queue.fill()), (vec![(3, Verdict::Stored)], 0.0));
         assert!(queue.words(a).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn each_upstream_has_its_turn() {
+        let (queue, a, b) = (Memory::new(1 << 20), upstream("a"), upstream("b"));
+        for number in 1..=5 {
+            queue.put(entry(a, number)).await;
+        }
+        queue.put(entry(b, 1)).await;
+        queue.put(entry(b, 2)).await;
+        let mut order = Vec::new();
+        while let Some(taken) = queue.take(3).now_or_never() {
+            order.extend(taken.into_iter().map(|entry| (entry.upstream, entry.number)));
+        }
+        assert_eq!(order, [(a, 1), (b, 1), (a, 2), (b, 2), (a, 3), (a, 4), (a, 5)]);
     }
 
     #[tokio::test]

@@ -37,7 +37,7 @@ pub trait Queue: Send + Sync {
     /// The same, once there is room for it.
     fn put(&self, entry: Entry) -> BoxFuture<'_, ()>;
 
-    /// The oldest entries, at most so many, once there is one. Their room is taken until they are finished.
+    /// The oldest entries of each upstream in turn, at most so many, once there is one. Their room is taken until they are finished.
     fn take(&self, most: usize) -> BoxFuture<'_, Vec<Entry>>;
 
     /// The word that an entry is finished, and what has become of it.

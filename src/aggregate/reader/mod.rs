@@ -22,7 +22,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    counts::{Counts, Verdict},
+    counts::{Counts, Refusal, Verdict},
     cursor::{Cursor, Kept, MAX_LATE, NotKept},
     flight::{Flight, Number},
     pace::{Pace, Spent},
@@ -31,6 +31,7 @@ use super::{
     queue::{Entry, Queue},
     refused::Refused,
     status::{State, Status},
+    trust::Trust,
     upstream::{Upstream, UpstreamId},
 };
 use crate::{
@@ -107,6 +108,7 @@ struct Inner {
     /// What was received, could not be queued, and will not come again by itself.
     left_out: Vec<Key>,
     phantoms: Phantoms,
+    trust: Trust,
     /// Of the session.
     trace: UpstreamTrace,
 }
@@ -124,6 +126,8 @@ enum Ended {
     Behind,
     #[error("events of it can not be stored, and there are as many dead letters of it as there may be")]
     DeadLettersFull,
+    #[error("over 1 % of its last 1,000 events are forged; it is read on in an hour")]
+    Distrusted,
     #[error("it names events and does not send them")]
     Phantoms,
     #[error("as much came as may come today")]
@@ -160,6 +164,7 @@ impl Reader {
             pace: Pace::new(upstream.limits, Spent::default(), std::time::Instant::now()),
             left_out: Vec::new(),
             phantoms: Phantoms::default(),
+            trust: Trust::default(),
             trace: UpstreamTrace::default(),
         });
         Self {
@@ -272,6 +277,7 @@ impl Reader {
     fn finish(&self, words: &[(Number, Verdict)]) {
         let inner = &mut *self.inner.lock();
         for &(number, verdict) in words {
+            inner.trust.note(verdict == Verdict::Refused(Refusal::Forged));
             if let Some(finished) = inner.flight.finish(number, &mut inner.progress) {
                 self.remember(finished.compared, finished.key, verdict);
             }

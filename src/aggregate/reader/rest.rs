@@ -14,11 +14,14 @@ use super::{
         flight::Flight,
         pace::DAY,
         status::State,
+        trust::Trust,
     },
     Ended, LONGEST_RETRY, Reader, SAVE_EVERY, TICK,
 };
 use crate::{backoff::Backoff, clock, protocol::negentropy::Key};
 
+/// For so long an upstream is not read that sends what is forged.
+const DISTRUST: Duration = Duration::from_secs(3_600);
 /// Between looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(200);
 /// Between looks at the date.
@@ -47,6 +50,14 @@ impl Reader {
                 self.status.fail(ended.to_string());
                 self.status.set(State::DeadLettersFull);
                 self.meanwhile(until(|| !self.counts.is_full()), kept).await;
+            }
+            Ended::Distrusted => {
+                warn!(upstream = %self.upstream.url, "not read for now: {ended}");
+                self.status.fail(ended.to_string());
+                self.status.set(State::Distrusted);
+                self.counts.distrust();
+                self.meanwhile(sleep(DISTRUST), kept).await;
+                self.inner.lock().trust = Trust::default();
             }
             Ended::Spent => {
                 self.status.set(State::Spent);

@@ -107,7 +107,12 @@ impl Reader {
                     self.hear(connection, subscriptions, &text?)?;
                     self.wait_for_pace().await;
                 }
-                words = self.parts.queue.words(self.id) => self.finish(&words),
+                words = self.parts.queue.words(self.id) => {
+                    self.finish(&words);
+                    if self.inner.lock().trust.is_lost() {
+                        return Err(Ended::Distrusted);
+                    }
+                }
                 caught_up = OptionFuture::from(catching_up.as_mut()), if catching_up.is_some() => {
                     caught_up.transpose()?;
                     catching_up = None;

@@ -43,6 +43,9 @@ enum What {
         /// Read all of it
         #[arg(long)]
         everything: bool,
+        /// Authenticate as nobody
+        #[arg(long, conflicts_with = "auth_key_file")]
+        nobody: bool,
         #[command(flatten)]
         settings: SettingFlags,
     },
@@ -168,9 +171,12 @@ pub fn run(args: UpstreamArgs) -> anyhow::Result<()> {
             let view: View = serde_json::from_str(&node.ask("POST", "/v1/upstreams", JSON, &body)?)?;
             println!("{}", line(&view));
         }
-        What::Set { which, filter, everything, settings } => {
+        What::Set { which, filter, everything, nobody, settings } => {
             let there: View = serde_json::from_str(&which.ask("GET", "", "")?)?;
             let mut change = settings.change(there.limits)?;
+            if nobody {
+                change.auth = Some(None);
+            }
             change.filters = if everything { Some(Vec::new()) } else { filters(&filter) };
             which.tell("PATCH", "", &serde_json::to_string(&change)?)?;
         }

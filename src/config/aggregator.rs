@@ -19,7 +19,7 @@ section! {
         /// come, and be found after any break.
         overlap_seconds: fixed u64 = 3_600 => whole(0, 365 * DAY),
         /// Seconds without a word of whoever reads an upstream, after which another node of the store does so.
-        takeover_seconds: fixed u64 = 60 => whole(1, HOUR),
+        takeover_seconds: fixed u64 = 60 => whole(5, HOUR),
         /// Seconds between looks for upstreams that were added, changed or removed at another node.
         look_seconds: fixed u64 = 5 => whole(1, HOUR),
         /// Minutes after which an upstream is compared again while it is read, so that what it has swallowed is found.

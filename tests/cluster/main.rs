@@ -13,6 +13,7 @@ mod stored;
 mod strangers;
 mod stress;
 mod tls;
+mod upstreams;
 
 use std::collections::HashSet;
 

@@ -49,8 +49,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 /// A session that lasted so long was worth it, whatever ended it.
 const PRODUCTIVE: Duration = Duration::from_secs(60);
-/// Between looks at how far it is, and how often that is written at most.
+/// Between looks at how far it is.
 const TICK: Duration = Duration::from_secs(1);
+/// Looks until that is written, at most.
 const SAVE_EVERY: u32 = 5;
 /// After so long an upstream is asked again how much may be asked of it.
 const MANNERS_LAST: Duration = Duration::from_secs(3_600);
@@ -224,6 +225,11 @@ impl Reader {
         }
         // What was finished since. What can not be noted now is read again.
         let _ = timeout(LAST_WORDS, self.save(&mut kept)).await;
+    }
+
+    /// Looks at how far it is until that is written: often enough for others not to take it that nobody reads.
+    fn save_every(&self) -> u32 {
+        ((self.parts.takeover / BEATS).as_secs() as u32).clamp(1, SAVE_EVERY)
     }
 
     /// It is to be read no more.

@@ -16,7 +16,7 @@ use super::{
         status::State,
         trust::Trust,
     },
-    Ended, LONGEST_RETRY, Reader, SAVE_EVERY, TICK,
+    Ended, LONGEST_RETRY, Reader, TICK,
 };
 use crate::{backoff::Backoff, clock, protocol::negentropy::Key};
 
@@ -120,7 +120,7 @@ impl Reader {
 
     /// Hears what is finished, and notes it, as long as nobody reads.
     async fn keep_on(&self, kept: &mut Kept) -> Infallible {
-        let mut ticks = interval(TICK * SAVE_EVERY);
+        let mut ticks = interval(TICK * self.save_every());
         loop {
             select! {
                 words = self.parts.queue.words(self.id) => self.finish(&words),

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     super::{counts::connect_result, cursor::Kept, status::State},
-    Ended, Reader, SAVE_EVERY, TICK,
+    Ended, Reader, TICK,
 };
 use crate::{
     client::{ClientError, Connection},
@@ -135,7 +135,7 @@ impl Reader {
                         catching_up = Some(Box::pin(self.catch_up(clock::now())));
                     }
                     count += 1;
-                    if count % SAVE_EVERY == 0 {
+                    if count % self.save_every() == 0 {
                         self.save(kept).await?;
                     }
                 }

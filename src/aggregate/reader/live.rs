@@ -8,7 +8,6 @@ use crate::{
     client::{ClientError, Connection},
     clock,
     protocol::{Event, Filter, Reply, negentropy::Key},
-    trace::Arrival,
 };
 
 impl Reader {
@@ -54,12 +53,11 @@ impl Reader {
             Some(Reply::Event { subscription, event })
                 if subscriptions.iter().any(|id| *id == subscription) =>
             {
-                let arrival = self.inner.lock().trace.arrival();
                 self.counts.receive(text.len());
                 match judge(event, self.parts.max_event_bytes, &self.filters) {
-                    Ok(event) => self.offer(&event, arrival),
+                    Ok(event) => self.offer(&event),
                     Err(refusal) => {
-                        arrival.refuse(refusal.name());
+                        self.inner.lock().trace.arrival().refuse(refusal.name());
                         self.counts.settle(Verdict::Refused(refusal));
                         Ok(())
                     }
@@ -75,9 +73,10 @@ impl Reader {
     }
 
     /// Queues what came live.
-    fn offer(&self, event: &Event, mut arrival: Arrival) -> Result<(), Ended> {
+    fn offer(&self, event: &Event) -> Result<(), Ended> {
         let (received, key) = (clock::now(), Key { created_at: event.created_at(), id: event.id() });
         let inner = &mut *self.inner.lock();
+        let mut arrival = inner.trace.arrival();
         let ended = if inner.pace.is_spent(received) {
             Ended::Spent
         } else if inner.flight.count_late() + inner.left_out.len() >= MAX_LATE {

@@ -1,7 +1,7 @@
 //! What Prometheus is told of the relays that are read.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
 
@@ -53,15 +53,15 @@ pub fn show(
 struct Board {
     by_name: usize,
     outcomes: Vec<&'static str>,
-    /// By the name of the relay.
-    lines: HashMap<Arc<str>, Line>,
-    /// By the name under which it is shown.
+    lines: Vec<Line>,
+    /// By the name under which they are shown.
     series: HashMap<Arc<str>, Series>,
 }
 
-/// A relay that is shown.
+/// A relay that is shown. Several may have one name, as what follows a `?` is no part of that.
 struct Line {
     shown_as: Arc<str>,
+    /// By these it is known again: one that is taken away and added again has others.
     counts: Arc<Counts>,
     /// What its series have of it already, in the order of [`counters`].
     told: Vec<u64>,
@@ -85,13 +85,14 @@ struct Gauges {
 
 impl Board {
     fn bring_up_to_date(&mut self, all: &[Shown], metrics: &Metrics) {
-        self.forget(all, metrics);
+        self.lines.retain(|line| all.iter().any(|shown| Arc::ptr_eq(&shown.counts, &line.counts)));
         for series in self.series.values_mut() {
             series.now = Gauges::default();
         }
         for shown in all {
             self.tell(shown, metrics);
         }
+        self.forget(metrics);
         for Series { series, now } in self.series.values() {
             series.waiting.set(now.waiting as i64);
             series.up.set(now.up as i64);
@@ -101,31 +102,35 @@ impl Board {
     }
 
     /// Takes away the series of those that are not read any more.
-    fn forget(&mut self, all: &[Shown], metrics: &Metrics) {
-        self.lines.retain(|name, _| all.iter().any(|shown| shown.name == *name));
-        let lines = &self.lines;
+    fn forget(&mut self, metrics: &Metrics) {
+        let (lines, outcomes) = (&self.lines, &self.outcomes);
         self.series.retain(|name, _| {
-            let is_used = lines.values().any(|line| line.shown_as == *name);
+            let is_used = lines.iter().any(|line| line.shown_as == *name);
             if !is_used {
-                metrics.forget_upstream(name, &self.outcomes);
+                metrics.forget_upstream(name, outcomes);
             }
             is_used
         });
     }
 
-    fn tell(&mut self, shown: &Shown, metrics: &Metrics) {
-        let own = self.lines.values().filter(|line| &*line.shown_as != OTHERS).count();
-        let line = match self.lines.entry(Arc::clone(&shown.name)) {
-            Entry::Occupied(line) => line.into_mut(),
-            Entry::Vacant(place) => {
-                let shown_as = if own < self.by_name { Arc::clone(&shown.name) } else { OTHERS.into() };
-                place.insert(Line { shown_as, counts: Arc::clone(&shown.counts), told: Vec::new() })
-            }
-        };
-        if !Arc::ptr_eq(&line.counts, &shown.counts) {
-            // It was taken away and added again meanwhile.
-            (line.counts, line.told) = (Arc::clone(&shown.counts), Vec::new());
+    /// The name under which a new one is shown.
+    fn name_of(&self, shown: &Shown) -> Arc<str> {
+        let own: HashSet<&str> =
+            self.lines.iter().map(|line| &*line.shown_as).filter(|name| *name != OTHERS).collect();
+        match own.contains(&*shown.name) || own.len() < self.by_name {
+            true => Arc::clone(&shown.name),
+            false => OTHERS.into(),
         }
+    }
+
+    fn tell(&mut self, shown: &Shown, metrics: &Metrics) {
+        let known = self.lines.iter().position(|line| Arc::ptr_eq(&line.counts, &shown.counts));
+        let at = known.unwrap_or_else(|| {
+            let (shown_as, counts) = (self.name_of(shown), Arc::clone(&shown.counts));
+            self.lines.push(Line { shown_as, counts, told: Vec::new() });
+            self.lines.len() - 1
+        });
+        let line = &mut self.lines[at];
         let new =
             || Series { series: metrics.upstream(&line.shown_as, &self.outcomes), now: Gauges::default() };
         let Series { series, now } = self.series.entry(Arc::clone(&line.shown_as)).or_insert_with(new);
@@ -234,6 +239,9 @@ mod tests {
         // One that comes back begins at nothing, which is added.
         stage.add("second", 5);
         assert_eq!(stage.shown(OTHERS), Some([115, 103, 2]));
+        // A relay may be read twice, by two tokens that are no part of its name.
+        stage.add("first", 20);
+        assert_eq!((stage.shown("first"), stage.shown("first")), (Some([23, 22, 1]), Some([23, 22, 1])));
         // The place of one that has gone is the next one's.
         stage.remove("first");
         stage.add("fourth", 7);

@@ -64,14 +64,14 @@ impl All {
         self.0.read().in_order.clone()
     }
 
-    /// The same, as metrics want it.
+    /// Those that are for this node to read, as metrics want them.
     pub fn shown(&self) -> Vec<Shown> {
         let shown = |observed: &Arc<Observed>| Shown {
             name: Arc::clone(&observed.name),
             counts: Arc::clone(&observed.counts),
             status: Arc::clone(&observed.status),
         };
-        self.0.read().in_order.iter().map(shown).collect()
+        self.0.read().in_order.iter().filter(|observed| observed.status.is_ours()).map(shown).collect()
     }
 
     /// These are all of them, each with whether the configuration names it: those that were there before are the same.

@@ -90,6 +90,11 @@ impl Status {
         self.0.lock().clone()
     }
 
+    /// Whether it is this node that is to read it.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self.0.lock().state, State::Paused | State::Elsewhere)
+    }
+
     /// Whether something is read.
     pub fn is_up(&self) -> bool {
         matches!(self.0.lock().state, State::CatchingUp | State::Live)

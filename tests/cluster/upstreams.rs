@@ -50,6 +50,9 @@ async fn one_node_reads_and_another_goes_on_where_it_died() {
     // Either may; what follows is the same.
     let (reads, other) = if view(&a)["state"] == "live" { (a, b) } else { (b, a) };
 
+    let series = format!(r#"upstream="{}""#, source.url());
+    assert!(reads.metrics().contains(&series) && !other.metrics().contains(&series));
+
     let (keys, mut publisher) = (Keys::generate(), source.connect().await);
     let mut watchers = [other.connect().await, reads.connect().await];
     for watcher in &mut watchers {

@@ -64,8 +64,12 @@ async fn they_are_added_changed_paused_and_removed_while_it_runs() {
     let (done, said) = upstream(&relay, &["add", &url, "--kind", "7"]);
     assert!(!done && said.contains("change it instead"), "{said}");
 
+    let series = format!(r#"upstream="{url}""#);
+    assert!(relay.metrics().contains(&series));
     does(&relay, &["pause", &url]);
     state(&relay, &url, "paused").await;
+    // Nobody is to be woken by what is not to be read.
+    assert!(!relay.metrics().contains(&series));
     eventually("a connection that is closed", || source.metric("rookery_connections") == 1.0).await;
     assert!(client.publish(&events[2]).await.0);
     assert_eq!(ids(&relay), [id(0)]);

@@ -8,6 +8,7 @@ pub mod gate;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
+pub mod standstill;
 pub mod tls;
 pub mod watch;
 

@@ -3,6 +3,10 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use tokio::{
@@ -11,13 +15,23 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, watch},
 };
 
 pub struct Proxy {
     pub address: SocketAddr,
     flow: watch::Sender<Flow>,
     barred: watch::Sender<HashSet<IpAddr>>,
+    counts: Arc<Counts>,
+}
+
+/// What went through.
+#[derive(Default)]
+struct Counts {
+    /// Both ways.
+    bytes: AtomicU64,
+    /// Connections that were ended because their clients read too slowly.
+    evicted: AtomicUsize,
 }
 
 /// What becomes of connections.
@@ -38,14 +52,25 @@ pub enum Flow {
 impl Proxy {
     /// Listens, and hands everything on to `server`.
     pub async fn start(server: String) -> Self {
+        Self::start_with(server, None).await
+    }
+
+    /// One that ends a connection when so many bytes of the server's wait for the client to read.
+    pub async fn start_impatient(server: String, unsent: usize) -> Self {
+        Self::start_with(server, Some(unsent)).await
+    }
+
+    async fn start_with(server: String, unsent: Option<usize>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (flow, watch) = watch::channel(Flow::Open);
         let (bar, barred) = watch::channel(HashSet::new());
+        let counts: Arc<Counts> = Arc::default();
+        let counted = Arc::clone(&counts);
         tokio::spawn(async move {
             while let Ok((client, source)) = listener.accept().await {
                 let mut barred = barred.clone();
-                let way = serve(client, server.clone(), watch.clone());
+                let way = serve(client, server.clone(), watch.clone(), unsent, Arc::clone(&counted));
                 tokio::spawn(async move {
                     tokio::select! {
                         () = way => {}
@@ -54,7 +79,17 @@ impl Proxy {
                 });
             }
         });
-        Self { address, flow, barred: bar }
+        Self { address, flow, barred: bar, counts }
+    }
+
+    /// Bytes that went either way.
+    pub fn bytes(&self) -> u64 {
+        self.counts.bytes.load(Relaxed)
+    }
+
+    /// How many connections were ended because their clients read too slowly.
+    pub fn evicted(&self) -> usize {
+        self.counts.evicted.load(Relaxed)
     }
 
     /// Ends the connections of these clients, and takes no more of them.
@@ -67,7 +102,13 @@ impl Proxy {
     }
 }
 
-async fn serve(client: TcpStream, server: String, mut flow: watch::Receiver<Flow>) {
+async fn serve(
+    client: TcpStream,
+    server: String,
+    flow: watch::Receiver<Flow>,
+    unsent: Option<usize>,
+    counts: Arc<Counts>,
+) {
     if *flow.borrow() == Flow::Cut {
         return;
     }
@@ -75,11 +116,19 @@ async fn serve(client: TcpStream, server: String, mut flow: watch::Receiver<Flow
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let holds = |held: Flow| move |flow: &Flow| *flow == held || *flow == Flow::HoldsAll;
+    let answers = async {
+        let holds = holds(Flow::HoldsAnswers);
+        match unsent {
+            None => pump(from_server, to_client, flow.clone(), holds, &counts).await,
+            Some(unsent) => pump_impatiently(from_server, to_client, unsent, &counts).await,
+        }
+    };
+    let mut cut = flow.clone();
     tokio::select! {
         // Either way the connection is over.
-        () = pump(from_client, to_server, flow.clone(), holds(Flow::HoldsRequests)) => {}
-        () = pump(from_server, to_client, flow.clone(), holds(Flow::HoldsAnswers)) => {}
-        _ = flow.wait_for(|flow| *flow == Flow::Cut) => {}
+        () = pump(from_client, to_server, flow.clone(), holds(Flow::HoldsRequests), &counts) => {}
+        () = answers => {}
+        _ = cut.wait_for(|flow| *flow == Flow::Cut) => {}
     }
 }
 
@@ -88,6 +137,7 @@ async fn pump(
     mut to: OwnedWriteHalf,
     mut flow: watch::Receiver<Flow>,
     is_held: impl Fn(&Flow) -> bool,
+    counts: &Counts,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
@@ -95,5 +145,33 @@ async fn pump(
         if !is_open || to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
+        counts.bytes.fetch_add(count as u64, Relaxed);
+    }
+}
+
+async fn pump_impatiently(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, most: usize, counts: &Counts) {
+    let (unsent, (give, mut take)) = (AtomicUsize::new(0), mpsc::unbounded_channel::<Vec<u8>>());
+    let read = async {
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            if unsent.fetch_add(count, Relaxed) + count > most {
+                counts.evicted.fetch_add(1, Relaxed);
+                return;
+            }
+            let _ = give.send(buffer[..count].to_vec());
+        }
+    };
+    let write = async {
+        while let Some(bytes) = take.recv().await {
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+            unsent.fetch_sub(bytes.len(), Relaxed);
+            counts.bytes.fetch_add(bytes.len() as u64, Relaxed);
+        }
+    };
+    tokio::select! {
+        () = read => {}
+        () = write => {}
     }
 }

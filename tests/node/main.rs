@@ -7,6 +7,7 @@ mod commands;
 mod documents;
 mod frames;
 mod full_map;
+mod gathered;
 mod generated;
 mod handshake;
 mod index;

@@ -32,13 +32,13 @@ use crate::cli::{
 };
 
 /// A relay that has these events.
-fn upstream(events: &[Event], settings: &[&str]) -> Relay {
+pub fn upstream(events: &[Event], settings: &[&str]) -> Relay {
     let relay = Relay::start(settings);
     put(&relay, events);
     relay
 }
 
-fn put(relay: &Relay, events: &[Event]) {
+pub fn put(relay: &Relay, events: &[Event]) {
     if !events.is_empty() {
         let folder = TempDir::new().unwrap();
         succeed(&["import", &dump(&folder, events), "--relay", &relay.url()]);
@@ -46,28 +46,28 @@ fn put(relay: &Relay, events: &[Event]) {
 }
 
 /// Flags of a relay that reads these.
-fn reads(urls: &[&str]) -> Vec<String> {
+pub fn reads(urls: &[&str]) -> Vec<String> {
     let flags = ["--upstream", &urls.join(","), "--set", "aggregator.allow_private=true"];
     flags.map(str::to_owned).to_vec()
 }
 
-fn reader(urls: &[&str], settings: &[&str]) -> Relay {
+pub fn reader(urls: &[&str], settings: &[&str]) -> Relay {
     let flags = reads(urls);
     let flags: Vec<&str> = flags.iter().map(String::as_str).chain(settings.iter().copied()).collect();
     Relay::start(&flags)
 }
 
-fn ids<'e>(events: impl IntoIterator<Item = &'e Event>) -> BTreeSet<String> {
+pub fn ids<'e>(events: impl IntoIterator<Item = &'e Event>) -> BTreeSet<String> {
     events.into_iter().map(|event| event.id().to_hex()).collect()
 }
 
 /// What a relay has.
-fn stored(relay: &Relay) -> BTreeSet<String> {
+pub fn stored(relay: &Relay) -> BTreeSet<String> {
     crate::cli::program::ids(&succeed(&["export", "-", "--relay", &relay.url()])).into_iter().collect()
 }
 
 /// What is left of events, whatever their order: as the model of all stores has it.
-async fn model(events: &[Event]) -> BTreeSet<String> {
+pub async fn model(events: &[Event]) -> BTreeSet<String> {
     let model = Memory::new();
     let batch: Arc<[Arc<Event>]> = events.iter().cloned().map(Arc::new).collect();
     model.write(batch, now(), Instant::now() + Duration::from_secs(60)).await.unwrap();
@@ -107,7 +107,7 @@ fn some_of_everything(random: &mut StdRng, count: usize) -> Vec<Event> {
 }
 
 /// What was sent is what became of it, of this upstream.
-fn adds_up(relay: &Relay, upstream: &str) -> bool {
+pub fn adds_up(relay: &Relay, upstream: &str) -> bool {
     let metrics = relay.metrics();
     let sum = |name: &str| -> f64 {
         let mine =
@@ -170,39 +170,6 @@ async fn hear(client: &mut Client, count: usize) -> BTreeSet<String> {
         assert!(heard.insert(message[2]["id"].as_str().unwrap().to_owned()), "twice: {message}");
     }
     heard
-}
-
-/// Publishes notes, of which one in five is dated long ago.
-fn put_some(there: &Relay, keys: &Keys, random: &mut StdRng, count: u64, text: &str) -> Vec<Event> {
-    let note = |n| {
-        let age = if n % 5 == 0 { random.random_range(60..365 * 86_400) } else { 0 };
-        keys.sign(now() - age, 1, Tags::default(), &format!("{text} {n}"))
-    };
-    let notes: Vec<Event> = (0..count).map(note).collect();
-    put(there, &notes);
-    notes
-}
-
-/// What is published while nobody reads, or while the reader dies, is there in the end.
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_missed_whenever_the_reader_dies() {
-    let mut random = StdRng::seed_from_u64(7);
-    let keys = Keys::generate();
-    let there = upstream(&[], &[]);
-    let url = there.url();
-    let flags = reads(&[&url]);
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let (mut here, mut all) = (Relay::start(&flags), Vec::new());
-    for round in 0..6 {
-        all.extend(put_some(&there, &keys, &mut random, 60, &format!("{round} alive")));
-        let pause = Duration::from_millis(random.random_range(0..400));
-        tokio::time::sleep(pause).await;
-        here.process.kill().unwrap();
-        all.extend(put_some(&there, &keys, &mut random, 20, &format!("{round} dead")));
-        here = here.restart_after_kill(&flags);
-    }
-    let expected = ids(&all);
-    eventually("everything", || stored(&here) == expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,8 +18,9 @@ use super::{
     counts::{Counts, Refusal, Verdict},
     dead::{Address, DeadLetter, DeadLetters, NotBuried, is_replayed},
     effort::Effort,
-    queue::{Entry, Queue},
+    queue::Queue,
     suspects::{Next, Suspect, Suspects},
+    taken::Taken,
     upstream::UpstreamId,
 };
 use crate::{
@@ -61,13 +62,6 @@ pub struct Parts {
     pub verify_cores: f64,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
-}
-
-/// An event that came through the queue.
-pub struct Taken {
-    entry: Entry,
-    /// Since when it is here.
-    since: Instant,
 }
 
 /// The event that is being tried alone, and since when.
@@ -482,7 +476,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        aggregate::{queue::memory, upstream::RelayUrl},
+        aggregate::{
+            queue::{Entry, memory},
+            upstream::RelayUrl,
+        },
         config,
         ingest::RecentIds,
         persist::{Persister, PersisterParts, Sweeps, Workers},

@@ -22,6 +22,7 @@ mod registry;
 mod shown;
 mod status;
 mod suspects;
+mod taken;
 mod trust;
 mod upstream;
 mod upstreams;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::consumer::Taken;
+use super::taken::Taken;
 use crate::{
     clock,
     protocol::{EventId, Timestamp},

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -12,6 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
+use utoipa::ToSchema;
 
 use super::{
     counts::{Counts, Verdict},
@@ -37,9 +39,10 @@ const LOOK_AGAIN: u64 = 60;
 const PAGE: usize = 16;
 
 /// An event that could not be stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeadLetter {
-    /// The event, as the upstream sent it; `None` where it is too long for a record: it is fetched again to be replayed.
+    /// The event, as the upstream sent it; `null` where it is too long for a record: it is fetched again to be replayed.
+    #[schema(value_type = Option<String>)]
     pub text: Option<Box<str>>,
     /// How long it is.
     pub bytes: usize,
@@ -58,12 +61,19 @@ pub struct Address {
     pub event: EventId,
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.upstream, self.event.to_hex())
+    }
+}
+
 impl Address {
     fn key(self) -> String {
-        format!("{}/{}", self.upstream, self.event.to_hex())
+        self.to_string()
     }
 
-    fn parse(key: &str) -> Option<Self> {
+    /// Reads it as it is written.
+    pub fn parse(key: &str) -> Option<Self> {
         let (upstream, event) = key.split_once('/')?;
         Some(Self { upstream: upstream.parse().ok()?, event: EventId::from_hex(event)? })
     }
@@ -215,7 +225,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// The store fails, or does not say what it has done.
-    pub async fn drop(&self, at: Address) -> Result<bool, StoreError> {
+    pub async fn remove(&self, at: Address) -> Result<bool, StoreError> {
         let Some((_, version)) = self.find(at).await? else { return Ok(false) };
         match self.records().remove(RecordKind::DeadLetters, &at.key(), version).await {
             Race::Won(_) => {
@@ -264,7 +274,7 @@ impl DeadLetters {
     pub async fn decided(&self, number: Number, verdict: Verdict) {
         let Some(at) = self.on_the_way.lock().remove(&number) else { return };
         if verdict != Verdict::Dead
-            && let Err(error) = self.drop(at).await
+            && let Err(error) = self.remove(at).await
         {
             warn!(event = %at.event.to_hex(), "a dead letter that was replayed stays: {}", error.detail());
         }
@@ -327,7 +337,7 @@ mod tests {
         let (page, end) = dead.list(of_a, next, 2).await.unwrap();
         assert_eq!((page, end), (vec![(at("a", 3), letter("3"))], None));
         assert_eq!(dead.list(None, None, 10).await.unwrap().0.len(), 4);
-        assert!(dead.drop(at("a", 1)).await.unwrap() && !dead.drop(at("a", 1)).await.unwrap());
+        assert!(dead.remove(at("a", 1)).await.unwrap() && !dead.remove(at("a", 1)).await.unwrap());
         assert_eq!(dead.get(at("a", 1)).await.unwrap(), None);
         dead.keep(at("a", 4), letter("4")).await.unwrap();
         assert_eq!(dead.get(at("a", 4)).await.unwrap(), Some(letter("4")));

@@ -114,6 +114,23 @@ impl Running {
     }
 }
 
+/// How upstreams are reached.
+pub struct Dialer {
+    pub reach: Reach,
+    pub keyring: Arc<Keyring>,
+}
+
+impl Dialer {
+    /// # Errors
+    /// The upstream's key can not be opened.
+    pub fn endpoint(&self, upstream: &Upstream, observer: Arc<dyn Observer>) -> Result<Endpoint, NoKey> {
+        let keys = upstream.auth.as_ref().map(|key| key.open(upstream.id(), &self.keyring)).transpose()?;
+        let reach = self.reach.clone();
+        // Whoever stores an event checks it.
+        Ok(Endpoint { keys, verify: false, reach, observer, ..Endpoint::new(upstream.url.as_str()) })
+    }
+}
+
 /// Starts and stops readers.
 pub struct Manager {
     registry: Registry,
@@ -122,8 +139,7 @@ pub struct Manager {
     all: Arc<All>,
     changed: Arc<Notify>,
     readers: reader::Parts,
-    reach: Reach,
-    keyring: Arc<Keyring>,
+    dialer: Arc<Dialer>,
     running: HashMap<UpstreamId, Running>,
 }
 
@@ -134,10 +150,9 @@ impl Manager {
         all: Arc<All>,
         changed: Arc<Notify>,
         readers: reader::Parts,
-        reach: Reach,
-        keyring: Arc<Keyring>,
+        dialer: Arc<Dialer>,
     ) -> Self {
-        Self { registry, configured, all, changed, readers, reach, keyring, running: HashMap::new() }
+        Self { registry, configured, all, changed, readers, dialer, running: HashMap::new() }
     }
 
     /// Runs on that arbiter until it stops, and looks so often for what was changed at another node.
@@ -208,13 +223,8 @@ impl Manager {
     }
 
     fn read(&self, upstream: Upstream, observed: &Observed) -> Result<Running, NoKey> {
-        let keys = upstream.auth.as_ref().map(|key| key.open(upstream.id(), &self.keyring)).transpose()?;
-        let reach = self.reach.clone();
         let (counts, status) = (Arc::clone(&observed.counts), Arc::clone(&observed.status));
-        let observer = Arc::clone(&counts) as Arc<dyn Observer>;
-        // Whoever stores an event checks it.
-        let endpoint =
-            Endpoint { keys, verify: false, reach, observer, ..Endpoint::new(upstream.url.as_str()) };
+        let endpoint = self.dialer.endpoint(&upstream, Arc::clone(&counts) as Arc<dyn Observer>)?;
         let mut parts = self.readers.clone();
         parts.overlap = upstream.overlap_seconds.unwrap_or(parts.overlap);
         let (stop, is_told) = watch::channel(false);

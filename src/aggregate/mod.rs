@@ -36,17 +36,18 @@ use tokio::sync::Notify;
 use self::{
     consumer::Consumer,
     dead::DeadLetters,
-    manager::{All, Manager},
+    manager::{All, Dialer, Manager},
     queue::{Queue, memory::Memory},
     registry::Registry,
     shown::show,
     upstream::Upstream,
+    upstreams::Graveyard,
 };
 pub use self::{
     registry::Refused,
     status::{CatchUp, State},
     upstream::{BadUrl, RelayUrl, UpstreamId, UpstreamLimits},
-    upstreams::{Addition, Change, LastError, QueueView, Upstreams, View},
+    upstreams::{Addition, Change, DeadLetterPage, DeadLetterView, LastError, QueueView, Upstreams, View},
 };
 use crate::{
     client::Reach,
@@ -122,19 +123,20 @@ impl Aggregator {
             true => Reach::Anywhere,
             false => Reach::Public { but: parts.own },
         };
+        let dialer = Arc::new(Dialer { reach, keyring: Arc::clone(&keyring) });
         let upstreams = Upstreams::new(
             registry.clone(),
             Arc::clone(&all),
             Arc::clone(&queue),
             Arc::clone(&changed),
-            Arc::clone(&keyring),
+            keyring,
             config.allow_private,
+            Graveyard { dead: Arc::clone(&dead), dialer: Arc::clone(&dialer) },
         );
         let (shown, counted) = (Arc::clone(&all), Arc::clone(&all));
         show(move || shown.shown(), config.metrics_upstreams, &queue, &parts.metrics);
         let look = Duration::from_secs(config.look_seconds);
-        Manager::new(registry, configured, Arc::clone(&all), changed, readers, reach, keyring)
-            .start(look, &arbiter);
+        Manager::new(registry, configured, Arc::clone(&all), changed, readers, dialer).start(look, &arbiter);
         let of_consumers = consumer::Parts {
             queue,
             events: parts.events,

@@ -28,6 +28,12 @@ pub enum Refused {
     Key(#[from] NoKey),
     #[error("this node does not read it at the moment")]
     NotRead,
+    #[error("there is no such dead letter")]
+    NoLetter,
+    #[error("it was too long to be kept whole, and the upstream does not send it: {0}")]
+    NotSent(String),
+    #[error("too much waits for the store; try again later")]
+    Full,
     #[error("others change it at the same time; try again")]
     Contended,
     #[error("the store has failed: {0}")]

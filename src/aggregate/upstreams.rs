@@ -8,15 +8,17 @@ use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 use super::{
-    manager::{All, Observed},
+    dead::{Address, DeadLetter, DeadLetters, Replay},
+    manager::{All, Dialer, Observed},
     queue::Queue,
     registry::{Refused, Registry},
     status::{CatchUp, State},
     upstream::{RelayUrl, SealedKey, Upstream, UpstreamId, UpstreamLimits},
 };
 use crate::{
+    client::{ClientError, Found},
     clock,
-    protocol::{Filter, Timestamp, nip19, sign::Keys},
+    protocol::{EventId, Filter, Timestamp, nip19, sign::Keys},
     seal::Keyring,
     telemetry::ConnectResult,
 };
@@ -142,6 +144,29 @@ pub struct QueueView {
     pub waiting: BTreeMap<String, u64>,
 }
 
+/// An event that the store has not taken, though it took others.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DeadLetterView {
+    /// Number of the upstream that has sent it.
+    #[schema(example = "0f6c1d2e3a4b5c6d")]
+    pub upstream: String,
+    /// Its id.
+    pub event: String,
+    /// URL of the upstream, where it is one still.
+    pub url: Option<String>,
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub letter: DeadLetter,
+}
+
+/// Some of them.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DeadLetterPage {
+    pub letters: Vec<DeadLetterView>,
+    /// What `after` is to be, for those that follow; `null`: there are no more.
+    pub next: Option<String>,
+}
+
 /// The upstreams of a node.
 pub struct Upstreams {
     registry: Registry,
@@ -151,6 +176,13 @@ pub struct Upstreams {
     keyring: Arc<Keyring>,
     /// Whether a key may be used where others on the way read what is said.
     may_be_heard: bool,
+    graveyard: Graveyard,
+}
+
+/// Where dead letters are, and where one is asked for that was not kept whole.
+pub struct Graveyard {
+    pub dead: Arc<DeadLetters>,
+    pub dialer: Arc<Dialer>,
 }
 
 impl Upstreams {
@@ -161,8 +193,9 @@ impl Upstreams {
         changed: Arc<Notify>,
         keyring: Arc<Keyring>,
         may_be_heard: bool,
+        graveyard: Graveyard,
     ) -> Self {
-        Self { registry, all, queue, changed, keyring, may_be_heard }
+        Self { registry, all, queue, changed, keyring, may_be_heard, graveyard }
     }
 
     /// All of them, by their URLs.
@@ -272,6 +305,87 @@ impl Upstreams {
             (waiting > 0).then(|| (observed.upstream.read().url.to_string(), waiting))
         };
         QueueView { fill: self.queue.fill(), waiting: self.all.list().iter().filter_map(waiting).collect() }
+    }
+
+    /// Dead letters of an upstream, or of all: those after this one.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn dead_letters(
+        &self,
+        upstream: Option<UpstreamId>,
+        after: Option<Address>,
+        limit: usize,
+    ) -> Result<DeadLetterPage, Refused> {
+        let (letters, next) = self.graveyard.dead.list(upstream, after, limit).await?;
+        let letters = letters.into_iter().map(|(at, letter)| self.letter(at, letter)).collect();
+        Ok(DeadLetterPage { letters, next: next.map(|at| at.to_string()) })
+    }
+
+    /// # Errors
+    /// There is none, or the store fails.
+    pub async fn dead_letter(&self, at: Address) -> Result<DeadLetterView, Refused> {
+        let letter = self.graveyard.dead.get(at).await?.ok_or(Refused::NoLetter)?;
+        Ok(self.letter(at, letter))
+    }
+
+    fn letter(&self, at: Address, letter: DeadLetter) -> DeadLetterView {
+        let url = self.all.get(at.upstream).map(|observed| observed.name.to_string());
+        DeadLetterView { upstream: at.upstream.to_string(), event: at.event.to_hex(), url, letter }
+    }
+
+    /// Tries to store one again. It is a dead letter until that is done.
+    ///
+    /// # Errors
+    /// There is none, it is not to be had any more, too much waits, or the store fails.
+    pub async fn replay(&self, at: Address) -> Result<(), Refused> {
+        let counts =
+            self.all.get(at.upstream).map(|observed| Arc::clone(&observed.counts)).unwrap_or_default();
+        let mut why = String::new();
+        let fetch = async |id| match self.fetch(at.upstream, id).await {
+            Ok(text) => text,
+            Err(error) => {
+                why = error;
+                None
+            }
+        };
+        match self.graveyard.dead.replay(at, &counts, fetch).await? {
+            Replay::Queued => Ok(()),
+            Replay::Unknown => Err(Refused::NoLetter),
+            Replay::NoText => Err(Refused::NotSent(why)),
+            Replay::Full => Err(Refused::Full),
+        }
+    }
+
+    /// Asks an upstream for an event: `None` where it has sent nothing.
+    async fn fetch(&self, upstream: UpstreamId, id: EventId) -> Result<Option<Box<str>>, String> {
+        let observed = self.all.get(upstream).ok_or("it is no upstream any more")?;
+        let upstream = observed.upstream.read().clone();
+        let endpoint =
+            self.graveyard.dialer.endpoint(&upstream, Arc::new(())).map_err(|error| error.to_string())?;
+        let mut text = None;
+        let take = async |found| {
+            if let Found::Event(event) = found {
+                text = Some(event.json().into());
+            }
+            true
+        };
+        let fetched = async {
+            let mut connection = endpoint.connect_identified().await?;
+            connection.fetch(&[id], take).await?;
+            connection.close().await;
+            Ok::<_, ClientError>(())
+        };
+        fetched.await.map_err(|error| error.to_string())?;
+        Ok(text)
+    }
+
+    /// Lets go of a dead letter. Its event is not asked for again.
+    ///
+    /// # Errors
+    /// There is none, or the store fails.
+    pub async fn drop_dead_letter(&self, at: Address) -> Result<(), Refused> {
+        self.graveyard.dead.remove(at).await?.then_some(()).ok_or(Refused::NoLetter)
     }
 
     /// The key that a change brings, sealed.

@@ -7,7 +7,10 @@ use clap::{Args, Subcommand};
 
 use super::{filter_flags::FilterFlags, operators::Operators, secret, time};
 use crate::{
-    aggregate::{Addition, Change, RelayUrl, State, UpstreamId, UpstreamLimits, View},
+    aggregate::{
+        Addition, Change, DeadLetterPage, DeadLetterView, RelayUrl, State, UpstreamId, UpstreamLimits, View,
+        dead::Address,
+    },
     client::shown,
     protocol::{Filter, nip19},
 };
@@ -76,11 +79,92 @@ enum What {
     Reconcile(Which),
     /// Read one no more; what is stored of it stays
     Remove(Which),
+    /// Events that the store has not taken, though it took others
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Print what waits for the store
     Queue {
         #[command(flatten)]
         node: Operators,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum DeadLetters {
+    /// Print them, a line each
+    List {
+        /// Those of one upstream: its URL or its number
+        #[arg(long, value_name = "URL|NUMBER")]
+        upstream: Option<String>,
+        #[command(flatten)]
+        node: Operators,
+    },
+    /// Print one
+    Show(Letter),
+    /// Try to store one again
+    Replay(Letter),
+    /// Let go of one; its event is not asked for again
+    Drop(Letter),
+}
+
+/// A dead letter.
+#[derive(Debug, Args)]
+struct Letter {
+    /// As `list` names it
+    #[arg(value_name = "NUMBER/ID")]
+    letter: String,
+    #[command(flatten)]
+    node: Operators,
+}
+
+impl Letter {
+    fn ask(&self, method: &str, and: &str) -> anyhow::Result<String> {
+        let at = Address::parse(&self.letter).context("it is not as `list` names them: NUMBER/ID")?;
+        self.node.ask(method, &format!("/v1/dead-letters/{at}{and}"), JSON, "")
+    }
+}
+
+fn dead_letters(what: DeadLetters) -> anyhow::Result<()> {
+    match what {
+        DeadLetters::List { upstream, node } => {
+            let of = upstream.as_deref().map(id).transpose()?.map(|id| format!("upstream={id}&"));
+            let mut after = None::<String>;
+            loop {
+                let from = after.map(|after| format!("after={after}")).unwrap_or_default();
+                let path = format!("/v1/dead-letters?{}{from}", of.as_deref().unwrap_or_default());
+                let page: DeadLetterPage = serde_json::from_str(&node.ask("GET", &path, JSON, "")?)?;
+                for view in &page.letters {
+                    println!("{}", letter_line(view));
+                }
+                after = page.next;
+                if after.is_none() {
+                    return Ok(());
+                }
+            }
+        }
+        DeadLetters::Show(letter) => println!("{}", letter.ask("GET", "")?),
+        DeadLetters::Replay(letter) => {
+            letter.ask("POST", "/replay")?;
+            println!("it is on its way into the store; it stays here if that fails again");
+        }
+        DeadLetters::Drop(letter) => {
+            letter.ask("DELETE", "")?;
+            println!("it is gone");
+        }
+    }
+    Ok(())
+}
+
+fn letter_line(view: &DeadLetterView) -> String {
+    let DeadLetterView { upstream, event, url, letter } = view;
+    format!(
+        "{upstream}/{event} {}, {} bytes, {} attempts, last {}: {}",
+        url.as_deref().map_or_else(|| "no upstream any more".into(), shown),
+        letter.bytes,
+        letter.attempts,
+        time::format(letter.last_at),
+        shown(&letter.last_error)
+    )
 }
 
 /// One of them.
@@ -137,18 +221,8 @@ impl SettingFlags {
 }
 
 impl Which {
-    fn id(&self) -> anyhow::Result<String> {
-        let is_number = |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_number(&self.upstream) {
-            return Ok(self.upstream.to_ascii_lowercase());
-        }
-        let url = RelayUrl::parse(&self.upstream).context("it is neither a relay's URL nor a number")?;
-        let id: UpstreamId = url.id();
-        Ok(id.to_string())
-    }
-
     fn ask(&self, method: &str, and: &str, body: &str) -> anyhow::Result<String> {
-        self.node.ask(method, &format!("/v1/upstreams/{}{and}", self.id()?), JSON, body)
+        self.node.ask(method, &format!("/v1/upstreams/{}{and}", id(&self.upstream)?), JSON, body)
     }
 
     /// Asks, and tells how it stands with it then.
@@ -157,6 +231,17 @@ impl Which {
         println!("{}", line(&view));
         Ok(())
     }
+}
+
+/// The number of an upstream that is named by it, or by its URL.
+fn id(upstream: &str) -> anyhow::Result<String> {
+    let is_number = |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_number(upstream) {
+        return Ok(upstream.to_ascii_lowercase());
+    }
+    let url = RelayUrl::parse(upstream).context("it is neither a relay's URL nor a number")?;
+    let id: UpstreamId = url.id();
+    Ok(id.to_string())
 }
 
 const JSON: &str = "application/json";
@@ -208,6 +293,7 @@ pub fn run(args: UpstreamArgs) -> anyhow::Result<()> {
             which.ask("DELETE", "", "")?;
             println!("{} is read no more", shown(&which.upstream));
         }
+        What::DeadLetters(what) => dead_letters(what)?,
         What::Queue { node } => println!("{}", node.ask("GET", "/v1/queue", JSON, "")?),
     }
     Ok(())

@@ -2,6 +2,7 @@
 //!
 //! Described by `/v1/openapi.json`. What goes wrong is told as RFC 9457 says.
 
+mod dead_letters;
 mod problem;
 mod settings;
 mod token;
@@ -57,6 +58,10 @@ pub struct V1 {
         upstreams::resume,
         upstreams::reconcile,
         upstreams::queue,
+        dead_letters::list,
+        dead_letters::show,
+        dead_letters::replay,
+        dead_letters::remove,
     ),
     security(("token" = [])),
     modifiers(&Bearer)
@@ -98,6 +103,7 @@ pub fn scope(
         .app_data(web::Data::from(Arc::clone(&v1.upstreams)))
         .configure(settings::routes)
         .configure(upstreams::routes)
+        .configure(dead_letters::routes)
         .route("/openapi.json", web::get().to(move || openapi(())))
         .default_service(web::to(|| async { HttpResponse::from(Problem::not_found("nothing is here")) }))
         .wrap(from_fn(move |request, next| check(token.clone(), request, next)))
@@ -141,6 +147,8 @@ mod tests {
             ("/v1/upstreams/{id}", "patch"),
             ("/v1/upstreams/{id}/reconcile", "post"),
             ("/v1/queue", "get"),
+            ("/v1/dead-letters", "get"),
+            ("/v1/dead-letters/{upstream}/{event}/replay", "post"),
         ] {
             let operation = &document["paths"][path][method];
             assert!(operation["summary"].is_string(), "{method} {path}: {operation}");

@@ -26,8 +26,9 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match &refused {
             Refused::Url(_) | Refused::Unfit(_) => Self::unfit(refused),
-            Refused::Unknown => Self::not_found(refused),
+            Refused::Unknown | Refused::NoLetter => Self::not_found(refused),
             Refused::Exists(_) | Refused::Configured | Refused::NotRead => Self::conflict(refused),
+            Refused::NotSent(_) | Refused::Full => Self::unavailable(refused),
             Refused::Key(_) | Refused::Contended | Refused::Store(_) | Refused::Unreadable(_) => {
                 Self::unavailable(refused)
             }
@@ -35,7 +36,7 @@ impl From<Refused> for Problem {
     }
 }
 
-fn number(id: &str) -> Result<UpstreamId, Problem> {
+pub(super) fn number(id: &str) -> Result<UpstreamId, Problem> {
     id.parse().map_err(|_| Problem::not_found("the number of an upstream has 16 hexadecimal digits"))
 }
 

@@ -65,6 +65,9 @@ impl Operators {
             return Ok(body.to_owned());
         }
         match serde_json::from_str::<Problem>(body) {
+            Ok(problem) if status == "401" => {
+                bail!("{}; --data or --ops-token-file says where the one of this node is", problem.detail)
+            }
             Ok(problem) => bail!("{}", problem.detail),
             Err(_) => bail!("{named} is no address of a node's operators, or of an older version"),
         }

@@ -291,9 +291,15 @@ async fn a_node_makes_a_token_that_who_may_read_its_folder_has() {
         command.env_remove("ROOKERY_OPS_TOKEN_FILE").output().unwrap()
     };
     assert!(ask(folder.to_str().unwrap()).status.success());
+    let data_of_another = TempDir::new().unwrap();
     let output = ask("/nowhere");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("/nowhere/ops.token"), "{said}");
+    // That of another node.
+    std::fs::write(data_of_another.path().join("ops.token"), "0123456789abcdef").unwrap();
+    let output = ask(data_of_another.path().to_str().unwrap());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("the token is another one; --data or"), "{said}");
     // A file that is named is not made.
     let folder = TempDir::new().unwrap();
     let data = folder.path().to_str().unwrap();

@@ -118,6 +118,8 @@ impl Reader {
                     catching_up = None;
                     compared = Instant::now();
                     self.status.set(State::Live);
+                    // How far that is, is written soon.
+                    count = self.save_every() - 1;
                 }
                 () = self.told() => return Err(Ended::Told),
                 () = self.compare.notified(), if catching_up.is_none() => {

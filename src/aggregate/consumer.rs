@@ -15,6 +15,7 @@ use prometheus_client::metrics::counter::Counter;
 use tracing::warn;
 
 use super::{
+    blame::at_work,
     counts::{Counts, Refusal, Verdict},
     dead::{Address, DeadLetter, DeadLetters, NotBuried, is_replayed},
     effort::Effort,
@@ -291,18 +292,20 @@ impl Consumer {
     /// The event, where the store takes no more for now.
     fn publish(&mut self, mut taken: Taken, is_alone: bool) -> Result<(), Taken> {
         let entry = &mut taken.entry;
-        let Ok(parsed) = serde_json::from_str::<ParsedEvent<'_>>(&entry.text) else {
+        let upstream = entry.upstream;
+        let Ok(parsed) = at_work(upstream, || serde_json::from_str::<ParsedEvent<'_>>(&entry.text)) else {
             self.settle(&taken, Verdict::Refused(Refusal::Shape));
             return Ok(());
         };
         let share = self.shares.entry(entry.upstream).or_default();
         let place = self.parts.events.place(share, &parsed, entry.text.len(), Instant::now());
         let Ok(place) = place else { return Err(taken) };
-        let (names, upstream) = (&self.parts.names, entry.upstream);
+        let names = &self.parts.names;
         let subject = Subject::Event { id: parsed.id, kind: parsed.kind, bytes: entry.text.len() };
         let mut trace = self.parts.tracer.consume(entry.trace.as_deref_mut(), || names(upstream), subject);
         let (admission, live) = (&self.parts.admission, self.parts.live.load());
-        let admitted = self.effort.measure(|| admission.admit_relayed(parsed, &live.limits, clock::now()));
+        let admit = || admission.admit_relayed(parsed, &live.limits, clock::now());
+        let admitted = self.effort.measure(|| at_work(upstream, admit));
         trace.lap("admit");
         match admitted {
             Ok(Admitted::Known) => self.settle(&taken, Verdict::Known),

@@ -25,6 +25,8 @@ use super::{
 };
 use crate::{
     client::{Endpoint, Observer, Reach},
+    clock,
+    protocol::Timestamp,
     seal::Keyring,
 };
 
@@ -140,6 +142,7 @@ pub struct Manager {
     changed: Arc<Notify>,
     readers: reader::Parts,
     dialer: Arc<Dialer>,
+    blamed: HashMap<UpstreamId, Timestamp>,
     running: HashMap<UpstreamId, Running>,
 }
 
@@ -152,7 +155,21 @@ impl Manager {
         readers: reader::Parts,
         dialer: Arc<Dialer>,
     ) -> Self {
-        Self { registry, configured, all, changed, readers, dialer, running: HashMap::new() }
+        Self {
+            registry,
+            configured,
+            all,
+            changed,
+            readers,
+            dialer,
+            blamed: HashMap::new(),
+            running: HashMap::new(),
+        }
+    }
+
+    /// Reads these not before that moment: their events have ended the process.
+    pub fn leave_out(self, blamed: HashMap<UpstreamId, Timestamp>) -> Self {
+        Self { blamed, ..self }
     }
 
     /// Runs on that arbiter until it stops, and looks so often for what was changed at another node.
@@ -206,6 +223,13 @@ impl Manager {
             let upstream = observed.upstream.read().clone();
             if upstream.paused {
                 observed.status.set(State::Paused);
+            } else if self.blamed.get(&upstream.id()).is_some_and(|until| clock::now() < *until) {
+                let why =
+                    "its events have ended this process twice within ten minutes, which is a fault to report";
+                if observed.status.fail(why.to_owned()) {
+                    warn!(upstream = %upstream.url, "not read for an hour: {why}");
+                }
+                observed.status.set(State::Waiting);
             } else if !self.running.contains_key(&upstream.id()) {
                 match self.read(upstream, observed) {
                     Ok(running) => {

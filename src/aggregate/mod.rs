@@ -4,6 +4,7 @@
 //! clients use. Only what is stored, or refused for good, moves the cursor of an upstream, and whatever breaks is read
 //! again from there.
 
+mod blame;
 mod consumer;
 mod counts;
 mod cursor;
@@ -27,7 +28,7 @@ mod trust;
 mod upstream;
 mod upstreams;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use actix::{Actor, Arbiter};
 use anyhow::{Context, bail};
@@ -51,6 +52,7 @@ pub use self::{
 };
 use crate::{
     client::Reach,
+    clock,
     config::{self, Live},
     ingest::Admission,
     persist,
@@ -72,6 +74,8 @@ pub struct Parts {
     pub own: Vec<SocketAddr>,
     /// What seals the keys of upstreams.
     pub keyring: Keyring,
+    /// Where an upstream is noted whose event ends the process; `None`: nowhere.
+    pub blame: Option<PathBuf>,
 }
 
 /// Reads other relays, on a thread of its own.
@@ -135,8 +139,14 @@ impl Aggregator {
         );
         let (shown, counted) = (Arc::clone(&all), Arc::clone(&all));
         show(move || shown.shown(), config.metrics_upstreams, &queue, &parts.metrics);
+        let blamed = parts.blame.as_deref().map(|file| {
+            blame::watch(file);
+            blame::blamed(file, clock::now())
+        });
         let look = Duration::from_secs(config.look_seconds);
-        Manager::new(registry, configured, Arc::clone(&all), changed, readers, dialer).start(look, &arbiter);
+        Manager::new(registry, configured, Arc::clone(&all), changed, readers, dialer)
+            .leave_out(blamed.unwrap_or_default())
+            .start(look, &arbiter);
         let of_consumers = consumer::Parts {
             queue,
             events: parts.events,

@@ -198,6 +198,7 @@ pub async fn run_on(
             .filter_map(|own| own.local_addr().ok())
             .collect(),
         keyring: keyring(&config),
+        blame: data_folder(&config).map(|folder| folder.join("upstreams.blamed")),
     };
     let aggregator = Aggregator::start(upstreams, &config.aggregator, parts);
     let connections = Arc::new(Connections::default());

@@ -137,7 +137,8 @@ fn check_foreign(path: &Path) -> Result<(), FolderError> {
         return Ok(());
     }
     let entries = fs::read_dir(path).map_err(|source| FolderError::Io { path: path.to_owned(), source })?;
-    let ours = [LOCK_FILE, "FORMAT.new"];
+    // The token of operators' programs may be put there beforehand.
+    let ours = [LOCK_FILE, "FORMAT.new", "ops.token"];
     match entries.flatten().all(|entry| ours.iter().any(|name| entry.file_name() == *name)) {
         true => Ok(()),
         false => Err(FolderError::Foreign(path.to_owned())),
@@ -174,6 +175,11 @@ mod tests {
         assert!(matches!(&error, FolderError::Version { found, .. } if found == "999"), "{error}");
         fs::write(path.join(FORMAT_FILE), "something else").unwrap();
         assert!(matches!(Folder::open(&path, Access::Exclusive), Err(FolderError::Foreign(_))));
+
+        let prepared = parent.path().join("prepared");
+        fs::create_dir(&prepared).unwrap();
+        fs::write(prepared.join("ops.token"), "").unwrap();
+        assert!(Folder::open(&prepared, Access::Exclusive).is_ok());
 
         let foreign = parent.path().join("foreign");
         fs::create_dir(&foreign).unwrap();

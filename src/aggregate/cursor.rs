@@ -1,15 +1,19 @@
 //! The record of how far an upstream has been read, and what of it is known to be missing.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{pace::Spent, progress::Progress, upstream::UpstreamId};
 use crate::{
     protocol::{EventId, Timestamp},
     store::{
         StoreError,
-        records::{Race, RecordKind, Records, Unfit, Version},
+        records::{Race, Record, RecordKind, Records, Unfit, Version},
     },
 };
 
@@ -34,6 +38,9 @@ pub struct Kept {
     version: Option<Version>,
     written: Cursor,
     at: Instant,
+    /// Writes of which it is not known whether they were made, or yet will be, by their digests: the answer was lost, or
+    /// nobody waited for it.
+    tried: HashSet<u64>,
     /// After so long it is written also where it has not changed: other nodes see by that that it is read.
     beat: Duration,
 }
@@ -67,7 +74,8 @@ impl Kept {
             Some(record) => (Some(record.version), serde_json::from_slice(&record.value)?),
             None => (None, Cursor::default()),
         };
-        Ok((Self { key, version, written: Cursor::clone(&cursor), at: Instant::now(), beat }, cursor))
+        let written = Cursor::clone(&cursor);
+        Ok((Self { key, version, written, at: Instant::now(), tried: HashSet::new(), beat }, cursor))
     }
 
     /// Which version was read or written last.
@@ -75,44 +83,86 @@ impl Kept {
         self.version
     }
 
-    /// Writes it, if it is another than what was written last, or that is a while ago.
+    /// Writes it, if it is another than what was written last, or that is a while ago. Safe to cancel.
     ///
     /// # Errors
     /// The store fails, or somebody else has written it: then this one may not go on.
     pub async fn save(&mut self, records: &dyn Records, cursor: &Cursor) -> Result<(), NotKept> {
-        if *cursor == self.written && self.at.elapsed() < self.beat {
-            return Ok(());
-        }
-        let value = serde_json::to_vec(cursor)?;
-        match records.put(RecordKind::Cursor, &self.key, self.version, value.clone(), None).await? {
-            Race::Won(version) => {
-                self.version = Some(version);
-                (self.written, self.at) = (cursor.clone(), Instant::now());
-                Ok(())
-            }
-            Race::Overtaken(_) => Err(NotKept::Overtaken),
-            Race::Unknown(error) => {
-                self.find_out(records, cursor, &value).await?;
-                Err(error.into())
+        if !self.tried.is_empty() {
+            let found = records.get_decided(RecordKind::Cursor, &self.key).await?;
+            if found.as_ref().map(|record| record.version) != self.version {
+                self.adopt(found)?;
             }
         }
+        // The second time over an own write that had been given up.
+        for _ in 0..2 {
+            if *cursor == self.written && self.at.elapsed() < self.beat {
+                return Ok(());
+            }
+            let value = serde_json::to_vec(cursor)?;
+            self.tried.insert(xxh3_64(&value));
+            match records.put(RecordKind::Cursor, &self.key, self.version, value, None).await? {
+                Race::Won(version) => {
+                    self.note(version, cursor.clone());
+                    return Ok(());
+                }
+                Race::Overtaken(found) => self.adopt(found)?,
+                // The next time it is found out.
+                Race::Unknown(error) => return Err(error.into()),
+            }
+        }
+        Err(NotKept::Overtaken)
     }
 
-    /// Looks which write has been made, after one of which that is not known.
-    async fn find_out(
-        &mut self,
-        records: &dyn Records,
-        cursor: &Cursor,
-        value: &[u8],
-    ) -> Result<(), NotKept> {
-        match records.get_decided(RecordKind::Cursor, &self.key).await? {
-            Some(record) if record.value == value => {
-                self.version = Some(record.version);
-                (self.written, self.at) = (cursor.clone(), Instant::now());
-                Ok(())
-            }
-            found if found.as_ref().map(|record| record.version) == self.version => Ok(()),
-            _ => Err(NotKept::Overtaken),
-        }
+    /// What is there is what this one has tried to write.
+    fn adopt(&mut self, found: Option<Record>) -> Result<(), NotKept> {
+        let own = found.filter(|record| self.tried.contains(&xxh3_64(&record.value)));
+        let record = own.ok_or(NotKept::Overtaken)?;
+        self.note(record.version, serde_json::from_slice(&record.value)?);
+        Ok(())
+    }
+
+    /// This is what was written last. Earlier tries expect a version that is gone.
+    fn note(&mut self, version: Version, written: Cursor) {
+        (self.version, self.written, self.at) = (Some(version), written, Instant::now());
+        self.tried.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::store::{Store, memory::Memory};
+
+    fn cursor(through: Timestamp) -> Cursor {
+        Cursor { progress: Progress { through, ..Progress::default() }, ..Cursor::default() }
+    }
+
+    /// ```text
+    /// A  writes 1 ── writes 2 ‖ given up ── writes 3, over 2 ── won
+    /// B                                                           reads, writes ── won     A  writes ── overtaken
+    /// ```
+    #[tokio::test]
+    async fn who_gives_a_write_up_is_not_overtaken_by_it() {
+        let store = Memory::new();
+        let id = super::super::upstream::RelayUrl::parse("ws://a").unwrap().id();
+        let load = || Kept::load(store.records(), id, Duration::from_secs(60));
+        let (mut a, nothing) = load().await.unwrap();
+        assert_eq!(nothing, Cursor::default());
+        a.save(store.records(), &cursor(1)).await.unwrap();
+        // Made, and nobody has heard the answer.
+        let value = serde_json::to_vec(&cursor(2)).unwrap();
+        a.tried.insert(xxh3_64(&value));
+        let put = store.records().put(RecordKind::Cursor, &a.key, a.version, value, None);
+        assert!(put.now_or_never().unwrap().unwrap().won().is_some());
+        a.save(store.records(), &cursor(3)).await.unwrap();
+        let (mut b, written) = load().await.unwrap();
+        assert_eq!(written, cursor(3));
+        b.save(store.records(), &cursor(4)).await.unwrap();
+        let overtaken = timeout(Duration::from_secs(5), a.save(store.records(), &cursor(5))).await.unwrap();
+        assert!(matches!(overtaken, Err(NotKept::Overtaken)));
     }
 }

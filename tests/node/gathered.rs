@@ -359,6 +359,29 @@ async fn one_that_cuts_slow_readers_loses_nothing_while_the_store_stands_still()
     slow_readers_are_cut(1_500, 8_000, 1 << 20, Duration::ZERO).await;
 }
 
+/// A store that takes no cursor for now keeps nobody from hearing what comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_goes_on_hearing_while_the_store_stands_still() {
+    let there = Relay::start(&[]);
+    let url = there.url();
+    // A cursor is due each second, long before the queue is full.
+    let small = ["--set", "aggregator.queue_bytes=65536", "--set", "aggregator.takeover_seconds=5"];
+    let here = Relay::start(&[&SETTINGS[..], &["--upstream", &url], &small].concat());
+    eventually("it is read", || view(&here, &url)["state"] == "live").await;
+    let standstill = Standstill::begin(&here);
+    let (mut client, mut all) = (there.connect().await, Vec::new());
+    let behind = async {
+        while view(&here, &url)["state"] != "behind" {
+            all.extend(notes([now()].into_iter(), 20));
+            assert!(client.publish(&all[all.len() - 1]).await.0);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), behind).await.expect("the queue is full");
+    drop(standstill);
+    in_time("everything", async || stored(&here) == ids(&all)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the store stands still for two minutes"]
 async fn one_that_cuts_slow_readers_loses_nothing_in_two_minutes() {

@@ -5,12 +5,13 @@ use std::{convert::Infallible, time::Duration};
 use futures_util::future::OptionFuture;
 use tokio::{
     select,
+    sync::Notify,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use super::{
     super::{counts::connect_result, cursor::Kept, status::State},
-    Ended, Reader, TICK,
+    Ended, LAST_WORDS, Reader, TICK,
 };
 use crate::{
     client::{ClientError, Connection},
@@ -50,7 +51,12 @@ impl Reader {
         };
         self.counts.connects.of(ConnectResult::Subscribed).inc();
         self.inner.lock().trace.connected();
-        let ended = match self.read(&mut subscribed, kept).await {
+        let is_due = Notify::new();
+        let ended = select! {
+            read = self.read(&mut subscribed, &is_due) => read,
+            kept = self.keep(kept, &is_due) => kept,
+        };
+        let ended = match ended {
             Ok(never) => match never {},
             Err(ended) => ended,
         };
@@ -81,17 +87,25 @@ impl Reader {
             inner.flight.interrupt();
             inner.flight.len()
         };
-        let result = match self.save(kept).await {
-            Ok(()) if is_told => CleanupResult::Told,
-            Ok(()) => CleanupResult::Lost,
-            Err(_) => CleanupResult::Unwritten,
+        let result = match timeout(LAST_WORDS, self.save(kept)).await {
+            Ok(Ok(())) if is_told => CleanupResult::Told,
+            Ok(Ok(())) => CleanupResult::Lost,
+            _ => CleanupResult::Unwritten,
         };
         self.counts.cleanups.of(result).inc();
         let trace = std::mem::take(&mut self.inner.lock().trace);
         trace.cleaned_up(begun.into_std(), result.name(), ended, in_flight);
     }
 
-    async fn read(&self, subscribed: &mut Subscribed, kept: &mut Kept) -> Result<Infallible, Ended> {
+    /// Notes how far it is, whenever that is due. Beside what is read: the store may take its time.
+    async fn keep(&self, kept: &mut Kept, is_due: &Notify) -> Result<Infallible, Ended> {
+        loop {
+            is_due.notified().await;
+            self.save(kept).await?;
+        }
+    }
+
+    async fn read(&self, subscribed: &mut Subscribed, is_due: &Notify) -> Result<Infallible, Ended> {
         let Subscribed { connection, subscriptions } = subscribed;
         // What the upstream had before is found by whoever catches up; what it has from now on comes.
         let since = clock::now();
@@ -105,7 +119,10 @@ impl Reader {
             select! {
                 text = connection.receive() => {
                     self.hear(connection, subscriptions, &text?)?;
-                    self.wait_for_pace().await;
+                    select! {
+                        () = self.wait_for_pace() => {}
+                        () = self.told() => return Err(Ended::Told),
+                    }
                 }
                 words = self.parts.queue.words(self.id) => {
                     self.finish(&words);
@@ -138,7 +155,7 @@ impl Reader {
                     }
                     count += 1;
                     if count % self.save_every() == 0 {
-                        self.save(kept).await?;
+                        is_due.notify_one();
                     }
                 }
             }

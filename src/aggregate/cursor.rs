@@ -32,9 +32,19 @@ pub struct Cursor {
     pub spent: Spent,
 }
 
+/// A cursor as it is written: two who are equally far write different ones.
+#[derive(Serialize)]
+struct Signed<'c> {
+    #[serde(flatten)]
+    cursor: &'c Cursor,
+    reader: u64,
+}
+
 /// A cursor and where it is written.
 pub struct Kept {
     key: String,
+    /// Drawn by whoever reads.
+    reader: u64,
     version: Option<Version>,
     written: Cursor,
     at: Instant,
@@ -75,7 +85,8 @@ impl Kept {
             None => (None, Cursor::default()),
         };
         let written = Cursor::clone(&cursor);
-        Ok((Self { key, version, written, at: Instant::now(), tried: HashSet::new(), beat }, cursor))
+        let reader = rand::random();
+        Ok((Self { key, reader, version, written, at: Instant::now(), tried: HashSet::new(), beat }, cursor))
     }
 
     /// Which version was read or written last.
@@ -99,7 +110,7 @@ impl Kept {
             if *cursor == self.written && self.at.elapsed() < self.beat {
                 return Ok(());
             }
-            let value = serde_json::to_vec(cursor)?;
+            let value = self.signed(cursor)?;
             self.tried.insert(xxh3_64(&value));
             match records.put(RecordKind::Cursor, &self.key, self.version, value, None).await? {
                 Race::Won(version) => {
@@ -112,6 +123,10 @@ impl Kept {
             }
         }
         Err(NotKept::Overtaken)
+    }
+
+    fn signed(&self, cursor: &Cursor) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&Signed { cursor, reader: self.reader })
     }
 
     /// What is there is what this one has tried to write.
@@ -154,15 +169,16 @@ mod tests {
         assert_eq!(nothing, Cursor::default());
         a.save(store.records(), &cursor(1)).await.unwrap();
         // Made, and nobody has heard the answer.
-        let value = serde_json::to_vec(&cursor(2)).unwrap();
+        let value = a.signed(&cursor(2)).unwrap();
         a.tried.insert(xxh3_64(&value));
         let put = store.records().put(RecordKind::Cursor, &a.key, a.version, value, None);
         assert!(put.now_or_never().unwrap().unwrap().won().is_some());
         a.save(store.records(), &cursor(3)).await.unwrap();
         let (mut b, written) = load().await.unwrap();
         assert_eq!(written, cursor(3));
+        // Both are equally far.
         b.save(store.records(), &cursor(4)).await.unwrap();
-        let overtaken = timeout(Duration::from_secs(5), a.save(store.records(), &cursor(5))).await.unwrap();
+        let overtaken = timeout(Duration::from_secs(5), a.save(store.records(), &cursor(4))).await.unwrap();
         assert!(matches!(overtaken, Err(NotKept::Overtaken)));
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     protocol::{EventId, Timestamp},
     store::{
         Store, StoreError,
-        records::{MAX_VALUE_BYTES, Race, Record, RecordKind, Records, Version},
+        records::{MAX_VALUE_BYTES, Race, Record, RecordKind, RecordPages, Records, Version},
     },
 };
 
@@ -170,15 +170,10 @@ impl DeadLetters {
         {
             return Ok(count);
         }
-        let (prefix, mut after, mut count) = (format!("{upstream}/"), None::<String>, 0);
-        loop {
-            let page = self.records().list(RecordKind::DeadLetters, &prefix, after.as_deref(), PAGE).await;
-            let page = page.map_err(NotKept::from)?;
-            count += page.records.len();
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
+        let (prefix, mut count) = (format!("{upstream}/"), 0);
+        let mut pages = RecordPages::of(self.records(), RecordKind::DeadLetters, &prefix, PAGE);
+        while let Some(page) = pages.next().await.map_err(NotKept::from)? {
+            count += page.len();
         }
         self.counted.lock().insert(upstream, (count, now));
         Ok(count)

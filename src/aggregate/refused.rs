@@ -28,7 +28,7 @@ use crate::{
     protocol::{EventId, Filter, Timestamp, negentropy::Key},
     store::{
         StoreError,
-        records::{MAX_VALUE_BYTES, Race, Record, RecordKind, Records},
+        records::{MAX_VALUE_BYTES, Race, Record, RecordKind, RecordPages, Records},
     },
 };
 
@@ -249,17 +249,13 @@ impl Refused {
         prefix: &str,
         mut visit: impl AsyncFnMut(Option<Chunk>, &Record),
     ) -> Result<(), StoreError> {
-        let mut after = None;
-        loop {
-            let page = records.list(RecordKind::Refused, prefix, after.as_deref(), PAGE).await?;
-            for record in &page.records {
+        let mut pages = RecordPages::of(records, RecordKind::Refused, prefix, PAGE);
+        while let Some(page) = pages.next().await? {
+            for record in &page {
                 visit(Chunk::parse(&record.key), record).await;
             }
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Writes what waits, and removes the oldest of what is too much.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::upstream::{BadUrl, NoKey, Upstream, UpstreamId};
 use crate::store::{
     Store, StoreError,
-    records::{MAX_PAGE, Race, Record, RecordKind, Unfit},
+    records::{MAX_PAGE, Race, Record, RecordKind, RecordPages, Unfit},
 };
 
 /// How often a change is made anew that another one overtook.
@@ -62,15 +62,12 @@ impl Registry {
     /// # Errors
     /// The store fails.
     pub async fn all(&self) -> Result<Vec<Upstream>, StoreError> {
-        let (mut all, mut after) = (Vec::new(), None);
-        loop {
-            let listed = self.0.records().list(RecordKind::Upstream, "", after.as_deref(), MAX_PAGE).await?;
-            all.extend(listed.records.iter().filter_map(|record| serde_json::from_slice(&record.value).ok()));
-            after = listed.next;
-            if after.is_none() {
-                return Ok(all);
-            }
+        let mut all = Vec::new();
+        let mut pages = RecordPages::of(self.0.records(), RecordKind::Upstream, "", MAX_PAGE);
+        while let Some(page) = pages.next().await? {
+            all.extend(page.iter().filter_map(|record| serde_json::from_slice(&record.value).ok()));
         }
+        Ok(all)
     }
 
     /// One of them.
@@ -129,18 +126,15 @@ impl Registry {
 
     async fn forget_refused(&self, prefix: &str) -> Result<(), StoreError> {
         const SOME: usize = 16;
-        let mut after = None;
-        loop {
-            let listed = self.0.records().list(RecordKind::Refused, prefix, after.as_deref(), SOME).await?;
-            for record in &listed.records {
+        let records = self.0.records();
+        let mut pages = RecordPages::of(records, RecordKind::Refused, prefix, SOME);
+        while let Some(page) = pages.next().await? {
+            for record in &page {
                 // What its reader writes meanwhile is left, and falls out when it is as old as others.
-                let _ = self.0.records().remove(RecordKind::Refused, &record.key, record.version).await;
-            }
-            after = listed.next;
-            if after.is_none() {
-                return Ok(());
+                let _ = records.remove(RecordKind::Refused, &record.key, record.version).await;
             }
         }
+        Ok(())
     }
 
     /// Whether there was one.

@@ -250,6 +250,36 @@ pub trait Records: Send + Sync {
     fn change(&self, conditional: Conditional) -> BoxFuture<'_, Race>;
 }
 
+/// All records whose keys begin so, in the order of their keys, some at a time.
+pub struct RecordPages<'r> {
+    records: &'r dyn Records,
+    kind: RecordKind,
+    prefix: &'r str,
+    at_once: usize,
+    after: Option<String>,
+    is_over: bool,
+}
+
+impl<'r> RecordPages<'r> {
+    pub fn of(records: &'r dyn Records, kind: RecordKind, prefix: &'r str, at_once: usize) -> Self {
+        Self { records, kind, prefix, at_once, after: None, is_over: false }
+    }
+
+    /// The next ones, at most `at_once`; `None`: that were all.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn next(&mut self) -> Result<Option<Vec<Record>>, StoreError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let page = self.records.list(self.kind, self.prefix, self.after.as_deref(), self.at_once).await?;
+        self.is_over = page.next.is_none();
+        self.after = page.next;
+        Ok(Some(page.records))
+    }
+}
+
 /// Gathers a page, one record after the other: whether another one fits.
 #[derive(Default)]
 pub(super) struct Gathering {

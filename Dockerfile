@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 #
 #   docker build --tag rookery .
-#   docker run --publish 7777:7777 --volume rookery-data:/data rookery
+#   docker run --publish 7777:7777 --volume rookery-data:/data --volume rookery-keys:/keys rookery
 #
 # All tests, in a container:
 #   docker build --target test .
@@ -37,10 +37,12 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/*
 # A new volume takes over the owner of the folder that it is mounted on.
-RUN install --directory --owner=10001 --group=10001 --mode=0750 /data
+RUN install --directory --owner=10001 --group=10001 --mode=0750 /data \
+ && install --directory --owner=10001 --group=10001 --mode=0700 /keys
 COPY --from=build /usr/local/bin/rookery /usr/local/bin/rookery
 USER 10001:10001
-VOLUME /data
+# The key of accounts, apart from what it protects.
+VOLUME /data /keys
 EXPOSE 7777
 # The operators' port stays on the container's loopback unless --ops-listen says otherwise.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
@@ -48,4 +50,4 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
 # Events in flight are answered and sockets closed first: see "Shutdown" in docs/operations.md.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["rookery"]
-CMD ["relay", "--listen", "0.0.0.0:7777", "--data", "/data"]
+CMD ["relay", "--listen", "0.0.0.0:7777", "--data", "/data", "--set", "master_key_file=/keys/master.key"]

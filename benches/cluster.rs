@@ -4,8 +4,9 @@
 //!   cargo bench --bench cluster -- [NODES…]    1 2 4 8 when nothing is said
 //!
 //! `CQL=HOST:PORT` stores the events there instead of in a folder for each node, `RUNS=3` and `RATE=250` and
-//! `SECONDS=20` are what they say. `CONTACTS=2000`: the events are contact lists of so many tags; other nodes fetch
-//! those from the store, so they need one in common. Needs `redis-server`.
+//! `SECONDS=20` are what they say. `AUTHORS=1 SUBSCRIBERS=10,1000,10000`: one author, whom so many follow; without,
+//! 5,000 authors, of whom 2,000 subscribers, and then 400, follow 50 each. `CONTACTS=2000`: the events are contact
+//! lists of so many tags; other nodes fetch those from the store, so they need one in common. Needs `redis-server`.
 
 mod nodes;
 
@@ -40,10 +41,13 @@ fn main() {
     println!(
         "nodes subscribers  CPU/event µs  Redis/event µs  Redis commands/event  Redis bytes/event  copies/event  receiving nodes  deliveries  p50 ms  p99 ms"
     );
+    let audiences = env::var("SUBSCRIBERS").unwrap_or_else(|_| "2000,400".to_owned());
+    let audiences: Vec<usize> =
+        audiences.split(',').map(|text| text.parse().expect("a number of subscribers")).collect();
     for run in 0..number("RUNS", 3.0) as u64 {
         for &nodes in &sizes {
-            for subscribers in [2_000, 400] {
-                let point = measure(nodes, subscribers, 1 + run * 2 + u64::from(subscribers == 400));
+            for (nth, &subscribers) in audiences.iter().enumerate() {
+                let point = measure(nodes, subscribers, 1 + run * audiences.len() as u64 + nth as u64);
                 let per_event = |value: f64| value / point.events;
                 println!(
                     "{:>5} {:>11}  {:>12.0}  {:>14.1}  {:>20.1}  {:>17.0}  {:>12.1}  {:>15.2}  {:>10.1}  {:>6.1}  {:>6.1}",
@@ -112,6 +116,8 @@ fn measure(count: usize, subscribers: usize, seed: u64) -> Point {
     bench.args(["--seed", &seed.to_string(), "--subscribers", &subscribers.to_string()]);
     bench.args(["--rate", &rate.to_string(), "--events", &(rate * seconds).to_string()]);
     bench.args(["--contacts", &contacts.to_string()]);
+    let authors = number("AUTHORS", 5_000.0);
+    bench.args(["--authors", &authors.to_string(), "--follows", &authors.min(50.0).to_string()]);
     let bytes = || info(&redis, "total_net_input_bytes") + info(&redis, "total_net_output_bytes");
     let mut before = (0.0, 0.0);
     let subscribed = || before = (cpu_seconds(redis.id()), bytes());

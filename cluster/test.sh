@@ -15,8 +15,9 @@ tools=(
   'cc|build-essential|the build'
   'kill|procps|tests that stop a relay'
   'script|bsdutils|tests of what is shown on a terminal'
-  'node|nodejs|tests with nostr-tools, and of the files for deployment'
-  'npm|npm|tests with nostr-tools, and of the files for deployment'
+  'node|nodejs|tests with nostr-tools, of the page, and of the files for deployment'
+  'npm|npm|tests with nostr-tools, of the page, and of the files for deployment'
+  'chromium|chromium|tests of the page'
   'redis-server|redis-server|tests of several nodes'
   'prometheus|prometheus|tests of metrics and alerts'
   'haproxy|haproxy|tests of several nodes'
@@ -141,7 +142,7 @@ if type -P node >/dev/null && type -P npm >/dev/null; then
   elif ((node_major == 18)); then
     export NODE_OPTIONS="${NODE_OPTIONS:-} --experimental-global-webcrypto"
   fi
-  for lock in tests/*/package-lock.json; do
+  for lock in tests/*/package-lock.json web/package-lock.json; do
     folder=${lock%/*}
     if [[ ! $folder/node_modules/.package-lock.json -nt $lock ]]; then
       say "Installing what $folder needs"

@@ -31,12 +31,20 @@ pub fn make_once(file: &Path, text: &str) -> io::Result<()> {
     }
 }
 
-/// Whether others than its owner may read it.
+/// Whether others than its owner may read it. A group may where the owner is root: that is how a secret is mounted for
+/// whoever is not.
 ///
 /// # Errors
 /// It can not be looked at.
 pub fn is_open(file: &Path) -> io::Result<bool> {
-    Ok(fs::metadata(file)?.mode() & 0o077 != 0)
+    let metadata = fs::metadata(file)?;
+    Ok(is_open_to_others(metadata.mode(), metadata.uid()))
+}
+
+fn is_open_to_others(mode: u32, owner: u32) -> bool {
+    const ROOT: u32 = 0;
+    let group_reads = if owner == ROOT { 0o040 } else { 0 };
+    mode & 0o077 & !group_reads != 0
 }
 
 #[cfg(test)]
@@ -53,5 +61,14 @@ mod tests {
         assert!(!is_open(&file).unwrap());
         assert_eq!(fs::read_dir(folder.path().join("a/b")).unwrap().count(), 1);
         assert!(make_once(Path::new("/proc/none/secret"), "1").is_err());
+    }
+
+    #[test]
+    fn a_group_reads_what_is_of_root() {
+        let cases =
+            [(0o600, 7, false), (0o640, 7, true), (0o640, 0, false), (0o660, 0, true), (0o644, 0, true)];
+        for (mode, owner, is_open) in cases {
+            assert_eq!(is_open_to_others(0o100_000 | mode, owner), is_open, "{mode:o} of {owner}");
+        }
     }
 }

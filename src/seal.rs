@@ -14,8 +14,10 @@ use chacha20poly1305::{
     aead::{Aead, KeyInit, Payload},
 };
 use parking_lot::Mutex;
+use ring::hkdf;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::private_file::{is_open, make_once};
 
@@ -23,38 +25,98 @@ use crate::private_file::{is_open, make_once};
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 
+/// What secrets are sealed for.
+pub const FOR_ACCOUNT: &str = "account";
+pub const FOR_UPSTREAM: &str = "upstream";
+/// What tells whether a node has the right master key.
+pub const FOR_CHECK: &str = "check";
+
 /// The key under which secrets are sealed.
 pub struct MasterKey {
     cipher: XChaCha20Poly1305,
+    /// What keys for other uses are derived from.
+    root: hkdf::Prk,
     /// Which one it is: it follows from the key, and does not tell it.
     id: String,
 }
 
-/// Where the master key is, read when it is needed.
+/// The master keys at hand: one that seals, and others that only open what they have sealed.
+pub struct MasterKeys {
+    current: MasterKey,
+    others: Vec<MasterKey>,
+}
+
+/// Where the master keys are, read when they are needed.
 pub struct Keyring {
     file: Option<PathBuf>,
-    /// Whether it may be made where there is none.
+    /// Those that only open.
+    others: Vec<PathBuf>,
+    /// Whether the one that seals may be made where there is none.
     may_make: bool,
-    key: Mutex<Option<Arc<MasterKey>>>,
+    keys: Mutex<Option<Arc<MasterKeys>>>,
 }
 
 impl Keyring {
-    pub fn new(file: Option<PathBuf>, may_make: bool) -> Self {
-        Self { file, may_make, key: Mutex::new(None) }
+    pub fn new(file: Option<PathBuf>, others: Vec<PathBuf>, may_make: bool) -> Self {
+        Self { file, others, may_make, keys: Mutex::new(None) }
     }
 
-    /// The key; made if that is asked for, and may be.
+    /// Where the one is that seals.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// The keys; that which seals is made if that is asked for, and may be.
     ///
     /// # Errors
-    /// There is none, or it can not be read.
-    pub fn key(&self, is_made: bool) -> anyhow::Result<Arc<MasterKey>> {
-        let mut key = self.key.lock();
-        if let Some(key) = &*key {
-            return Ok(Arc::clone(key));
+    /// There is none, or one of them can not be read.
+    pub fn keys(&self, is_made: bool) -> anyhow::Result<Arc<MasterKeys>> {
+        let mut keys = self.keys.lock();
+        if let Some(keys) = &*keys {
+            return Ok(Arc::clone(keys));
         }
-        let file = self.file.as_deref().context("no file is named in general.master_key_file")?;
-        let opened = Arc::new(MasterKey::open(file, is_made && self.may_make)?);
-        Ok(Arc::clone(key.insert(opened)))
+        let file = self.file.as_deref().context("no file is named in master_key_file")?;
+        let others = self.others.iter().map(|file| MasterKey::open(file, false));
+        let others = others.collect::<anyhow::Result<_>>().context("old_master_key_files")?;
+        let current = MasterKey::open(file, is_made && self.may_make)?;
+        Ok(Arc::clone(keys.insert(Arc::new(MasterKeys { current, others }))))
+    }
+}
+
+impl MasterKeys {
+    /// The one that seals.
+    pub fn current(&self) -> &MasterKey {
+        &self.current
+    }
+
+    /// All of them, that which seals first.
+    pub fn all(&self) -> impl Iterator<Item = &MasterKey> {
+        std::iter::once(&self.current).chain(&self.others)
+    }
+
+    /// What was sealed, under whichever of them, if it was for that.
+    ///
+    /// # Errors
+    /// [`NotOpened`].
+    pub fn open_sealed(&self, sealed: &Sealed, purpose: &str, of: &str) -> Result<Vec<u8>, NotOpened> {
+        let key = self.all().find(|key| key.id == sealed.key).unwrap_or(&self.current);
+        key.open_sealed(sealed, purpose, of)
+    }
+
+    /// The same secret, sealed under the one that seals now; `None`: it is.
+    ///
+    /// # Errors
+    /// [`NotOpened`].
+    pub fn seal_anew(&self, sealed: &Sealed, purpose: &str, of: &str) -> Result<Option<Sealed>, NotOpened> {
+        let secret = Zeroizing::new(self.open_sealed(sealed, purpose, of)?);
+        let is_current = sealed.key == self.current.id;
+        Ok((!is_current).then(|| self.current.seal(&secret, purpose, of)))
+    }
+}
+
+impl From<MasterKey> for MasterKeys {
+    fn from(current: MasterKey) -> Self {
+        Self { current, others: Vec::new() }
     }
 }
 
@@ -131,6 +193,19 @@ impl MasterKey {
         self.cipher.decrypt(&XNonce::from(nonce), payload).map_err(|_| NotOpened::Forged)
     }
 
+    /// Which one it is, for all to see.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A key for another use than sealing, by its name (HKDF, RFC 5869).
+    pub fn derive(&self, label: &str) -> Zeroizing<[u8; KEY_BYTES]> {
+        let (mut key, label) = (Zeroizing::new([0; KEY_BYTES]), [label.as_bytes()]);
+        // It fails for more than 8,160 bytes.
+        let _ = self.root.expand(&label, hkdf::HKDF_SHA256).and_then(|derived| derived.fill(&mut *key));
+        key
+    }
+
     fn about(&self, purpose: &str, of: &str) -> String {
         format!("{purpose}\0{of}\0{}", self.id)
     }
@@ -139,7 +214,8 @@ impl MasterKey {
 impl From<[u8; KEY_BYTES]> for MasterKey {
     fn from(key: [u8; KEY_BYTES]) -> Self {
         let id = hex::encode(&Sha256::digest([&b"rookery master key"[..], &key].concat())[..4]);
-        Self { cipher: XChaCha20Poly1305::new(&key.into()), id }
+        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"rookery master key").extract(&key);
+        Self { cipher: XChaCha20Poly1305::new(&key.into()), root, id }
     }
 }
 
@@ -169,6 +245,29 @@ mod tests {
     }
 
     #[test]
+    fn what_another_key_has_sealed_is_sealed_anew() {
+        let (old, new) = (|| MasterKey::from([1; 32]), || MasterKey::from([2; 32]));
+        let keys = MasterKeys { current: new(), others: vec![old()] };
+        let sealed = old().seal(b"secret", "upstream", "a");
+        assert_eq!(keys.open_sealed(&sealed, "upstream", "a").unwrap(), b"secret");
+        assert_eq!(keys.seal_anew(&sealed, "upstream", "b"), Err(NotOpened::Forged));
+        let anew = keys.seal_anew(&sealed, "upstream", "a").unwrap().unwrap();
+        assert_eq!(MasterKeys::from(new()).open_sealed(&anew, "upstream", "a").unwrap(), b"secret");
+        assert_eq!(keys.seal_anew(&anew, "upstream", "a"), Ok(None));
+        let stranger = MasterKey::from([3; 32]).seal(b"secret", "upstream", "a");
+        assert!(matches!(keys.seal_anew(&stranger, "upstream", "a"), Err(NotOpened::OtherKey(_))));
+    }
+
+    #[test]
+    fn each_use_has_a_key_of_its_own() {
+        let key = MasterKey::from([1; 32]);
+        let derived = key.derive("token");
+        assert_eq!(derived, key.derive("token"));
+        assert!(derived != key.derive("browser") && derived != MasterKey::from([2; 32]).derive("token"));
+        assert!(*derived != [0; 32] && *derived != [1; 32]);
+    }
+
+    #[test]
     fn the_key_is_made_once_where_it_may_be() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("rookery/master.key");
@@ -178,7 +277,7 @@ mod tests {
             (MasterKey::open(&file, true).unwrap().id, MasterKey::open(&file, false).unwrap().id),
             (id.clone(), id)
         );
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(MasterKey::open(&file, false).is_err());
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&file, "none").unwrap();

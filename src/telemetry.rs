@@ -20,13 +20,13 @@ use tracing_subscriber::{
 pub use self::{
     labels::{
         BoundedQueue, By, Cache, CleanupResult, CloseReason, ClosedReason, ConnectResult, EventResult, Label,
-        Stage, UpstreamMessage, Verb,
+        SignInResult, Stage, UpstreamMessage, Verb,
     },
     lag::measure_lag,
     log::{Flushed, LogLines, LostLines},
     metrics::{Metrics, metrics_reference},
     pulse::Pulse,
-    series::UpstreamSeries,
+    series::{PartitionSeries, UpstreamSeries},
 };
 use crate::{config::log_filter, trace::TARGET};
 

@@ -242,7 +242,7 @@ pub fn questions(population: &Population) -> Vec<(&'static str, Filter)> {
 pub fn question(filter: Filter) -> Query {
     let events = filter.limit.unwrap_or(500);
     let limit = Limit { events, boundary: events / 10 };
-    let viewer = Viewer::Client(Arc::new([]));
+    let viewer = Viewer::client([]);
     Query { filters: vec![(filter, limit)], viewer, now: NOW, content: Content::Events }
 }
 

@@ -129,13 +129,19 @@ fi
 # One server, so one copy of everything.
 "$binary" schema apply --scylla "127.0.0.1:$cql" \
   --replication "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}"
+# The nodes have one key of accounts.
+key=$folder/master.key
+if [[ ! -e $key ]]; then
+  (umask 077 && head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$key.new" && mv "$key.new" "$key")
+fi
 addresses=()
 for node in 1 2 3; do
   # The variables of this script are no settings of a relay.
   start "node-$node" env -u ROOKERY_PORT -u ROOKERY_BASE_PORT -u ROOKERY_BINARY \
     "$binary" relay --node-id "node-$node" --url "${ROOKERY_URL:-ws://127.0.0.1:$port}" \
     --listen "127.0.0.1:$((base + node))" --ops-listen "127.0.0.1:$((base + 10 + node))" \
-    --redis "redis://127.0.0.1:$redis" --scylla "127.0.0.1:$cql" --trusted-proxy 127.0.0.1/32
+    --redis "redis://127.0.0.1:$redis" --scylla "127.0.0.1:$cql" --trusted-proxy 127.0.0.1/32 \
+    --set "master_key_file=$key"
   addresses+=("ROOKERY_NODE_$node=127.0.0.1:$((base + node))" "ROOKERY_OPS_$node=$((base + 10 + node))")
 done
 for node in 1 2 3; do

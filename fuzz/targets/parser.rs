@@ -10,7 +10,7 @@ use rookery::{
     config::Limits,
     ingest::Policy,
     protocol::{
-        ClientMessage, EventId, Fields, Filter, Malformed, ParsedEvent, Reason, RelayMessage,
+        ClientMessage, EventId, Fields, Filter, Malformed, ParsedEvent, Reason, RelayMessage, Viewer,
         addressee::Addressee,
         event::Address,
         hll::HyperLogLog,
@@ -87,7 +87,7 @@ fn read_event(parsed: ParsedEvent<'_>) {
     let event = parsed.trust();
     assert_eq!(event.json(), json);
     let own = event.pubkey();
-    assert!(event.is_visible_to(&[own]));
+    assert!(event.is_visible_to(&Viewer::client([own])));
     assert_eq!(event.address_identifier().is_some(), {
         let value = format!("{}:{own}:", event.kind());
         Address::parse(&value).is_some()

@@ -16,10 +16,10 @@ use tracing::warn;
 
 use super::{
     blame::at_work,
-    counts::{Counts, Refusal, Verdict},
-    dead::{Address, DeadLetter, DeadLetters, NotBuried, is_replayed},
+    counts::{Refusal, Verdict},
+    dead::{Address, DeadLetter, DeadLetters, NotBuried},
     effort::Effort,
-    queue::Queue,
+    queue::{Queue, Word},
     suspects::{Next, Suspect, Suspects},
     taken::Taken,
     upstream::UpstreamId,
@@ -29,31 +29,26 @@ use crate::{
     clock,
     config::Live,
     ingest::{Admission, Admitted},
-    persist::{self, Answer, Publisher, Share, Written},
+    persist::{self, Answer, CONSUMERS, Publisher, Share, Written},
     protocol::{EventId, ParsedEvent},
-    route::SessionId,
     store::Outcome,
     telemetry::Metrics,
     trace::{Subject, Trace, Tracer},
 };
 
-/// Publishers that are no sessions have numbers from here on.
-const NO_SESSION: SessionId = 1 << 63;
 /// Between attempts while the store takes nothing.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a consumer works with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct ConsumerParts {
     pub queue: Arc<dyn Queue>,
     /// The way into the store.
     pub events: Arc<persist::Queue>,
     pub admission: Arc<Admission>,
     pub live: Arc<Live>,
-    /// Of each upstream that is read.
-    pub counts: Arc<dyn Fn(UpstreamId) -> Option<Arc<Counts>> + Send + Sync>,
-    /// What it is called.
+    /// What each upstream is called.
     pub names: Arc<dyn Fn(UpstreamId) -> Option<Arc<str>> + Send + Sync>,
     pub dead: Arc<DeadLetters>,
     /// Attempts to store an event alone that make it a dead letter, and the time between them.
@@ -82,12 +77,14 @@ enum Heard {
     Nothing,
 }
 
+/// What is said of an event that nobody looks at any more.
+const DEADLY: &str = "process after process has ended that looked at it, which is a fault to report";
 /// The store did not take an event for now.
 const AGAIN: &str = "again";
 
 /// Publishes what upstreams have sent.
 pub struct Consumer {
-    parts: Parts,
+    parts: ConsumerParts,
     number: u64,
     window: usize,
     publisher: Option<Publisher>,
@@ -111,7 +108,7 @@ pub struct Consumer {
 
 impl Consumer {
     /// `number` tells the consumers of a node apart; `window`: how many events may be without an answer.
-    pub fn new(parts: Parts, number: u64, window: usize) -> Self {
+    pub fn new(parts: ConsumerParts, number: u64, window: usize) -> Self {
         let outcomes = parts.metrics.consumer_outcomes(&[&[AGAIN][..], &Verdict::names()].concat());
         let suspects = Suspects::new(parts.attempts, parts.apart);
         let effort = Effort::new(parts.verify_cores, Instant::now());
@@ -141,6 +138,11 @@ impl Consumer {
                 return self.rest_for(pause, ctx);
             }
             if let Some(taken) = self.held.pop_front() {
+                if taken.entry.is_deadly() {
+                    self.suspects.condemn(taken.entry.id, vec![taken], DEADLY.to_owned(), Instant::now());
+                    self.try_alone(ctx);
+                    continue;
+                }
                 if let Err(taken) = self.publish(taken, false) {
                     self.held.push_front(taken);
                     return self.rest(ctx);
@@ -250,17 +252,13 @@ impl Consumer {
             Ok(()) => {
                 let (attempts, error) = (suspect.attempts, &suspect.last.error);
                 warn!(event = %id, attempts, "an event of another relay can not be stored; it is a dead letter: {error}");
-                for taken in &suspect.entries {
-                    self.settle(taken, Verdict::Dead);
-                    self.counts(taken).inspect(|counts| counts.set_full(false));
-                }
+                self.say_full(&suspect.entries, false);
+                suspect.entries.iter().for_each(|taken| self.settle(taken, Verdict::Dead));
                 self.suspects.finished();
             }
             Err(error) => {
                 if matches!(error, NotBuried::Full) {
-                    for counts in suspect.entries.iter().filter_map(|taken| self.counts(taken)) {
-                        counts.set_full(true);
-                    }
+                    self.say_full(&suspect.entries, true);
                 }
                 warn!(event = %id, "an event that can not be stored waits, as no dead letter can be made of it: {error}");
                 self.suspects.put_back(suspect, Instant::now());
@@ -268,8 +266,9 @@ impl Consumer {
         }
     }
 
-    fn counts(&self, taken: &Taken) -> Option<Arc<Counts>> {
-        (self.parts.counts)(taken.entry.upstream)
+    /// Whether there is no place for a dead letter of an event, for those who read its upstreams.
+    fn say_full(&self, entries: &[Taken], is_full: bool) {
+        entries.iter().for_each(|taken| self.parts.queue.say(&taken.entry, Word::Full(is_full)));
     }
 
     /// Waits before it tries again.
@@ -298,7 +297,8 @@ impl Consumer {
             return Ok(());
         };
         let share = self.shares.entry(entry.upstream).or_default();
-        let place = self.parts.events.place(share, &parsed, entry.text.len(), Instant::now());
+        let bytes = entry.text.len();
+        let place = self.parts.events.place(share, parsed.kind, &parsed.tags, bytes, Instant::now());
         let Ok(place) = place else { return Err(taken) };
         let names = &self.parts.names;
         let subject = Subject::Event { id: parsed.id, kind: parsed.kind, bytes: entry.text.len() };
@@ -340,19 +340,12 @@ impl Consumer {
         Ok(())
     }
 
-    /// An event is finished, and counted.
+    /// An event is finished.
     fn settle(&self, taken: &Taken, verdict: Verdict) {
         let Taken { entry, since } = taken;
         self.count(verdict.name());
         self.parts.metrics.consumer.observe(since.elapsed().as_secs_f64());
-        if let Some(counts) = self.counts(taken) {
-            counts.settle(verdict);
-        }
-        self.parts.queue.finish(entry.upstream, entry.number, verdict);
-        if is_replayed(entry) {
-            let (dead, number) = (Arc::clone(&self.parts.dead), entry.number);
-            actix::spawn(async move { dead.decided(number, verdict).await });
-        }
+        self.parts.queue.say(entry, Word::Finished(verdict));
     }
 
     fn count(&self, outcome: &str) {
@@ -404,14 +397,14 @@ impl Consumer {
         if let Verdict::Refused(refusal) = verdict {
             trace.refused(refusal.name());
         }
+        if trial.is_some() {
+            self.suspects.finished();
+            self.say_full(entries, false);
+        }
         for (nth, entry) in entries.iter().enumerate() {
             // Of copies that came together one is stored.
             let is_copy = nth > 0 && matches!(verdict, Verdict::Stored | Verdict::Routed);
             self.settle(entry, if is_copy { Verdict::Known } else { verdict });
-        }
-        if trial.is_some() {
-            self.suspects.finished();
-            entries.iter().filter_map(|taken| self.counts(taken)).for_each(|counts| counts.set_full(false));
         }
         if verdict == Verdict::Stored {
             self.suspects.note_stored(Instant::now());
@@ -430,7 +423,7 @@ impl Actor for Consumer {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(self.window.max(16));
         let session = Arc::new(ctx.address().recipient());
-        self.publisher = Some(Publisher { id: NO_SESSION + self.number, session });
+        self.publisher = Some(Publisher { id: CONSUMERS + self.number, session });
         self.next(ctx);
     }
 }
@@ -480,7 +473,9 @@ mod tests {
     use super::*;
     use crate::{
         aggregate::{
-            queue::{Entry, memory},
+            counts::Counts,
+            flight::Number,
+            queue::{Entry, Listener, memory},
             upstream::RelayUrl,
         },
         config,
@@ -521,6 +516,27 @@ mod tests {
         }
     }
 
+    /// What a node hears of the one upstream that it reads.
+    struct Ear {
+        counts: Arc<Counts>,
+        dead: Arc<DeadLetters>,
+    }
+
+    impl Listener for Ear {
+        fn hear(&self, _: UpstreamId, number: Number, word: Word) {
+            match word {
+                Word::Full(is_full) => self.counts.set_full(is_full),
+                Word::Finished(verdict) => {
+                    self.counts.settle(verdict);
+                    let dead = Arc::clone(&self.dead);
+                    actix::spawn(async move { dead.decided(number, Some(verdict)).await });
+                }
+            }
+        }
+
+        fn lose(&self, _: UpstreamId, _: Number) {}
+    }
+
     struct Stage {
         store: Arc<Picky>,
         queue: Arc<dyn Queue>,
@@ -549,16 +565,15 @@ mod tests {
                 tracer: Tracer::default(),
             };
             Persister::new(parts, config, Sweeps::from(&config::Store::default())).start();
-            let queue: Arc<dyn Queue> = Arc::new(memory::Memory::new(1 << 24));
-            let dead = DeadLetters::new(Arc::clone(&store) as _, Arc::clone(&queue), most_dead);
-            let (dead, counts) = (Arc::new(dead), Arc::<Counts>::default());
-            let counts_of = Arc::clone(&counts);
-            let parts = Parts {
+            let dead = Arc::new(DeadLetters::new(Arc::clone(&store) as _, most_dead));
+            let counts = Arc::<Counts>::default();
+            let ear = Ear { counts: Arc::clone(&counts), dead: Arc::clone(&dead) };
+            let queue: Arc<dyn Queue> = Arc::new(memory::Memory::new(1 << 24, Arc::new(ear)));
+            let parts = ConsumerParts {
                 queue: Arc::clone(&queue),
                 events,
                 admission,
                 live: Live::new((&config::Config::default()).into()),
-                counts: Arc::new(move |_| Some(Arc::clone(&counts_of))),
                 dead: Arc::clone(&dead),
                 attempts: 3,
                 apart: Duration::from_millis(5),
@@ -578,7 +593,8 @@ mod tests {
             self.put += 1;
             self.counts.receive(1);
             let (upstream, number) = (self.upstream, self.put);
-            let entry = Entry { upstream, number, text: event.json().into(), received: 0, trace: None };
+            let (id, text) = (event.id(), event.json().into());
+            let entry = Entry { upstream, number, id, text, received: 0, trace: None, place: None };
             self.queue.put(entry).await;
             number
         }
@@ -595,7 +611,7 @@ mod tests {
         }
 
         async fn listen(&mut self) {
-            self.words.extend(self.queue.words(self.upstream).await);
+            self.words.extend(self.queue.words(self.upstream).await.unwrap());
         }
 
         async fn verdict(&mut self, number: u64) -> Verdict {
@@ -649,7 +665,7 @@ mod tests {
             if expected == Verdict::Stored {
                 stage.store.poison.lock().unwrap().clear();
             }
-            let replay = stage.dead.replay(at, &stage.counts, async |_| None).await.unwrap();
+            let replay = stage.dead.replay(&*stage.queue, at, &stage.counts, async |_| None).await.unwrap();
             assert_eq!(replay, crate::aggregate::dead::Replay::Queued);
             let before = stage.words.len();
             while stage.words.len() == before || !stage.words.iter().any(|(n, _)| *n >= 1 << 63) {

@@ -1,11 +1,12 @@
 //! The record of how far an upstream has been read, and what of it is known to be missing.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{pace::Spent, progress::Progress, upstream::UpstreamId};
@@ -13,12 +14,33 @@ use crate::{
     protocol::{EventId, Timestamp},
     store::{
         StoreError,
-        records::{Race, Record, RecordKind, Records, Unfit, Version},
+        records::{Race, Record, RecordKind, RecordPages, Records, Unfit, Version},
     },
 };
 
 /// Events that are remembered by their ids. A reader that has more of them open stops reading.
 pub const MAX_LATE: usize = 500;
+/// Cursors that are read at once where all are.
+const PAGE: usize = 100;
+
+/// Who reads an upstream.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Lease {
+    /// Name of the node.
+    pub node: String,
+    /// How often another one has read it before.
+    pub epoch: u64,
+}
+
+impl Lease {
+    /// This node reads it from now on.
+    pub fn hand_over(self, node: &str) -> Self {
+        match self.node == node {
+            true => self,
+            false => Self { epoch: self.epoch + u64::from(!self.node.is_empty()), node: node.to_owned() },
+        }
+    }
+}
 
 /// What is kept of an upstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +52,8 @@ pub struct Cursor {
     /// What was taken on the last day on which something was.
     #[serde(default)]
     pub spent: Spent,
+    #[serde(default)]
+    pub lease: Lease,
 }
 
 /// A cursor as it is written: two who are equally far write different ones.
@@ -67,6 +91,32 @@ pub enum NotKept {
     Overtaken,
     #[error("what is stored there can not be read: {0}")]
     Unreadable(#[from] serde_json::Error),
+}
+
+/// Who reads an upstream, if somebody does.
+///
+/// # Errors
+/// The store fails.
+pub async fn lease(records: &dyn Records, upstream: UpstreamId) -> Result<Option<Lease>, StoreError> {
+    let found = records.get(RecordKind::Cursor, &upstream.to_string()).await?;
+    Ok(found.and_then(|record| read_lease(&record)))
+}
+
+fn read_lease(record: &Record) -> Option<Lease> {
+    let cursor: Cursor = serde_json::from_slice(&record.value).ok()?;
+    Some(cursor.lease).filter(|lease| !lease.node.is_empty())
+}
+
+/// Who reads each upstream that was ever read, as far as that is known.
+///
+/// # Errors
+/// The store fails.
+pub async fn leases(records: &dyn Records) -> Result<HashMap<String, Lease>, StoreError> {
+    let (mut leases, mut pages) = (HashMap::new(), RecordPages::of(records, RecordKind::Cursor, "", PAGE));
+    while let Some(page) = pages.next().await? {
+        leases.extend(page.into_iter().filter_map(|record| Some((record.key.clone(), read_lease(&record)?))));
+    }
+    Ok(leases)
 }
 
 impl Kept {
@@ -151,6 +201,15 @@ mod tests {
 
     use super::*;
     use crate::store::{Store, memory::Memory};
+
+    #[test]
+    fn an_epoch_is_from_one_node_to_the_next() {
+        let [a, b] = ["a", "b"];
+        let lease = Lease::default().hand_over(a);
+        assert_eq!(lease, Lease { node: a.into(), epoch: 0 });
+        assert_eq!(lease.clone().hand_over(a), lease);
+        assert_eq!(lease.hand_over(b), Lease { node: b.into(), epoch: 1 });
+    }
 
     fn cursor(through: Timestamp) -> Cursor {
         Cursor { progress: Progress { through, ..Progress::default() }, ..Cursor::default() }

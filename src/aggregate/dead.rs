@@ -104,7 +104,6 @@ pub enum Replay {
 /// The dead letters of a node's store.
 pub struct DeadLetters {
     store: Arc<dyn Store>,
-    queue: Arc<dyn Queue>,
     /// Of an upstream.
     most: usize,
     /// How many there are of each upstream that has had one, and when they were counted.
@@ -116,10 +115,9 @@ pub struct DeadLetters {
 
 impl DeadLetters {
     /// `most`: of an upstream.
-    pub fn new(store: Arc<dyn Store>, queue: Arc<dyn Queue>, most: usize) -> Self {
+    pub fn new(store: Arc<dyn Store>, most: usize) -> Self {
         Self {
             store,
-            queue,
             most,
             counted: Mutex::default(),
             replayed: AtomicU64::new(REPLAYED),
@@ -241,6 +239,7 @@ impl DeadLetters {
     /// The store fails.
     pub async fn replay(
         &self,
+        queue: &dyn Queue,
         at: Address,
         counts: &Counts,
         fetch: impl AsyncFnOnce(EventId) -> Option<Box<str>>,
@@ -256,8 +255,8 @@ impl DeadLetters {
         let number = self.replayed.fetch_add(1, Relaxed);
         counts.receive(text.len());
         self.on_the_way.lock().insert(number, at);
-        let entry = Entry { upstream: at.upstream, number, text, received: clock::now(), trace: None };
-        if self.queue.offer(entry).is_err() {
+        let (upstream, id, received) = (at.upstream, at.event, clock::now());
+        if queue.offer(Entry { upstream, number, id, text, received, trace: None, place: None }).is_err() {
             counts.give_up(1);
             self.on_the_way.lock().remove(&number);
             return Ok(Replay::Full);
@@ -265,10 +264,11 @@ impl DeadLetters {
         Ok(Replay::Queued)
     }
 
-    /// One that was replayed has come to this. The record goes, unless it is a dead letter once more.
-    pub async fn decided(&self, number: Number, verdict: Verdict) {
+    /// An entry has come to this; `None`: it is lost. If it was replayed, its record goes, unless it is lost or a dead
+    /// letter once more.
+    pub async fn decided(&self, number: Number, verdict: Option<Verdict>) {
         let Some(at) = self.on_the_way.lock().remove(&number) else { return };
-        if verdict != Verdict::Dead
+        if verdict.is_some_and(|verdict| verdict != Verdict::Dead)
             && let Err(error) = self.remove(at).await
         {
             warn!(event = %at.event.to_hex(), "a dead letter that was replayed stays: {}", error.detail());
@@ -276,9 +276,9 @@ impl DeadLetters {
     }
 }
 
-/// Whether an entry is a dead letter that is tried again.
-pub fn is_replayed(entry: &Entry) -> bool {
-    entry.number >= REPLAYED
+/// Whether a number is of a dead letter that is tried again.
+pub fn is_replayed(number: Number) -> bool {
+    number >= REPLAYED
 }
 
 /// What can not be read is left out.
@@ -290,13 +290,16 @@ fn read(record: &Record) -> Option<(Address, DeadLetter, Version)> {
 mod tests {
     use super::*;
     use crate::{
-        aggregate::{queue::memory, upstream::RelayUrl},
+        aggregate::{
+            queue::{Deaf, memory},
+            upstream::RelayUrl,
+        },
         store,
     };
 
     fn stage(most: usize) -> (DeadLetters, Arc<dyn Queue>) {
-        let queue: Arc<dyn Queue> = Arc::new(memory::Memory::new(1 << 20));
-        (DeadLetters::new(Arc::new(store::memory::Memory::new()), Arc::clone(&queue), most), queue)
+        let queue: Arc<dyn Queue> = Arc::new(memory::Memory::new(1 << 20, Arc::new(Deaf)));
+        (DeadLetters::new(Arc::new(store::memory::Memory::new()), most), queue)
     }
 
     fn at(host: &str, byte: u8) -> Address {
@@ -346,16 +349,16 @@ mod tests {
         dead.keep(at("a", 2), letter(&long)).await.unwrap();
         assert_eq!(dead.get(at("a", 2)).await.unwrap(), Some(DeadLetter { text: None, ..letter(&long) }));
         let nothing = async |_| None;
-        assert_eq!(dead.replay(at("a", 3), &counts, nothing).await.unwrap(), Replay::Unknown);
-        assert_eq!(dead.replay(at("a", 2), &counts, nothing).await.unwrap(), Replay::NoText);
+        assert_eq!(dead.replay(&*queue, at("a", 3), &counts, nothing).await.unwrap(), Replay::Unknown);
+        assert_eq!(dead.replay(&*queue, at("a", 2), &counts, nothing).await.unwrap(), Replay::NoText);
         let fetch = async |_| Some(long.clone().into());
-        assert_eq!(dead.replay(at("a", 2), &counts, fetch).await.unwrap(), Replay::Queued);
-        assert_eq!(dead.replay(at("a", 1), &counts, nothing).await.unwrap(), Replay::Queued);
+        assert_eq!(dead.replay(&*queue, at("a", 2), &counts, fetch).await.unwrap(), Replay::Queued);
+        assert_eq!(dead.replay(&*queue, at("a", 1), &counts, nothing).await.unwrap(), Replay::Queued);
         let entries = queue.take(2).await;
-        assert!(entries.iter().all(is_replayed) && entries[0].text.len() == long.len());
+        assert!(entries.iter().all(|entry| is_replayed(entry.number)) && entries[0].text.len() == long.len());
         assert_eq!(counts.at_this_moment().waiting, 2);
-        dead.decided(entries[0].number, Verdict::Stored).await;
-        dead.decided(entries[1].number, Verdict::Dead).await;
+        dead.decided(entries[0].number, Some(Verdict::Stored)).await;
+        dead.decided(entries[1].number, Some(Verdict::Dead)).await;
         assert_eq!(dead.get(at("a", 2)).await.unwrap(), None);
         assert_eq!(dead.get(at("a", 1)).await.unwrap(), Some(letter("1")));
     }

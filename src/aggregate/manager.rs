@@ -17,7 +17,8 @@ use tracing::{info, warn};
 
 use super::{
     counts::Counts,
-    reader::{self, Reader},
+    members::Members,
+    reader::{Reader, ReaderParts},
     registry::Registry,
     shown::Shown,
     status::{State, Status},
@@ -133,14 +134,33 @@ impl Dialer {
     }
 }
 
+/// What of the upstreams this process reads.
+pub enum Share {
+    All,
+    Nothing,
+    /// What falls to it among those that are there.
+    Among(Arc<Members>),
+}
+
+impl Share {
+    fn has(&self, id: UpstreamId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Nothing => false,
+            Self::Among(members) => members.view().is_mine(id.number()),
+        }
+    }
+}
+
 /// Starts and stops readers.
 pub struct Manager {
     registry: Registry,
+    share: Share,
     /// Those that the configuration names.
     configured: Vec<Upstream>,
     all: Arc<All>,
     changed: Arc<Notify>,
-    readers: reader::Parts,
+    readers: ReaderParts,
     dialer: Arc<Dialer>,
     blamed: HashMap<UpstreamId, Timestamp>,
     running: HashMap<UpstreamId, Running>,
@@ -149,14 +169,16 @@ pub struct Manager {
 impl Manager {
     pub fn new(
         registry: Registry,
+        share: Share,
         configured: Vec<Upstream>,
         all: Arc<All>,
         changed: Arc<Notify>,
-        readers: reader::Parts,
+        readers: ReaderParts,
         dialer: Arc<Dialer>,
     ) -> Self {
         Self {
             registry,
+            share,
             configured,
             all,
             changed,
@@ -174,6 +196,14 @@ impl Manager {
 
     /// Runs on that arbiter until it stops, and looks so often for what was changed at another node.
     pub fn start(mut self, look: Duration, arbiter: &Arbiter) {
+        if let Share::Among(members) = &self.share {
+            let (mut views, changed) = (members.watch(), Arc::clone(&self.changed));
+            arbiter.spawn(async move {
+                while views.changed().await.is_ok() {
+                    changed.notify_one();
+                }
+            });
+        }
         arbiter.spawn(async move {
             let mut is_told = false;
             // What the configuration names needs no store.
@@ -212,6 +242,7 @@ impl Manager {
             .iter()
             .filter(|observed| !observed.upstream.read().paused)
             .map(|observed| (observed.upstream.read().id(), observed))
+            .filter(|(id, _)| self.share.has(*id))
             .collect();
         let is_the_same = |id: &UpstreamId, running: &mut Running| {
             wanted.get(id).is_some_and(|observed| *observed.upstream.read() == running.upstream)
@@ -223,6 +254,8 @@ impl Manager {
             let upstream = observed.upstream.read().clone();
             if upstream.paused {
                 observed.status.set(State::Paused);
+            } else if !self.share.has(upstream.id()) {
+                observed.status.set(State::Elsewhere);
             } else if self.blamed.get(&upstream.id()).is_some_and(|until| clock::now() < *until) {
                 let why =
                     "its events have ended this process twice within ten minutes, which is a fault to report";

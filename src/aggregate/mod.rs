@@ -12,7 +12,9 @@ pub mod dead;
 mod effort;
 mod flight;
 mod intake;
+mod ledger;
 mod manager;
+mod members;
 mod pace;
 mod phantoms;
 mod progress;
@@ -32,25 +34,35 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use actix::{Actor, Arbiter};
 use anyhow::{Context, bail};
+use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use self::{
-    consumer::Consumer,
+    consumer::{Consumer, ConsumerParts},
     dead::DeadLetters,
-    manager::{All, Dialer, Manager},
-    queue::{Queue, memory::Memory},
+    ledger::Ledger,
+    manager::{All, Dialer, Manager, Share},
+    members::Members,
+    queue::{
+        Queue,
+        memory::Memory,
+        streams::{Layout, Streams},
+    },
+    reader::ReaderParts,
     registry::Registry,
     shown::show,
     upstream::Upstream,
     upstreams::Graveyard,
 };
 pub use self::{
+    cursor::Lease,
     registry::Refused,
     status::{CatchUp, State},
     upstream::{BadUrl, RelayUrl, UpstreamId, UpstreamLimits},
     upstreams::{Addition, Change, DeadLetterPage, DeadLetterView, LastError, QueueView, Upstreams, View},
 };
 use crate::{
+    bus::redis::Servers,
     client::Reach,
     clock,
     config::{self, Live},
@@ -63,7 +75,7 @@ use crate::{
 };
 
 /// What an aggregator works with.
-pub struct Parts {
+pub struct AggregatorParts {
     pub events: Arc<persist::Queue>,
     pub store: Arc<dyn Store>,
     pub admission: Arc<Admission>,
@@ -73,7 +85,11 @@ pub struct Parts {
     /// Where this node listens: it does not read itself.
     pub own: Vec<SocketAddr>,
     /// What seals the keys of upstreams.
-    pub keyring: Keyring,
+    pub keyring: Arc<Keyring>,
+    /// Redis, where events wait there.
+    pub servers: Option<Arc<Servers>>,
+    /// What this node is called.
+    pub node: String,
     /// Where an upstream is noted whose event ends the process; `None`: nowhere.
     pub blame: Option<PathBuf>,
 }
@@ -82,6 +98,8 @@ pub struct Parts {
 pub struct Aggregator {
     arbiter: Arbiter,
     upstreams: Arc<Upstreams>,
+    /// Those that this process is one of.
+    members: Vec<Arc<Members>>,
 }
 
 /// The relays that the configuration names.
@@ -104,21 +122,41 @@ pub fn upstreams(config: &config::Aggregator) -> anyhow::Result<Vec<Upstream>> {
 
 impl Aggregator {
     /// Begins to read: what the configuration names, and what has a record.
-    pub fn start(configured: Vec<Upstream>, config: &config::Aggregator, parts: Parts) -> Self {
+    pub fn start(configured: Vec<Upstream>, config: &config::Aggregator, parts: AggregatorParts) -> Self {
         let arbiter = Arbiter::new();
-        let queue: Arc<dyn Queue> = Arc::new(Memory::new(config.queue_bytes));
         let (all, changed) = (Arc::<All>::default(), Arc::<Notify>::default());
-        let keyring = Arc::new(parts.keyring);
+        let keyring = parts.keyring;
         let registry = Registry::new(Arc::clone(&parts.store));
-        let dead = DeadLetters::new(Arc::clone(&parts.store), Arc::clone(&queue), config.dead_letters);
-        let dead = Arc::new(dead);
-        let readers = reader::Parts {
+        let dead = Arc::new(DeadLetters::new(Arc::clone(&parts.store), config.dead_letters));
+        let ledger = Arc::new(Ledger::new(Arc::clone(&all), Arc::clone(&dead)));
+        let (beat, node) = (Duration::from_millis(config.beat_ms), &parts.node);
+        let join = |servers: &Arc<Servers>, role| Members::join(Arc::clone(servers), role, node, beat);
+        let redis = parts.servers.as_ref();
+        let consumers = redis.filter(|_| config.role.consumes()).map(|servers| join(servers, "consumers"));
+        let readers = redis.filter(|_| config.role.reads()).map(|servers| join(servers, "readers"));
+        let members = readers.iter().chain(&consumers).cloned().collect();
+        let queue: Arc<dyn Queue> = match redis {
+            Some(servers) => {
+                let (servers, layout) = (Arc::clone(servers), Layout::from(config));
+                Arc::new(Streams::start(servers, layout, ledger, consumers, &parts.metrics))
+            }
+            None => Arc::new(Memory::new(config.queue_bytes, ledger)),
+        };
+        let gone = readers.as_ref().map(|members| members.gone());
+        let share = match (readers, config.role.reads()) {
+            (Some(members), _) => Share::Among(members),
+            (None, true) => Share::All,
+            (None, false) => Share::Nothing,
+        };
+        let readers = ReaderParts {
             queue: Arc::clone(&queue),
             store: parts.store,
             overlap: config.overlap_seconds,
             compare: Duration::from_secs(60 * config.compare_minutes),
             most_refused: config.refused,
             takeover: Duration::from_secs(config.takeover_seconds),
+            gone,
+            node: parts.node.as_str().into(),
             max_event_bytes: parts.live.load().limits.max_message_bytes,
             metrics: Arc::clone(&parts.metrics),
             tracer: parts.tracer.clone(),
@@ -137,22 +175,21 @@ impl Aggregator {
             config.allow_private,
             Graveyard { dead: Arc::clone(&dead), dialer: Arc::clone(&dialer) },
         );
-        let (shown, counted) = (Arc::clone(&all), Arc::clone(&all));
+        let shown = Arc::clone(&all);
         show(move || shown.shown(), config.metrics_upstreams, &queue, &parts.metrics);
         let blamed = parts.blame.as_deref().map(|file| {
             blame::watch(file);
             blame::blamed(file, clock::now())
         });
         let look = Duration::from_secs(config.look_seconds);
-        Manager::new(registry, configured, Arc::clone(&all), changed, readers, dialer)
+        Manager::new(registry, share, configured, Arc::clone(&all), changed, readers, dialer)
             .leave_out(blamed.unwrap_or_default())
             .start(look, &arbiter);
-        let of_consumers = consumer::Parts {
+        let of_consumers = ConsumerParts {
             queue,
             events: parts.events,
             admission: parts.admission,
             live: parts.live,
-            counts: Arc::new(move |id| counted.get(id).map(|observed| Arc::clone(&observed.counts))),
             dead,
             attempts: config.attempts,
             apart: suspects::APART,
@@ -161,9 +198,11 @@ impl Aggregator {
             metrics: parts.metrics,
             tracer: parts.tracer,
         };
-        let window = config.window;
-        Consumer::start_in_arbiter(&arbiter.handle(), move |_| Consumer::new(of_consumers, 0, window));
-        Self { arbiter, upstreams: Arc::new(upstreams) }
+        if config.role.consumes() {
+            let window = config.window;
+            Consumer::start_in_arbiter(&arbiter.handle(), move |_| Consumer::new(of_consumers, 0, window));
+        }
+        Self { arbiter, upstreams: Arc::new(upstreams), members }
     }
 
     /// What operators ask.
@@ -172,7 +211,8 @@ impl Aggregator {
     }
 
     /// Reads no more. What is on its way is read again the next time.
-    pub fn stop(&self) {
+    pub async fn stop(&self) {
         self.arbiter.stop();
+        join_all(self.members.iter().map(|members| members.leave())).await;
     }
 }

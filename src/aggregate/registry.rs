@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::upstream::{BadUrl, NoKey, Upstream, UpstreamId};
 use crate::store::{
     Store, StoreError,
-    records::{MAX_PAGE, Race, Record, RecordKind, RecordPages, Unfit},
+    records::{MAX_PAGE, Race, Record, RecordKind, RecordPages, Records, Unfit},
 };
 
 /// How often a change is made anew that another one overtook.
@@ -55,6 +55,11 @@ pub struct Registry(Arc<dyn Store>);
 impl Registry {
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self(store)
+    }
+
+    /// All records of the store.
+    pub fn records(&self) -> &dyn Records {
+        self.0.records()
     }
 
     /// All upstreams that have a record. One that can not be read here was written by a newer node: it is left out.

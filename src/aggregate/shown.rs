@@ -77,6 +77,8 @@ struct Series {
 struct Gauges {
     waiting: u64,
     up: u64,
+    /// Those that are not read, as all room for their dead letters is taken.
+    full: u64,
     /// The oldest.
     cursor: Option<Timestamp>,
     /// That of the one furthest behind.
@@ -96,6 +98,7 @@ impl Board {
         for Series { series, now } in self.series.values() {
             series.waiting.set(now.waiting as i64);
             series.up.set(now.up as i64);
+            series.full.set(now.full as i64);
             series.cursor.set(now.cursor.unwrap_or_default() as i64);
             series.lag.set(now.lag as i64);
         }
@@ -137,6 +140,7 @@ impl Board {
         let counted = shown.counts.at_this_moment();
         now.waiting += counted.waiting;
         now.up += u64::from(shown.status.is_up());
+        now.full += u64::from(shown.counts.is_full());
         now.cursor = Some(now.cursor.map_or(counted.cursor, |cursor| cursor.min(counted.cursor)));
         let lag = counted.whole.map_or(0, |whole| clock::now().saturating_sub(whole));
         now.lag = now.lag.max(lag);
@@ -175,7 +179,7 @@ fn by_label<'s, L: Label>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::queue::memory::Memory;
+    use crate::aggregate::queue::{Deaf, memory::Memory};
 
     /// Relays that come and go, and what is shown of them.
     struct Stage {
@@ -186,7 +190,7 @@ mod tests {
 
     impl Stage {
         fn new(by_name: usize) -> Self {
-            let queue: Arc<dyn Queue> = Arc::new(Memory::new(65_536));
+            let queue: Arc<dyn Queue> = Arc::new(Memory::new(65_536, Arc::new(Deaf)));
             let (all, metrics) = (Arc::<Mutex<Vec<Shown>>>::default(), Metrics::new("n1"));
             let list = Arc::clone(&all);
             show(move || list.lock().clone(), by_name, &queue, &metrics);
@@ -218,6 +222,19 @@ mod tests {
                 value(format!(r#"rookery_upstream_events_total{{upstream="{name}",outcome="stored"}}"#))?,
             ])
         }
+    }
+
+    #[test]
+    fn one_whose_dead_letters_take_all_room_is_shown_so() {
+        let stage = Stage::new(9);
+        let counts = stage.add("full", 1);
+        let shown =
+            || stage.metrics.render().contains(r#"rookery_upstream_dead_letters_full{upstream="full"} 1"#);
+        assert!(!shown());
+        counts.set_full(true);
+        assert!(shown());
+        counts.set_full(false);
+        assert!(!shown());
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Suspect {
     pub attempts: u32,
     pub first: Failure,
     pub last: Failure,
+    /// It is a dead letter without an attempt.
+    is_condemned: bool,
     /// When the attempt began that failed last, if it is not known yet whether it counts.
     begun: Option<Instant>,
 }
@@ -88,7 +90,14 @@ impl Suspects {
     pub fn add(&mut self, id: EventId, entries: Vec<Taken>, error: String, now: Instant) {
         let first = Failure::now(error);
         let last = first.clone();
-        self.put(Suspect { id, entries, attempts: 0, first, last, begun: None }, now);
+        self.put(Suspect { id, entries, attempts: 0, first, last, is_condemned: false, begun: None }, now);
+    }
+
+    /// An event is to be a dead letter for what is said of it.
+    pub fn condemn(&mut self, id: EventId, entries: Vec<Taken>, error: String, now: Instant) {
+        let first = Failure::now(error);
+        let last = first.clone();
+        self.put(Suspect { id, entries, attempts: 0, first, last, is_condemned: true, begun: None }, now);
     }
 
     /// Another copy has come of one that waits here.
@@ -128,7 +137,7 @@ impl Suspects {
             suspect.attempts += 1;
         }
         self.is_busy = true;
-        Some(match suspect.attempts >= self.attempts {
+        Some(match suspect.is_condemned || suspect.attempts >= self.attempts {
             true => Next::Bury(suspect),
             false => Next::Try(suspect),
         })

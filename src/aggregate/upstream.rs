@@ -9,7 +9,7 @@ use url::{Host, Url};
 
 use crate::{
     protocol::{Filter, PublicKey, Timestamp, sign::Keys},
-    seal::{Keyring, Sealed},
+    seal::{FOR_UPSTREAM, Keyring, Sealed},
 };
 
 /// Longest URL.
@@ -55,22 +55,19 @@ pub struct SealedKey {
 pub struct NoKey(#[from] anyhow::Error);
 
 impl SealedKey {
-    /// What it is for.
-    const PURPOSE: &str = "upstream";
-
     /// # Errors
     /// There is no master key.
     pub fn seal(keys: &Keys, upstream: UpstreamId, keyring: &Keyring) -> Result<Self, NoKey> {
-        let master = keyring.key(true)?;
-        let secret = master.seal(&keys.secret(), Self::PURPOSE, &upstream.to_string());
+        let master = keyring.keys(true)?;
+        let secret = master.current().seal(&keys.secret(), FOR_UPSTREAM, &upstream.to_string());
         Ok(Self { public: keys.public_key(), secret })
     }
 
     /// # Errors
     /// There is no master key, or it was sealed under another one.
     pub fn open(&self, upstream: UpstreamId, keyring: &Keyring) -> Result<Keys, NoKey> {
-        let master = keyring.key(false)?;
-        let secret = master.open_sealed(&self.secret, Self::PURPOSE, &upstream.to_string());
+        let master = keyring.keys(false)?;
+        let secret = master.open_sealed(&self.secret, FOR_UPSTREAM, &upstream.to_string());
         let secret = secret.map_err(anyhow::Error::from)?;
         let keys = secret.try_into().ok().and_then(Keys::from_secret);
         Ok(keys.context("it is no key")?)
@@ -199,6 +196,12 @@ impl From<RelayUrl> for String {
 impl fmt::Display for RelayUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.shown())
+    }
+}
+
+impl UpstreamId {
+    pub fn number(self) -> u64 {
+        self.0
     }
 }
 

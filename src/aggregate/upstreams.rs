@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 use super::{
+    cursor::{Lease, lease, leases},
     dead::{Address, DeadLetter, DeadLetters, Replay},
     manager::{All, Dialer, Observed},
     queue::Queue,
@@ -98,6 +99,8 @@ pub struct View {
     pub limits: UpstreamLimits,
     /// Public key of whoever this relay is there.
     pub auth: Option<String>,
+    /// Which node of all reads it, and how often that has changed; `null`: none has yet.
+    pub lease: Option<Lease>,
     pub state: State,
     /// Since when it has been in that state, in seconds since 1970.
     pub since: Timestamp,
@@ -214,6 +217,10 @@ impl Upstreams {
                 views.push(view(upstream, observed.as_deref()));
             }
         }
+        let mut leases = leases(self.registry.records()).await?;
+        for view in &mut views {
+            view.lease = leases.remove(&view.id);
+        }
         views.sort_by(|a, b| a.url.cmp(&b.url));
         Ok(views)
     }
@@ -222,11 +229,13 @@ impl Upstreams {
     /// There is none of this number, or the store fails.
     pub async fn show(&self, id: UpstreamId) -> Result<View, Refused> {
         let observed = self.all.get(id);
-        if let Some(observed) = observed.as_deref().filter(|observed| observed.is_configured) {
-            return Ok(view(&observed.upstream.read(), Some(observed)));
-        }
-        let upstream = self.registry.get(id).await?.ok_or(Refused::Unknown)?;
-        Ok(view(&upstream, observed.as_deref()))
+        let configured = observed.as_deref().filter(|observed| observed.is_configured);
+        let upstream = match configured.map(|observed| observed.upstream.read().clone()) {
+            Some(upstream) => upstream,
+            None => self.registry.get(id).await?.ok_or(Refused::Unknown)?,
+        };
+        let lease = lease(self.registry.records(), id).await?;
+        Ok(View { lease, ..view(&upstream, observed.as_deref()) })
     }
 
     /// Adds a relay; whether it is new. One that is there already, as this says, stays.
@@ -349,7 +358,7 @@ impl Upstreams {
                 None
             }
         };
-        match self.graveyard.dead.replay(at, &counts, fetch).await? {
+        match self.graveyard.dead.replay(&*self.queue, at, &counts, fetch).await? {
             Replay::Queued => Ok(()),
             Replay::Unknown => Err(Refused::NoLetter),
             Replay::NoText => Err(Refused::NotSent(why)),
@@ -466,6 +475,7 @@ fn view(upstream: &Upstream, observed: Option<&Observed>) -> View {
         overlap_seconds: upstream.overlap_seconds,
         limits: upstream.limits,
         auth: upstream.auth.as_ref().map(|key| nip19::npub(&key.public)),
+        lease: None,
         state,
         since,
         read_through: counted.cursor,

@@ -52,7 +52,7 @@ pub async fn run(bench: &Bench, args: &IdleArgs) -> anyhow::Result<Report> {
     let count = args.connections as usize;
     let events = Rc::new(answer_events(bench));
     store(bench, &events).await?;
-    // Whatever the first sockets bring to life is not a socket's cost.
+    // The first sockets make the relay allocate what all share: that is not what one more socket costs.
     let mut first = bench.relay.connect_all(1).await?;
     first = ask(bench, first, &Filter { limit: Some(0), ..Filter::default() }).await?;
     sleep(REST).await;

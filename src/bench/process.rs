@@ -4,7 +4,7 @@ use std::{collections::HashSet, fs, mem::MaybeUninit, net::SocketAddr, time::Dur
 
 use anyhow::{Context, ensure};
 
-/// The server's processes.
+/// The processes of the relay that is measured.
 pub struct Server {
     pids: Vec<i32>,
 }
@@ -37,7 +37,7 @@ impl Server {
         Self::new(&found)
     }
 
-    /// Takes these processes.
+    /// Measures these processes.
     ///
     /// # Errors
     /// One of them does not run.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::protocol::Event;
 
-/// How often it is looked whether anything still happens.
+/// How often a run looks whether answers still come.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How events are sent.

@@ -17,7 +17,7 @@ use super::{
     message::{self, Said},
     publish::{Ledger, Pace, note, note_lost, publish, while_progress},
     report::{Figures, Latencies, Meter, Problems, Report},
-    shapes::{Answer, LEGEND, Query, Shape},
+    shapes::{LEGEND, Query, Shape, Tally},
     wire::{Lost, Wire},
 };
 use crate::protocol::Event;
@@ -203,7 +203,7 @@ impl Queries {
             let subscription = format!("q{number}");
             request(connection, &subscription, filter);
             let start = Instant::now();
-            let mut answer = Answer::default();
+            let mut answer = Tally::default();
             let mut ended = None;
             while ended.is_none() {
                 connection
@@ -233,7 +233,7 @@ impl Queries {
         Ok(())
     }
 
-    fn check(&self, filter: &str, query: &Query, answer: &Answer) {
+    fn check(&self, filter: &str, query: &Query, answer: &Tally) {
         if query.expected.is_met(answer) {
             return;
         }

@@ -82,7 +82,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Keeps the first few.
+    /// Notes what went wrong; the first few notes are kept.
     pub fn example(&mut self, text: impl FnOnce() -> String) {
         if self.examples.len() < EXAMPLES {
             self.examples.push(text());

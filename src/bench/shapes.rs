@@ -131,11 +131,11 @@ pub struct Query {
 /// What an answer must hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// Events, up to the limit.
+    /// How many events it holds, up to the limit.
     count: usize,
-    /// More that may be sent: those of the same second as the last one within the limit (NIP-67).
+    /// How many more may be sent: those of the same second as the last one within the limit (NIP-67).
     tied: usize,
-    /// Of the events, where there are no ties.
+    /// The sum of the events' keys, where there are no ties.
     checksum: IdKey,
 }
 
@@ -162,20 +162,20 @@ impl Expected {
         self.count
     }
 
-    pub fn is_met(&self, answer: &Answer) -> bool {
+    pub fn is_met(&self, answer: &Tally) -> bool {
         (self.count..=self.count + self.tied).contains(&answer.count)
             && (self.tied > 0 || answer.checksum == self.checksum)
     }
 }
 
-/// What came.
+/// What came in answer to a query.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct Tally {
     pub count: usize,
     checksum: IdKey,
 }
 
-impl Answer {
+impl Tally {
     pub fn add(&mut self, id: IdKey) {
         self.count += 1;
         self.checksum = self.checksum.wrapping_add(id);
@@ -189,8 +189,8 @@ mod tests {
     use super::*;
     use crate::bench::workload::Authors;
 
-    fn answer<'a>(events: impl IntoIterator<Item = &'a Event>) -> Answer {
-        let mut answer = Answer::default();
+    fn answer<'a>(events: impl IntoIterator<Item = &'a Event>) -> Tally {
+        let mut answer = Tally::default();
         events.into_iter().for_each(|event| answer.add(message::key_of(&event.id())));
         answer
     }

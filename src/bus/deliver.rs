@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::{channel::Channel, state::BusState};
 use crate::{
     clock,
-    protocol::{Event, EventId, Filter, ParsedEvent, filter::sorted},
+    protocol::{Event, EventId, Filter, ParsedEvent, filter::sorted, kind},
     route::{Route, key::keys},
     store::{Content, Cursor, Limit, Query, Viewer},
     telemetry::Stage,
@@ -22,23 +22,37 @@ impl BusState {
         const TOGETHER: usize = 256;
         let mut events = Vec::with_capacity(ids.len());
         for ids in ids.chunks(TOGETHER) {
-            let filter = Filter { ids: Some(sorted(ids.to_vec())), ..Filter::default() };
-            let query = Arc::new(Query {
-                filters: vec![(filter, Limit::exactly(ids.len()))],
-                viewer: Viewer::Operator,
-                now: clock::now(),
-                content: Content::Events,
-            });
-            let mut cursor = Some(Cursor::start(&query));
-            while let Some(from) = cursor {
-                let page = self.parts.store.query(Arc::clone(&query), from).await?;
-                for entry in page.iter() {
-                    events.push(Arc::new(serde_json::from_str::<ParsedEvent>(entry.json)?.trust()));
-                }
-                cursor = page.next;
+            let found = self.find(ids.to_vec(), None).await?;
+            let is_missing = |id: &EventId| !found.iter().any(|event| event.id() == *id);
+            let missing: Vec<EventId> = ids.iter().copied().filter(is_missing).collect();
+            events.extend(found);
+            if !missing.is_empty() {
+                // Of this kind are only those that are asked for by it.
+                events.extend(self.find(missing, Some([kind::ACTIVITY].into())).await?);
             }
         }
         Ok(events)
+    }
+
+    async fn find(&self, ids: Vec<EventId>, kinds: Option<Box<[u16]>>) -> anyhow::Result<Vec<Arc<Event>>> {
+        let limit = Limit::exactly(ids.len());
+        let filter = Filter { ids: Some(sorted(ids)), kinds, ..Filter::default() };
+        let query = Arc::new(Query {
+            filters: vec![(filter, limit)],
+            viewer: Viewer::Operator,
+            now: clock::now(),
+            content: Content::Events,
+        });
+        let mut found = Vec::new();
+        let mut cursor = Some(Cursor::start(&query));
+        while let Some(from) = cursor {
+            let page = self.parts.store.query(Arc::clone(&query), from).await?;
+            for entry in page.iter() {
+                found.push(Arc::new(serde_json::from_str::<ParsedEvent>(entry.json)?.trust()));
+            }
+            cursor = page.next;
+        }
+        Ok(found)
     }
 
     /// Routes those of the events that have not been routed yet and that somebody still wants. Returns how many.

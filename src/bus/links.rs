@@ -42,7 +42,7 @@ pub(super) async fn run(
                 shared.origins().link_up(paths, Moment::now());
                 shared.in_doubt.notify_one();
                 // Nobody told this node meanwhile.
-                shared.parts.records.notify_one();
+                (shared.parts.records)(None);
                 let ended = tokio::select! {
                     ended = sender.run(&shared, &up) => ended,
                     ended = keep_subscribed(&shared, &*up.link, &mut subscriptions) => ended,

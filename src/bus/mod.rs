@@ -67,6 +67,9 @@ use crate::{
     trace::Tracer,
 };
 
+/// Is told which record may have changed, by kind and key; without, it may be any.
+pub type RecordWatch = Arc<dyn Fn(Option<(&str, &str)>) + Send + Sync>;
+
 /// What the bus works with.
 pub struct BusParts {
     pub routers: Routers,
@@ -78,8 +81,8 @@ pub struct BusParts {
     pub taps: Taps,
     /// Of how many authors the verifier keeps the decoded keys.
     pub hot_authors: NonZeroUsize,
-    /// Notified when another node may have changed a record: it said so, or a link is new.
-    pub records: Arc<Notify>,
+    /// Called when another node may have changed a record: it said so, or a link is new, and it may be any.
+    pub records: RecordWatch,
     /// How far clocks of nodes may be from each other.
     pub clock_tolerance: Duration,
     pub metrics: Arc<Metrics>,

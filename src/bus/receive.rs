@@ -90,7 +90,7 @@ async fn handle(
                         version = change.version,
                         "a record has changed"
                     );
-                    shared.parts.records.notify_one();
+                    (shared.parts.records)(Some((change.kind, change.key)));
                 }
                 None => shared.puzzle(&"a change of another version"),
             },

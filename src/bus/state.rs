@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::Notify,
@@ -163,13 +164,12 @@ impl BusState {
         self.in_doubt.notify_one();
     }
 
-    /// Tells every router that events of other nodes were missed, and can not be found.
+    /// Tells every router that events of other nodes were missed, and can not be found. Counted once all have been told:
+    /// what is subscribed to after that is whole.
     pub async fn tell_of_gap(&self, why: &str) {
         warn!("subscriptions end, because events of other nodes may have been missed {why}");
+        // A router that is gone has no sessions.
+        join_all(self.parts.routers.all().iter().map(|router| router.send(Gap))).await;
         self.parts.metrics.bus_gaps_told.inc();
-        for router in self.parts.routers.all() {
-            // A router that is gone has no sessions.
-            let _ = router.send(Gap).await;
-        }
     }
 }

@@ -108,7 +108,7 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
 /// Says whether a relay could start with that file, and whether one that runs would take it.
 fn check(file: PathBuf, mut flags: RelayFlags) -> anyhow::Result<()> {
     let shown = file.display().to_string();
-    flags.common.config = Some(file);
+    flags.node.common.config = Some(file);
     let sources = flags.sources()?;
     load(&sources)?;
     println!("{shown} is valid");

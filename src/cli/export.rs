@@ -116,7 +116,7 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
     let source = match &args.data.data {
         Some(folder) => EventSource::Folder(FolderPages::open(folder, args.data.load()?, rest)?),
         None => {
-            let endpoint = Endpoint { verify: args.verify, ..args.relay.endpoint(keys) };
+            let endpoint = Endpoint { verify: args.verify, ..args.relay.endpoint(keys)? };
             EventSource::relay(endpoint, rest, PAGE)
         }
     };

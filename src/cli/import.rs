@@ -184,7 +184,7 @@ pub fn run(args: ImportArgs) -> anyhow::Result<()> {
             Sink::Folder { sink, name: folder_name(folder) }
         }
         None => {
-            let endpoint = args.relay.endpoint(args.key.load()?);
+            let endpoint = args.relay.endpoint(args.key.load()?)?;
             Sink::Relay { endpoint: endpoint.into(), window: args.window.into() }
         }
     };

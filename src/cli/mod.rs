@@ -1,5 +1,7 @@
 //! The command line: a file a command. Parses, calls the library, prints.
 
+mod accounts;
+mod aggregator;
 mod bookmark;
 mod config;
 mod export;
@@ -59,6 +61,8 @@ struct Cli {
 enum Command {
     /// Run a relay; what `rookery` alone does
     Relay(RelayFlags),
+    /// Read other relays, or store what was read, without serving clients
+    Aggregator(aggregator::AggregatorArgs),
     /// Measure any relay under a load that is the same each time
     Bench(bench::BenchArgs),
     /// Print the effective configuration, without passwords
@@ -79,6 +83,8 @@ enum Command {
     Sync(sync::SyncArgs),
     /// Have a running relay read other relays
     Upstream(upstream::UpstreamArgs),
+    /// Whose keys a running relay keeps
+    Accounts(accounts::AccountsArgs),
     /// Make the tables of the cluster store
     Schema(schema::SchemaArgs),
 }
@@ -86,38 +92,45 @@ enum Command {
 /// Flags of the settings in [`settings::General`]; the environment is read there too.
 #[derive(Debug, Args)]
 struct RelayFlags {
-    #[command(flatten)]
-    common: CommonFlags,
     /// Address and port for clients [default: 127.0.0.1:7777]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Address and port for operators: health and metrics [default: 127.0.0.1:9777]
-    #[arg(long, value_name = "ADDRESS")]
-    ops_listen: Option<String>,
-    /// Folder of the embedded store [default: ./rookery-data]
-    #[arg(long, value_name = "FOLDER")]
-    data: Option<String>,
     /// URL under which clients reach this relay, such as wss://relay.example.com
     #[arg(long)]
     url: Option<String>,
-    /// Name of this node in logs and metrics [default: the host's name]
-    #[arg(long, value_name = "NAME")]
-    node_id: Option<String>,
+    #[command(flatten)]
+    node: NodeFlags,
     /// Proxy that is believed whom it speaks for: an address or a network (several: with commas)
     #[arg(long, value_name = "ADDRESS|CIDR", value_delimiter = ',')]
     trusted_proxy: Vec<String>,
     /// Connections of trusted proxies begin with a PROXY header (version 1 or 2)
     #[arg(long)]
     proxy_protocol: bool,
+    /// Threads that serve clients [default: one a core]
+    #[arg(long, value_name = "COUNT")]
+    workers: Option<i64>,
+}
+
+/// Those of every process that has a part in a relay.
+#[derive(Debug, Args)]
+struct NodeFlags {
+    #[command(flatten)]
+    common: CommonFlags,
+    /// Address and port for operators: health and metrics [default: 127.0.0.1:9777]
+    #[arg(long, value_name = "ADDRESS")]
+    ops_listen: Option<String>,
+    /// Folder of the embedded store [default: ./rookery-data]
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<String>,
+    /// Name of this node in logs and metrics [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    node_id: Option<String>,
     /// Redis through which nodes share live events, such as redis://127.0.0.1:6379 (several: with commas)
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     redis: Vec<String>,
     /// Relay whose events are read and stored here too, such as wss://relay.example.com (several: with commas)
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     upstream: Vec<String>,
-    /// Threads that serve clients [default: one a core]
-    #[arg(long, value_name = "COUNT")]
-    workers: Option<i64>,
     /// Seconds that a shutdown takes at most [default: 5]
     #[arg(long, value_name = "SECONDS")]
     drain_seconds: Option<i64>,
@@ -146,24 +159,35 @@ struct CommonFlags {
     settings: Vec<String>,
 }
 
+/// Puts flags among the settings, by their names.
+macro_rules! take {
+    ($flags:ident, $from:ident, $($field:ident)*) => {
+        $(if let Some(value) = $from.$field {
+            $flags.insert(stringify!($field).to_owned(), value.into());
+        })*
+    };
+}
+
 impl RelayFlags {
     /// Where settings come from.
     fn sources(self) -> anyhow::Result<Sources> {
-        let mut flags = self.common.table()?;
-        macro_rules! take {
-            ($($field:ident)*) => {
-                $(if let Some(value) = self.$field {
-                    flags.insert(stringify!($field).to_owned(), value.into());
-                })*
-            };
-        }
-        take!(listen ops_listen data url node_id workers drain_seconds);
+        let file = self.node.common.config.clone();
+        let mut flags = self.node.table()?;
+        take!(flags, self, listen url workers);
         if !self.trusted_proxy.is_empty() {
             flags.insert("trusted_proxy".to_owned(), self.trusted_proxy.into());
         }
         if self.proxy_protocol {
             flags.insert("proxy_protocol".to_owned(), true.into());
         }
+        Ok(Sources::new(file, environment, flags))
+    }
+}
+
+impl NodeFlags {
+    fn table(self) -> anyhow::Result<Table> {
+        let mut flags = self.common.table()?;
+        take!(flags, self, ops_listen data node_id drain_seconds);
         if let Some(otlp) = self.otlp {
             settings::set(&mut flags, &format!("traces.otlp={otlp}"))?;
         }
@@ -173,7 +197,7 @@ impl RelayFlags {
         if !self.redis.is_empty() {
             flags.insert("redis".to_owned(), self.redis.into());
         }
-        Ok(Sources::new(self.common.config, environment, flags))
+        Ok(flags)
     }
 }
 
@@ -229,6 +253,7 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Relay(flags)) => relay::run(flags),
+        Some(Command::Aggregator(args)) => aggregator::run(args),
         Some(Command::Key(args)) => key::run(args),
         Some(Command::Send(args)) => send::run(args),
         Some(Command::Watch(args)) => watch::run(args),
@@ -237,6 +262,7 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Export(args)) => export::run(args),
         Some(Command::Sync(args)) => sync::run(args),
         Some(Command::Upstream(args)) => upstream::run(args),
+        Some(Command::Accounts(args)) => accounts::run(args),
         Some(Command::Schema(args)) => schema::run(args),
         None => relay::run(cli.relay),
     }

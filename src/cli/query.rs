@@ -72,7 +72,7 @@ pub fn run(args: QueryArgs) -> anyhow::Result<()> {
             EventSource::Folder(FolderPages::open(folder, args.data.load()?, args.filter.filter())?)
         }
         None => {
-            let endpoint = args.relay.endpoint(args.key.load()?);
+            let endpoint = args.relay.endpoint(args.key.load()?)?;
             // A search has to look at more than it shows.
             let page = if args.keyword.is_some() { PAGE } else { args.amount.clamp(1, PAGE) };
             EventSource::relay(endpoint, args.filter.filter(), page)

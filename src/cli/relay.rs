@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{RelayFlags, secret};
 use crate::{
-    config,
+    config::{self, Config, Sources},
     net::raise_descriptor_limit,
     node::{self, Listeners, Outside, Reload},
     telemetry,
@@ -15,7 +15,15 @@ use crate::{
 };
 
 pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
-    let reload = Reload::new(flags.sources()?)?;
+    run_node(flags.sources()?, Listeners::bind)
+}
+
+/// Runs a node that listens as it is told.
+pub fn run_node(
+    sources: Sources,
+    listen: impl FnOnce(&Config) -> anyhow::Result<Listeners>,
+) -> anyhow::Result<()> {
+    let reload = Reload::new(sources)?;
     let config = reload.config().clone();
     let spans = Pipeline::start(&config.traces, &node::id(&config))?;
     let layer = spans.as_ref().map(Pipeline::layer);
@@ -30,7 +38,7 @@ pub fn run(flags: RelayFlags) -> anyhow::Result<()> {
     reload.old_names().iter().for_each(|old_name| warn!("{old_name}"));
     let descriptors = raise_descriptor_limit();
     let ended = actix::System::new().block_on(async {
-        let listeners = Listeners::bind(&config)?;
+        let listeners = listen(&config)?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         // A terminal that is closed sends it too: that is no reason to leave clients.

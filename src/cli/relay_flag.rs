@@ -1,12 +1,18 @@
 //! The flag that names a relay, and what a person is told of talking to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use anyhow::{Context, ensure};
 use clap::Args;
 use tokio_tungstenite::tungstenite::http::Uri;
 
 use crate::{
-    client::{ClientError, Endpoint, Observer, shown},
+    client::{ClientError, Endpoint, Observer, Token, shown},
     protocol::sign::Keys,
 };
 
@@ -23,13 +29,30 @@ pub struct RelayFlag {
         value_parser = relay_url
     )]
     relay: String,
+    /// File with the token of an account of that relay, as signing in gives it
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 impl RelayFlag {
     /// The relay, talked to with this key.
-    pub fn endpoint(self, keys: Option<Keys>) -> Endpoint {
-        endpoint(self.relay, keys)
+    ///
+    /// # Errors
+    /// The token can not be read.
+    pub fn endpoint(self, keys: Option<Keys>) -> anyhow::Result<Endpoint> {
+        let token = self.token_file.map(|file| token(&file)).transpose().context("--token-file")?;
+        Ok(Endpoint { token, ..endpoint(self.relay, keys) })
     }
+}
+
+/// The token in a file. Errors never quote it.
+fn token(file: &Path) -> anyhow::Result<Token> {
+    let name = file.display();
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    let token = text.trim();
+    let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    ensure!(is_token, "{name} does not hold exactly one token");
+    Ok(Token(token.into()))
 }
 
 /// A relay of that URL, talked to with this key, while a person looks on.
@@ -82,6 +105,24 @@ pub fn relay_url(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_one_word_and_is_not_quoted() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path();
+        for (text, expected) in
+            [("a.b.c\n", Ok("a.b.c")), ("", Err(())), ("secret a", Err(())), ("ä", Err(()))]
+        {
+            fs::write(path, text).unwrap();
+            let read = token(path);
+            let told = format!("{read:?}");
+            assert!(!told.contains("secret") && !told.contains("a.b.c"), "{told}");
+            assert_eq!(
+                read.map_err(|_| ()).map(|Token(token)| token.to_string()),
+                expected.map(str::to_owned)
+            );
+        }
+    }
 
     #[test]
     fn urls_that_are_none_say_what_to_write() {

@@ -76,7 +76,7 @@ pub fn run(args: SendArgs) -> anyhow::Result<()> {
         tags = Draft { author, created_at, kind: args.kind, tags, content: &content }.mine(bits);
     }
     let event = keys.sign(created_at, args.kind, tags, &content);
-    let endpoint = args.relay.endpoint(Some(keys));
+    let endpoint = args.relay.endpoint(Some(keys))?;
     let receipt = match args.trace {
         true => traced(&endpoint, &event)?,
         false => run_async(async { Ok(publish(&endpoint, &event).await?) })?,

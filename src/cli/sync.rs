@@ -137,7 +137,7 @@ pub fn run(args: SyncArgs) -> anyhow::Result<()> {
             }
         }
         None => {
-            let endpoint = relay.endpoint(keys);
+            let endpoint = relay.endpoint(keys)?;
             ensure!(endpoint.url != other.url, "both sides are {}: name this one with --relay", other.url);
             let down = Sink::Relay { endpoint: Box::new(endpoint.clone()), window: WINDOW };
             (Here::Relay(endpoint.into()), wants_down.then_some(down))

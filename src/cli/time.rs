@@ -1,6 +1,9 @@
 //! Points in time as people write and read them. UTC only: no zone database, no locale.
 
-use crate::{clock::now, protocol::Timestamp};
+use crate::{
+    clock::{civil, now},
+    protocol::Timestamp,
+};
 
 const DAY: u64 = 86_400;
 
@@ -67,16 +70,8 @@ fn days_of_month(year: u64, month: u64) -> Option<u64> {
 
 /// `2026-01-31 12:30:00`, UTC.
 pub fn format(at: Timestamp) -> String {
-    // Days to a civil date: Howard Hinnant, "chrono-compatible low-level date algorithms".
     let (days, clock) = (at / DAY, at % DAY);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (year, month, day) = civil(days);
     let (hour, minute, second) = (clock / 3_600, clock / 60 % 60, clock % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }

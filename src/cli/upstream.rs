@@ -362,6 +362,9 @@ fn show(view: &View) {
     say("number", &view.id);
     say("url", &shown(&view.url));
     say("state", &format!("{} since {}", word(view.state), at(view.since)));
+    if let Some(lease) = &view.lease {
+        say("read by", &format!("{}, after {} others", lease.node, lease.epoch));
+    }
     if view.configured {
         say("named by", "the configuration of the node (aggregator.upstreams)");
     } else {

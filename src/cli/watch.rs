@@ -81,7 +81,7 @@ pub fn run(args: WatchArgs) -> anyhow::Result<()> {
     let mut filter = args.filter.filter();
     let wants_stored = filter.since.is_some() || filter.until.is_some() || filter.ids.is_some();
     filter.limit = args.limit.or((!wants_stored).then_some(0));
-    let endpoint = args.relay.endpoint(keys);
+    let endpoint = args.relay.endpoint(keys)?;
     let mut watch = Watch {
         backoff: endpoint.backoff(),
         endpoint,

@@ -1,6 +1,6 @@
 //! Where a relay is, as whom it is talked to, and within what bounds.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{Backoff, ClientError, Manners, Reach};
 use crate::protocol::{Reply, sign::Keys};
@@ -12,6 +12,8 @@ pub struct Endpoint {
     pub url: String,
     /// As whom to authenticate (NIP-42) where the relay wants it. Default: as nobody.
     pub keys: Option<Keys>,
+    /// The token of an account of the relay, shown when a connection is opened. Default: none.
+    pub token: Option<Token>,
     /// Whether ids and signatures of events that come are checked (default), or the relay is trusted with that.
     pub verify: bool,
     pub bounds: Bounds,
@@ -23,6 +25,16 @@ pub struct Endpoint {
     pub user_agent: String,
     /// Default: nobody.
     pub observer: Arc<dyn Observer>,
+}
+
+/// What shows that somebody is signed in. It is written nowhere.
+#[derive(Clone)]
+pub struct Token(pub Arc<str>);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a token")
+    }
 }
 
 /// How long a client waits for what, and how much it takes and holds, at most.
@@ -88,6 +100,7 @@ impl Endpoint {
         Self {
             url: url.into(),
             keys: None,
+            token: None,
             verify: true,
             bounds: Bounds::default(),
             manners: Manners::default(),

@@ -9,12 +9,15 @@ use tokio_tungstenite::{
         self,
         client::IntoClientRequest,
         handshake::client::{Request, Response},
-        http::{HeaderName, HeaderValue, Uri, header::USER_AGENT},
+        http::{
+            HeaderName, HeaderValue, Uri,
+            header::{AUTHORIZATION, USER_AGENT},
+        },
         protocol::WebSocketConfig,
     },
 };
 
-use super::{ClientError, Endpoint};
+use super::{ClientError, Endpoint, Token};
 use crate::{tls, trace};
 
 /// W3C Trace Context.
@@ -51,6 +54,12 @@ impl Endpoint {
         let user_agent = HeaderValue::from_str(&self.user_agent);
         let user_agent = user_agent.map_err(|_| self.no_request("the name of the client is no header"))?;
         request.headers_mut().insert(USER_AGENT, user_agent);
+        if let Some(Token(token)) = &self.token {
+            let shown = HeaderValue::from_str(&format!("Bearer {token}"));
+            let mut shown = shown.map_err(|_| self.no_request("the token is no header"))?;
+            shown.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, shown);
+        }
         if let Some(context) = trace::current() {
             // Made of hexadecimal digits.
             request.headers_mut().extend(context.traceparent().parse().map(|value| (TRACEPARENT, value)));

@@ -20,7 +20,7 @@ mod subscription;
 
 pub use self::{
     connection::{Connection, Receipt, Step},
-    endpoint::{Bounds, Endpoint, Observer},
+    endpoint::{Bounds, Endpoint, Observer, Token},
     error::ClientError,
     fetch::{Fetched, Found},
     manners::Manners,

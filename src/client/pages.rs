@@ -51,7 +51,7 @@ pub struct Pages {
 
 /// What the relay answered to one REQ.
 #[derive(Default)]
-struct Answer {
+struct StoredPage {
     events: Vec<Event>,
     /// How many events it sent, those included that cannot be used.
     sent: usize,
@@ -155,7 +155,7 @@ impl Pages {
         let mut older = Filter { until: second.checked_sub(1), ..self.filter.clone() };
         let answer = match older.until {
             Some(_) if !older.is_never() => self.ask(older.clone(), self.page_size()).await?,
-            _ => Answer::default(),
+            _ => StoredPage::default(),
         };
         // Were there room left in the page, the relay would have filled it with older events.
         let was_full = answer.sent > 0 || sent >= limit;
@@ -216,7 +216,7 @@ impl Pages {
     }
 
     /// Asks until there is a whole answer, on a new connection where the old one was lost.
-    async fn ask(&mut self, mut filter: Filter, limit: usize) -> Result<Answer, ClientError> {
+    async fn ask(&mut self, mut filter: Filter, limit: usize) -> Result<StoredPage, ClientError> {
         filter.limit = Some(limit);
         let mut backoff = self.endpoint.backoff();
         loop {
@@ -237,7 +237,7 @@ impl Pages {
         }
     }
 
-    async fn ask_once(&mut self, filter: &Filter) -> Result<Answer, ClientError> {
+    async fn ask_once(&mut self, filter: &Filter) -> Result<StoredPage, ClientError> {
         let patience = self.endpoint.bounds.answer;
         let connection = self.connection().await?;
         let mut subscription = connection.subscribe(filter);
@@ -270,7 +270,7 @@ impl Pages {
         // Relays of the wild do not all keep the order, and some send an event twice.
         events.sort_unstable_by_key(|event| (Reverse(event.created_at()), event.id()));
         events.dedup_by_key(|event| event.id());
-        Ok(Answer { events, sent, hint })
+        Ok(StoredPage { events, sent, hint })
     }
 
     async fn connection(&mut self) -> Result<&mut Connection, ClientError> {

@@ -4,6 +4,44 @@ use serde::{Deserialize, Serialize};
 
 use super::setting::{DAY, HOUR, part, section, whole};
 
+/// What of reading other relays a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AggregatorRole {
+    Both,
+    Read,
+    Consume,
+    None,
+}
+
+impl AggregatorRole {
+    /// Whether it reads upstreams.
+    pub fn reads(self) -> bool {
+        matches!(self, Self::Both | Self::Read)
+    }
+
+    /// Whether it stores what was read.
+    pub fn consumes(self) -> bool {
+        matches!(self, Self::Both | Self::Consume)
+    }
+}
+
+/// Where events of upstreams wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueKind {
+    Memory,
+    Redis,
+}
+
+/// What decides which partition an event of an upstream is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartitionBy {
+    Id,
+    Upstream,
+}
+
 section! {
     /// Other relays that are read, and whose events are stored here as if clients had published them.
     Aggregator {
@@ -11,6 +49,23 @@ section! {
         upstreams: fixed Vec<String> = Vec::new(),
         /// Whether an upstream may have an address that is not public.
         allow_private: fixed bool = false,
+        /// What this process does of it: "both" reads them and stores what they send, "read" and "consume" are one of the
+        /// two, with queue = "redis", and "none" leaves it to other processes.
+        role: fixed AggregatorRole = AggregatorRole::Both,
+        /// Where their events wait for the store: "memory" of this process, or "redis", streams that processes share.
+        queue: fixed QueueKind = QueueKind::Memory,
+        /// Streams in Redis. At most so many processes store what is read. The same at all of them.
+        partitions: fixed u16 = 8 => whole(1, 128),
+        /// "id" spreads the events of each upstream over all partitions; "upstream" keeps those of one in the order in
+        /// which it sent them. The same at all processes.
+        partition_by: fixed PartitionBy = PartitionBy::Id,
+        /// Bytes of events that a process may have taken from streams before it stores them.
+        taken_bytes: fixed usize = 8 * 1024 * 1024 => whole(65_536, 1 << 32),
+        /// Seconds after which it is looked whether an event that is not finished is still in its stream, and for which
+        /// a process that has got a partition waits for the one that had it.
+        redeliver_seconds: fixed u64 = 60 => whole(1, HOUR),
+        /// Milliseconds between the beats of a process in Redis. After three that fail to come, others do its work.
+        beat_ms: fixed u64 = 2_000 => whole(100, 60_000),
         /// Bytes of their events that may wait for the store. Beyond, what comes live is read later.
         queue_bytes: fixed usize = 64 * 1024 * 1024 => whole(65_536, 1 << 40),
         /// Their events that may be on their way into the store at once.

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use url::Url;
 
 use super::{
-    Config, General, SECTIONS, Setting, log_filter, paths, ranges,
+    Config, General, QueueKind, SECTIONS, Setting, log_filter, paths, ranges,
     table::{lookup, path},
 };
 
@@ -60,6 +60,17 @@ impl Config {
                     .all(|byte| byte.is_ascii_graphic() && !br"{}*?[]\".contains(&byte)),
             "bus.prefix must be letters, digits and signs other than {{}}*?[]\\, not {:?}",
             self.bus.prefix
+        );
+        let aggregator = &self.aggregator;
+        ensure!(
+            aggregator.queue == QueueKind::Memory || !general.redis.is_empty(),
+            "aggregator.queue = \"redis\" needs redis"
+        );
+        ensure!(
+            aggregator.role.reads() == aggregator.role.consumes()
+                || (aggregator.queue == QueueKind::Redis && !scylla.nodes.is_empty()),
+            "aggregator.role = \"read\" or \"consume\" needs aggregator.queue = \"redis\" and scylla.nodes: the \
+             processes share the store"
         );
         ensure!(
             ["", "grpc", "http/protobuf"].contains(&traces.protocol.as_str()),
@@ -187,7 +198,11 @@ mod tests {
             ("[limits]\nmax_filters = 'x'", vec![], "rookery.toml: limits.max_filters"),
             ("trusted_proxy = '10.0.0.1'", vec![], "trusted_proxy must be a list of texts"),
             ("url = 7", vec![], "url must be a text in quotes, not 7"),
-            ("[limit]\nmax_filters = 1", vec![], "unknown section [limit]; there are: [aggregator], [bus]"),
+            (
+                "[limit]\nmax_filters = 1",
+                vec![],
+                "unknown section [limit]; there are: [accounts], [aggregator], [bus]",
+            ),
             ("limits = 1", vec![], "limits is a section"),
             (
                 "[bus]\nprefix = '{x}*?'",
@@ -195,6 +210,8 @@ mod tests {
                 "bus.prefix must be letters, digits and signs other than {}*?[]",
             ),
             ("redis = ['127.0.0.1:6379']", vec![], "redis must look like redis://127.0.0.1:6379"),
+            ("[aggregator]\nqueue = 'redis'", vec![], "aggregator.queue = \"redis\" needs redis"),
+            ("[aggregator]\nrole = 'read'", vec![], "needs aggregator.queue = \"redis\" and scylla.nodes"),
             ("", vec![("ROOKERY_TRACES_OTLP", "127.0.0.1:4317")], "traces.otlp must look like http://"),
             ("url = 'ws://a b'", vec![], "url \"ws://a b\" is not valid"),
             ("", vec![("ROOKERY_LIMITS_MAX_TAGS", "many")], "ROOKERY_LIMITS_MAX_TAGS"),

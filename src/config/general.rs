@@ -26,6 +26,9 @@ section! {
         /// made when one machine needs it first; the nodes of a cluster are all given the same. Without it, what it has
         /// sealed is lost.
         master_key_file: fixed PathBuf = PathBuf::new(),
+        /// Files with master keys that another one takes the place of: what they have sealed still opens, until `rookery
+        /// accounts rekey` has sealed it anew.
+        old_master_key_files: fixed Vec<PathBuf> = Vec::new(),
         /// Folder of the embedded store. Made when it is missing.
         data: fixed PathBuf = PathBuf::from("./rookery-data"),
         /// The URL under which clients reach this relay, such as "wss://relay.example.com". Checked in

@@ -42,6 +42,11 @@ impl Live {
         self.0.load()
     }
 
+    /// The same, for as long as one waits.
+    pub fn load_full(&self) -> Arc<Settings> {
+        self.0.load_full()
+    }
+
     pub fn replace(&self, settings: Settings) {
         self.0.store(Arc::new(settings));
     }

@@ -4,6 +4,7 @@
 //! `docs/configuration.md` and the environment variables are made from them. What reads them (`load`), refuses
 //! them (`check`) and shows them (`render`) knows none by its own.
 
+mod accounts;
 mod aggregator;
 mod bus;
 mod check;
@@ -17,6 +18,7 @@ mod lmdb;
 mod load;
 mod log_filter;
 mod network;
+mod page;
 mod persister;
 mod rate;
 mod renamed;
@@ -35,7 +37,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use self::{
-    aggregator::Aggregator,
+    accounts::{Accounts, SignUp},
+    aggregator::{Aggregator, AggregatorRole, PartitionBy, QueueKind},
     bus::{Bus, BusReady},
     feeds::Feeds,
     file::Trust,
@@ -47,6 +50,7 @@ pub use self::{
     load::{Loaded, Sources, set, variables},
     log_filter::log_filter,
     network::{Network, address, network},
+    page::{Page, Public},
     persister::Persister,
     rate::Rate,
     renamed::{GivenTwice, OldName},
@@ -94,6 +98,8 @@ sections! {
     traces: Traces,
     feeds: Feeds,
     aggregator: Aggregator,
+    accounts: Accounts,
+    page: Page,
 }
 
 /// The settings that are numbers: section, name, and what they may be.

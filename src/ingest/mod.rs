@@ -82,6 +82,17 @@ impl Admission {
         Ok(self.verify_signature(identified)?.into())
     }
 
+    /// Admits what this relay made and signed itself, by the key of an account: activity. The signature is its own, and
+    /// is not looked at. What the holder of the account wrote goes the way of [`Self::admit`], also where this relay has
+    /// signed it.
+    ///
+    /// # Errors
+    /// The event is none that this relay makes.
+    pub fn admit_own(&self, event: Event, limits: &Limits, now: Timestamp) -> Result<Admitted, Reason> {
+        Policy::new(limits, self.url.as_ref()).check_own(&event, now)?;
+        Ok(event.into())
+    }
+
     /// Admits an event that another relay has sent. What is said against it is said of the event of that id, whoever
     /// sends it: id and signature are checked before.
     ///

@@ -5,7 +5,9 @@ use url::Url;
 use super::Objection;
 use crate::{
     config::Limits,
-    protocol::{EventId, ParsedEvent, PublicKey, Reason, Tags, Timestamp, event::expiration, kind},
+    protocol::{
+        Audience, Event, EventId, ParsedEvent, PublicKey, Reason, Tags, Timestamp, event::expiration, kind,
+    },
 };
 
 /// The rules of this relay for events.
@@ -37,6 +39,9 @@ impl<'a> Policy<'a> {
         if event.kind == kind::AUTH {
             return Err(Reason::invalid("an event of kind 22242 is sent as AUTH and never published"));
         }
+        if event.kind == kind::ACTIVITY || names_activity(&event.tags) && event.kind != kind::DELETION {
+            return Err(Reason::blocked("what accounts do is told by this relay alone"));
+        }
         if self.is_ahead(event, now) {
             return Err(Reason::invalid(format!(
                 "created_at is more than {} seconds ahead",
@@ -54,6 +59,27 @@ impl<'a> Policy<'a> {
         check_protected(event, keys)?;
         check_repost(event)?;
         self.check_vanish(event)
+    }
+
+    /// Whether an event is one that this relay makes itself: that it is shown to those only whom it names, and goes by
+    /// itself.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_own(&self, event: &Event, now: Timestamp) -> Result<(), Reason> {
+        if event.kind() != kind::ACTIVITY {
+            return Err(Reason::invalid("this relay makes activity only"));
+        }
+        if Audience::of(event.tags()).is_none() || !is_protected(event.tags()) {
+            return Err(Reason::invalid("activity is for an audience, and is protected"));
+        }
+        let latest = now.saturating_add(self.limits.max_ahead_seconds);
+        match event.expiration() {
+            _ if event.created_at() > latest => Err(Reason::invalid("created_at is too far ahead")),
+            Some(at) if at > now => Ok(()),
+            Some(_) => Err(Reason::invalid("the event has expired")),
+            None => Err(Reason::invalid("activity expires")),
+        }
     }
 
     /// Which kind of rule an event breaks that [`Self::check`] refuses.
@@ -136,14 +162,27 @@ fn check_repost(event: &ParsedEvent<'_>) -> Result<(), Reason> {
     }
     #[derive(serde::Deserialize)]
     struct Embedded {
+        #[serde(default)]
+        kind: Option<u16>,
         tags: Tags,
     }
     match serde_json::from_str::<Embedded>(&event.content) {
+        Ok(Embedded { kind: Some(kind::ACTIVITY), .. }) => {
+            Err(Reason::blocked("a repost must not embed what an account has done"))
+        }
         Ok(embedded) if is_protected(&embedded.tags) => {
             Err(Reason::blocked("a repost must not embed a protected event"))
         }
         _ => Ok(()),
     }
+}
+
+/// Whether an event says that it is about an event of that kind: a repost (NIP-18), a reaction (NIP-25), a comment
+/// (NIP-22). An id alone says nothing, and whoever asks for it is not told.
+fn names_activity(tags: &Tags) -> bool {
+    tags.indexed().any(|(letter, value)| {
+        matches!(letter, b'k' | b'K') && value.parse().is_ok_and(|kind: u16| kind == kind::ACTIVITY)
+    })
 }
 
 fn is_protected(tags: &Tags) -> bool {
@@ -217,6 +256,15 @@ mod tests {
             (NOW, 16, tags(&[]), embedded, &own, Err(Prefix::Blocked)),
             (NOW, 1, tags(&[]), embedded, &own, Ok(())),
             (NOW, 6, tags(&[]), "not json", &own, Ok(())),
+            (NOW, kind::ACTIVITY, tags(&[]), "", &own, Err(Prefix::Blocked)),
+            (NOW, 6, tags(&[]), r#"{"kind":4227,"tags":[]}"#, &own, Err(Prefix::Blocked)),
+            (NOW, 16, tags(&[]), r#"{"tags":[],"kind":4227}"#, &own, Err(Prefix::Blocked)),
+            (NOW, 16, tags(&[]), r#"{"tags":[],"kind":1}"#, &own, Ok(())),
+            (NOW, 16, tags(&[&["k", "4227"]]), "", &own, Err(Prefix::Blocked)),
+            (NOW, 7, tags(&[&["k", "4227"]]), "+", &own, Err(Prefix::Blocked)),
+            (NOW, 1_111, tags(&[&["K", "4227"]]), "", &own, Err(Prefix::Blocked)),
+            (NOW, 7, tags(&[&["k", "1"]]), "+", &own, Ok(())),
+            (NOW, 5, tags(&[&["k", "4227"]]), "", &own, Ok(())),
             (NOW, 62, tags(&[]), "", &[], Err(Prefix::Invalid)),
             (NOW, 62, tags(&[&["relay", "wss://other.example.com"]]), "", &[], Err(Prefix::Invalid)),
             (NOW, 62, tags(&[&["relay", "wss://relay.example.com"]]), "", &[], Ok(())),
@@ -224,6 +272,30 @@ mod tests {
         ] {
             let event = author.sign(at, kind, tags, content);
             assert_eq!(check(&limits, keys, &event), expected, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn this_relay_makes_activity_for_an_audience_that_goes_by_itself() {
+        let limits = Limits::default();
+        let author = Keys::generate();
+        let (friends, protected, expires) =
+            (&["audience", "friends"][..], &["-"][..], &["expiration", "1000001"][..]);
+        for (at, kind, tags, expected) in [
+            (NOW, kind::ACTIVITY, &[friends, protected, expires][..], true),
+            (NOW, kind::ACTIVITY, &[&["audience", "followers"], protected, expires], true),
+            (NOW, kind::ACTIVITY, &[&["audience", "everybody"], protected, expires], false),
+            (NOW, kind::ACTIVITY, &[protected, expires], false),
+            (NOW, kind::ACTIVITY, &[friends, expires], false),
+            (NOW, kind::ACTIVITY, &[friends, protected], false),
+            (NOW, kind::ACTIVITY, &[friends, protected, &["expiration", "1000000"]], false),
+            (NOW + 901, kind::ACTIVITY, &[friends, protected, expires], false),
+            (NOW, 1, &[friends, protected, expires], false),
+        ] {
+            let tags = Tags::from_iter(tags.iter().map(|tag| tag.iter()));
+            let event = author.sign(at, kind, tags, "signed in");
+            let checked = Policy::new(&limits, None).check_own(&event, NOW);
+            assert_eq!(checked.is_ok(), expected, "{event:?}");
         }
     }
 

@@ -10,12 +10,18 @@ pub const SUPPORTED_NIPS: &[u16] = &[1, 2, 9, 11, 13, 17, 40, 42, 45, 59, 62, 65
 /// Which may be switched off.
 const RECONCILIATION: u16 = 77;
 
+/// Those that are not switched off.
+pub fn supported(settings: &Settings) -> impl Iterator<Item = u16> {
+    let reconciles = settings.sync.max_open > 0;
+    SUPPORTED_NIPS.iter().copied().filter(move |nip| *nip != RECONCILIATION || reconciles)
+}
+
 /// Where the software lives.
 const SOFTWARE: &str = env!("CARGO_PKG_REPOSITORY");
 
 /// The document, with the limits that are really in force. Empty fields are left out.
 pub fn document(settings: &Settings) -> String {
-    let Settings { info, limits, sync, .. } = settings;
+    let Settings { info, limits, .. } = settings;
     let mut document = Map::new();
     for (name, value) in [
         ("name", &info.name),
@@ -30,8 +36,7 @@ pub fn document(settings: &Settings) -> String {
             document.insert(name.to_owned(), Value::from(value.as_str()));
         }
     }
-    let nips = SUPPORTED_NIPS.iter().filter(|nip| **nip != RECONCILIATION || sync.max_open > 0);
-    document.insert("supported_nips".to_owned(), nips.copied().map(Value::from).collect());
+    document.insert("supported_nips".to_owned(), supported(settings).map(Value::from).collect());
     document.insert("software".to_owned(), json!(SOFTWARE));
     document.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     document.insert(

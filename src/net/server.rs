@@ -1,4 +1,4 @@
-//! The listener for clients: one route, three faces (WebSocket, NIP-11, a word for browsers).
+//! The listener for clients: WebSocket, NIP-11 and a page for browsers at one address, and what belongs to the page.
 
 use std::{
     io,
@@ -31,8 +31,11 @@ use tracing::debug;
 use url::Url;
 
 use super::{
+    Problem,
     client::{client_address, is_trusted, names},
     info,
+    page::{self, Page},
+    people::{self, People},
     proxy::{ProxyFault, read_header},
 };
 use crate::{
@@ -64,6 +67,7 @@ impl Server {
 struct Worker {
     router: RouterAddr,
     node: Arc<NodeWide>,
+    page: Option<Arc<Page>>,
 }
 
 struct NodeWide {
@@ -102,6 +106,7 @@ pub fn serve(
     routers: Routers,
     bus: Option<Arc<dyn Bus>>,
     connections: Arc<Connections>,
+    people: Option<People>,
 ) -> io::Result<Server> {
     /// Sockets that a worker holds beyond our own bound, to be answered 503. actix stops accepting
     /// silently at its bound.
@@ -130,6 +135,11 @@ pub fn serve(
         trusted_proxy: config.general.trusted_proxy.clone(),
         handshake,
     });
+    let page = config.page.enabled.then(|| {
+        let trusted = config.general.trusted_proxy.clone();
+        Arc::new(Page::new(Arc::clone(&shared), trusted, &config.page, people.clone()))
+    });
+    let people = people.map(|people| People { form_failed: page.clone().map(page::form_failed), ..people });
     let session = config.session.clone();
     let started = Arc::new(AtomicUsize::new(0));
     let builder = actix_server::Server::build()
@@ -151,9 +161,19 @@ pub fn serve(
         let router = SubscriptionRouter::new(&session, routed, bus.clone(), metrics).start();
         let router = RouterAddr::new(router, full);
         routers.add(router.clone());
-        let app = App::new().app_data(Data::new(Worker { router, node })).route("/", web::route().to(root));
+        let page = page.clone();
+        let app = App::new()
+            .configure(|config| page.iter().for_each(|page| page::routes(page)(config)))
+            .app_data(Data::new(Worker { router, node, page }))
+            .route("/", web::route().to(root));
         // A proxy may hand the path of the public URL on.
         let app = paths.iter().fold(app, |app, path| app.route(path, web::route().to(root)));
+        let app = app.configure(|config| {
+            if let Some(people) = &people {
+                config.service(people::scope(people));
+                people::serve_names(people, config);
+            }
+        });
         let draining = draining.clone();
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
@@ -221,7 +241,7 @@ fn note_connection(stream: &TcpStream, data: &mut Extensions, unacknowledged: Du
 async fn root(request: HttpRequest, payload: Payload, worker: Data<Worker>) -> Result<HttpResponse, Error> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if header(header::UPGRADE).eq_ignore_ascii_case("websocket") {
-        return connect(&request, payload, &worker);
+        return connect(&request, payload, &worker).await;
     }
     let mut response = match *request.method() {
         Method::OPTIONS => HttpResponse::NoContent(),
@@ -240,6 +260,12 @@ async fn root(request: HttpRequest, payload: Payload, worker: Data<Worker>) -> R
     if wants_document(request.headers()) {
         response.insert_header((header::CONTENT_TYPE, "application/nostr+json"));
         return Ok(response.body(info::document(&worker.node.shared.live.load())));
+    }
+    // The page's own links begin at the root.
+    if let Some(page) =
+        worker.page.as_ref().filter(|_| request.path() == "/" && page::wants_page(request.headers()))
+    {
+        return Ok(page.root(&request).await);
     }
     response.insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"));
     Ok(response.body("This is a Nostr relay. Point a Nostr client at this address, with ws:// or wss://.\n"))
@@ -271,7 +297,7 @@ fn wants_document(headers: &HeaderMap) -> bool {
     accepted.any(|value| value.to_ascii_lowercase().contains("application/nostr+json"))
 }
 
-fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<HttpResponse, Error> {
+async fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<HttpResponse, Error> {
     let node = &worker.node;
     if !is_handshake(request) {
         return Ok(HttpResponse::BadRequest().force_close().finish());
@@ -279,7 +305,7 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
     let (Some(peer), Some(&accepted)) = (request.peer_addr(), request.conn_data::<Accepted>()) else {
         return Ok(HttpResponse::InternalServerError().finish());
     };
-    let settings = node.shared.live.load();
+    let settings = node.shared.live.load_full();
     let address = client_address(peer.ip(), request.headers(), &node.trusted_proxy);
     let permit = match node.connections.take(address, &settings.limits) {
         Ok(permit) => permit,
@@ -291,6 +317,14 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
             };
             return Ok(response.force_close().insert_header((header::RETRY_AFTER, "10")).finish());
         }
+    };
+    // A cookie is nobody's word here: pages of others could open the connection.
+    let signed_in = match (people::bearer(request), &node.shared.accounts) {
+        (Some(token), Some(accounts)) => match accounts.check(token).await {
+            Ok(signed_in) => Some(signed_in),
+            Err(why) => return Ok(Problem::from(why).into()),
+        },
+        _ => None,
     };
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let traceparent = header("traceparent");
@@ -307,6 +341,7 @@ fn connect(request: &HttpRequest, payload: Payload, worker: &Worker) -> Result<H
         window: Window::new(settings.session.window, &node.shared.metrics),
         permit,
         trace: node.shared.tracer.connection(address, traceparent),
+        signed_in,
     };
     upgrade(request, payload, Arc::clone(&node.shared), worker.router.clone(), socket)
 }

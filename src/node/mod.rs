@@ -10,7 +10,7 @@ mod watch;
 
 use std::{
     future::Future,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,34 +20,40 @@ use actix::{Actor, Arbiter};
 use anyhow::Context;
 use tokio::{sync::Notify, time::timeout};
 use tracing::{info, warn};
+use url::Url;
 
 pub use self::{live::Reload, services::store_name};
 use self::{
     live::SettingsKeeper,
-    services::{data_folder, listener, open_store, taps, transport},
+    services::{
+        accounts, data_folder, listener, open_store, queue_servers, reciprocity, taps, teller, transport,
+    },
     shared::SharedSettings,
     shutdown::{Countdown, ShutdownPhase},
     told::{is_public, tell_start},
     watch::{progress, watch, watch_disk},
 };
 use crate::{
+    account::Accounts,
     aggregate::{self, Aggregator},
-    bus::{self, PubSub},
+    bus::{self, PubSub, RecordWatch},
     config::Config,
+    feed::{self, Feed, Lists},
     ingest::{Admission, RecentIds},
-    net::{Descriptors, Need, Readiness, Token, V1, serve, serve_ops},
+    net::{Descriptors, Keeper, Need, People, Readiness, Token, V1, page_url, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
     route::{Drain, Routers, bus::Bus, seen::Seen},
     seal::{Keyring, MasterKey},
     session::{Connections, Rates, Room, SessionParts},
-    store::Store,
+    store::{Store, records::RecordKind, secrets::Secrets},
     telemetry::{LostLines, Metrics},
     trace::Tracer,
 };
 
 /// The sockets that a node listens on, bound by whoever starts it.
 pub struct Listeners {
-    pub clients: TcpListener,
+    /// `None`: it serves none.
+    pub clients: Option<TcpListener>,
     pub operators: TcpListener,
 }
 
@@ -67,15 +73,22 @@ impl Listeners {
     /// # Errors
     /// Says which address, and what to do.
     pub fn bind(config: &Config) -> anyhow::Result<Self> {
-        let bind = |address, flag: &str| {
-            TcpListener::bind(address)
-                .with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
-        };
-        Ok(Self {
-            clients: bind(config.general.listen, "--listen")?,
-            operators: bind(config.general.ops_listen, "--ops-listen")?,
-        })
+        let clients = Some(listen(config.general.listen, "--listen")?);
+        Ok(Self { clients, ..Self::bind_for_operators(config)? })
     }
+
+    /// The same, without that for clients.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_for_operators(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self { clients: None, operators: listen(config.general.ops_listen, "--ops-listen")? })
+    }
+}
+
+fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
 }
 
 /// Runs a node until `shutdown` resolves. Must be called in an actix system. Returns the moment by which the process is
@@ -114,7 +127,7 @@ pub async fn run_on(
         "starting"
     );
     let url = config.relay_url()?;
-    if url.is_none() && is_public(&config) {
+    if url.is_none() && listeners.clients.is_some() && is_public(&config) {
         warn!(
             "no url is set: AUTH is refused to all who do not connect to an address of this machine themselves; \
              set the URL that clients use, such as --url wss://relay.example.com"
@@ -127,8 +140,11 @@ pub async fn run_on(
     ));
     let routers = Routers::default();
     let changed = Arc::new(Notify::new());
+    let keyring = Arc::new(keyring(&config));
+    let accounts = accounts(&config, &store, &keyring, &metrics).await?;
     let mut needs: Vec<Need> = Vec::new();
-    let taps = taps(&config, &store, &metrics);
+    let (lists, told) = Lists::new();
+    let taps = taps(&config, &store, &metrics, accounts.is_some().then_some(lists));
     let others = match transport(&config)? {
         None => None,
         Some(transport) => {
@@ -139,7 +155,7 @@ pub async fn run_on(
                 store: Arc::clone(&store),
                 log: store.log(),
                 taps: taps.clone(),
-                records: Arc::clone(&changed),
+                records: record_watch(&changed, accounts.as_ref()),
                 hot_authors: NonZeroUsize::new(config.persister.hot_authors).unwrap_or(NonZeroUsize::MIN),
                 clock_tolerance: Duration::from_secs(config.scylla.clock_tolerance_seconds),
                 metrics: Arc::clone(&metrics),
@@ -149,6 +165,9 @@ pub async fn run_on(
             let (on, carries) = ("the bus carries nothing (bus.ready)", Arc::clone(&bus));
             needs.push((on, Box::new(move || carries.is_ready())));
             taps.listen(&listener(&bus));
+            if let Some(accounts) = &accounts {
+                accounts.tell_by(teller(&bus));
+            }
             Some(Others { bus, seen })
         }
     };
@@ -186,18 +205,22 @@ pub async fn run_on(
         Persister::new(parts, persister_config, sweeps)
     });
     let upstreams = aggregate::upstreams(&config.aggregator)?;
-    let parts = aggregate::Parts {
+    let parts = aggregate::AggregatorParts {
         events: Arc::clone(&queue),
         store: Arc::clone(&store),
         admission: Arc::clone(&admission),
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
         tracer: tracer.clone(),
-        own: [&listeners.clients, &listeners.operators]
+        own: listeners
+            .clients
             .iter()
+            .chain([&listeners.operators])
             .filter_map(|own| own.local_addr().ok())
             .collect(),
-        keyring: keyring(&config),
+        keyring: Arc::clone(&keyring),
+        servers: queue_servers(&config)?,
+        node: node_id,
         blame: data_folder(&config).map(|folder| folder.join("upstreams.blamed")),
     };
     let aggregator = Aggregator::start(upstreams, &config.aggregator, parts);
@@ -205,6 +228,8 @@ pub async fn run_on(
     let shared = Arc::new(SessionParts {
         rates: Rates::new(config.rate.max_addresses),
         reconciliations: Room::new(&config.sync, &metrics),
+        reciprocity: reciprocity(accounts.as_ref()),
+        listener: bus.as_ref().map(listener),
         live,
         max_sockets: descriptors.sockets,
         late: Duration::from_secs(config.bus.late_seconds),
@@ -215,34 +240,69 @@ pub async fn run_on(
         workers,
         metrics: Arc::clone(&metrics),
         tracer,
+        accounts: accounts.clone(),
+    });
+    let keeper_of_accounts =
+        Keeper { accounts: accounts.clone(), pages: pages(&config, listeners.clients.as_ref())? };
+    let warming = |bus| feed::Warming::new(bus, config.bus.patience());
+    let feed = accounts.clone().map(|accounts| {
+        let parts = feed::Parts {
+            accounts,
+            store: Arc::clone(&store),
+            events: Arc::clone(&shared.queue),
+            admission: Arc::clone(&shared.admission),
+            live: Arc::clone(&shared.live),
+            metrics: Arc::clone(&metrics),
+            tracer: shared.tracer.clone(),
+            deadline: config.persister.deadline(),
+            url: shared.url.as_ref().map(Url::to_string),
+            bounds: feed::Bounds {
+                changes_per_minute: config.accounts.follow_changes_per_minute,
+                versions: config.accounts.follow_versions,
+            },
+            warming: bus.clone().filter(|_| config.feeds.of_node(true).bytes() > 0).map(warming),
+        };
+        Feed::start(parts, told)
+    });
+    let people = accounts.zip(feed).filter(|_| config.accounts.enabled).map(|(accounts, feed)| People {
+        accounts,
+        feed,
+        url: shared.url.clone(),
+        trusted_proxy: config.general.trusted_proxy.clone(),
+        form_failed: None,
     });
     let readiness = Readiness::new(needs);
     let operators = listeners.operators.local_addr().context("the operators' listener")?;
-    let v1 = V1 { settings: asks, upstreams: aggregator.upstreams(), token: token(&config)? };
+    let v1 = V1 {
+        settings: asks,
+        upstreams: aggregator.upstreams(),
+        accounts: keeper_of_accounts,
+        secrets: Arc::new(Secrets::new(Arc::clone(&store), keyring)),
+        token: token(&config)?,
+    };
     let ops =
         serve_ops(listeners.operators, readiness.clone(), metrics, v1).context("the operators' listener")?;
-    let server = serve(
-        listeners.clients,
-        &config,
-        Arc::clone(&shared),
-        routers.clone(),
-        bus.clone(),
-        Arc::clone(&connections),
-    )
-    .context("the clients' listener")?;
+    let serve = |clients| {
+        let (shared, connections) = (Arc::clone(&shared), Arc::clone(&connections));
+        serve(clients, &config, shared, routers.clone(), bus.clone(), connections, people)
+            .context("the clients' listener")
+    };
+    let server = listeners.clients.map(serve).transpose()?;
     let keeper = actix::spawn(keeper.run(neighbours));
     readiness.set(true);
-    tell_start(&config, server.address, operators);
+    tell_start(&config, server.as_ref().map(|server| server.address), operators);
 
     shutdown.await;
 
     let countdown = Countdown::start(Duration::from_secs(config.general.drain_seconds));
     keeper.abort();
-    aggregator.stop();
+    aggregator.stop().await;
     info!(connections = connections.open(), "shutting down");
     shared.metrics.draining.set(1);
     readiness.set(false);
-    server.refuse();
+    if let Some(server) = &server {
+        server.refuse();
+    }
     if timeout(countdown.until(ShutdownPhase::Stored), persister.send(Flush)).await.is_err() {
         warn!("events were still waiting to be stored, and may not be; nobody was told that they are");
     }
@@ -279,6 +339,34 @@ pub async fn run_on(
     Ok(countdown.end())
 }
 
+/// Where the relay's pages are, for links.
+fn pages(config: &Config, clients: Option<&TcpListener>) -> anyhow::Result<Url> {
+    let url = match (config.relay_url()?.as_ref().and_then(page_url), clients) {
+        (Some(url), _) => url.into(),
+        (None, Some(clients)) => {
+            format!("http://{}", clients.local_addr().context("the clients' listener")?)
+        }
+        (None, None) => format!("http://{}", config.general.listen),
+    };
+    Ok(Url::parse(&(url.trim_end_matches('/').to_owned() + "/"))?)
+}
+
+/// Who is told when another node may have changed a record.
+fn record_watch(settings: &Arc<Notify>, accounts: Option<&Accounts>) -> RecordWatch {
+    let (settings, accounts) = (Arc::clone(settings), accounts.cloned());
+    Arc::new(move |changed| {
+        let kind = changed.and_then(|(kind, _)| RecordKind::named(kind));
+        if changed.is_none() || kind == Some(RecordKind::Setting) {
+            settings.notify_one();
+        }
+        match (&accounts, changed.zip(kind)) {
+            (Some(accounts), Some(((_, key), kind))) => accounts.changed(kind, key),
+            (Some(accounts), None) if changed.is_none() => accounts.changed_all(),
+            _ => {}
+        }
+    })
+}
+
 /// Where the key is that seals what is secret in the store. The nodes of a cluster are given theirs.
 fn keyring(config: &Config) -> Keyring {
     let named = &config.general.master_key_file;
@@ -286,7 +374,8 @@ fn keyring(config: &Config) -> Keyring {
         true => MasterKey::default_file(|name| std::env::var(name).ok()),
         false => Some(named.clone()),
     };
-    Keyring::new(file, data_folder(config).is_some())
+    let others = config.general.old_master_key_files.clone();
+    Keyring::new(file, others, data_folder(config).is_some())
 }
 
 /// What programs of operators have to show.
@@ -300,7 +389,7 @@ fn token(config: &Config) -> anyhow::Result<Option<Arc<Token>>> {
         Some(folder) => Token::open(&Token::default_file(folder), true),
         None => return Ok(None),
     };
-    Ok(Some(Arc::new(token.context("general.ops_token_file")?)))
+    Ok(Some(Arc::new(token.context("ops_token_file")?)))
 }
 
 /// The name of this node.

@@ -8,8 +8,14 @@ use crate::{
     protocol::{EventId, Reason},
     route::SessionId,
     store::Outcome,
+    telemetry::EventResult,
     trace::Trace,
 };
+
+/// Publishers that are no sessions have numbers from here on: consumers of upstreams,
+pub const CONSUMERS: SessionId = 1 << 63;
+/// and from here on whoever publishes for an account.
+pub const ACCOUNTS: SessionId = CONSUMERS | 1 << 62;
 
 /// A session that waits for an answer.
 #[derive(Clone)]
@@ -34,6 +40,59 @@ pub enum Answer {
     Failed(Reason),
     /// The event would be stored too late, so it is not.
     Overloaded,
+}
+
+impl Answer {
+    /// What it means to the publisher: the words of `OK`, true or false.
+    ///
+    /// # Errors
+    /// The event was not accepted.
+    pub fn explain(self) -> Result<Option<Reason>, Reason> {
+        match self {
+            Self::Outcome(outcome) => explain(outcome),
+            Self::Routed => Ok(None),
+            Self::Failed(reason) => Err(reason),
+            // Nothing was stored, so trying again later may help.
+            Self::Overloaded => Err(Reason::error("overloaded, try again later")),
+        }
+    }
+
+    /// What it counts as in the metrics.
+    pub fn label(&self) -> EventResult {
+        match self {
+            Self::Outcome(outcome) => label(*outcome),
+            Self::Routed => EventResult::Ephemeral,
+            Self::Failed(_) => EventResult::Error,
+            Self::Overloaded => EventResult::Overloaded,
+        }
+    }
+}
+
+/// What an outcome means to the publisher.
+///
+/// # Errors
+/// The event was not accepted.
+pub fn explain(outcome: Outcome) -> Result<Option<Reason>, Reason> {
+    match outcome {
+        Outcome::Stored => Ok(None),
+        Outcome::Duplicate => Ok(Some(Reason::duplicate("already have this event"))),
+        Outcome::Superseded => Err(Reason::duplicate("a newer version is known")),
+        Outcome::Deleted => Err(Reason::blocked("its author has deleted it")),
+        Outcome::Vanished => Err(Reason::blocked("its author has asked to vanish")),
+        Outcome::Expired => Err(Reason::invalid("the event has expired")),
+        Outcome::NoSpace(shortage) => Err(Reason::error(shortage.to_string())),
+    }
+}
+
+fn label(outcome: Outcome) -> EventResult {
+    match outcome {
+        Outcome::Stored => EventResult::Stored,
+        Outcome::Duplicate => EventResult::Duplicate,
+        Outcome::Superseded => EventResult::Superseded,
+        Outcome::Deleted | Outcome::Vanished => EventResult::Deleted,
+        Outcome::Expired => EventResult::Invalid,
+        Outcome::NoSpace(_) => EventResult::Error,
+    }
 }
 
 /// Answers, gathered by session.

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{Instrument, warn};
 
 pub use self::{
-    answer::{Answer, Publisher, Written},
+    answer::{ACCOUNTS, Answer, CONSUMERS, Publisher, Written, explain},
     budget::{Place, Share},
     dispatch::Others,
     queue::{Full, Queue},

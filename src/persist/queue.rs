@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config,
     protocol::{
-        Event, EventId, ParsedEvent,
+        Event, EventId, Tags,
         kind::{self, Class},
     },
     store,
@@ -112,13 +112,14 @@ impl Queue {
     pub fn place(
         &self,
         share: &Arc<Share>,
-        event: &ParsedEvent<'_>,
+        of_kind: u16,
+        tags: &Tags,
         bytes: usize,
         now: Instant,
     ) -> Result<Place, Full> {
-        let place = match kind::class(event.kind) {
+        let place = match kind::class(of_kind) {
             Class::Ephemeral => self.budget.take(bytes),
-            _ => self.budget.take_stored(share, store::rows(event.kind, &event.tags), bytes, now),
+            _ => self.budget.take_stored(share, store::rows(of_kind, tags), bytes, now),
         };
         place.ok_or(Full)
     }
@@ -283,7 +284,7 @@ fn shed(waiting: &mut VecDeque<Waiting>, with_greedy: usize, utmost: usize, budg
 #[cfg(test)]
 mod tests {
     use super::{super::pace::LEAST, *};
-    use crate::protocol::{Tags, sign::Keys};
+    use crate::protocol::sign::Keys;
 
     struct Stage {
         queue: Arc<Queue>,

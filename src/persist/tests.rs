@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     ingest::RecentIds,
     protocol::{EventId, Tags, Timestamp, sign::Keys},
-    route::{ClientLink, Join, Push, RouterAddr, Subscribe, SubscriptionRouter},
+    route::{ClientLink, Join, Push, RouterAddr, Subscribe, SubscriptionRouter, Whose},
     store::{
         BatchOutcome, StoreError, Wrapper,
         log::{Heartbeat, Log, Logged, Origin, Sequence},
@@ -172,7 +172,7 @@ impl Stage {
         let link = Arc::new(ClientLink::new(-1));
         router.send(Join { id: 1, session: client.clone().recipient(), link }).await.unwrap();
         let filters = [crate::protocol::Filter::default()].into();
-        router.send(Subscribe { session: 1, generation: 1, filters }).await.unwrap();
+        router.send(Subscribe { session: 1, generation: 1, filters, whose: Whose::Client }).await.unwrap();
         let routers = Routers::default();
         routers.add(router);
         let queue = Queue::new(&config);

@@ -1,4 +1,5 @@
-//! Whom a message of a client is about that is not read as one: it is no JSON, or none that fits, or too long.
+//! Which event or subscription a client's message names that can not be read: it is no JSON, or of no shape that is
+//! known, or too long.
 //!
 //! Looks at its bytes as they pass, and keeps nothing but the verb and the id. So an answer can name what the
 //! client waits for, whatever is wrong with the rest.
@@ -25,7 +26,7 @@ pub enum Malformed {
     Unknown(Reason),
 }
 
-/// What was found so far.
+/// What was found of the message so far.
 #[derive(Debug, Default)]
 pub struct Addressee {
     verb: Option<String>,
@@ -82,7 +83,7 @@ impl Addressee {
         }
     }
 
-    /// The answer to it: to the event or subscription that it names, if it names one.
+    /// To whom the refusal is addressed: the event or subscription that the message names, if it names one.
     pub fn answer(self, reason: Reason) -> Malformed {
         match (self.verb.as_deref(), self.id) {
             (Some("EVENT" | "AUTH"), Some(id)) => Malformed::Event(id, reason),
@@ -176,7 +177,7 @@ impl StringSoFar {
     }
 }
 
-/// Whether an id is one that an answer may carry.
+/// Whether an answer may carry this id: it is not too long.
 pub fn is_echoed(id: &str) -> bool {
     id.chars().count() <= MAX_ECHO
 }

@@ -39,10 +39,18 @@ impl Filter {
         let created_at = event.created_at();
         self.since.is_none_or(|since| since <= created_at)
             && self.until.is_none_or(|until| created_at <= until)
-            && self.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&event.kind()).is_ok())
+            && self.matches_kind(event.kind())
             && self.authors.as_ref().is_none_or(|all| all.binary_search(event.pubkey()).is_ok())
             && self.ids.as_ref().is_none_or(|ids| ids.binary_search(event.id()).is_ok())
             && self.tags.iter().all(|tag| event.has_tag(tag))
+    }
+
+    /// Whether events of the kind can match.
+    pub fn matches_kind(&self, kind: u16) -> bool {
+        match &self.kinds {
+            Some(kinds) => kinds.binary_search(&kind).is_ok(),
+            None => !kind::must_be_named(kind),
+        }
     }
 
     /// Whether no event can match: a list is empty, or the window is.
@@ -67,6 +75,12 @@ impl Filter {
         self.kinds
             .as_ref()
             .is_some_and(|kinds| !kinds.is_empty() && kinds.iter().all(|&k| kind::is_private(k)))
+    }
+
+    /// Whether it asks for those kinds only which nobody gets without authentication.
+    pub fn needs_auth(&self) -> bool {
+        let needs = |&kind: &u16| kind::is_private(kind) || kind == kind::ACTIVITY;
+        self.kinds.as_ref().is_some_and(|kinds| !kinds.is_empty() && kinds.iter().all(needs))
     }
 
     /// Whether a private event that this filter matches may have one of `keys` as a party. Gift wraps
@@ -258,6 +272,24 @@ mod tests {
             (r##"{"#T":["a"],"#t":["a"]}"##.into(), false),
             (r##"{"#t":[]}"##.into(), false),
             (r#"{"limit":0}"#.into(), true),
+        ] {
+            assert_eq!(filter(&json).matches(&event), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_named_is_in_no_other_answer() {
+        let keys = Keys::generate();
+        let event = keys.sign(100, kind::ACTIVITY, Tags::from_iter([["p", &"ab".repeat(32)]]), "");
+        let (author, id) = (keys.public_key(), event.id());
+        for (json, expected) in [
+            ("{}".to_owned(), false),
+            (format!(r#"{{"ids":["{id}"]}}"#), false),
+            (format!(r#"{{"authors":["{author}"]}}"#), false),
+            (format!(r##"{{"#p":["{}"]}}"##, "ab".repeat(32)), false),
+            (r#"{"kinds":[1]}"#.into(), false),
+            (r#"{"kinds":[1,4227]}"#.into(), true),
+            (format!(r#"{{"ids":["{id}"],"kinds":[4227]}}"#), true),
         ] {
             assert_eq!(filter(&json).matches(&event), expected, "{json}");
         }

@@ -14,7 +14,7 @@ pub enum Identity {
     Own(u64),
 }
 
-/// The text is none of an identity.
+/// The text is not one of an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no identity of a store")]
 pub struct NoIdentity;

@@ -1,6 +1,11 @@
 //! What of an event decides who gets it and what takes it away, and the one place that says how.
 
-use super::{Event, EventId, ParsedEvent, PublicKey, TagFilter, Tags, Timestamp, event::expiration, kind};
+use std::sync::Arc;
+
+use super::{
+    Audience, Circle, Event, EventId, ParsedEvent, PublicKey, TagFilter, Tags, Timestamp, Viewer,
+    event::expiration, kind,
+};
 
 /// The fields of an event by which is decided who gets it, and what takes it away. Implemented by events and by the
 /// records of a store, so that both go through [`Filter::matches`](super::Filter::matches) and the meanings below.
@@ -16,10 +21,21 @@ pub trait Fields {
     /// When it expires (NIP-40).
     fn expiration(&self) -> Option<Timestamp>;
 
-    /// Whether a viewer authenticated as these keys may see the event: private kinds are for their author and the
-    /// `p`-tagged only (NIP-17, NIP-59).
-    fn is_visible_to(&self, keys: &[PublicKey]) -> bool {
-        !kind::is_private(self.kind()) || keys.contains(self.pubkey()) || self.mentions(keys)
+    /// For whom it is, where it tells what its author has done.
+    fn audience(&self) -> Option<Audience>;
+
+    /// Whether the viewer may see the event: private kinds are for their author and the `p`-tagged only (NIP-17, NIP-59),
+    /// activity is for its author and those whom the author has chosen. Nobody else asks this.
+    fn is_visible_to(&self, viewer: &Viewer) -> bool {
+        let Viewer::Client { keys, circle } = viewer else { return true };
+        match self.kind() {
+            kind::ACTIVITY => {
+                let sees = |circle: &Arc<Circle>| circle.sees(self.pubkey(), || self.audience());
+                keys.contains(self.pubkey()) || circle.as_ref().is_some_and(sees)
+            }
+            kind if kind::is_private(kind) => keys.contains(self.pubkey()) || self.mentions(keys),
+            _ => true,
+        }
     }
 
     /// Whether its time is over (NIP-40).
@@ -39,7 +55,7 @@ pub trait Fields {
         self.created_at() <= until && self.kind() != kind::VANISH && self.belongs_to(author)
     }
 
-    /// Whether it is for the author to take away.
+    /// Whether `author` may take the event away: it is theirs, or a gift wrap sent to them.
     fn belongs_to(&self, author: &PublicKey) -> bool {
         self.pubkey() == author
             || self.kind() == kind::GIFT_WRAP && self.mentions(std::slice::from_ref(author))
@@ -74,6 +90,10 @@ impl Fields for Event {
     fn expiration(&self) -> Option<Timestamp> {
         Event::expiration(self)
     }
+
+    fn audience(&self) -> Option<Audience> {
+        Audience::of(self.tags())
+    }
 }
 
 impl Fields for ParsedEvent<'_> {
@@ -103,6 +123,10 @@ impl Fields for ParsedEvent<'_> {
 
     fn expiration(&self) -> Option<Timestamp> {
         expiration(&self.tags)
+    }
+
+    fn audience(&self) -> Option<Audience> {
+        Audience::of(&self.tags)
     }
 }
 
@@ -134,11 +158,49 @@ mod tests {
             (kind::GIFT_WRAP, [true, true, false], [true, true, false], [true, true, false]),
         ] {
             let event = author.sign(100, kind, tags(), "");
-            assert_eq!(everybody.map(|key| event.is_visible_to(&[key])), seen, "seen, {kind}");
-            assert_eq!(event.is_visible_to(&[]), seen[2], "seen by nobody, {kind}");
+            assert_eq!(
+                everybody.map(|key| event.is_visible_to(&Viewer::client([key]))),
+                seen,
+                "seen, {kind}"
+            );
+            assert_eq!(event.is_visible_to(&Viewer::client([])), seen[2], "seen by nobody, {kind}");
             assert_eq!(everybody.map(|key| event.is_deletable_by(&key)), deleted, "deleted, {kind}");
             assert_eq!(everybody.map(|key| event.vanishes_with(&key, 100)), vanished, "vanished, {kind}");
             assert_eq!(everybody.map(|key| event.vanishes_with(&key, 99)), [false; 3], "too early, {kind}");
+        }
+    }
+
+    /// Activity of somebody, by the audience that its tag says, for who proved a key and knows a circle.
+    #[test]
+    fn activity_is_for_those_whom_its_author_has_chosen() {
+        let author = Keys::generate();
+        let (key, viewer) = (author.public_key(), Keys::generate().public_key());
+        let circle = |followed: &[PublicKey], friends: &[PublicKey]| {
+            Some(Circle::new(&followed.iter().copied().collect(), &friends.iter().copied().collect()))
+        };
+        let readers = [
+            ("nobody", vec![], None),
+            ("the author", vec![key], None),
+            ("unknown", vec![viewer], None),
+            ("a stranger", vec![viewer], circle(&[viewer], &[])),
+            ("whom the author follows", vec![viewer], circle(&[], &[key])),
+            ("a follower", vec![viewer], circle(&[key, viewer], &[viewer])),
+            ("a friend", vec![viewer], circle(&[viewer, key], &[key])),
+        ];
+        for (audience, expected) in [
+            (Some("friends"), [false, true, false, false, false, false, true]),
+            (Some("followers"), [false, true, false, false, false, true, true]),
+            (Some("everybody"), [false, true, false, false, false, false, false]),
+            (None, [false, true, false, false, false, false, false]),
+        ] {
+            let tags = audience.map(|audience| ["audience", audience]);
+            let event = author.sign(100, kind::ACTIVITY, Tags::from_iter(tags), "signed in");
+            for ((name, keys, circle), expected) in readers.iter().zip(expected) {
+                let (keys, circle) = (keys.clone().into(), circle.clone().map(Arc::new));
+                let viewer = Viewer::Client { keys, circle };
+                assert_eq!(event.is_visible_to(&viewer), expected, "{name}, {audience:?}");
+            }
+            assert!(event.is_visible_to(&Viewer::Operator));
         }
     }
 }

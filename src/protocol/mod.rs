@@ -4,6 +4,7 @@
 //! and is bounded and typed from then on.
 
 pub mod addressee;
+mod audience;
 pub mod event;
 pub mod fields;
 pub mod filter;
@@ -22,8 +23,10 @@ pub mod sign;
 mod tag_filter;
 pub mod tags;
 pub mod verify;
+mod viewer;
 
 pub use addressee::Malformed;
+pub use audience::Audience;
 pub use event::{Event, ParsedEvent};
 pub use filter::Filter;
 pub use hex32::{EventId, PublicKey};
@@ -34,6 +37,7 @@ pub use reason::{Prefix, Reason};
 pub use reply::Reply;
 pub use tag_filter::TagFilter;
 pub use tags::Tags;
+pub use viewer::{Circle, Viewer};
 
 /// Seconds since the Unix epoch, the unit of `created_at`, `since`, `until` and `expiration`.
 pub type Timestamp = u64;

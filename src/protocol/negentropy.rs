@@ -24,12 +24,12 @@ pub struct Key {
     pub id: EventId,
 }
 
-/// A message of the other side that is none.
+/// What the other side sent is not a message of the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a message of negentropy: {0}")]
 pub struct BadMessage(String);
 
-/// What one message of the other side has told, to who began.
+/// What the side that began learns from one message of the other side.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Round {
     /// Events that only this side has.
@@ -79,7 +79,7 @@ impl Filling {
         self.set
     }
 
-    /// From the end of the set, ids fall within a second too.
+    /// Counted from the end of the set, ids fall within a second, too.
     fn end_second(&mut self) {
         for item in self.second.drain(..).rev() {
             match self.set.blocks.last_mut() {
@@ -112,7 +112,7 @@ impl KeySet {
     /// Answers a message of the side that began, in at most so many bytes.
     ///
     /// # Errors
-    /// The message is none.
+    /// It is not a message of the protocol.
     pub fn answer(&self, message: &[u8], frame_bytes: usize) -> Result<Vec<u8>, BadMessage> {
         Ok(self.side(frame_bytes)?.reconcile(message)?)
     }
@@ -128,7 +128,7 @@ impl KeySet {
     /// Reads an answer to a message of this side, which began.
     ///
     /// # Errors
-    /// The message is none.
+    /// It is not a message of the protocol.
     pub fn go_on(&self, message: &[u8], frame_bytes: usize) -> Result<Round, BadMessage> {
         let (mut have, mut need) = (Vec::new(), Vec::new());
         let mut side = self.side(frame_bytes)?;
@@ -230,7 +230,7 @@ mod tests {
         twin
     }
 
-    /// All rounds, each side within its bound; what only the first and only the second has.
+    /// Plays all rounds, each side within its bound: what only the first side has, and what only the second has.
     fn reconcile(
         ours: &KeySet,
         theirs: &KeySet,

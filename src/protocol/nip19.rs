@@ -52,8 +52,13 @@ pub fn read_event_id(text: &str) -> Result<EventId, Nip19Error> {
     read(text, &["note", "nevent"], "note1…").map(EventId)
 }
 
-fn encode(prefix: &'static str, bytes: &[u8; 32]) -> String {
-    // The prefixes are constants above and 32 bytes are far below the length limit: can not fail.
+/// `ncryptsec1…` of what NIP-49 makes of a secret key: 91 bytes.
+pub fn ncryptsec(bytes: &[u8]) -> String {
+    encode("ncryptsec", bytes)
+}
+
+fn encode(prefix: &'static str, bytes: &[u8]) -> String {
+    // The prefixes are constants above and the bytes are far below the length limit: can not fail.
     bech32::encode::<Bech32>(Hrp::parse_unchecked(prefix), bytes).unwrap_or_default()
 }
 

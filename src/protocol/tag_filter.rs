@@ -40,7 +40,7 @@ impl TagFilter {
 }
 
 impl Serialize for TagFilter {
-    /// The values. The one that stood first still does: NIP-45 makes something of it.
+    /// The values, the one first that the client wrote first: NIP-45 computes an offset from it.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let first = self.first as usize;
         let others = self.values.iter().enumerate().filter(|(at, _)| *at != first);

@@ -59,10 +59,17 @@ pub struct SubscriptionRouter {
 struct Member {
     session: Recipient<Push>,
     link: Arc<ClientLink>,
-    subscriptions: SmallVec<[(Generation, Slot); 1]>,
+    subscriptions: SmallVec<[Held; 1]>,
     /// Events of the batch that is being routed; they are sent as one message.
     pending: Vec<(Generation, Arc<Event>)>,
     pending_bytes: usize,
+}
+
+/// A subscription of a session.
+struct Held {
+    generation: Generation,
+    slot: Slot,
+    whose: Whose,
 }
 
 /// The routers of all workers.
@@ -111,6 +118,15 @@ pub struct Subscribe {
     pub session: SessionId,
     pub generation: Generation,
     pub filters: Box<[Filter]>,
+    pub whose: Whose,
+}
+
+/// Who has asked for a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    Client,
+    /// The session itself, to follow lists.
+    Session,
 }
 
 /// A subscription ends.
@@ -165,26 +181,23 @@ impl SubscriptionRouter {
 
     fn unsubscribe(&mut self, session: SessionId, generation: Generation) {
         let Some(member) = self.sessions.get_mut(&session) else { return };
-        if let Some(at) = member.subscriptions.iter().position(|(other, _)| *other == generation) {
-            let (_, slot) = member.subscriptions.swap_remove(at);
-            let keys = self.index.remove(slot);
-            self.metrics.subscriptions.dec();
-            self.metrics.routing_keys.dec_by(keys.len() as i64);
-            self.give_back(keys);
+        if let Some(at) = member.subscriptions.iter().position(|held| held.generation == generation) {
+            let held = member.subscriptions.swap_remove(at);
+            self.let_go(&held);
         }
     }
 
     fn leave(&mut self, session: SessionId) {
         let Some(member) = self.sessions.remove(&session) else { return };
-        self.metrics.subscriptions.dec_by(member.subscriptions.len() as i64);
-        for (_, slot) in member.subscriptions {
-            let keys = self.index.remove(slot);
-            self.metrics.routing_keys.dec_by(keys.len() as i64);
-            self.give_back(keys);
-        }
+        member.subscriptions.iter().for_each(|held| self.let_go(held));
     }
 
-    fn give_back(&self, keys: Vec<RoutingKey>) {
+    fn let_go(&mut self, held: &Held) {
+        let keys = self.index.remove(held.slot);
+        if held.whose == Whose::Client {
+            self.metrics.subscriptions.dec();
+        }
+        self.metrics.routing_keys.dec_by(keys.len() as i64);
         if let Some(bus) = &self.bus {
             bus.unsubscribe(keys);
         }
@@ -232,7 +245,7 @@ impl Handler<Subscribe> for SubscriptionRouter {
     type Result = ResponseFuture<Position>;
 
     fn handle(&mut self, message: Subscribe, _: &mut Self::Context) -> Self::Result {
-        let Subscribe { session, generation, filters } = message;
+        let Subscribe { session, generation, filters, whose } = message;
         let mut acknowledged = None;
         // A session that has left (or was evicted) has nobody to deliver to.
         if let Some(member) = self.sessions.get_mut(&session) {
@@ -242,8 +255,10 @@ impl Handler<Subscribe> for SubscriptionRouter {
                 acknowledged = Some(bus.subscribe(keys));
             }
             let slot = self.index.insert((session, generation), filters);
-            member.subscriptions.push((generation, slot));
-            self.metrics.subscriptions.inc();
+            member.subscriptions.push(Held { generation, slot, whose });
+            if whose == Whose::Client {
+                self.metrics.subscriptions.inc();
+            }
         }
         let (routed, metrics) = (self.routed, Arc::clone(&self.metrics));
         Box::pin(async move {

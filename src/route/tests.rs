@@ -120,7 +120,12 @@ impl Stage {
     }
 
     async fn subscribe(&self, member: &Member, generation: Generation) -> Position {
-        let subscribe = Subscribe { session: member.id, generation, filters: [Filter::default()].into() };
+        let subscribe = Subscribe {
+            session: member.id,
+            generation,
+            filters: [Filter::default()].into(),
+            whose: Whose::Client,
+        };
         self.router.send(subscribe).await.unwrap()
     }
 

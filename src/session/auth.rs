@@ -2,15 +2,27 @@
 
 use std::sync::Arc;
 
+use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use url::Url;
 
-use super::Session;
+use super::{Context, Session};
 use crate::{
+    account::{NotSignedIn, SessionKey, SignedIn},
     clock,
     config::Limits,
     ingest::same_relay,
-    protocol::{Event, ParsedEvent, PublicKey, Reason, RelayMessage, Timestamp, kind, message::ok},
+    protocol::{
+        Circle, Event, EventId, ParsedEvent, PublicKey, Reason, RelayMessage, Timestamp, Viewer, kind,
+        message::ok,
+    },
+    telemetry::CloseReason,
 };
+
+/// The tag of an AUTH event that says by which session of an account it was made: it is good for as long as that.
+const SESSION: &str = "session";
+
+/// The code of a close frame that says that the session has ended.
+const SIGNED_OUT: u16 = 4401;
 
 /// Seconds by which the clock of a client may be off.
 const MAX_CLOCK_SKEW: u64 = 600;
@@ -22,18 +34,36 @@ pub struct Auth {
     /// where no URL is set. A Host header alone proves nothing. A relay in the middle writes its own
     /// there, passes our challenge on to its client, and what the client signs fits.
     own_host: Option<String>,
-    /// The keys of which the client has proved possession.
-    keys: Arc<[PublicKey]>,
+    /// The keys of which the client has proved possession, and whose doings these may see.
+    viewer: Viewer,
 }
 
 impl Auth {
-    pub fn new(own_host: Option<String>) -> Self {
+    pub fn new(own_host: Option<String>, signed_in: Option<PublicKey>) -> Self {
         let challenge = hex::encode(rand::random::<[u8; 16]>());
-        Self { challenge: challenge.into(), own_host, keys: Arc::default() }
+        let viewer = Viewer::client(signed_in.into_iter().collect::<Vec<_>>());
+        Self { challenge: challenge.into(), own_host, viewer }
     }
 
-    pub fn keys(&self) -> &Arc<[PublicKey]> {
-        &self.keys
+    pub fn keys(&self) -> &[PublicKey] {
+        self.viewer.keys()
+    }
+
+    pub fn viewer(&self) -> &Viewer {
+        &self.viewer
+    }
+
+    /// It is known whose doings the keys may see; `None`: it is not any more.
+    pub fn know(&mut self, of: Option<Arc<Circle>>) {
+        if let Viewer::Client { circle, .. } = &mut self.viewer {
+            *circle = of;
+        }
+    }
+
+    fn add(&mut self, key: PublicKey) {
+        if let Viewer::Client { keys, .. } = &mut self.viewer {
+            *keys = keys.iter().copied().chain([key]).collect();
+        }
     }
 
     /// What is sent when a client connects.
@@ -78,24 +108,77 @@ fn is_at(url: &Url, host: &str) -> bool {
 }
 
 impl Session {
-    pub(super) fn authenticate(&mut self, parsed: ParsedEvent<'_>, limits: &Limits) {
+    pub(super) fn authenticate(&mut self, parsed: ParsedEvent<'_>, limits: &Limits, ctx: &mut Context) {
         let id = parsed.id;
-        let result = self.prove(parsed, limits.max_auth_keys);
-        self.outbox.text(&ok(&id, result.map(|()| None)));
+        let event = match self.prove(parsed) {
+            Ok(event) => event,
+            Err(reason) => return self.answer_auth(&id, Err(reason)),
+        };
+        if let Some(session) = event.tags().first_value(SESSION) {
+            return self.look_up(id, event.pubkey(), session, ctx);
+        }
+        let added = self.add_key(event.pubkey(), limits.max_auth_keys, ctx);
+        self.answer_auth(&id, added);
     }
 
-    fn prove(&mut self, parsed: ParsedEvent<'_>, most: usize) -> Result<(), Reason> {
+    fn answer_auth(&self, id: &EventId, result: Result<(), Reason>) {
+        self.outbox.text(&ok(id, result.map(|()| None)));
+    }
+
+    /// An AUTH event that is right, here and now.
+    fn prove(&self, parsed: ParsedEvent<'_>) -> Result<Event, Reason> {
         let event = self.shared.admission.verify(parsed)?;
         self.auth.check(&event, self.shared.url.as_ref(), clock::now())?;
-        let keys = &self.auth.keys;
-        if keys.contains(&event.pubkey()) {
+        Ok(event)
+    }
+
+    fn add_key(&mut self, key: PublicKey, most: usize, ctx: &mut Context) -> Result<(), Reason> {
+        let keys = self.auth.keys();
+        if keys.contains(&key) {
             return Ok(());
         }
         if keys.len() >= most {
             return Err(Reason::restricted(format!("a connection authenticates as at most {most} keys")));
         }
-        self.auth.keys = keys.iter().copied().chain([event.pubkey()]).collect();
+        self.auth.add(key);
+        if self.subscriptions.iter().any(|subscription| subscription.wants_activity) {
+            self.want_circle();
+            self.read_next(ctx);
+        }
         Ok(())
+    }
+
+    /// The client is signed in as an account, by a session that is looked up first.
+    fn look_up(&mut self, id: EventId, key: PublicKey, session: &str, ctx: &mut Context) {
+        let Some(accounts) = self.shared.accounts.clone() else {
+            let reason = Reason::restricted("this node keeps no accounts");
+            return self.answer_auth(&id, Err(reason));
+        };
+        let Some(session) = SessionKey::of(key, session) else {
+            let reason = Reason::invalid("the session tag names no session");
+            return self.answer_auth(&id, Err(reason));
+        };
+        let found = async move { accounts.check_session(&session).await };
+        ctx.spawn(found.into_actor(self).map(move |found, this, ctx| {
+            let most = this.shared.live.load().limits.max_auth_keys;
+            let added = match found {
+                Ok(signed_in) => this.add_key(key, most, ctx).map(|()| this.keep_signed_in(&signed_in, ctx)),
+                Err(why @ NotSignedIn::Unavailable) => Err(Reason::error(why.to_string())),
+                Err(why) => Err(Reason::restricted(why.to_string())),
+            };
+            this.answer_auth(&id, added);
+        }));
+    }
+
+    /// The connection ends with the session by which its client is signed in.
+    pub(super) fn keep_signed_in(&mut self, signed_in: &SignedIn, ctx: &mut Context) {
+        let Some(accounts) = self.shared.accounts.clone() else { return };
+        let session = signed_in.session.clone();
+        let ended = async move { accounts.ended(&session).await };
+        ctx.spawn(ended.into_actor(self).map(|(), this, ctx| {
+            this.notice(&Reason::restricted("you were signed out"));
+            this.close(SIGNED_OUT, "signed out", CloseReason::SignedOut, ctx);
+        }));
     }
 }
 
@@ -106,7 +189,7 @@ mod tests {
 
     #[test]
     fn each_condition_counts() {
-        let auth = Auth::new(Some("127.0.0.1:7777".to_owned()));
+        let auth = Auth::new(Some("127.0.0.1:7777".to_owned()), None);
         let keys = Keys::generate();
         let own = Url::parse("wss://relay.example.com").unwrap();
         let event = |at, kind, challenge: &str, relay: &str| {
@@ -131,7 +214,7 @@ mod tests {
         ] {
             assert_eq!(auth.check(&event, url, 1000).is_ok(), expected, "{event:?} {url:?}");
         }
-        let lost = Auth::new(None);
+        let lost = Auth::new(None, None);
         let event = event(1000, 22_242, &lost.challenge, "wss://relay.example.com");
         assert_eq!(lost.check(&event, None, 1000).map_err(|reason| reason.prefix), Err(Prefix::Error));
         assert!(lost.check(&event, Some(&own), 1000).is_ok());

@@ -5,11 +5,15 @@ use std::{sync::Arc, time::Instant};
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use tracing::error;
 
-use super::{Context, Session, query::Work, subscription::query};
+use super::{
+    Context, Session, SessionParts,
+    query::Work,
+    subscription::{query, wants_activity},
+};
 use crate::{
     config::Limits,
-    protocol::{Filter, Reason, RelayMessage, hll::HyperLogLog},
-    store::{Counted, Query},
+    protocol::{Filter, PublicKey, Reason, RelayMessage, Viewer, hll::HyperLogLog},
+    store::{Counted, Query, StoreError},
     telemetry::Stage,
 };
 
@@ -27,7 +31,7 @@ impl Session {
         {
             return self.refuse_count(id, &reason);
         }
-        let query = Arc::new(query(&filters, limits, self.auth.keys()));
+        let query = Arc::new(query(&filters, limits, self.auth.viewer()));
         self.work.push_back(Work::Count { id: id.into(), query, bytes });
         self.read_next(ctx);
     }
@@ -54,9 +58,14 @@ impl Session {
         self.reading = true;
         let store = Arc::clone(&self.shared.store);
         let metrics = Arc::clone(&self.shared.metrics);
+        let shared =
+            wants_activity(query.filters.iter().map(|(filter, _)| filter)).then(|| Arc::clone(&self.shared));
         let count = async move {
             let begun = Instant::now();
-            let counted = store.count(query).await;
+            let counted = match shared {
+                Some(shared) => store.count(knowing_circle(query, &shared).await?).await,
+                None => store.count(query).await,
+            };
             metrics.stages.of(Stage::Count).observe(begun.elapsed().as_secs_f64());
             counted
         };
@@ -82,4 +91,14 @@ impl Session {
     pub(super) fn refuse_count(&self, id: &str, reason: &Reason) {
         self.outbox.text(&RelayMessage::Closed { subscription: id, reason }.to_string());
     }
+}
+
+/// The same question, by somebody of whom it is known whose doings they may see.
+async fn knowing_circle(query: Arc<Query>, shared: &SessionParts) -> Result<Arc<Query>, StoreError> {
+    let mut query = Arc::unwrap_or_clone(query);
+    let keys: Arc<[PublicKey]> = query.viewer.keys().into();
+    let most = shared.live.load().limits.max_tags;
+    let circle = shared.follow_lists().circle(&keys, most).await?;
+    query.viewer = Viewer::Client { keys, circle: Some(Arc::new(circle)) };
+    Ok(Arc::new(query))
 }

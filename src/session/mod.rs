@@ -4,6 +4,7 @@
 //! its outbox. It never blocks, and it never waits for another actor while it holds up its client.
 
 mod auth;
+mod circle;
 mod connections;
 mod count;
 mod frames;
@@ -16,6 +17,7 @@ mod rate;
 mod socket;
 mod subscribe;
 mod subscription;
+mod watch;
 mod window;
 
 use std::{
@@ -33,28 +35,33 @@ use self::{
     auth::Auth,
     negentropy::Reconciliation,
     query::{Number, Work},
-    rate::TokenBucket,
     socket::{Reassembly, SocketContext as Context},
     subscription::Subscription,
+    watch::Watch,
 };
 pub use self::{
     connections::{Connections, Permit, Refusal},
     negentropy::Room,
     outbox::Outbox,
-    publish::explain,
     rate::Rates,
     socket::{PIECE, upgrade},
     window::Window,
 };
 use crate::{
+    account::{Accounts, SignedIn},
     clock::Moment,
     config::{Limits, Live},
     ingest::Admission,
     persist::{Publisher, Queue, Share, Workers},
     protocol::{ClientMessage, Malformed, Reason, RelayMessage, addressee::Addressee},
     route::{ClientLink, Generation, Join, Leave, Push, RouterAddr, SessionId},
-    store::Store,
+    store::{
+        Store,
+        circle::{FollowLists, Reciprocity},
+        tap::Listener,
+    },
     telemetry::{CloseReason, Label, Metrics, Stage, Verb},
+    token_bucket::TokenBucket,
     trace::{self, Subject, Trace, Tracer},
 };
 
@@ -73,11 +80,20 @@ pub struct SessionParts {
     pub workers: Workers,
     pub rates: Rates,
     pub reconciliations: Room,
+    pub reciprocity: Arc<dyn Reciprocity>,
+    /// How the bus hears authors; a node alone has none.
+    pub listener: Option<Listener>,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
+    /// Whose keys this relay keeps; `None`: nobody's.
+    pub accounts: Option<Accounts>,
 }
 
 impl SessionParts {
+    fn follow_lists(&self) -> FollowLists<'_> {
+        FollowLists { store: &*self.store, reciprocity: &*self.reciprocity }
+    }
+
     /// What any node accepted before this moment does not come live any more.
     fn late_since(&self) -> Moment {
         Moment::now() - self.late
@@ -97,6 +113,8 @@ pub struct Socket {
     pub window: Window,
     pub permit: Permit,
     pub trace: trace::ConnectionTrace,
+    /// Whoever showed a token when the connection was made.
+    pub signed_in: Option<SignedIn>,
 }
 
 /// One connection.
@@ -119,6 +137,8 @@ pub struct Session {
     last_generation: Generation,
     reconciliations: Vec<Reconciliation>,
     last_reconciliation: Number,
+    /// Whose doings the client may see, where a subscription wants to know.
+    watch: Option<Box<Watch>>,
     /// Pages and counts to be read, in turn: one at a time.
     work: VecDeque<Work>,
     reading: bool,
@@ -126,12 +146,14 @@ pub struct Session {
     leaving: bool,
     closed: CloseReason,
     trace: trace::ConnectionTrace,
+    /// Whoever showed a token, until the session begins.
+    signed_in: Option<SignedIn>,
     _permit: Permit,
 }
 
 impl Session {
     pub fn new(shared: Arc<SessionParts>, router: RouterAddr, socket: Socket, incoming: Reassembly) -> Self {
-        let Socket { id, address, told, own_host, link, outbox, window, permit, trace } = socket;
+        let Socket { id, address, told, own_host, link, outbox, window, permit, trace, signed_in } = socket;
         let share = shared.queue.share(told.then_some(address));
         Self {
             id,
@@ -145,17 +167,19 @@ impl Session {
             incoming,
             publisher: None,
             share,
-            auth: Auth::new(own_host),
+            auth: Auth::new(own_host, signed_in.as_ref().map(|who| who.account)),
             subscriptions: Vec::new(),
             last_generation: 0,
             reconciliations: Vec::new(),
             last_reconciliation: 0,
+            watch: None,
             work: VecDeque::new(),
             reading: false,
             heard: Instant::now(),
             leaving: false,
             closed: CloseReason::Client,
             trace,
+            signed_in,
             _permit: permit,
         }
     }
@@ -205,7 +229,7 @@ impl Session {
                 let trace = self.trace(begun, subject);
                 self.publish(event, text.len(), limits, trace, ctx);
             }
-            Ok(ClientMessage::Auth(event)) => self.authenticate(event, limits),
+            Ok(ClientMessage::Auth(event)) => self.authenticate(event, limits, ctx),
             Ok(ClientMessage::Req { id, filters }) => {
                 let subject = Subject::Req { filters: filters.len(), bytes: text.len() };
                 let trace = self.trace(begun, subject);
@@ -327,6 +351,9 @@ impl Actor for Session {
         #[expect(clippy::disallowed_methods, reason = "one a connection, and connections are bounded")]
         self.router.do_send(join);
         self.outbox.text(&self.auth.message());
+        if let Some(signed_in) = self.signed_in.take() {
+            self.keep_signed_in(&signed_in, ctx);
+        }
         self.shared.metrics.connections.inc();
         self.shared.metrics.opened.inc();
         self.trace.connected(self.id);
@@ -351,7 +378,7 @@ impl Handler<Push> for Session {
 
     fn handle(&mut self, push: Push, ctx: &mut Context) {
         match push {
-            Push::Deliver(delivery) => self.deliver(delivery),
+            Push::Deliver(delivery) => self.deliver(delivery, ctx),
             Push::Missed => self.end_subscriptions(),
             Push::GoAway { after } => {
                 ctx.run_later(after, |this, ctx| {
@@ -362,3 +389,6 @@ impl Handler<Push> for Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ use crate::{
         Filter, Reason, RelayMessage,
         negentropy::{Filling, KeySet},
     },
-    store::{Content, Cursor, End, Kept, Limit, Page, Query, StoreError, Viewer},
+    store::{Content, Cursor, End, Kept, Limit, Page, Query, StoreError},
     telemetry::{BoundedQueue, Metrics, Stage},
 };
 
@@ -107,7 +107,7 @@ impl Session {
         let limit = filter.limit.filter(|&limit| limit <= sync.max_events);
         let query = Arc::new(Query {
             filters: vec![(filter, Limit::exactly(limit.unwrap_or(sync.max_events)))],
-            viewer: Viewer::Client(Arc::clone(self.auth.keys())),
+            viewer: self.auth.viewer().clone(),
             now: clock::now(),
             content: Content::Keys,
         });

@@ -32,7 +32,7 @@ impl Session {
         }
         let begun = Instant::now();
         // First, so that nothing is done for what is too much. Dropped, and so given back, where it is not wanted.
-        let Ok(place) = self.shared.queue.place(&self.share, &parsed, bytes, begun) else {
+        let Ok(place) = self.shared.queue.place(&self.share, parsed.kind, &parsed.tags, bytes, begun) else {
             trace.fail("overloaded");
             return self.overloaded(&id);
         };
@@ -79,7 +79,7 @@ impl Session {
         let metrics = &self.shared.metrics;
         metrics.queue_full.of(BoundedQueue::Persister).inc();
         metrics.events.of(EventResult::Overloaded).inc();
-        self.outbox.text(&ok(id, Err(too_much())));
+        self.outbox.text(&ok(id, Answer::Overloaded.explain()));
     }
 
     /// Answers an event that was not handed on.
@@ -90,47 +90,13 @@ impl Session {
 
     /// The way of the event ends here, when its answer is in the outbox.
     fn answer(&mut self, id: &EventId, answer: Answer, mut trace: Trace) {
-        let (result, label) = match answer {
-            Answer::Outcome(outcome) => (explain(outcome), result(outcome)),
-            Answer::Routed => (Ok(None), EventResult::Ephemeral),
-            Answer::Failed(reason) => (Err(reason), EventResult::Error),
-            Answer::Overloaded => (Err(too_much()), EventResult::Overloaded),
-        };
+        let label = answer.label();
+        let result = answer.explain();
         if let Err(reason) = &result {
             trace.refuse(reason);
         }
         self.shared.metrics.events.of(label).inc();
         self.outbox.text(&ok(id, result));
-    }
-}
-
-/// More comes than the store takes. Nothing was stored, so trying again later may help.
-fn too_much() -> Reason {
-    Reason::error("overloaded, try again later")
-}
-
-/// What the outcome means to the publisher.
-pub fn explain(outcome: Outcome) -> Result<Option<Reason>, Reason> {
-    match outcome {
-        Outcome::Stored => Ok(None),
-        Outcome::Duplicate => Ok(Some(Reason::duplicate("already have this event"))),
-        Outcome::Superseded => Err(Reason::duplicate("a newer version is known")),
-        Outcome::Deleted => Err(Reason::blocked("its author has deleted it")),
-        Outcome::Vanished => Err(Reason::blocked("its author has asked to vanish")),
-        Outcome::Expired => Err(Reason::invalid("the event has expired")),
-        Outcome::NoSpace(shortage) => Err(Reason::error(shortage.to_string())),
-    }
-}
-
-/// What an outcome counts as in the metrics.
-fn result(outcome: Outcome) -> EventResult {
-    match outcome {
-        Outcome::Stored => EventResult::Stored,
-        Outcome::Duplicate => EventResult::Duplicate,
-        Outcome::Superseded => EventResult::Superseded,
-        Outcome::Deleted | Outcome::Vanished => EventResult::Deleted,
-        Outcome::Expired => EventResult::Invalid,
-        Outcome::NoSpace(_) => EventResult::Error,
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) enum Work {
     Page(Generation),
     /// The next page of keys of a reconciliation.
     Keys(Number),
+    /// Whose doings the client may see.
+    Circle,
     /// A COUNT of that id, and how many bytes its message had.
     Count { id: Box<str>, query: Arc<Query>, bytes: usize },
 }
@@ -35,6 +37,7 @@ impl Session {
         while !self.reading {
             match self.work.pop_front() {
                 Some(Work::Page(generation)) => self.read_page(generation, ctx),
+                Some(Work::Circle) => self.read_circle(ctx),
                 Some(Work::Keys(number)) => self.read_keys(number, ctx),
                 Some(Work::Count { id, query, .. }) => self.read_count(id, query, ctx),
                 None => {
@@ -64,8 +67,13 @@ impl Session {
     }
 
     fn read_page(&mut self, generation: Generation, ctx: &mut Context) {
+        let viewer = self.watch.is_some().then(|| self.auth.viewer().clone());
         let Some(subscription) = self.subscription(generation) else { return };
         let Phase::Stored(reading) = &mut subscription.phase else { return };
+        if let Some(viewer) = viewer.filter(|_| subscription.wants_activity) {
+            // What is known by now.
+            Arc::make_mut(&mut reading.query).viewer = viewer;
+        }
         let (query, cursor) = (Arc::clone(&reading.query), reading.cursor.clone());
         // The store has it alone, and need not copy it.
         reading.cursor.kept = Kept::default();
@@ -131,13 +139,13 @@ impl Session {
         let (complete, begun) = (reading.is_complete(), reading.begun);
         let mut recent = std::mem::take(&mut reading.recent);
         recent.settle();
-        for event in std::mem::take(&mut reading.held.events) {
-            if !recent.contains(&event.id()) {
-                outbox.event(&subscription.quoted, event.json());
-            }
-        }
+        let mut held = std::mem::take(&mut reading.held.events);
+        held.retain(|event| !recent.contains(&event.id()));
         reading.trace.lap("eose");
         subscription.phase = Phase::Live(recent);
+        for event in held {
+            self.send_live(generation, event);
+        }
         self.shared.metrics.stages.of(Stage::Eose).observe(begun.elapsed().as_secs_f64());
         if complete {
             // It can match nothing more, so nobody need look.

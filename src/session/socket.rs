@@ -57,7 +57,7 @@ pub fn upgrade(
         FrameBounds { gathered: limits.max_message_bytes, passed_over: limits.max_refused_bytes }
     };
     let (payload, stop) = Guard::new(payload, socket.window.clone(), bounds);
-    let session = Session::new(shared, router, socket, Reassembly { message: None, stop, bounds });
+    let session = Session::new(shared, router, socket, Reassembly::new(stop, bounds));
     let frames = WebsocketContext::with_codec(session, payload, Codec::new().max_size(bounds.gathered));
     Ok(response.streaming(Body { frames: Box::pin(frames), outbox, ended: false }))
 }
@@ -98,6 +98,10 @@ enum Broken {
 }
 
 impl Reassembly {
+    pub fn new(stop: Stop, bounds: FrameBounds) -> Self {
+        Self { message: None, stop, bounds }
+    }
+
     /// The longest message that is taken.
     pub fn max_message_bytes(&self) -> usize {
         self.bounds.gathered

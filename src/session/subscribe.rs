@@ -1,18 +1,19 @@
 //! REQ and CLOSE: which subscriptions a connection has, and what of live events they get when.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 
 use super::{
     Context, Session,
     query::Work,
-    subscription::{Phase, Reading, Subscription},
+    subscription::{Phase, Reading, Subscription, wants_activity},
+    watch::Verdict,
 };
 use crate::{
     config::Limits,
-    protocol::{Fields, Filter, Reason, RelayMessage, message::Quoted},
-    route::{Deliver, Generation, Subscribe, Unsubscribe, key::cover},
+    protocol::{Event, Filter, Reason, RelayMessage, message::Quoted},
+    route::{Deliver, Generation, Subscribe, Unsubscribe, Whose, key::cover},
     store::Position,
     telemetry::Stage,
     trace::Trace,
@@ -36,10 +37,11 @@ impl Session {
             // The old subscription of that id ends too: the client has been told it is closed.
             return self.close_subscription(id, &reason);
         }
-        self.unsubscribe(id);
+        self.drop_subscription(id);
         self.last_generation += 1;
         let generation = self.last_generation;
-        let reading = Reading::new(&filters, limits, self.auth.keys(), trace);
+        let reading = Reading::new(&filters, limits, self.auth.viewer(), trace);
+        let wants_activity = wants_activity(&filters);
         // Most connections have one.
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription {
@@ -49,9 +51,11 @@ impl Session {
             stored: self.shared.store.head(),
             keys,
             bytes,
+            wants_activity,
             phase: Phase::Stored(Box::new(reading)),
         });
-        let subscribe = Subscribe { session: self.id, generation, filters: filters.into() };
+        let subscribe =
+            Subscribe { session: self.id, generation, filters: filters.into(), whose: Whose::Client };
         let subscribed = self.router.send(subscribe);
         // Every future of an actor is polled whenever one is: many of them would hold up the thread.
         self.window.take();
@@ -66,6 +70,12 @@ impl Session {
             }
             this.finish_if_done(ctx);
         }));
+        if wants_activity {
+            self.want_circle();
+            self.read_next(ctx);
+        } else {
+            self.end_watch_if_unwanted();
+        }
     }
 
     /// The router holds the subscription: from here on nothing is missed, so the store may be read.
@@ -84,6 +94,11 @@ impl Session {
 
     /// Ends the subscription of this id, if there is one.
     pub(super) fn unsubscribe(&mut self, id: &str) {
+        self.drop_subscription(id);
+        self.end_watch_if_unwanted();
+    }
+
+    fn drop_subscription(&mut self, id: &str) {
         if let Some(at) = self.subscriptions.iter().position(|subscription| &*subscription.id == id) {
             let generation = self.subscriptions.swap_remove(at).generation;
             self.work.retain(|work| !matches!(work, Work::Page(page) if *page == generation));
@@ -141,12 +156,12 @@ impl Session {
             )));
         }
         let keys = self.auth.keys();
-        match filters.iter().find(|filter| filter.is_private() && !filter.may_concern(keys)) {
-            Some(_) if keys.is_empty() => {
-                Err(Reason::auth_required("these kinds are for those whom they concern"))
-            }
-            Some(_) => Err(Reason::restricted("these events do not concern the keys you have proved")),
-            None => Ok(()),
+        if keys.is_empty() && filters.iter().any(Filter::needs_auth) {
+            return Err(Reason::auth_required("these kinds are for those whom they concern"));
+        }
+        match filters.iter().any(|filter| filter.is_private() && !filter.may_concern(keys)) {
+            true => Err(Reason::restricted("these events do not concern the keys you have proved")),
+            false => Ok(()),
         }
     }
 
@@ -190,10 +205,15 @@ impl Session {
         }
     }
 
-    pub(super) fn deliver(&mut self, Deliver { events, position, last, bytes, sent }: Deliver) {
+    pub(super) fn deliver(&mut self, delivery: Deliver, ctx: &mut Context) {
+        let Deliver { events, position, last, bytes, sent } = delivery;
         self.link.catch_up(bytes);
         for (generation, event) in events {
-            if !event.is_visible_to(self.auth.keys()) {
+            if self.take_change(generation, &event) {
+                continue;
+            }
+            let verdict = self.judge(&event);
+            if verdict == Verdict::Hidden {
                 continue;
             }
             // Not through `self`, which the outbox is borrowed from.
@@ -204,7 +224,10 @@ impl Session {
             }
             match &mut subscription.phase {
                 Phase::Live(recent) if recent.contains(&event.id()) => {}
-                Phase::Live(_) => self.outbox.event(&subscription.quoted, event.json()),
+                Phase::Live(_) if verdict == Verdict::Shown => {
+                    self.outbox.event(&subscription.quoted, event.json());
+                }
+                Phase::Live(_) => self.hold_activity(generation, event),
                 Phase::Stored(reading) => {
                     reading.held.bytes += event.json().len();
                     reading.held.events.push(event);
@@ -217,5 +240,22 @@ impl Session {
         }
         self.shared.metrics.stages.of(Stage::Deliver).observe(sent.elapsed().as_secs_f64());
         self.forget_recent(position.filter(|_| last));
+        if self.watch.is_some() {
+            self.read_next(ctx);
+        }
+    }
+
+    /// Sends an event that was held back, if the client may see it.
+    pub(super) fn send_live(&mut self, generation: Generation, event: Arc<Event>) {
+        match self.judge(&event) {
+            Verdict::Shown => {
+                let subscription = self.subscriptions.iter().find(|other| other.generation == generation);
+                if let Some(subscription) = subscription {
+                    self.outbox.event(&subscription.quoted, event.json());
+                }
+            }
+            Verdict::Hidden => {}
+            Verdict::Undecided => self.hold_activity(generation, event),
+        }
     }
 }

@@ -5,9 +5,9 @@ use std::{hash::BuildHasher, sync::Arc, time::Instant};
 use crate::{
     clock::{self, Moment},
     config::Limits,
-    protocol::{Event, EventId, Filter, PublicKey},
+    protocol::{Event, EventId, Filter, Viewer, kind},
     route::Generation,
-    store::{Content, Cursor, Entry, Limit, Position, Query, Viewer},
+    store::{Content, Cursor, Entry, Limit, Position, Query},
     trace::Trace,
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Subscription {
     pub keys: usize,
     /// How long the message was, counted likewise: what its filters take grows with it.
     pub bytes: usize,
+    /// Whether it names activity, which not everybody may see.
+    pub wants_activity: bool,
     pub phase: Phase,
 }
 
@@ -73,8 +75,8 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub fn new(filters: &[Filter], limits: &Limits, keys: &Arc<[PublicKey]>, trace: Trace) -> Self {
-        let query = Arc::new(query(filters, limits, keys));
+    pub fn new(filters: &[Filter], limits: &Limits, viewer: &Viewer, trace: Trace) -> Self {
+        let query = Arc::new(query(filters, limits, viewer));
         let cursor = Cursor::start(&query);
         let (held, recent) = (Held::default(), SentIds::default());
         Self { begun: Instant::now(), query, cursor, routed: 0, held, recent, sent: 0, bytes: 0, trace }
@@ -91,15 +93,20 @@ impl Reading {
     }
 }
 
+/// Whether one of the filters names activity.
+pub(super) fn wants_activity<'a>(filters: impl IntoIterator<Item = &'a Filter>) -> bool {
+    filters.into_iter().any(|filter| filter.matches_kind(kind::ACTIVITY))
+}
+
 /// The question to the store: limits put in, and how much more completes a second.
-pub(super) fn query(filters: &[Filter], limits: &Limits, keys: &Arc<[PublicKey]>) -> Query {
+pub(super) fn query(filters: &[Filter], limits: &Limits, viewer: &Viewer) -> Query {
     let limit = |filter: &Filter| {
         let events = filter.limit.unwrap_or(limits.default_limit).min(limits.max_limit);
         Limit { events, boundary: (events / BOUNDARY_PART).min(limits.max_boundary_events) }
     };
     Query {
         filters: filters.iter().map(|filter| (filter.clone(), limit(filter))).collect(),
-        viewer: Viewer::Client(Arc::clone(keys)),
+        viewer: viewer.clone(),
         now: clock::now(),
         content: Content::Events,
     }

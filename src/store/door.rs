@@ -149,7 +149,7 @@ mod tests {
 
     fn work(filters: &[&str]) -> (usize, usize) {
         let filters = filters.iter().map(|json| (serde_json::from_str(json).unwrap(), Limit::exactly(20)));
-        let viewer = Viewer::Client([].into());
+        let viewer = Viewer::client([]);
         let query = Query { filters: filters.collect(), viewer, now: 0, content: Content::Events };
         let Cost { ranges, rows, .. } = Cost::of(&query, None);
         (ranges, rows)

@@ -7,15 +7,16 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     BatchOutcome, Counted, Cursor, End, Entry, FilterProgress, Identity, Load, Outcome, Page, Position,
     Query, Removed, Store, StoreError,
+    log::Log,
     records::{self, Conditional, Gathering, Listed, Race, Record, RecordKind, Records},
 };
 use crate::{
@@ -120,8 +121,20 @@ impl Store for Memory {
         })
     }
 
+    fn abandoned(&self, _tried_for: Duration) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
     fn head(&self) -> Position {
         self.state().head
+    }
+
+    fn log(&self) -> Option<Arc<dyn Log>> {
+        None
     }
 
     fn records(&self) -> &dyn Records {
@@ -307,7 +320,7 @@ impl State {
                     created_at,
                     position: *position,
                     accepted_at: None,
-                    json: event.json(),
+                    json: &query.content.text(event.json(), &event.pubkey()),
                 });
             }
             cursor.after = Some((created_at, id));
@@ -336,11 +349,8 @@ impl State {
 
     /// All that the viewer may be served at the time of the query: newest first, ties by lowest id.
     fn served(&self, query: &Query) -> Vec<&Stored> {
-        let mut served: Vec<&Stored> = self
-            .events
-            .iter()
-            .filter(|stored| !stored.event.is_expired(query.now) && query.viewer.may_see(&*stored.event))
-            .collect();
+        let mut served: Vec<&Stored> =
+            self.events.iter().filter(|stored| query.may_serve(&*stored.event)).collect();
         served.sort_by_key(|stored| (Reverse(stored.event.created_at()), stored.event.id()));
         served
     }

@@ -3,6 +3,7 @@
 //! A store decides what is current: it replaces, deletes, vanishes and expires. It never routes,
 //! and it never asks who may write.
 
+pub mod circle;
 mod door;
 pub mod home;
 mod keys;
@@ -13,6 +14,7 @@ mod page;
 mod question;
 pub mod records;
 pub mod scylla;
+pub mod secrets;
 pub mod tap;
 mod wrapper;
 
@@ -21,12 +23,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 
-pub use crate::{clock::Moment, protocol::Identity};
+pub use crate::{
+    clock::Moment,
+    protocol::{Identity, Viewer},
+};
 pub use keys::{keys, keys_and};
 pub use page::{Effort, Entry, Page};
-pub use question::{Content, Cursor, End, FilterProgress, Kept, Limit, Query, Viewer};
+pub use question::{Content, Cursor, End, FilterProgress, Kept, Limit, Query};
 pub use wrapper::Wrapper;
 
 use self::{
@@ -72,23 +77,18 @@ pub trait Store: Send + Sync + 'static {
     fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Events that some process has begun to write and will not finish, a bounded count of them: to be written again,
-    /// like copies. Whoever asks tries each for `tried_for`, and is not given it again meanwhile.
-    fn abandoned(&self, _tried_for: Duration) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
-        std::future::ready(Ok(Vec::new())).boxed()
-    }
+    /// like copies. A store of one process has none. Whoever asks tries each for `tried_for`, and is not given it again
+    /// meanwhile.
+    fn abandoned(&self, tried_for: Duration) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>>;
 
     /// This process writes nothing more: leaves nothing for others to finish.
-    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        std::future::ready(Ok(())).boxed()
-    }
+    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The position of the event written last.
     fn head(&self) -> Position;
 
     /// What all nodes wrote lately, where the store is that of several nodes.
-    fn log(&self) -> Option<Arc<dyn Log>> {
-        None
-    }
+    fn log(&self) -> Option<Arc<dyn Log>>;
 
     /// The records of the relay itself.
     fn records(&self) -> &dyn Records;

@@ -52,7 +52,7 @@ pub struct Entry<'a> {
     /// When a node accepted the event, at the latest; `None` where no other node writes to the store. What was accepted
     /// lately may yet reach this node live.
     pub accepted_at: Option<Moment>,
-    /// The event as it is sent; empty where only keys were asked for.
+    /// The event as it is sent; where not the events were asked for, [what was](Content).
     pub json: &'a str,
 }
 
@@ -81,7 +81,7 @@ impl Page {
 
     pub fn push(&mut self, entry: Entry<'_>) {
         let Entry { id, created_at, position, accepted_at, json } = entry;
-        if self.content == Content::Events {
+        if self.content != Content::Keys {
             self.text.push_str(json);
         }
         self.entries.push(Item { id, created_at, position, accepted_at, end: self.text.len() });
@@ -90,7 +90,7 @@ impl Page {
     /// Bytes of all events together; of keys those that they take in the page.
     pub fn bytes(&self) -> usize {
         match self.content {
-            Content::Events => self.text.len(),
+            Content::Events | Content::Authors => self.text.len(),
             Content::Keys => self.entries.len() * size_of::<Item>(),
         }
     }

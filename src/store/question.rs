@@ -1,15 +1,15 @@
 //! What a store is asked, and how far an answer has come.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{any::Any, borrow::Cow, fmt, sync::Arc};
 
-use crate::protocol::{EventId, Fields, Filter, PublicKey, Timestamp};
+use crate::protocol::{EventId, Fields, Filter, PublicKey, Timestamp, Viewer, kind};
 
 /// A question: the events that match any of the filters. The `limit` inside a filter has no meaning
 /// here; the one beside it has.
 #[derive(Debug, Clone)]
 pub struct Query {
     pub filters: Vec<(Filter, Limit)>,
-    /// The keys that the asking client has authenticated as; private kinds are for their parties.
+    /// Who asks: some events are not for everybody.
     pub viewer: Viewer,
     /// Events that expire at this time or before are not served.
     pub now: Timestamp,
@@ -24,6 +24,19 @@ pub enum Content {
     Events,
     /// Their ids and dates: the entries of a page have no text.
     Keys,
+    /// Who wrote them: the text of an entry is the key of its author, in digits.
+    Authors,
+}
+
+impl Content {
+    /// What of an event is the text of an entry.
+    pub fn text<'a>(self, json: &'a str, author: &PublicKey) -> Cow<'a, str> {
+        match self {
+            Self::Events => json.into(),
+            Self::Keys => "".into(),
+            Self::Authors => author.to_hex().into(),
+        }
+    }
 }
 
 /// How much of a filter is wanted.
@@ -47,21 +60,13 @@ impl Limit {
     }
 }
 
-/// Who is asking.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Viewer {
-    /// A client that has authenticated as these keys (none: as nobody).
-    Client(Arc<[PublicKey]>),
-    /// The operator: sees everything.
-    Operator,
-}
-
-impl Viewer {
-    pub fn may_see(&self, event: &impl Fields) -> bool {
-        match self {
-            Self::Client(keys) => event.is_visible_to(keys),
-            Self::Operator => true,
-        }
+impl Query {
+    /// Whether the event may be in the answer, as far as it matches: what the viewer may not see is not, nor what has
+    /// expired. What accounts do is in no set of keys: sets are compared with other relays.
+    pub fn may_serve(&self, event: &impl Fields) -> bool {
+        event.is_visible_to(&self.viewer)
+            && !event.is_expired(self.now)
+            && (self.content != Content::Keys || event.kind() != kind::ACTIVITY)
     }
 }
 

@@ -45,6 +45,11 @@ macro_rules! kinds {
                 match self { $(Self::$kind => $name),* }
             }
 
+            /// The kind that is called so.
+            pub fn named(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$kind),)* _ => None }
+            }
+
             /// How many parts its keys are spread over where a store has parts. Never changed either.
             fn shards(self) -> u64 {
                 match self { $(Self::$kind => $shards),* }
@@ -60,6 +65,14 @@ kinds! {
     Account = "account", 64;
     /// A name that is taken (NIP-05). Key: the name.
     Name = "name", 64;
+    /// Somebody who is signed in. Key: the account, a slash, a random number.
+    Session = "session", 64;
+    /// A challenge that was answered by a key. Key: its number.
+    Spent = "spent", 64;
+    /// What lets somebody sign up. Key: its digest.
+    Invitation = "invitation", 16;
+    /// What only the right master key opens. Key: `check`.
+    MasterKey = "master_key", 16;
     /// An entry of a list of who may write and read. Key: the list, a slash, the entry.
     ListEntry = "list", 16;
     /// A relay that is read. Key: its number.
@@ -71,6 +84,16 @@ kinds! {
     Refused = "refused", 16;
     /// An event that could not be stored. Key: the upstream, a slash, the id.
     DeadLetters = "dead_letters", 16;
+    /// Which follow list of an account stands, and what is being made of it. Key: the public key.
+    Follows = "follows", 64;
+    /// A follow list that an account has had, in parts. Key: the public key, a slash, the id, a slash, which part.
+    FollowVersion = "follow_version", 64;
+    /// Which profile of an account stands, and what is being made of it. Key: the public key.
+    Profile = "profile", 64;
+    /// Which mute list of an account stands, and what is being made of it. Key: the public key.
+    Mutes = "mutes", 64;
+    /// Up to where an account has read what concerns it. Key: the public key.
+    ReadMark = "read_mark", 64;
     /// Who changes the tables at the moment. Key: what is changed.
     Migration = "migration", 16;
 }

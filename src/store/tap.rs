@@ -21,7 +21,9 @@ use crate::{
     },
 };
 
-/// Tells one time of listening to an author from another: between them something may have been missed.
+/// Tells one time of listening to an author from another: between them something may have been missed. The first number
+/// is that of the node, and changes with each doubt; the second is that of the author, and only ever larger ones are
+/// given.
 pub type Hearing = (u64, u64);
 
 /// Tells of each author how it is heard at this time, if it is: that everything that other nodes write of it from here

@@ -15,7 +15,7 @@ pub trait Label: Copy + Eq + Hash + fmt::Debug + Send + Sync + 'static {
     const NAME: &'static str;
     /// Each value, and what it means.
     const VALUES: &'static [(&'static str, &'static str)];
-    /// The same, as they are in code.
+    /// Each value as a variant, in the order of [`Label::VALUES`].
     const ALL: &'static [Self];
 
     /// Place in [`Label::VALUES`].
@@ -82,6 +82,17 @@ labels! {
         Idle = "idle": "it was silent for too long",
         Protocol = "protocol": "it broke the WebSocket protocol, or a bound of it",
         Shutdown = "shutdown": "the node shut down",
+        SignedOut = "signed_out": "its account signed out, or was",
+    }
+
+    /// What came of an attempt to sign in.
+    SignInResult = "result" {
+        SignedIn = "signed_in": "name and password match",
+        Wrong = "wrong": "they do not, or nobody is called so",
+        Slow = "slow": "too many were wrong before",
+        Busy = "busy": "too many passwords wait to be hashed",
+        Refused = "refused": "the account is switched off, or it is no password",
+        Failed = "failed": "the store does not answer, or the master key is another one",
     }
 
     /// Why a subscription was refused or ended by the relay.
@@ -262,7 +273,7 @@ pub(super) type LabelValues = (&'static str, &'static [(&'static str, &'static s
 /// The label that a type of metric has.
 pub(super) trait Labelled: TypedMetric {
     const LABEL: Option<LabelValues> = None;
-    /// Another label that it has, which is told of elsewhere.
+    /// The label that such a metric has besides, whose values are explained elsewhere.
     const ALSO: Option<&'static str> = None;
 }
 

@@ -21,10 +21,10 @@ use tokio::sync::mpsc;
 use super::{
     labels::{
         BoundedQueue, By, Cache, CleanupResult, CloseReason, ClosedReason, ConnectResult, EventResult,
-        LabelValues, Labelled, NegErrReason, Stage, UpstreamMessage, Verb,
+        LabelValues, Labelled, NegErrReason, SignInResult, Stage, UpstreamMessage, Verb,
     },
     process::{PROCESS_METRICS, Process},
-    upstreams::{ByUpstream, ByUpstreamAnd, OutcomeLabel, UpstreamOutcome},
+    upstreams::{ByPartition, ByUpstream, ByUpstreamAnd, OutcomeLabel, UpstreamOutcome},
 };
 
 /// A thread of the node.
@@ -39,7 +39,7 @@ type Ratio = Gauge<f64, AtomicU64>;
 /// Lateness of each thread.
 type Lag = Family<ThreadLabel, Histogram, fn() -> Histogram>;
 
-/// Brings gauges up to date that nobody keeps so.
+/// Sets gauges to what they are at the moment when Prometheus asks.
 type Probe = Box<dyn Fn(&Metrics) + Send + Sync>;
 
 const NO_UNIT: Option<Unit> = None;
@@ -112,13 +112,13 @@ metrics! {
     "events", "Events answered with OK", NO_UNIT, events: By<EventResult, Counter> = By::default();
     "stage", "Duration of each stage of the way of a message", Some(Unit::Seconds),
         stages: By<Stage, Histogram> = By::new(seconds);
-    "subscriptions", "Live subscriptions", NO_UNIT, subscriptions: Gauge = Gauge::default();
+    "subscriptions", "Live subscriptions of clients", NO_UNIT, subscriptions: Gauge = Gauge::default();
     "subscriptions_closed", "Subscriptions refused or ended with CLOSED", NO_UNIT,
         subscriptions_closed: By<ClosedReason, Counter> = By::default();
     "reconciliations", "Open reconciliations (NIP-77)", NO_UNIT, reconciliations: Gauge = Gauge::default();
     "reconciliations_refused", "Reconciliations refused or ended with NEG-ERR", NO_UNIT,
         reconciliations_refused: By<NegErrReason, Counter> = By::default();
-    "routing_keys", "Routing keys of live subscriptions, one for each subscription that has it", NO_UNIT,
+    "routing_keys", "Routing keys of live subscriptions, one for each that has it, also of those that sessions have to follow lists", NO_UNIT,
         routing_keys: Gauge = Gauge::default();
     "answers_awaited", "Events and subscriptions of all connections that wait for an answer", NO_UNIT,
         awaited: Gauge = Gauge::default();
@@ -164,6 +164,8 @@ metrics! {
     "upstream_cursor_timestamp", "Up to when a relay has been read, as it is noted, in seconds since 1970: what was there by then is stored or refused; of `other` the oldest",
         Some(Unit::Seconds), upstream_cursor: ByUpstream<Gauge> = Family::default();
     "upstream_up", "Whether a relay is read at the moment", NO_UNIT, upstream_up: ByUpstream<Gauge> = Family::default();
+    "upstream_dead_letters_full", "Whether as many dead letters of a relay that is read are kept as may be: it is not read until some are replayed or dropped",
+        NO_UNIT, upstream_full: ByUpstream<Gauge> = Family::default();
     "upstream_lag", "How far a relay that is read is behind live: since when something that it has may be missing here; of `other` the most",
         Some(Unit::Seconds), upstream_lag: ByUpstream<Gauge> = Family::default();
     "upstream_connects", "Attempts to read a relay, by what came of them", NO_UNIT,
@@ -178,10 +180,25 @@ metrics! {
         NO_UNIT, consumer_events: Family<OutcomeLabel, Counter> = Family::default();
     "consumer", "Duration from the queue to the verdict about an event, all attempts included", Some(Unit::Seconds),
         consumer: Histogram = seconds();
+    "upstream_queue_entries", "Events of relays that are read in a stream of Redis, as the process sees that takes from it",
+        NO_UNIT, upstream_queue_entries: ByPartition<Gauge> = Family::default();
+    "upstream_queue_taken", "Those of them that were taken, and are not finished", NO_UNIT,
+        upstream_queue_taken: ByPartition<Gauge> = Family::default();
+    "upstream_queue_age", "For how long the oldest of them has been there", Some(Unit::Seconds),
+        upstream_queue_age: ByPartition<Gauge> = Family::default();
+    "upstream_queue_redelivered", "Events that were taken from a process that was gone before it had finished them", NO_UNIT,
+        upstream_queue_redelivered: Counter = Counter::default();
+    "upstream_queue_breaks", "Times that what was on its way through Redis was lost, as far as is known, and was read again", NO_UNIT,
+        upstream_queue_breaks: Counter = Counter::default();
+    "upstream_takeovers", "How often this node has begun to read a relay that another one had read before", NO_UNIT,
+        upstream_takeovers: Counter = Counter::default();
     "upstream_phantoms", "Events that a relay which is read has named when everything was compared, and not sent",
         NO_UNIT, upstream_phantoms: ByUpstream<Counter> = Family::default();
     "upstream_distrusted", "How often a relay which is read was left alone for an hour, as over 1 % of its last 1,000 events were forged",
         NO_UNIT, upstream_distrusted: ByUpstream<Counter> = Family::default();
+    "sign_ins", "Attempts to sign in to an account", NO_UNIT, sign_ins: By<SignInResult, Counter> = By::default();
+    "passwords_hashed", "Passwords that were hashed: one for each that is tried, whether anybody is called so or not, and for each new one",
+        NO_UNIT, passwords_hashed: Counter = Counter::default();
     "bus_configured", "Whether the node shares events with others (--redis)", NO_UNIT,
         bus_configured: Gauge = Gauge::default();
     "bus_connected", "Whether the bus is connected to all primaries of Redis", NO_UNIT, bus_connected: Gauge = Gauge::default();
@@ -213,7 +230,7 @@ metrics! {
 }
 
 impl Metrics {
-    /// Has this done whenever Prometheus asks.
+    /// Calls `refresh` whenever Prometheus asks.
     pub fn before_scrapes(&self, probe: impl Fn(&Self) + Send + Sync + 'static) {
         self.probes.lock().push(Box::new(probe));
     }
@@ -252,7 +269,7 @@ struct Description {
     kind: &'static str,
     unit: &'static str,
     label: Option<LabelValues>,
-    /// Another label.
+    /// The label that it has besides.
     also: Option<&'static str>,
     help: &'static str,
 }
@@ -289,7 +306,7 @@ impl Description {
     }
 }
 
-/// What other programs call what is counted of relays that are read.
+/// Names that other programs give to what is counted of relays that are read.
 const ELSEWHERE: &str = "
 ## What others call them
 
@@ -368,6 +385,7 @@ mod tests {
         metrics.lag_of("worker-0");
         metrics.upstream("wss://relay.example.com", &["stored"]);
         metrics.consumer_outcomes(&["stored"]);
+        metrics.partition(0);
         let text = metrics.render();
         let scraped: BTreeSet<String> = text
             .lines()

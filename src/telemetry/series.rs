@@ -5,7 +5,7 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use super::{
     labels::{By, CleanupResult, ConnectResult, Label, UpstreamMessage},
     metrics::Metrics,
-    upstreams::{ByUpstreamAnd, OutcomeLabel, UpstreamAnd, UpstreamLabel, UpstreamOutcome},
+    upstreams::{ByUpstreamAnd, OutcomeLabel, PartitionLabel, UpstreamAnd, UpstreamLabel, UpstreamOutcome},
 };
 
 /// The series of a relay, or of all that have none of their own.
@@ -17,11 +17,19 @@ pub struct UpstreamSeries {
     pub outcomes: Vec<(&'static str, Counter)>,
     pub waiting: Gauge,
     pub up: Gauge,
+    pub full: Gauge,
     pub cursor: Gauge,
     pub lag: Gauge,
     pub connects: By<ConnectResult, Counter>,
     pub messages: By<UpstreamMessage, Counter>,
     pub cleanups: By<CleanupResult, Counter>,
+}
+
+/// The gauges of a stream that events of relays wait in.
+pub struct PartitionSeries {
+    pub entries: Gauge,
+    pub taken: Gauge,
+    pub age: Gauge,
 }
 
 impl Metrics {
@@ -40,6 +48,7 @@ impl Metrics {
             outcomes: outcomes.iter().map(outcome).collect(),
             waiting: self.upstream_waiting.get_or_create_owned(&label),
             up: self.upstream_up.get_or_create_owned(&label),
+            full: self.upstream_full.get_or_create_owned(&label),
             cursor: self.upstream_cursor.get_or_create_owned(&label),
             lag: self.upstream_lag.get_or_create_owned(&label),
             connects: each(&self.upstream_connects, upstream),
@@ -59,7 +68,13 @@ impl Metrics {
         ] {
             family.remove(&label);
         }
-        for family in [&self.upstream_waiting, &self.upstream_up, &self.upstream_cursor, &self.upstream_lag] {
+        for family in [
+            &self.upstream_waiting,
+            &self.upstream_up,
+            &self.upstream_full,
+            &self.upstream_cursor,
+            &self.upstream_lag,
+        ] {
             family.remove(&label);
         }
         for outcome in outcomes {
@@ -68,6 +83,24 @@ impl Metrics {
         forget(&self.upstream_connects, upstream);
         forget(&self.upstream_messages, upstream);
         forget(&self.upstream_cleanups, upstream);
+    }
+
+    /// The gauges of a stream that this process takes from.
+    pub fn partition(&self, partition: u16) -> PartitionSeries {
+        let label = PartitionLabel { partition };
+        PartitionSeries {
+            entries: self.upstream_queue_entries.get_or_create_owned(&label),
+            taken: self.upstream_queue_taken.get_or_create_owned(&label),
+            age: self.upstream_queue_age.get_or_create_owned(&label),
+        }
+    }
+
+    /// Takes them away again.
+    pub fn forget_partition(&self, partition: u16) {
+        let label = PartitionLabel { partition };
+        for family in [&self.upstream_queue_entries, &self.upstream_queue_taken, &self.upstream_queue_age] {
+            family.remove(&label);
+        }
     }
 
     /// The counters of what became of events that came through the queue, one an outcome.

@@ -35,6 +35,23 @@ pub struct UpstreamOutcome {
     pub outcome: &'static str,
 }
 
+/// A stream of Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PartitionLabel {
+    pub partition: u16,
+}
+
+/// A metric for each stream that events of relays wait in.
+pub type ByPartition<M> = Family<PartitionLabel, M>;
+
+impl<M> Labelled for ByPartition<M>
+where
+    Self: TypedMetric,
+{
+    const LABEL: Option<LabelValues> =
+        Some(("partition", &[("0, 1, …", "a stream that this process takes from: aggregator.partitions")]));
+}
+
 /// A metric for each relay that is read.
 pub type ByUpstream<M> = Family<UpstreamLabel, M>;
 

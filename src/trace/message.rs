@@ -37,6 +37,8 @@ pub(super) enum Origin {
         /// The span of its connection.
         connection: Option<Context>,
     },
+    /// Somebody with an account, by REST.
+    Account,
     Upstream {
         /// Its URL, without what may be a secret.
         name: Arc<str>,
@@ -121,6 +123,7 @@ impl Origin {
     fn parent(&self) -> Option<Context> {
         match self {
             Self::Client { remote, .. } => remote.map(|remote| remote.context),
+            Self::Account => None,
             Self::Upstream { message, .. } => *message,
         }
     }
@@ -313,6 +316,7 @@ impl Drop for Message {
         let status = self.failure.take().map_or(Status::Unset, Status::error);
         let (name, kind, link) = match self.origin {
             Origin::Client { connection, .. } => ("message", SpanKind::Server, connection),
+            Origin::Account => ("message", SpanKind::Server, None),
             Origin::Upstream { .. } => ("consume", SpanKind::Consumer, None),
         };
         self.inner.export(Span {
@@ -334,6 +338,8 @@ impl Message {
         let mut attributes = Vec::with_capacity(12);
         match &self.origin {
             Origin::Client { client, .. } => attributes.extend(network(client.address, client.session)),
+            // Whose it is says the event, and of where they are nothing is kept.
+            Origin::Account => {}
             Origin::Upstream { name, .. } => attributes.extend(upstream(name)),
         }
         attributes.extend(self.subject.attributes());

@@ -95,6 +95,15 @@ impl Tracer {
     }
 }
 
+impl Tracer {
+    /// Somebody with an account has this relay say something for them; their request came at `begun`.
+    pub fn said(&self, begun: Instant, subject: Subject) -> Trace {
+        let Some(inner) = &self.0 else { return Trace::default() };
+        let (context, why) = inner.decide(None);
+        Trace::new(Message::new(inner, begun, context, why, Origin::Account, subject))
+    }
+}
+
 /// The client that a message came from.
 #[derive(Clone, Copy)]
 pub struct Client {

@@ -1,10 +1,16 @@
 //! Several nodes: what is published at one reaches the clients of all, once; and where that can not be
 //! known, the clients are told.
 
+mod accounts;
+mod activity;
+mod aggregator;
 mod before;
 mod clocks;
 mod feeds;
+mod follows;
 mod gaps;
+mod live_feed;
+mod page;
 mod rights;
 mod schedules;
 mod scripts;
@@ -84,6 +90,11 @@ async fn hears_of_the_gap(client: &mut Client) {
     let heard = client.hear().await;
     assert_eq!((&heard[0], &heard[1]), (&json!("CLOSED"), &json!("s")), "{heard}");
     assert!(heard[2].as_str().unwrap().starts_with("error: "), "{heard}");
+}
+
+/// The routers of all threads know: a subscription that begins now is not ended for it.
+async fn has_told_of_the_gap(node: &Relay) {
+    eventually("the end of telling of a gap", || node.metric("rookery_bus_gaps_told_total") >= 1.0).await;
 }
 
 #[tokio::test]
@@ -252,6 +263,7 @@ async fn clients_are_told_when_redis_was_restarted_and_can_go_on() {
     cluster.redis.start_again();
     hears_of_the_gap(&mut client).await;
     hears_of_the_gap(&mut local).await;
+    has_told_of_the_gap(&cluster.nodes[1]).await;
     cluster.connected(1.0).await;
     let mut client = follow(&cluster.nodes[1], &keys).await;
     let after = fresh(&keys, "after");
@@ -303,6 +315,7 @@ async fn a_node_starts_without_redis_and_finds_it_later() {
     assert!(one.metric("rookery_bus_subscriptions_unacknowledged_total") >= 1.0);
     redis.start_again();
     hears_of_the_gap(&mut early).await;
+    has_told_of_the_gap(&one).await;
     let mut client = follow(&one, &keys).await;
     eventually("the bus", || other.metric("rookery_bus_connected") == 1.0).await;
     let event = fresh(&keys, "");
@@ -364,6 +377,7 @@ async fn a_redis_cluster_may_fail_over() {
     for client in &mut clients {
         hears_of_the_gap(client).await;
     }
+    has_told_of_the_gap(&nodes[1]).await;
     eventually("the bus", || connected(1.0)).await;
     for keys in &authors {
         let mut client = follow(&nodes[1], keys).await;

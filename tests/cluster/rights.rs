@@ -19,9 +19,18 @@ const PREFIX: &str = "tests";
 
 /// What `docs/operations.md` says that the user of a node needs.
 fn documented() -> Vec<String> {
+    rights("ACL SETUSER rookery on ")
+}
+
+/// And what one needs beside it that has its queue of other relays' events there.
+fn documented_of_the_queue() -> Vec<String> {
+    rights("ACL SETUSER rookery ~")
+}
+
+fn rights(beginning: &str) -> Vec<String> {
     let text = include_str!("../../docs/operations.md");
-    let line = text.lines().find(|line| line.starts_with("ACL SETUSER rookery ")).expect("it is documented");
-    let rights = line.split(' ').filter(|word| word.starts_with(['+', '&']));
+    let line = text.lines().find(|line| line.starts_with(beginning)).expect("it is documented");
+    let rights = line.split(' ').filter(|word| word.starts_with(['+', '&', '~']));
     rights.map(|word| word.replace("rookery:", &format!("{PREFIX}:"))).collect()
 }
 
@@ -62,6 +71,35 @@ async fn the_documented_rights_are_enough_and_no_other_is_asked_for() {
         }
         client.say(serde_json::json!(["CLOSE", "s"])).await;
         eventually("its key to be given back", || nodes[1].metric("rookery_bus_channels") == 0.0).await;
+        for server in servers {
+            assert_eq!(server.ask(&["acl", "log"]).trim(), "", "something was denied");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_rights_are_enough_for_events_of_other_relays() {
+    let (one, cluster, source) = (Redis::start(), RedisCluster::start().await, Relay::start(&[]));
+    let rights = [documented(), documented_of_the_queue()].concat();
+    let rights: Vec<&str> = rights.iter().map(String::as_str).collect();
+    let of_cluster: Vec<String> =
+        cluster.nodes().iter().map(|server| server.url_as("rookery", &rights)).collect();
+    let servers = [std::slice::from_ref(&one), cluster.nodes()];
+    let settings = ["allow_private=true", "queue=redis", "beat_ms=100", "partitions=16"];
+    let settings = settings.map(|setting| format!("aggregator.{setting}"));
+    let (source_url, mut published) = (source.url(), 0.0);
+    for (urls, servers) in [one.url_as("rookery", &rights), of_cluster[..2].join(",")].iter().zip(servers) {
+        let mut more = vec!["--upstream", &*source_url];
+        more.extend(settings.iter().flat_map(|setting| ["--set", &**setting]));
+        let reads = node(urls, &more);
+        let keys = Keys::generate();
+        for nth in 0..40 {
+            let event = note(&keys, now(), &nth.to_string());
+            assert!(source.connect().await.publish(&event).await.0);
+        }
+        let stored = format!(r#"rookery_upstream_events_total{{upstream="{source_url}",outcome="stored"}}"#);
+        published += 40.0;
+        eventually("all of them", || reads.metric(&stored) == published).await;
         for server in servers {
             assert_eq!(server.ask(&["acl", "log"]).trim(), "", "something was denied");
         }

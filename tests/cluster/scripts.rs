@@ -109,6 +109,10 @@ async fn a_whole_cluster_comes_up_behind_a_proxy_and_goes_down() {
         (1..=3).all(|node| found.contains(&format!("127.0.0.1:{}", port + 1 + 10 + node)))
     })
     .await;
+    // The nodes have a master key, so there are accounts.
+    let status = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}"];
+    let asked = Command::new("curl").args(status).arg(format!("http://127.0.0.1:{port}/v1/me")).output();
+    assert_eq!(succeeded(asked.unwrap()), "401");
     // One socket after the other, so that each is at another node.
     let request = || format!("ws://127.0.0.1:{port}").into_client_request().unwrap();
     let keys = Keys::generate();

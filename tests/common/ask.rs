@@ -115,7 +115,8 @@ impl Client {
         heard
     }
 
-    async fn hear_until(&mut self, heard: &mut Vec<Value>, last: impl Fn(&Value) -> bool) {
+    /// What comes, up to the last that is awaited, and without it.
+    pub async fn hear_until(&mut self, heard: &mut Vec<Value>, last: impl Fn(&Value) -> bool) {
         loop {
             let message = self.hear().await;
             if last(&message) {

@@ -5,6 +5,9 @@ pub mod ask;
 pub mod cassandra;
 pub mod dns;
 pub mod gate;
+pub mod haproxy;
+pub mod page;
+pub mod people;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
@@ -188,7 +191,10 @@ pub fn rookery(arguments: &[&str]) -> Command {
     env::vars_os().filter(|(name, _)| ours(name)).for_each(|(name, _)| {
         command.env_remove(name);
     });
-    command.env("ROOKERY_OPS_TOKEN_FILE", token_file()).args(arguments);
+    command.env("ROOKERY_OPS_TOKEN_FILE", token_file()).env("ROOKERY_MASTER_KEY_FILE", master_key_file());
+    // Accounts would have it on, and a node would promise less of what others have stored.
+    command.env("ROOKERY_FEEDS_MAX_BYTES", "0");
+    command.args(arguments);
     command
 }
 
@@ -197,17 +203,26 @@ pub const TOKEN: &str = "only-for-tests-0123456789";
 
 /// The file that holds it, made by the first test that needs it.
 fn token_file() -> &'static Path {
-    static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
-        let folder = root().join("target/tmp");
-        std::fs::create_dir_all(&folder).unwrap();
-        let mut file = tempfile::NamedTempFile::new_in(&folder).unwrap();
-        std::io::Write::write_all(&mut file, TOKEN.as_bytes()).unwrap();
-        let path = folder.join("ops.token");
-        // Of programs that make it at once, each makes the same.
-        file.persist(&path).unwrap();
-        path
-    });
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| made("ops.token", TOKEN));
     &FILE
+}
+
+/// The file that holds the master key of all nodes of tests.
+pub fn master_key_file() -> &'static Path {
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| made("master.key", &"5e".repeat(32)));
+    &FILE
+}
+
+/// A file that only its owner reads.
+fn made(name: &str, text: &str) -> PathBuf {
+    let folder = root().join("target/tmp");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut file = tempfile::NamedTempFile::new_in(&folder).unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    let path = folder.join(name);
+    // Of programs that make it at once, each makes the same.
+    file.persist(&path).unwrap();
+    path
 }
 
 /// A command as the last words of another one, such as of a shell that does something first; in its environment.
@@ -220,6 +235,14 @@ pub fn run_by(mut outer: Command, inner: &Command) -> Command {
         };
     }
     outer
+}
+
+/// Starts `rookery aggregator`, which serves no clients, with these arguments.
+pub fn start_aggregator(arguments: &[&str]) -> Relay {
+    let data = TempDir::new().unwrap();
+    let mut command = rookery(&["aggregator", "--ops-listen", "127.0.0.1:0", "--data"]);
+    command.arg(data.path().join("relay")).args(arguments);
+    Relay::spawn(command, data)
 }
 
 /// The command that starts a relay on ports of the system's choice.
@@ -269,7 +292,9 @@ pub fn spawn(mut command: Command) -> (Child, SocketAddr, SocketAddr) {
         let entry: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the relay said: {line}"));
         if entry["message"] == "listening" {
             let address = |name: &str| entry[name].as_str().unwrap().parse().unwrap();
-            let addresses = (address("address"), address("operators"));
+            // One that serves no clients is known by where it serves operators.
+            let clients = if entry["address"].is_null() { "operators" } else { "address" };
+            let addresses = (address(clients), address("operators"));
             said.push(line);
             LOGS.lock().unwrap().entry(addresses.0).or_default().append(&mut said);
             std::thread::spawn(move || {
@@ -330,6 +355,17 @@ impl Client {
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
                 Ok(message) => return Some(message),
                 Err(_) => return None,
+            }
+        }
+    }
+
+    /// The code of the close frame that ends the connection, whatever is said before.
+    pub async fn hear_close(&mut self) -> u16 {
+        loop {
+            match self.hear_frame().await {
+                Some(Message::Close(Some(frame))) => return frame.code.into(),
+                Some(Message::Text(_)) => {}
+                other => panic!("a close frame was expected, not {other:?}"),
             }
         }
     }

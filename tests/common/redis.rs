@@ -28,6 +28,8 @@ pub struct Redis {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Plain,
+    /// The same, and it writes down what is in it, once a second.
+    Kept,
     /// By TLS, with a certificate of its own, and a password.
     Guarded,
     /// As a node of a Redis Cluster: its number there, its port for the others, and the one
@@ -44,6 +46,11 @@ const PASSWORD: &str = "a-password";
 impl Redis {
     pub fn start() -> Self {
         Self::start_as(Mode::Plain)
+    }
+
+    /// With a file of what was written.
+    pub fn start_kept() -> Self {
+        Self::start_as(Mode::Kept)
     }
 
     /// With TLS and a password. Clients must trust [`Self::certificate`].
@@ -70,7 +77,7 @@ impl Redis {
 
     pub fn url(&self) -> String {
         match self.mode {
-            Mode::Plain | Mode::Clustered { .. } => format!("redis://127.0.0.1:{}", self.port),
+            Mode::Plain | Mode::Kept | Mode::Clustered { .. } => format!("redis://127.0.0.1:{}", self.port),
             Mode::Guarded => format!("rediss://default:{PASSWORD}@localhost:{}", self.port),
         }
     }
@@ -80,16 +87,22 @@ impl Redis {
         self.folder.path().join("cert.pem")
     }
 
-    /// Ends it at once; it keeps nothing.
+    /// Ends it at once; it keeps nothing, unless it writes down what is in it.
     pub fn stop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// Starts it on the same port, with nothing in it.
+    /// Starts it on the same port, with nothing in it but what it has written down.
     pub fn start_again(&mut self) {
         self.process = spawn(self.folder.path(), self.port, self.mode);
         self.wait();
+    }
+
+    /// What it has written down is lost.
+    pub fn lose(&self) {
+        // There is none at first.
+        let _ = std::fs::remove_dir_all(self.folder.path().join("appendonlydir"));
     }
 
     /// Of the process.
@@ -260,6 +273,7 @@ fn spawn(folder: &Path, port: u16, mode: Mode) -> Child {
     let port = port.to_string();
     match mode {
         Mode::Plain => command.args(["--port", &port]),
+        Mode::Kept => command.args(["--port", &port, "--appendonly", "yes"]),
         Mode::Clustered { number, bus, told } => command
             .args(["--port", &port, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000"])
             .args(["--cluster-port", &bus.to_string(), "--cluster-announce-ip", "127.0.0.1"])

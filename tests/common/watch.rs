@@ -23,6 +23,11 @@ static DEADLINES: LazyLock<Mutex<HashMap<String, Instant>>> = LazyLock::new(|| {
     Mutex::default()
 });
 
+/// What was said lately by the programs that tests wait for. Where a test takes too long, nobody else tells it.
+static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Lines of it that are kept.
+const KEPT: usize = 40;
+
 thread_local! {
     static TEST: Option<Test> = Test::begin();
 }
@@ -77,6 +82,15 @@ pub fn allow(limit: Duration) {
     TEST.with(|test| test.iter().for_each(|test| set(&test.name, limit)));
 }
 
+/// Keeps what a program has said that a test waits for.
+pub fn note(line: &str) {
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.len() == KEPT {
+        said.remove(0);
+    }
+    said.push(line.to_owned());
+}
+
 fn watch() {
     loop {
         thread::sleep(Duration::from_secs(1));
@@ -85,6 +99,8 @@ fn watch() {
         let Some((name, _)) = deadlines.iter().find(|(_, deadline)| **deadline < now) else { continue };
         // Not by a macro, as the harness keeps for itself what those print.
         let _ = writeln!(io::stderr(), "test {name} ... FAILED: it took longer than it may");
+        let said = SAID.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
+        let _ = writeln!(io::stderr(), "{said}");
         end_children();
         std::process::exit(101);
     }

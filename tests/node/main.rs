@@ -1,10 +1,13 @@
 //! One node, and nothing but its binary: over real sockets, and by its commands. A file a subject.
 
+mod accounts;
+mod activity;
 mod bad_input;
 mod bounds;
 mod cli;
 mod commands;
 mod documents;
+mod feed;
 mod frames;
 mod full_map;
 mod gathered;
@@ -15,6 +18,7 @@ mod layers;
 mod nips;
 mod nostr_sdk;
 mod operations;
+mod page;
 mod protocol;
 mod settings;
 mod shared_settings;

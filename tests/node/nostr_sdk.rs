@@ -5,6 +5,7 @@ use std::{collections::HashSet, time::Duration};
 
 use common::{PATIENCE, now};
 use nostr_sdk::prelude::*;
+use serde_json::{Value, json};
 
 /// A client with these keys, connected to the relay alone.
 async fn connect(relay: &common::Relay, keys: &Keys) -> (Client, Relay) {
@@ -146,6 +147,45 @@ async fn profiles_and_lists_are_replaced() {
         "first"
     );
     assert_eq!(client.get_contact_list_public_keys(PATIENCE).await.unwrap(), [friend]);
+    client.shutdown().await;
+}
+
+/// People with an account at the relay are Nostr users like all others.
+#[tokio::test]
+async fn reads_what_accounts_say() {
+    let relay = common::Relay::start(&["--set", "accounts.open=everybody"]);
+    let [quill, rook] = ["quill", "rook"].map(|name| relay.sign_up(name));
+    let [author, friend] = [&quill, &rook].map(|person| PublicKey::from_hex(&person.key).unwrap());
+    let (client, connection) = connect(&relay, &Keys::generate()).await;
+    let mut notifications = connection.notifications();
+    let notes = Filter::new().author(author).kind(Kind::TextNote);
+    let live = connection.subscribe(notes.clone(), SubscribeOptions::default()).await.unwrap();
+    let done = |method: &str, path: &str, body: Value| {
+        let answer = quill.ask(&relay, method, path, body);
+        assert!((200..300).contains(&answer.status), "{answer:?}");
+        answer
+    };
+    let posted = done("POST", "/v1/posts", json!({ "content": "hello 🤙", "tags": [["t", "rooks"]] }));
+    let posted = Event::from_json(posted.json()["event"].to_string()).unwrap();
+    assert_eq!(receive(&mut notifications, &live, 1).await, [posted.id]);
+    let read = connection.fetch_events(notes.clone(), PATIENCE, ReqExitPolicy::ExitOnEOSE).await.unwrap();
+    let read: Vec<Event> = read.into_iter().collect();
+    assert_eq!(read, std::slice::from_ref(&posted));
+    read[0].verify().unwrap();
+    assert_eq!(fetch(&connection, Filter::new().hashtag("rooks")).await, [posted.id]);
+
+    done("PUT", "/v1/profile", json!({ "name": "Quill", "about": "writes" }));
+    let profile = client.fetch_metadata(author, PATIENCE).await.unwrap().unwrap();
+    assert_eq!((profile.name.as_deref(), profile.about.as_deref()), (Some("Quill"), Some("writes")));
+    done("POST", "/v1/friends/rook", Value::Null);
+    let lists = Filter::new().author(author).kind(Kind::ContactList);
+    let lists = connection.fetch_events(lists, PATIENCE, ReqExitPolicy::ExitOnEOSE).await.unwrap();
+    let lists: Vec<Event> = lists.into_iter().collect();
+    let people: Vec<PublicKey> = lists.iter().flat_map(|list| list.tags.public_keys().copied()).collect();
+    assert_eq!(people, [friend]);
+
+    done("DELETE", &format!("/v1/posts/{}", posted.id), Value::Null);
+    assert!(fetch(&connection, notes).await.is_empty());
     client.shutdown().await;
 }
 

@@ -63,7 +63,8 @@ async fn what_can_not_be_is_refused_and_changes_nothing() {
     }
     let (_, said) = config(&relay, &["running"]);
     assert!(!said.contains("a record of the store"), "{said}");
-    assert_eq!(Relay::get(relay.clients, "/v1/settings", "").0, 404);
+    // There an account puts what it chooses for itself.
+    assert_eq!(Relay::get(relay.clients, "/v1/settings", "").0, 405);
 }
 
 #[tokio::test]

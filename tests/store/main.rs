@@ -131,6 +131,9 @@ macro_rules! contract {
                 shows_private_kinds_to_their_parties
                 counts_for_the_viewer
                 hidden_events_use_up_no_limit
+                activity_is_found_by_those_who_name_it
+                activity_is_for_those_whom_its_author_has_chosen
+                circles_are_read_from_the_newest_lists
             }
             records {
                 are_read_as_they_were_written
@@ -162,6 +165,7 @@ macro_rules! contract {
             }
             versions {
                 the_newest_wins_in_any_order
+                are_found_while_they_are_replaced
                 the_lowest_id_wins_a_tie
                 of_addresses_are_kept_apart
                 without_an_identifier_share_the_empty_one

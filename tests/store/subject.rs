@@ -4,7 +4,7 @@
 
 use std::{
     any::Any,
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     future::Future,
     path::Path,
     sync::{Arc, LazyLock},
@@ -13,7 +13,7 @@ use std::{
 
 use common::watch;
 use rookery::{
-    protocol::{Event, EventId, Filter, ParsedEvent, PublicKey, Tags, Timestamp, sign::Keys},
+    protocol::{Circle, Event, EventId, Filter, ParsedEvent, PublicKey, Tags, Timestamp, sign::Keys},
     store::{
         BatchOutcome, Content, Counted, Cursor, End, Limit, Outcome, Position, Query, Store, StoreError,
         Viewer,
@@ -171,6 +171,7 @@ impl Subject {
                         assert_eq!((parsed.id, parsed.created_at), (entry.id, entry.created_at));
                     }
                     Content::Keys => assert_eq!(entry.json, ""),
+                    Content::Authors => assert!(PublicKey::from_hex(entry.json).is_some()),
                 }
                 let follows = last
                     .is_none_or(|(at, id)| entry.created_at < at || entry.created_at == at && entry.id > id);
@@ -233,7 +234,21 @@ pub fn query(filters: impl IntoIterator<Item = Filter>) -> Query {
 }
 
 pub fn client<'a>(keys: impl IntoIterator<Item = &'a Keys>) -> Viewer {
-    Viewer::Client(keys.into_iter().map(Keys::public_key).collect())
+    Viewer::client(keys.into_iter().map(Keys::public_key).collect::<Vec<_>>())
+}
+
+/// The same, who follows these, and of them is followed by those.
+pub fn follower<'a>(
+    keys: impl IntoIterator<Item = &'a Keys>,
+    followed: impl IntoIterator<Item = &'a Keys>,
+    friends: impl IntoIterator<Item = &'a Keys>,
+) -> Viewer {
+    let [followed, friends]: [BTreeSet<PublicKey>; 2] = [
+        followed.into_iter().map(Keys::public_key).collect(),
+        friends.into_iter().map(Keys::public_key).collect(),
+    ];
+    let circle = Some(Arc::new(Circle::new(&followed, &friends)));
+    Viewer::Client { keys: keys.into_iter().map(Keys::public_key).collect(), circle }
 }
 
 /// One of a hundred users, the same ones in every run.

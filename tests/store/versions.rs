@@ -1,14 +1,19 @@
 //! Replaceable and addressable events: one version of an address, whatever order they come in
 //! (NIP-01).
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
+use futures_util::future::{join, try_join_all};
 use rookery::{
     protocol::Event,
-    store::Outcome::{Duplicate, Stored, Superseded},
+    store::{
+        Cursor,
+        Outcome::{Duplicate, Stored, Superseded},
+        StoreError,
+    },
 };
 
-use crate::subject::{Open, event, hex, ids, in_order, user};
+use crate::subject::{NOW, Open, event, filter, hex, ids, in_order, query, soon, user};
 
 /// A version of the address that `identifier` names in kind 30023; of kind 0 without one.
 fn version(identifier: Option<&str>, at: u64, content: &str) -> Arc<Event> {
@@ -132,4 +137,45 @@ pub fn of_regular_kinds_do_not_exist(open: Open) {
         .collect();
     assert!(store.write(&events).iter().all(|&outcome| outcome == Stored));
     assert_eq!(store.all(), in_order(&events));
+}
+
+/// What is replaced has a version all the time, and whoever asks is told one.
+pub fn are_found_while_they_are_replaced(open: Open) {
+    const VERSIONS: u64 = 60;
+    for identifier in [None, Some("x")] {
+        let store = open();
+        let note = event(&user(0), 15, 1, &[], "");
+        store.write([&version(identifier, 16, ""), &note]);
+        let is_over = Cell::new(false);
+        let replace = async {
+            for at in 0..VERSIONS {
+                let batch = [version(identifier, 20 + at, "")].into();
+                assert_eq!(store.store().write(batch, NOW, soon()).await?.outcomes, [Stored]);
+            }
+            is_over.set(true);
+            Ok::<_, StoreError>(())
+        };
+        let author = hex(&user(0));
+        let kind = version(identifier, 10, "").kind();
+        let shapes = [
+            format!(r#"{{"authors":["{author}"],"kinds":[{kind}]}}"#),
+            format!(r#"{{"authors":["{author}"],"kinds":[{kind}],"limit":1}}"#),
+            format!(r#"{{"authors":["{author}"]}}"#),
+            format!(r#"{{"kinds":[1,{kind}]}}"#),
+        ];
+        let (store, is_over, note) = (&store, &is_over, &note);
+        let readers = shapes.iter().map(|shape| async move {
+            let query = Arc::new(query([filter(shape)]));
+            while !is_over.get() {
+                let page = store.store().query(Arc::clone(&query), Cursor::start(&query)).await?;
+                let versions = page.iter().filter(|entry| entry.id != note.id()).count();
+                assert_eq!(versions, 1, "{shape}");
+                let places: Vec<_> = page.iter().map(|entry| entry.created_at).collect();
+                assert!(places.is_sorted_by(|one, next| one >= next), "{shape}: {places:?}");
+            }
+            Ok::<_, StoreError>(())
+        });
+        let (written, read) = store.block_on(join(replace, try_join_all(readers)));
+        written.and(read.map(drop)).unwrap();
+    }
 }

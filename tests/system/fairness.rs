@@ -5,15 +5,22 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
-use common::{Client, Relay, note, now};
+use common::{
+    Client, Relay, eventually, note, now,
+    people::{PASSWORD, ask},
+};
 use futures_util::{SinkExt, StreamExt};
 use hdrhistogram::Histogram;
 use rookery::protocol::{Event, sign::Keys};
 use serde_json::{Value, json};
-use tokio::time::{interval, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{interval, timeout},
+};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 /// Events of the author whom the others follow, at this pace.
@@ -125,20 +132,50 @@ async fn publish_paced(client: Client, events: &[Event]) -> Vec<(Instant, Instan
     sent.into_iter().zip(answered).collect()
 }
 
-fn quantiles(what: &str, durations: impl Iterator<Item = Duration>) -> String {
+/// Milliseconds at the median, at the 99th percentile and at the most.
+fn quantiles(durations: impl IntoIterator<Item = Duration>) -> [f64; 3] {
     let mut histogram = Histogram::<u64>::new(3).unwrap();
-    durations.for_each(|duration| histogram.record(duration.as_micros() as u64).unwrap());
-    let ms = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    format!("{what}: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", ms(0.5), ms(0.99), ms(1.0))
+    durations.into_iter().for_each(|duration| histogram.record(duration.as_micros() as u64).unwrap());
+    [0.5, 0.99, 1.0].map(|quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0)
+}
+
+fn told(what: &str, [p50, p99, most]: [f64; 3]) -> String {
+    format!("{what}: p50 {p50:.1} ms, p99 {p99:.1} ms, max {most:.1} ms")
+}
+
+/// Notes of an author, each of a second of its own.
+fn paced(keys: &Keys, count: usize) -> Vec<Event> {
+    let latest = now();
+    (0..count).map(|n| note(keys, latest - count as u64 + n as u64, "followed")).collect()
+}
+
+/// Those who follow an author and wait for these events.
+async fn followers(relay: &Relay, keys: &Keys, paced: &[Event]) -> Vec<JoinHandle<Vec<Instant>>> {
+    let ids: Vec<String> = paced.iter().map(|event| event.id().to_hex()).collect();
+    let mut followers = Vec::new();
+    for _ in 0..READERS {
+        let mut client = relay.connect().await;
+        client.request("feed", &[json!({ "authors": [keys.public_key()] })]).await;
+        followers.push(tokio::spawn(follow(client, ids.clone())));
+    }
+    followers
+}
+
+/// How long each event took to each of them.
+async fn delays(followers: Vec<JoinHandle<Vec<Instant>>>, published: &[(Instant, Instant)]) -> Vec<Duration> {
+    let mut delays = Vec::new();
+    for follower in followers {
+        let times = follower.await.unwrap();
+        let ways = times.iter().zip(published);
+        delays.extend(ways.map(|(came, (sent, _))| came.saturating_duration_since(*sent)));
+    }
+    delays
 }
 
 async fn run(flooders: usize) {
     let relay = Relay::start(&["--workers", "1"]);
     let keys = Keys::generate();
-    let latest = now();
-    let paced: Vec<Event> =
-        (0..PACED).map(|n| note(&keys, latest - PACED as u64 + n as u64, "followed")).collect();
-    let ids: Vec<String> = paced.iter().map(|event| event.id().to_hex()).collect();
+    let (latest, paced) = (now(), paced(&keys, PACED));
     // A flooder only sends. One who runs out of events begins again with copies.
     let floods: Vec<Vec<Message>> = (0..flooders)
         .map(|_| {
@@ -148,12 +185,7 @@ async fn run(flooders: usize) {
             signed.iter().cycle().take(1_000_000).cloned().collect()
         })
         .collect();
-    let mut followers = Vec::new();
-    for _ in 0..READERS {
-        let mut client = relay.connect().await;
-        client.request("feed", &[json!({ "authors": [keys.public_key()] })]).await;
-        followers.push(tokio::spawn(follow(client, ids.clone())));
-    }
+    let followers = followers(&relay, &keys, &paced).await;
     let stop = Arc::new(AtomicBool::new(false));
     let floods: Vec<_> = floods
         .into_iter()
@@ -161,19 +193,13 @@ async fn run(flooders: usize) {
         .collect();
     if flooders > 0 {
         let stored = "rookery_events_total{result=\"stored\"}";
-        common::eventually("the flood has begun", || relay.metric(stored) > 100.0).await;
+        eventually("the flood has begun", || relay.metric(stored) > 100.0).await;
     }
     let begun = Instant::now();
     let published = publish_paced(relay.connect().await, &paced).await;
     let took = begun.elapsed();
     stop.store(true, Ordering::Relaxed);
-    let mut delays = Vec::new();
-    for follower in followers {
-        let times = follower.await.unwrap();
-        delays.extend(
-            times.iter().zip(&published).map(|(came, (sent, _))| came.saturating_duration_since(*sent)),
-        );
-    }
+    let delays = delays(followers, &published).await;
     let mut answered = 0;
     for flood in floods {
         let (accepted, heard) = flood.await.unwrap();
@@ -185,8 +211,8 @@ async fn run(flooders: usize) {
     println!(
         "{flooders} flooding ({answered} events answered, {PACED} paced ones in {:.1} s): {}; {}",
         took.as_secs_f64(),
-        quantiles("live", delays.into_iter()),
-        quantiles("OK", published.iter().map(|(sent, ok)| ok.duration_since(*sent))),
+        told("live", quantiles(delays)),
+        told("OK", quantiles(published.iter().map(|(sent, ok)| ok.duration_since(*sent)))),
     );
 }
 
@@ -195,6 +221,85 @@ async fn live_events_flow_while_others_flood() {
     for flooders in [0, 1, 3] {
         run(flooders).await;
     }
+}
+
+/// People who sign in again and again, each on a thread of their own.
+struct SigningIn {
+    stop: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<usize>>,
+}
+
+impl SigningIn {
+    fn begin(relay: &Relay, names: &[String]) -> Self {
+        let (stop, address) = (Arc::new(AtomicBool::new(false)), relay.clients);
+        let sign_in = |name: &String| {
+            let stop = Arc::clone(&stop);
+            let said = json!({ "username": name, "password": PASSWORD }).to_string();
+            thread::spawn(move || {
+                let mut count = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let headers = [("Content-Type", "application/json")];
+                    let answer = ask(address, "POST", "/v1/auth/sign-in", &headers, said.as_bytes());
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    count += 1;
+                }
+                count
+            })
+        };
+        let threads = names.iter().map(sign_in).collect();
+        Self { stop, threads }
+    }
+
+    /// How many there were.
+    fn end(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    }
+}
+
+/// Live delivery while fifty sign in all the time, and while nobody does, in turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "times that a machine with other work does not keep"]
+async fn live_events_flow_while_fifty_sign_in() {
+    const SIGN_INS: usize = 50;
+    const ROUNDS: usize = 7;
+    const EVENTS: usize = 300;
+    let settings = ["--set", "accounts.open=everybody", "--set", "accounts.address_sign_ups=1000"];
+    let relay = Relay::start(&settings);
+    let names: Vec<String> = (0..SIGN_INS).map(|nth| format!("person-{nth}")).collect();
+    tokio::task::block_in_place(|| names.iter().for_each(|name| drop(relay.sign_up(name))));
+    let hashed = || relay.metric("rookery_passwords_hashed_total");
+    let (mut without, mut with, mut signed_in) = (Vec::new(), Vec::new(), 0);
+    for round in 0..2 * ROUNDS {
+        let keys = Keys::generate();
+        let paced = paced(&keys, EVENTS);
+        let followers = followers(&relay, &keys, &paced).await;
+        let crowd = (round % 2 == 1).then(|| SigningIn::begin(&relay, &names));
+        if crowd.is_some() {
+            let before = hashed();
+            eventually("sign-ins", || hashed() > before).await;
+        }
+        let published = publish_paced(relay.connect().await, &paced).await;
+        let times = quantiles(delays(followers, &published).await);
+        let list = if crowd.is_some() { &mut with } else { &mut without };
+        list.push(times);
+        signed_in += crowd.map_or(0, |crowd| tokio::task::block_in_place(|| crowd.end()));
+    }
+    let medians = |rounds: &[[f64; 3]]| {
+        std::array::from_fn(|which| {
+            let mut values: Vec<f64> = rounds.iter().map(|times| times[which]).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            values[ROUNDS / 2]
+        })
+    };
+    let (without, with): ([f64; 3], [f64; 3]) = (medians(&without), medians(&with));
+    println!(
+        "{signed_in} sign-ins, {SIGN_INS} at once; medians of {ROUNDS} rounds: {}; {}; ratio of p99: {:.2}",
+        told("nobody signs in", without),
+        told("while they do", with),
+        with[1] / without[1],
+    );
+    assert!(with[1] <= 2.0 * without[1], "the 99th percentile is more than twice as late");
 }
 
 /// Large questions of many clients at once: what can not be read in time is refused in words of its own, and who

@@ -8,6 +8,7 @@ mod full_disk;
 mod nostr_tools;
 mod observability;
 mod overload;
+mod page;
 mod proxy_protocol;
 mod slow_reader;
 mod traces;

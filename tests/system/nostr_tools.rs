@@ -35,6 +35,11 @@ fn basics() {
 }
 
 #[test]
+fn accounts() {
+    run("accounts.test.mjs", &["--set", "accounts.open=everybody"]);
+}
+
+#[test]
 fn private() {
     run("private.test.mjs", &[]);
 }

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::{Entry, Full, Number, Queue, UpstreamId, Verdict};
+use super::{AnyListener, Broken, Entry, Full, Number, Queue, UpstreamId, Verdict, Word, words::Words};
 
 /// What an entry takes beside its text, in bytes, about.
 const ENTRY_BYTES: usize = 256;
@@ -23,6 +23,7 @@ pub struct Memory {
     inner: Mutex<Inner>,
     /// An entry has come.
     filled: Notify,
+    words: Words,
 }
 
 #[derive(Default)]
@@ -33,21 +34,14 @@ struct Inner {
     turns: VecDeque<UpstreamId>,
     /// Those that were taken and are not finished.
     taken: HashMap<(UpstreamId, Number), OwnedSemaphorePermit>,
-    words: HashMap<UpstreamId, Words>,
-}
-
-/// What was finished of an upstream: at most what was taken.
-#[derive(Default)]
-struct Words {
-    words: Vec<(Number, Verdict)>,
-    said: Arc<Notify>,
 }
 
 impl Memory {
     /// One that holds so many bytes.
-    pub fn new(bytes: usize) -> Self {
+    pub fn new(bytes: usize, listener: AnyListener) -> Self {
         let units = bytes / UNIT;
-        Self { room: Arc::new(Semaphore::new(units)), units, inner: Mutex::default(), filled: Notify::new() }
+        let (room, words) = (Arc::new(Semaphore::new(units)), Words::new(listener));
+        Self { room, units, inner: Mutex::default(), filled: Notify::new(), words }
     }
 
     /// What an entry takes of the room. One that is larger than all of it takes all of it.
@@ -121,30 +115,19 @@ impl Queue for Memory {
         .boxed()
     }
 
-    fn finish(&self, upstream: UpstreamId, number: Number, verdict: Verdict) {
-        let mut inner = self.inner.lock();
-        if inner.taken.remove(&(upstream, number)).is_some() {
-            let words = inner.words.entry(upstream).or_default();
-            words.words.push((number, verdict));
-            words.said.notify_one();
+    fn say(&self, entry: &Entry, word: Word) {
+        let key = (entry.upstream, entry.number);
+        let is_taken = match word {
+            Word::Finished(_) => self.inner.lock().taken.remove(&key).is_some(),
+            Word::Full(_) => self.inner.lock().taken.contains_key(&key),
+        };
+        if is_taken {
+            self.words.say(entry.upstream, entry.number, word);
         }
     }
 
-    fn words(&self, upstream: UpstreamId) -> BoxFuture<'_, Vec<(Number, Verdict)>> {
-        async move {
-            loop {
-                let said = {
-                    let mut inner = self.inner.lock();
-                    let words = inner.words.entry(upstream).or_default();
-                    if !words.words.is_empty() {
-                        return std::mem::take(&mut words.words);
-                    }
-                    Arc::clone(&words.said)
-                };
-                said.notified().await;
-            }
-        }
-        .boxed()
+    fn words(&self, upstream: UpstreamId) -> BoxFuture<'_, Result<Vec<(Number, Verdict)>, Broken>> {
+        self.words.listen(upstream).boxed()
     }
 
     fn fill(&self) -> f64 {
@@ -154,41 +137,48 @@ impl Queue for Memory {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::aggregate::upstream::RelayUrl;
+    use super::{super::Deaf, *};
+    use crate::{aggregate::upstream::RelayUrl, protocol::EventId};
+
+    const STORED: Word = Word::Finished(Verdict::Stored);
+
+    fn queue(bytes: usize) -> Memory {
+        Memory::new(bytes, Arc::new(Deaf))
+    }
 
     fn upstream(host: &str) -> UpstreamId {
         RelayUrl::parse(&format!("ws://{host}")).unwrap().id()
     }
 
     fn entry(upstream: UpstreamId, number: Number) -> Entry {
-        Entry { upstream, number, text: "x".repeat(744).into(), received: 0, trace: None }
+        let (id, text) = (EventId([0; 32]), "x".repeat(744).into());
+        Entry { upstream, number, id, text, received: 0, trace: None, place: None }
     }
 
     #[tokio::test]
     async fn room_is_taken_until_an_entry_is_finished() {
-        let (queue, a) = (Memory::new(2_000), upstream("a"));
+        let (queue, a) = (queue(2_000), upstream("a"));
         assert_eq!(queue.offer(entry(a, 1)), Ok(()));
         assert_eq!(queue.offer(entry(a, 2)), Err(Full));
         assert_eq!(queue.take(1).await[0].number, 1);
         let mut waits = queue.put(entry(a, 3));
         assert!((&mut waits).now_or_never().is_none());
         assert!(queue.take(1).now_or_never().is_none());
-        queue.finish(a, 1, Verdict::Stored);
+        queue.say(&entry(a, 1), STORED);
         waits.await;
-        assert_eq!(queue.words(a).await, [(1, Verdict::Stored)]);
+        assert_eq!(queue.words(a).await, Ok(vec![(1, Verdict::Stored)]));
         assert_eq!(queue.take(1).await[0].number, 3);
         // Once is enough, and what was never taken is no word.
-        queue.finish(a, 3, Verdict::Stored);
-        queue.finish(a, 3, Verdict::Stored);
-        queue.finish(a, 9, Verdict::Stored);
-        assert_eq!((queue.words(a).await, queue.fill()), (vec![(3, Verdict::Stored)], 0.0));
+        for number in [3, 3, 9] {
+            queue.say(&entry(a, number), STORED);
+        }
+        assert_eq!((queue.words(a).await, queue.fill()), (Ok(vec![(3, Verdict::Stored)]), 0.0));
         assert!(queue.words(a).now_or_never().is_none());
     }
 
     #[tokio::test]
     async fn each_upstream_has_its_turn() {
-        let (queue, a, b) = (Memory::new(1 << 20), upstream("a"), upstream("b"));
+        let (queue, a, b) = (queue(1 << 20), upstream("a"), upstream("b"));
         for number in 1..=5 {
             queue.put(entry(a, number)).await;
         }
@@ -203,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_larger_than_the_queue_goes_alone() {
-        let (queue, a) = (Memory::new(1_000), upstream("a"));
+        let (queue, a) = (queue(1_000), upstream("a"));
         let large = Entry { text: "x".repeat(10_000).into(), ..entry(a, 1) };
         assert_eq!(queue.offer(large.clone()), Ok(()));
         assert_eq!(queue.offer(entry(a, 2)), Err(Full));
@@ -212,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn several_consumers_have_each_entry_once() {
-        let (queue, a) = (Arc::new(Memory::new(1 << 20)), upstream("a"));
+        let (queue, a) = (Arc::new(queue(1 << 20)), upstream("a"));
         let consumers: Vec<_> = (0..4)
             .map(|_| {
                 let queue = Arc::clone(&queue);
@@ -224,7 +214,7 @@ mod tests {
                             return had;
                         }
                         had.push(entry.number);
-                        queue.finish(entry.upstream, entry.number, Verdict::Stored);
+                        queue.say(&entry, STORED);
                         tokio::task::yield_now().await;
                     }
                 })

@@ -23,12 +23,12 @@ use tracing::{debug, warn};
 
 use super::{
     counts::{Counts, Refusal, Verdict},
-    cursor::{Cursor, Kept, MAX_LATE, NotKept},
+    cursor::{Cursor, Kept, Lease, MAX_LATE, NotKept},
     flight::{Flight, Number},
     pace::{Pace, Spent},
     phantoms::Phantoms,
     progress::Progress,
-    queue::{Entry, Queue},
+    queue::{Broken, Entry, Queue},
     refused::Refused,
     status::{State, Status},
     trust::Trust,
@@ -62,7 +62,7 @@ const BEATS: u32 = 3;
 
 /// What readers work with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct ReaderParts {
     pub queue: Arc<dyn Queue>,
     pub store: Arc<dyn Store>,
     /// How far back what was missed may be dated, in seconds.
@@ -76,11 +76,15 @@ pub struct Parts {
     pub most_refused: usize,
     /// Without a word of another node for so long, this one reads what it has read.
     pub takeover: Duration,
+    /// Where nodes have beats, that is who reads what: the time after which one without beats is gone.
+    pub gone: Option<Duration>,
+    /// Name of this node.
+    pub node: Arc<str>,
 }
 
 /// Reads an upstream.
 pub struct Reader {
-    parts: Parts,
+    parts: ReaderParts,
     id: UpstreamId,
     /// As traces call it.
     name: Arc<str>,
@@ -108,6 +112,7 @@ struct Inner {
     pace: Pace,
     /// What was received, could not be queued, and will not come again by itself.
     left_out: Vec<Key>,
+    lease: Lease,
     phantoms: Phantoms,
     trust: Trust,
     /// Of the session.
@@ -133,6 +138,8 @@ enum Ended {
     Phantoms,
     #[error("as much came as may come today")]
     Spent,
+    #[error("the queue has lost what was on its way; it is read again")]
+    Broken,
     #[error("it is to be read no more")]
     Told,
     #[error("how far it has been read is not known: {0}")]
@@ -149,7 +156,7 @@ async fn is_told(mut stop: watch::Receiver<bool>) {
 
 impl Reader {
     pub fn new(
-        parts: Parts,
+        parts: ReaderParts,
         upstream: Upstream,
         endpoint: Endpoint,
         counts: Arc<Counts>,
@@ -164,6 +171,7 @@ impl Reader {
             progress: Progress::default(),
             pace: Pace::new(upstream.limits, Spent::default(), std::time::Instant::now()),
             left_out: Vec::new(),
+            lease: Lease::default(),
             phantoms: Phantoms::default(),
             trust: Trust::default(),
             trace: UpstreamTrace::default(),
@@ -192,18 +200,14 @@ impl Reader {
             loaded = self.cursor() => loaded,
             () = self.told() => return,
         };
-        {
-            let mut inner = self.inner.lock();
-            self.counts.note(cursor.progress.through);
-            // One that was never read is behind since now.
-            self.counts.note_whole(match cursor.progress.through {
-                0 => clock::now(),
-                through => through,
-            });
-            inner.progress = cursor.progress;
-            inner.left_out = cursor.late.iter().map(|&(created_at, id)| Key { created_at, id }).collect();
-            inner.pace = Pace::new(self.upstream.limits, cursor.spent, std::time::Instant::now());
-        }
+        self.counts.note(cursor.progress.through);
+        // One that was never read is behind since now.
+        self.counts.note_whole(match cursor.progress.through {
+            0 => clock::now(),
+            through => through,
+        });
+        self.inner.lock().pace = Pace::new(self.upstream.limits, cursor.spent, std::time::Instant::now());
+        self.go_on_from(cursor);
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         loop {
             self.status.set(State::Connecting);
@@ -225,6 +229,19 @@ impl Reader {
         }
         // What was finished since. What can not be noted now is read again.
         let _ = timeout(LAST_WORDS, self.save(&mut kept)).await;
+    }
+
+    /// Reads on from there.
+    fn go_on_from(&self, cursor: Cursor) {
+        let inner = &mut *self.inner.lock();
+        inner.flight = Flight::new(self.parts.overlap);
+        inner.progress = cursor.progress;
+        inner.left_out = cursor.late.iter().map(|&(created_at, id)| Key { created_at, id }).collect();
+        let epoch = cursor.lease.epoch;
+        inner.lease = cursor.lease.hand_over(&self.parts.node);
+        if inner.lease.epoch > epoch {
+            self.parts.metrics.upstream_takeovers.inc();
+        }
     }
 
     /// Looks at how far it is until that is written: often enough for others not to take it that nobody reads.
@@ -277,17 +294,28 @@ impl Reader {
     fn entry(&self, number: u64, event: &Event, received: Timestamp, arrival: &mut Arrival) -> Entry {
         let text = event.json();
         let subject = || Subject::Event { id: event.id(), kind: event.kind(), bytes: text.len() };
-        Entry { upstream: self.id, number, text: text.into(), received, trace: arrival.queue(subject) }
+        let (id, trace) = (event.id(), arrival.queue(subject));
+        Entry { upstream: self.id, number, id, text: text.into(), received, trace, place: None }
     }
 
-    fn finish(&self, words: &[(Number, Verdict)]) {
+    /// Hears what is finished.
+    ///
+    /// # Errors
+    /// The queue has lost what was on its way. It is not, any more.
+    fn finish(&self, words: Result<Vec<(Number, Verdict)>, Broken>) -> Result<(), Broken> {
         let inner = &mut *self.inner.lock();
-        for &(number, verdict) in words {
+        let words = words.inspect_err(|Broken| {
+            // Windows that were not finished are read again, but those of other times are in none.
+            inner.left_out.extend(inner.flight.late());
+            inner.flight = Flight::new(self.parts.overlap);
+        })?;
+        for (number, verdict) in words {
             inner.trust.note(verdict == Verdict::Refused(Refusal::Forged));
             if let Some(finished) = inner.flight.finish(number, &mut inner.progress) {
                 self.remember(finished.compared, finished.key, verdict);
             }
         }
+        Ok(())
     }
 
     fn follow(&self) {
@@ -302,7 +330,8 @@ impl Reader {
             let inner = self.inner.lock();
             let late = inner.flight.late().chain(inner.left_out.iter().copied());
             let late = late.map(|key| (key.created_at, key.id)).take(MAX_LATE).collect();
-            Cursor { progress: inner.progress.clone(), late, spent: inner.pace.spent() }
+            let (progress, lease) = (inner.progress.clone(), inner.lease.clone());
+            Cursor { progress, late, spent: inner.pace.spent(), lease }
         };
         // Before what would tell that they are finished. Without them nothing is missed, and some is fetched again.
         if let Err(error) = self.refused.save(self.parts.store.records()).await {

@@ -11,14 +11,13 @@ use tracing::{info, warn};
 use super::{
     super::{
         cursor::{Kept, NotKept},
-        flight::Flight,
         pace::DAY,
         status::State,
         trust::Trust,
     },
     Ended, LONGEST_RETRY, Reader, TICK,
 };
-use crate::{backoff::Backoff, clock, protocol::negentropy::Key};
+use crate::{backoff::Backoff, clock};
 
 /// For so long an upstream is not read that sends what is forged.
 const DISTRUST: Duration = Duration::from_secs(3_600);
@@ -92,8 +91,15 @@ impl Reader {
         }
     }
 
-    /// Waits until whoever reads it has not noted for a minute how far they are.
+    /// Waits until whoever reads it has not noted for a while how far they are. Where nodes have beats, both have taken it
+    /// that it is theirs, which one of them will hear is not so.
     async fn turn(&self) -> Kept {
+        if let Some(gone) = self.parts.gone {
+            sleep(gone).await;
+            let (kept, cursor) = self.cursor().await;
+            self.go_on_from(cursor);
+            return kept;
+        }
         let (mut kept, mut cursor) = self.cursor().await;
         let mut looks = 0;
         while looks < LOOKS {
@@ -103,10 +109,7 @@ impl Reader {
             self.status.set(State::Elsewhere);
             looks = if kept.version() == before { looks + 1 } else { 0 };
         }
-        let mut inner = self.inner.lock();
-        inner.flight = Flight::new(self.parts.overlap);
-        inner.progress = cursor.progress;
-        inner.left_out = cursor.late.iter().map(|&(created_at, id)| Key { created_at, id }).collect();
+        self.go_on_from(cursor);
         kept
     }
 
@@ -123,7 +126,8 @@ impl Reader {
         let mut ticks = interval(TICK * self.save_every());
         loop {
             select! {
-                words = self.parts.queue.words(self.id) => self.finish(&words),
+                // What is lost is read again by the next session.
+                words = self.parts.queue.words(self.id) => drop(self.finish(words)),
                 // What can not be written now is written later.
                 _ = ticks.tick() => { let _ = self.save(kept).await; }
             }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    super::{counts::connect_result, cursor::Kept, status::State},
+    super::{counts::connect_result, cursor::Kept, queue::Broken, status::State},
     Ended, LAST_WORDS, Reader, TICK,
 };
 use crate::{
@@ -125,7 +125,7 @@ impl Reader {
                     }
                 }
                 words = self.parts.queue.words(self.id) => {
-                    self.finish(&words);
+                    self.finish(words).map_err(|Broken| Ended::Broken)?;
                     if self.inner.lock().trust.is_lost() {
                         return Err(Ended::Distrusted);
                     }

@@ -2,6 +2,7 @@
 
 mod link;
 pub mod names;
+mod servers;
 mod topology;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
 use self::topology::Topology;
+pub use self::{names::Partition, servers::Servers};
 use super::transport::{Incoming, Link, Transport};
 use crate::config;
 
@@ -37,6 +39,7 @@ impl Transport for Redis {
         async move {
             let patience = Duration::from_millis(self.config.timeout_ms);
             let topology = Topology::discover(&self.seeds, &self.config.prefix, patience).await?;
+            topology.warn_of_risks(patience).await?;
             let link = link::connect(&topology, &self.config, &incoming).await?;
             Ok(Box::new(link) as Box<dyn Link>)
         }

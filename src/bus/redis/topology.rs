@@ -17,6 +17,7 @@ use super::names::{PARTITIONS, Partition, control};
 #[derive(Debug)]
 pub struct Topology {
     pub primaries: Vec<Primary>,
+    is_cluster: bool,
 }
 
 /// One server that takes messages for some of the partitions.
@@ -69,14 +70,14 @@ impl Topology {
         let all = (0..PARTITIONS).collect();
         let info: String = redis::cmd("INFO").arg("cluster").query_async(&mut connection).await?;
         if !info.contains("cluster_enabled:1") {
-            return Ok(Self { primaries: vec![Primary { info: seed.clone(), partitions: all }] });
+            let primaries = vec![Primary { info: seed.clone(), partitions: all }];
+            return Ok(Self { primaries, is_cluster: false });
         }
         // One that is alone still names itself as primary of what others have taken over.
         let state: String = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await?;
         if !state.contains("cluster_state:ok") {
             bail!("the Redis Cluster is down, or a server is cut off from it");
         }
-        warn_of_risks(&mut connection).await;
         let ranges: Vec<(u16, u16, Vec<Value>)> = slots(&mut connection).await?;
         let mut keyslots = redis::pipe();
         for partition in 0..PARTITIONS {
@@ -95,7 +96,23 @@ impl Topology {
                 None => primaries.push(Primary { info, partitions: vec![partition] }),
             }
         }
-        Ok(Self { primaries })
+        Ok(Self { primaries, is_cluster: true })
+    }
+
+    /// The one that has a partition.
+    pub fn primary(&self, partition: Partition) -> anyhow::Result<&Primary> {
+        let mut primaries = self.primaries.iter();
+        primaries.find(|primary| primary.partitions.contains(&partition)).context("nobody has the partition")
+    }
+
+    /// Says in the log what is set in a way that loses messages.
+    pub async fn warn_of_risks(&self, patience: Duration) -> anyhow::Result<()> {
+        if self.is_cluster
+            && let Some(primary) = self.primaries.first()
+        {
+            warn_of_risks(&mut connect(&primary.info, patience, None).await?).await;
+        }
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ use proptest::test_runner::{Config, TestRunner};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use self::{
-    node::{Message, Node, Subscription},
+    node::{Message, Node, Wanting},
     process::Process,
     story::{Deed, story},
 };
@@ -330,7 +330,7 @@ impl World {
         self.run(over.unwrap_or_default() + 3 * (PATIENCE + SETTLES));
         self.troubles = 0;
         for (nth, subscription) in self.node.subscriptions.iter().enumerate() {
-            let Some(Subscription { key, begun: Some(begun), stored, heard }) = subscription else {
+            let Some(Wanting { key, begun: Some(begun), stored, heard }) = subscription else {
                 continue;
             };
             for (number, event) in self.events.iter().enumerate() {

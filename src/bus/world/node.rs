@@ -19,7 +19,7 @@ use crate::{
     store::log::{Heartbeat, Sequence},
 };
 
-pub struct Subscription {
+pub struct Wanting {
     pub key: usize,
     pub begun: Option<Time>,
     pub stored: HashSet<EventNumber>,
@@ -53,7 +53,7 @@ pub struct Node {
     pub last: [Time; PRIMARIES],
     pub paused: Time,
     pub reading: usize,
-    pub subscriptions: Vec<Option<Subscription>>,
+    pub subscriptions: Vec<Option<Wanting>>,
 }
 
 impl Node {
@@ -141,7 +141,7 @@ impl World {
     }
 
     pub fn subscribe(&mut self, key: usize, acknowledged_in: Time) {
-        let subscription = Subscription { key, begun: None, stored: HashSet::new(), heard: HashSet::new() };
+        let subscription = Wanting { key, begun: None, stored: HashSet::new(), heard: HashSet::new() };
         self.node.subscriptions.push(Some(subscription));
         let (node, subscription) = (self.node.number, self.node.subscriptions.len() - 1);
         if !self.node.interest.add(channel(key)) {

@@ -22,8 +22,8 @@ use crate::{
     clock,
     config::{Config, Limits},
     ingest::{Admission, Admitted, RecentIds},
+    persist::explain,
     protocol::{Event, Filter, ParsedEvent, Reason, fields},
-    session::explain,
     store::{
         Cursor, Identity, Outcome, Store,
         lmdb::{Access, Lmdb},

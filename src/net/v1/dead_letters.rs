@@ -6,6 +6,7 @@ use utoipa::IntoParams;
 
 use super::{Problem, upstreams::number};
 use crate::aggregate::{DeadLetterPage, DeadLetterView, Upstreams, dead::Address};
+use crate::net::{Parameters, described::get};
 
 /// What answers.
 type Here = web::Data<Upstreams>;
@@ -18,14 +19,15 @@ const PAGE: usize = 100;
 /// Adds the routes.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .route("/dead-letters", web::get().to(list))
-        .route("/dead-letters/{upstream}/{event}", web::get().to(show))
+        .route("/dead-letters", get().to(list))
+        .route("/dead-letters/{upstream}/{event}", get().to(show))
         .route("/dead-letters/{upstream}/{event}", web::delete().to(remove))
         .route("/dead-letters/{upstream}/{event}/replay", web::post().to(replay));
 }
 
 /// Which of them.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Which {
     /// Of one upstream: its number.
     upstream: Option<String>,
@@ -51,7 +53,7 @@ fn at(path: &At) -> Result<Address, Problem> {
     (status = 401, body = Problem, content_type = "application/problem+json"),
     (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn list(here: Here, which: web::Query<Which>) -> Result<HttpResponse, Problem> {
+pub async fn list(here: Here, Parameters(which): Parameters<Which>) -> Result<HttpResponse, Problem> {
     let upstream = which.upstream.as_deref().map(number).transpose()?;
     let after = which.after.as_deref().map(address).transpose()?;
     let limit = which.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);

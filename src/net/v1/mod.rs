@@ -2,33 +2,35 @@
 //!
 //! Described by `/v1/openapi.json`. What goes wrong is told as RFC 9457 says.
 
+mod accounts;
 mod dead_letters;
-mod problem;
+mod secrets;
 mod settings;
 mod token;
 mod upstreams;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use actix_web::{
-    Error, HttpResponse, Scope,
+    Error, HttpRequest, HttpResponse, Scope,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
-    http::header,
     middleware::{Next, from_fn},
     web,
 };
-use utoipa::{
-    Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
-};
+use utoipa::OpenApi;
 
 pub use self::{
-    problem::Problem,
+    accounts::{AccountPage, AccountView, CodeView, Guests, Keeper},
     settings::{Ask, Asks, ChangeRefused, What},
     token::Token,
 };
-use crate::aggregate::Upstreams;
+use super::{
+    Problem,
+    described::{Bearer, Description, get},
+    people::bearer,
+};
+use crate::{aggregate::Upstreams, store::secrets::Secrets};
 
 /// Most bytes of a question.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -38,6 +40,8 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 pub struct V1 {
     pub settings: Asks,
     pub upstreams: Arc<Upstreams>,
+    pub accounts: Keeper,
+    pub secrets: Arc<Secrets>,
     /// `None`: this node has none, and answers nobody.
     pub token: Option<Arc<Token>>,
 }
@@ -62,21 +66,22 @@ pub struct V1 {
         dead_letters::show,
         dead_letters::replay,
         dead_letters::remove,
+        accounts::list,
+        accounts::disable,
+        accounts::enable,
+        accounts::reset_password,
+        accounts::remove,
+        accounts::invite,
+        secrets::look,
+        secrets::seal_anew,
     ),
     security(("token" = [])),
     modifiers(&Bearer)
 )]
 struct Described;
 
-struct Bearer;
-
-impl Modify for Bearer {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("token", SecurityScheme::Http(scheme));
-    }
-}
+/// What describes the routes, made when it is first asked for.
+static DESCRIPTION: LazyLock<Description> = LazyLock::new(Description::of::<Described>);
 
 /// The routes.
 pub fn scope(
@@ -95,17 +100,20 @@ pub fn scope(
         .limit(MAX_BODY_BYTES)
         .content_type_required(false)
         .error_handler(|error, _| Problem::unfit(error).into());
-    let openapi = |_: ()| async { HttpResponse::Ok().json(Described::openapi()) };
     web::scope("/v1")
         .app_data(body)
         .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
         .app_data(web::Data::new(v1.settings.clone()))
         .app_data(web::Data::from(Arc::clone(&v1.upstreams)))
+        .app_data(web::Data::new(v1.accounts.clone()))
+        .app_data(web::Data::from(Arc::clone(&v1.secrets)))
+        .configure(accounts::routes)
+        .configure(secrets::routes)
         .configure(settings::routes)
         .configure(upstreams::routes)
         .configure(dead_letters::routes)
-        .route("/openapi.json", web::get().to(move || openapi(())))
-        .default_service(web::to(|| async { HttpResponse::from(Problem::not_found("nothing is here")) }))
+        .route("/openapi.json", get().to(|| async { DESCRIPTION.answer() }))
+        .default_service(web::to(|request: HttpRequest| async move { DESCRIPTION.elsewhere(&request) }))
         .wrap(from_fn(move |request, next| check(token.clone(), request, next)))
 }
 
@@ -115,14 +123,10 @@ async fn check(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let presented = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let presented = presented.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-    });
+    let presented = bearer(request.request());
     let refused = match (&token, presented) {
-        (None, _) => Some("this node has no token: name a file that holds one in general.ops_token_file"),
-        (Some(_), None) => Some("a token is needed: Authorization: Bearer …, as in general.ops_token_file"),
+        (None, _) => Some("this node has no token: name a file that holds one in ops_token_file"),
+        (Some(_), None) => Some("a token is needed: Authorization: Bearer …, as in ops_token_file"),
         (Some(token), Some(presented)) => (!token.is(presented)).then_some("the token is another one"),
     };
     match refused {
@@ -147,6 +151,10 @@ mod tests {
             ("/v1/upstreams/{id}", "patch"),
             ("/v1/upstreams/{id}/reconcile", "post"),
             ("/v1/queue", "get"),
+            ("/v1/accounts", "get"),
+            ("/v1/accounts/{name}/reset-password", "post"),
+            ("/v1/invitations", "post"),
+            ("/v1/secrets/seal-anew", "post"),
             ("/v1/dead-letters", "get"),
             ("/v1/dead-letters/{upstream}/{event}/replay", "post"),
         ] {

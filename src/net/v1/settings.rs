@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::Problem;
+use crate::net::described::get;
 
 /// A question to whoever keeps the settings.
 pub struct Ask {
@@ -37,7 +38,7 @@ pub type Asks = mpsc::Sender<Ask>;
 /// Adds the routes.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .route("/settings", web::get().to(show))
+        .route("/settings", get().to(show))
         .route("/settings/{setting}", web::put().to(set))
         .route("/settings/{setting}", web::delete().to(unset));
 }

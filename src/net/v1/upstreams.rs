@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, http::header, web};
 
 use super::Problem;
 use crate::aggregate::{Addition, Change, QueueView, Refused, UpstreamId, Upstreams, View};
+use crate::net::described::get;
 
 /// What answers.
 type Here = web::Data<Upstreams>;
@@ -11,15 +12,15 @@ type Here = web::Data<Upstreams>;
 /// Adds the routes.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .route("/upstreams", web::get().to(list))
+        .route("/upstreams", get().to(list))
         .route("/upstreams", web::post().to(add))
-        .route("/upstreams/{id}", web::get().to(show))
+        .route("/upstreams/{id}", get().to(show))
         .route("/upstreams/{id}", web::patch().to(change))
         .route("/upstreams/{id}", web::delete().to(remove))
         .route("/upstreams/{id}/pause", web::post().to(pause))
         .route("/upstreams/{id}/resume", web::post().to(resume))
         .route("/upstreams/{id}/reconcile", web::post().to(reconcile))
-        .route("/queue", web::get().to(queue));
+        .route("/queue", get().to(queue));
 }
 
 impl From<Refused> for Problem {

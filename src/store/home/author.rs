@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     clock::Moment,
-    protocol::{Event, EventId, Fields, PublicKey, TagFilter, Timestamp},
+    protocol::{Audience, Event, EventId, Fields, PublicKey, TagFilter, Timestamp},
     store::{Position, tap::Hearing},
 };
 
@@ -258,5 +258,10 @@ impl Fields for Found<'_> {
 
     fn expiration(&self) -> Option<Timestamp> {
         self.item.expiration
+    }
+
+    /// What is for an audience is not kept.
+    fn audience(&self) -> Option<Audience> {
+        None
     }
 }

@@ -175,7 +175,7 @@ impl Authors {
 
     /// Keeps the memory within its bounds, and shows how much there is.
     fn settle(&self, mut state: MutexGuard<'_, State>) {
-        while state.bytes > self.config.max_bytes
+        while state.bytes > self.config.bytes()
             && let Some((_, author)) = state.authors.pop_lru()
         {
             state.bytes -= author.bytes();

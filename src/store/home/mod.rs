@@ -97,8 +97,8 @@ impl Tap for Home {
 
     fn answer(&self, query: &Arc<Query>, cursor: &Cursor) -> Option<BoxFuture<'_, Result<Page, StoreError>>> {
         let listener = self.listener.get()?;
-        // A set of keys has to be whole.
-        if query.content == Content::Keys
+        // A set of keys has to be whole, and authors are asked for of kinds that are not kept.
+        if query.content != Content::Events
             || query.filters.is_empty()
             || !query.filters.iter().all(|(filter, _)| is_feed(filter))
         {
@@ -133,7 +133,7 @@ fn is_feed(filter: &Filter) -> bool {
 /// Kinds of which every event is stored, for everybody. What supersedes a version need not be heard of: one
 /// that is refused as deleted counts too (see [`Outcome::Deleted`]), and is routed nowhere.
 fn is_kept(kind: u16) -> bool {
-    kind::class(kind) == Class::Regular && !kind::is_private(kind)
+    kind::class(kind) == Class::Regular && !kind::is_private(kind) && kind != kind::ACTIVITY
 }
 
 /// A read that fills feeds. Gives its authors up when it is dropped.

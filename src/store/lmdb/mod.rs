@@ -51,6 +51,7 @@ use self::{
 use super::{
     BatchOutcome, Counted, Cursor, Identity, Load, Page, Position, Query, Store, StoreError,
     door::{Cost, Door},
+    log::Log,
     records::{Conditional, Listed, Race, Record, RecordKind, Records},
 };
 use crate::{
@@ -209,8 +210,20 @@ impl Store for Lmdb {
         Self::ask(&self.writes, |reply| Write::Maintain(now, reply))
     }
 
+    fn abandoned(&self, _tried_for: Duration) -> BoxFuture<'_, Result<Vec<Arc<Event>>, StoreError>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
     fn head(&self) -> Position {
         self.head.load(Ordering::Acquire)
+    }
+
+    fn log(&self) -> Option<Arc<dyn Log>> {
+        None
     }
 
     fn records(&self) -> &dyn Records {

@@ -105,17 +105,15 @@ impl Reader {
                         merge.close(filter);
                     }
                 }
-                let json = match query.content {
-                    Content::Events => found.record.json(),
-                    Content::Keys => Some(""),
-                };
+                // Where only keys are wanted, the text is not looked at.
+                let json = if query.content == Content::Events { found.record.json() } else { Some("") };
                 if wanted && let Some(json) = json {
                     page.push(Entry {
                         id: *found.record.id(),
                         created_at,
                         position: found.position,
                         accepted_at: None,
-                        json,
+                        json: &query.content.text(json, found.record.pubkey()),
                     });
                 }
             }
@@ -235,11 +233,11 @@ impl<'t, 'q> Merge<'t, 'q> {
     }
 
     fn may_show(&self, record: &StoredEvent<'_>) -> bool {
-        self.query.viewer.may_see(record) && !record.is_expired(self.query.now) && !self.hidden.hides(record)
+        self.query.may_serve(record) && !self.hidden.hides(record)
     }
 }
 
 /// What the index row alone can rule out.
 fn may_match(filter: &Filter, head: Head) -> bool {
-    filter.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&head.row.kind).is_ok())
+    filter.matches_kind(head.row.kind)
 }

@@ -1,7 +1,7 @@
 //! How an event lies in the store: a fixed head that filters look at, where its indexed tag values
 //! stand in the text, and the text that is sent. Read in place, never parsed again.
 
-use crate::protocol::{Event, EventId, Fields, PublicKey, TagFilter, Timestamp};
+use crate::protocol::{Audience, Event, EventId, Fields, PublicKey, TagFilter, Tags, Timestamp};
 
 /// Head: created_at, expiration (8 bytes each, 0 for none), length of the JSON, number of tags (4
 /// each), kind (2), id and public key (32 each).
@@ -167,6 +167,15 @@ impl Fields for StoredEvent<'_> {
     fn expiration(&self) -> Option<Timestamp> {
         (self.expiration != 0).then_some(self.expiration)
     }
+
+    /// The tag has no letter, so it stands in the text alone. Asked of one kind, and only where it matters.
+    fn audience(&self) -> Option<Audience> {
+        #[derive(serde::Deserialize)]
+        struct Tagged {
+            tags: Tags,
+        }
+        Audience::of(&serde_json::from_str::<Tagged>(self.json()?).ok()?.tags)
+    }
 }
 
 #[cfg(test)]
@@ -174,7 +183,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
-    use crate::protocol::{ParsedEvent, Tags, event::Signature, sign::Keys};
+    use crate::protocol::{ParsedEvent, Viewer, event::Signature, sign::Keys};
 
     /// A key in digits.
     const SEVENS: &str = "0707070707070707070707070707070707070707070707070707070707070707";
@@ -232,6 +241,8 @@ mod tests {
             "Z",
             "expiration",
             "12",
+            "audience",
+            "friends",
             "\"",
             "\\",
             "\\\"",
@@ -268,6 +279,7 @@ mod tests {
             prop_assert_eq!((record.created_at(), record.kind()), (event.created_at(), event.kind()));
             prop_assert_eq!(record.tags().collect::<Vec<_>>(), event.tags().indexed().collect::<Vec<_>>());
             prop_assert_eq!(record.expiration(), event.expiration());
+            prop_assert_eq!(record.audience(), event.audience());
             let named = event.tags().indexed().filter_map(|(_, value)| PublicKey::from_hex(value));
             for key in named.chain([event.pubkey(), PublicKey([7; 32])]) {
                 prop_assert_eq!(record.mentions(&[key]), event.mentions(&[key]));
@@ -283,7 +295,8 @@ mod tests {
             if let Some(record) = StoredEvent::decode(&bytes) {
                 record.json();
                 record.tags().count();
-                record.is_visible_to(&[event.pubkey()]);
+                record.audience();
+                record.is_visible_to(&Viewer::client([event.pubkey()]));
             }
         }
     }

@@ -27,8 +27,8 @@ pub enum Lookup {
     Vanished(PublicKey),
 }
 
-/// The answer to one question.
-enum Answer {
+/// What the tables say to one question.
+enum Finding {
     Event(EventId, FoundEvent),
     Best(HashedAddress, Option<Rank>),
     DeletedId(EventId, PublicKey, bool),
@@ -36,7 +36,7 @@ enum Answer {
     Vanished(PublicKey, Option<Timestamp>),
 }
 
-/// The answers to all questions.
+/// What they say to all questions.
 #[derive(Debug, Default)]
 pub struct Known {
     /// Committed events, by id.
@@ -104,35 +104,35 @@ impl Known {
         let asked: HashSet<EventId> = lookups.iter().filter_map(Lookup::event).collect();
         let first = tables.cql.all(lookups.into_iter().map(|lookup| ask(tables, lookup))).await?;
         let mut winners = BTreeSet::new();
-        for answer in first {
-            if let Answer::Best(_, Some(best)) = &answer
+        for finding in first {
+            if let Finding::Best(_, Some(best)) = &finding
                 && !asked.contains(&best.id())
             {
                 winners.insert(Lookup::Event(best.id()));
             }
-            self.add(answer);
+            self.add(finding);
         }
         let second = tables.cql.all(winners.into_iter().map(|lookup| ask(tables, lookup))).await?;
-        second.into_iter().for_each(|answer| self.add(answer));
+        second.into_iter().for_each(|finding| self.add(finding));
         Ok(())
     }
 
-    fn add(&mut self, answer: Answer) {
-        match answer {
-            Answer::Event(id, FoundEvent { event, accepted_at, swept, batch }) => {
+    fn add(&mut self, finding: Finding) {
+        match finding {
+            Finding::Event(id, FoundEvent { event, accepted_at, swept, batch }) => {
                 self.accepted_at.insert(id, accepted_at);
                 self.batches.extend(batch.map(|batch| (id, batch)));
                 self.stored.extend(event.map(|event| (id, event)));
                 self.swept.insert(id, swept);
             }
-            Answer::Best(address, best) => self.best.extend(best.map(|best| (address, best))),
-            Answer::DeletedId(id, author, deleted) => {
+            Finding::Best(address, best) => self.best.extend(best.map(|best| (address, best))),
+            Finding::DeletedId(id, author, deleted) => {
                 self.deleted_ids.extend(deleted.then_some((id, author)));
             }
-            Answer::DeletedAddress(address, until) => {
+            Finding::DeletedAddress(address, until) => {
                 self.deleted_addresses.extend(until.map(|until| (address, until)));
             }
-            Answer::Vanished(author, until) => self.vanished.extend(until.map(|until| (author, until))),
+            Finding::Vanished(author, until) => self.vanished.extend(until.map(|until| (author, until))),
         }
     }
 
@@ -179,25 +179,25 @@ impl Lookup {
     }
 }
 
-async fn ask(tables: &Tables, lookup: Lookup) -> Result<Answer, Failure> {
+async fn ask(tables: &Tables, lookup: Lookup) -> Result<Finding, Failure> {
     let (cql, statements) = (&tables.cql, &tables.cql.statements);
     let to_values = |HashedAddress { pubkey, kind, d }| vec![blob(pubkey.0), kind_column(kind), blob(d)];
     type Number = Option<(Option<i64>,)>;
     let read_time = |row: Number| row.and_then(|(number,)| number).map(seconds);
     Ok(match lookup {
-        Lookup::Event(id) => Answer::Event(id, tables.find(id).await?),
-        Lookup::Best(of) => Answer::Best(of, best(tables, of).await?),
+        Lookup::Event(id) => Finding::Event(id, tables.find(id).await?),
+        Lookup::Best(of) => Finding::Best(of, best(tables, of).await?),
         Lookup::DeletedId(id, author) => {
             let row: Number = cql.first(&statements.get_id_mark, vec![blob(id.0), blob(author.0)]).await?;
-            Answer::DeletedId(id, author, row.is_some())
+            Finding::DeletedId(id, author, row.is_some())
         }
-        Lookup::DeletedAddress(of) => Answer::DeletedAddress(
+        Lookup::DeletedAddress(of) => Finding::DeletedAddress(
             of,
             read_time(cql.first(&statements.get_address_mark, to_values(of)).await?),
         ),
         Lookup::Vanished(author) => {
             let row = cql.first(&statements.get_author_mark, vec![blob(author.0)]).await?;
-            Answer::Vanished(author, read_time(row))
+            Finding::Vanished(author, read_time(row))
         }
     })
 }

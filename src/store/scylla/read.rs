@@ -97,7 +97,8 @@ impl Reader {
                 return Ok(page);
             }
             read += rows.len();
-            let mut served = self.sieve.served(rows, query, &hidden).await?.into_iter();
+            let begins = cursor.after.is_none() && looked_at == 0;
+            let mut served = self.sieve.served(rows, query, &hidden, begins).await?.into_iter();
             while let Some((place, found)) = served.next() {
                 looked_at += 1;
                 page.effort.rows = looked_at;
@@ -161,7 +162,8 @@ impl Reader {
             let position = self.positions.of(&id);
             // Also of what this node accepted: if its write failed, another node may store and publish it.
             let accepted_at = Some(self.tables.cql.clock.latest(found.accepted_at, Moment::now()));
-            page.push(Entry { id, created_at, position, accepted_at, json: event.json() });
+            let json = &query.content.text(event.json(), &event.pubkey());
+            page.push(Entry { id, created_at, position, accepted_at, json });
         }
         for (&index, was_open) in matching.iter().zip(was_open) {
             if was_open && !cursor.progress[index].is_open() {
@@ -189,8 +191,9 @@ impl Reader {
             if rows.is_empty() {
                 return Ok(counted);
             }
+            let begins = looked_at == 0;
             looked_at += rows.len();
-            let served = self.sieve.served(rows, query, &hidden).await?;
+            let served = self.sieve.served(rows, query, &hidden, begins).await?;
             for found in served.into_iter().filter_map(|(_, found)| found) {
                 counted.count += 1;
                 if let Some(hll) = &mut counted.hll {

@@ -119,13 +119,14 @@ fn browsers_may_ask() {
     assert!(matches!(options.status, 200 | 204), "{}", options.head);
     assert_eq!(options.body, "");
     assert_cors(&options);
-    // Those who do not ask for the document get a word, not the document.
+    // Those who do not ask for the document get a page, not the document.
     let word = ask(relay.clients, "GET", "/", "Accept: text/html\r\n");
     assert_eq!(word.status, 200);
     assert!(serde_json::from_str::<Value>(&word.body).is_err());
     // A cache between must not give one the other's.
     for answer in [&get, &head, &word] {
-        assert_eq!(answer.header("Vary"), Some("Accept"), "{}", answer.head);
+        let vary = answer.header("Vary").unwrap_or_default();
+        assert!(vary.split(", ").any(|name| name == "Accept"), "{}", answer.head);
     }
     assert_eq!(ask(relay.clients, "POST", "/", &format!("{ACCEPT}Content-Length: 0\r\n")).status, 405);
     assert_eq!(ask(relay.clients, "GET", "/elsewhere", ACCEPT).status, 404);

@@ -67,10 +67,10 @@ async fn a_new_request_replaces_the_old_one_of_its_id() {
     // whole, and its EOSE is the last.
     client.say(json!(["REQ", "s", { "kinds": [1] }])).await;
     client.say(json!(["REQ", "s", { "kinds": [7] }])).await;
-    let answer = client.heard(&mut writer).await;
-    let end = answer.iter().rposition(|message| message[0] == "EOSE").unwrap();
-    assert_eq!(end, answer.len() - 1);
-    assert_eq!(answer[end - 1][2]["id"], id(&events[0]));
+    client.hear_until(&mut Vec::new(), |message| message[2]["id"] == id(&events[0])).await;
+    let end = client.hear().await;
+    assert_eq!((&end[0], &end[1]), (&json!("EOSE"), &json!("s")));
+    assert!(client.heard(&mut writer).await.is_empty());
     let events = [7, 6, 1].map(|kind| event(&keys, now(), kind, &[], "later"));
     writer.put_all(&events).await;
     assert_eq!(delivered(&client.heard(&mut writer).await), [("s".into(), id(&events[0]))]);

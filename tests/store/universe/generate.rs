@@ -1,7 +1,7 @@
 //! How likely what is: which universes and which steps the comparison with the model tells of.
 
 use proptest::{collection::vec, option::weighted, prelude::*, sample::select};
-use rookery::protocol::Timestamp;
+use rookery::protocol::{Timestamp, kind};
 
 use super::{BEGINNING, Case, EVENTS, Question, Spec, Step, Tag, USERS, Wanted};
 
@@ -40,6 +40,7 @@ fn spec() -> impl Strategy<Value = Spec> {
     let kinds = prop_oneof![
         6 => Just(1_u16), 3 => Just(0), 2 => Just(3), 2 => Just(4),
         7 => Just(5), 1 => Just(62), 3 => Just(1_059), 6 => Just(30_023),
+        3 => Just(kind::ACTIVITY),
     ];
     (0..USERS, kinds, times(), tags(), 0_u8..3).prop_map(|(author, kind, created_at, tags, content)| Spec {
         author,
@@ -88,6 +89,7 @@ fn tag() -> impl Strategy<Value = Tag> {
         2 => identifier().prop_map(Tag::Identifier),
         2 => topic(),
         1 => (BEGINNING - 2..BEGINNING + 8).prop_map(Tag::Expiration),
+        2 => select(&["friends", "followers", "others"][..]).prop_map(Tag::Audience),
     ]
 }
 
@@ -102,7 +104,11 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn question() -> impl Strategy<Value = Question> {
-    let viewer = prop_oneof![1 => Just(None), 1 => vec(0..USERS, 0..3).prop_map(Some)];
+    let users = || vec(0..USERS, 0..3);
+    let viewer = prop_oneof![
+        1 => Just(None),
+        1 => (users(), users(), users()).prop_map(|(users, all, friends)| Some([users, all, friends])),
+    ];
     (vec(prop_oneof![6 => wanted(), 1 => addressed()], 1..4), select(&[0_usize, 1, 3][..]), viewer)
         .prop_map(|(filters, boundary, viewer)| Question { filters, boundary, viewer })
 }
@@ -135,7 +141,7 @@ fn wanted() -> impl Strategy<Value = Wanted> {
             })
         })
     }
-    let kinds = select(&[0_u16, 1, 3, 4, 5, 62, 1_059, 30_023][..]);
+    let kinds = select(&[0_u16, 1, 3, 4, 5, 62, 1_059, kind::ACTIVITY, 30_023][..]);
     let tags = (
         list(0.07, event().prop_map(Tag::Event)),
         list(0.1, (0..USERS).prop_map(Tag::Person)),

@@ -13,7 +13,7 @@ use rookery::{
     store::{Content, Limit, Query, Viewer},
 };
 
-use crate::subject::{address, client, hex, user};
+use crate::subject::{address, follower, hex, user};
 
 /// How many events a universe has.
 const EVENTS: usize = 24;
@@ -46,6 +46,7 @@ pub enum Tag {
     Identifier(&'static str),
     Topic(&'static str),
     Expiration(Timestamp),
+    Audience(&'static str),
 }
 
 #[derive(Clone)]
@@ -64,8 +65,8 @@ pub type Cut = usize;
 pub struct Question {
     filters: Vec<Wanted>,
     boundary: usize,
-    /// `None` is the operator.
-    viewer: Option<Vec<u8>>,
+    /// Users, whom they follow, and who of these follows back. `None` is the operator.
+    viewer: Option<[Vec<u8>; 3]>,
 }
 
 #[derive(Clone)]
@@ -100,7 +101,11 @@ impl Question {
             (wanted.filter(events), limit)
         });
         let viewer = match &self.viewer {
-            Some(users) => client(&users.iter().map(|&number| user(number)).collect::<Vec<_>>()),
+            Some(circle) => {
+                let [users, followed, friends] =
+                    circle.each_ref().map(|all| all.iter().map(|&number| user(number)).collect::<Vec<_>>());
+                follower(&users, &followed, &friends)
+            }
             None => Viewer::Operator,
         };
         Query { filters: filters.collect(), viewer, now, content: Content::Events }
@@ -136,6 +141,7 @@ impl Tag {
             Self::Identifier(_) => "d",
             Self::Topic(_) => "t",
             Self::Expiration(_) => "expiration",
+            Self::Audience(_) => "audience",
         }
     }
 
@@ -144,7 +150,7 @@ impl Tag {
             Self::Event(index) => events[index].id().to_hex(),
             Self::Person(number) => hex(&user(number)),
             Self::Address(kind, number, identifier) => address(kind, &user(number).public_key(), identifier),
-            Self::Identifier(text) | Self::Topic(text) => text.to_owned(),
+            Self::Identifier(text) | Self::Topic(text) | Self::Audience(text) => text.to_owned(),
             Self::Expiration(at) => at.to_string(),
         }
     }
@@ -188,7 +194,7 @@ impl fmt::Debug for Tag {
             Self::Event(index) => write!(f, "#{index}"),
             Self::Person(number) => write!(f, "{number}"),
             Self::Address(kind, number, identifier) => write!(f, "{kind}:{number}:{identifier:?}"),
-            Self::Identifier(text) | Self::Topic(text) => write!(f, "{text:?}"),
+            Self::Identifier(text) | Self::Topic(text) | Self::Audience(text) => write!(f, "{text:?}"),
             Self::Expiration(at) => write!(f, "{at}"),
         }
     }
@@ -211,7 +217,9 @@ impl fmt::Debug for Question {
         let Self { filters, boundary, viewer } = self;
         write!(f, "{filters:?}, boundary {boundary}, ")?;
         match viewer {
-            Some(users) => write!(f, "as users {users:?}"),
+            Some([users, followed, friends]) => {
+                write!(f, "as users {users:?} who follow {followed:?}, friends {friends:?}")
+            }
             None => f.write_str("as operator"),
         }
     }

@@ -6,7 +6,7 @@ mod nginx;
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -79,11 +79,6 @@ fn node_on(clients: SocketAddr, operators: SocketAddr) -> Relay {
     command.args(["--trusted-proxy", "127.0.0.0/8", "--set", "limits.max_connections_per_address=1"]);
     command.arg("--data").arg(data.path().join("relay"));
     Relay::spawn(command, data)
-}
-
-/// An address on which nobody listens.
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Through the balancer there is a relay.

@@ -9,8 +9,8 @@ use std::{
 use rookery::protocol::sign::Keys;
 use tempfile::TempDir;
 
-use crate::deployment::{file, free, machine, node, node_like, publish, serves};
-use common::{dns::Names, eventually};
+use crate::deployment::{file, machine, node, node_like, publish, serves};
+use common::{dns::Names, eventually, haproxy::free};
 
 /// A running nginx with our configuration.
 struct Nginx {

@@ -126,8 +126,9 @@ impl Node {
     pub fn start(store: &Arc<Staged>, settings: impl FnOnce(&mut Config)) -> Self {
         watch::begin();
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let listeners = Listeners { clients: bind(), operators: bind() };
-        let address = listeners.clients.local_addr().unwrap();
+        let (clients, operators) = (bind(), bind());
+        let address = clients.local_addr().unwrap();
+        let listeners = Listeners { clients: Some(clients), operators };
         let operators = listeners.operators.local_addr().unwrap();
         let (end, ended) = oneshot::channel();
         let mut config = Config::default();

@@ -6,12 +6,16 @@ use std::{
     time::Instant,
 };
 
+use nostr_sdk::nips::{
+    nip19::{FromBech32, ToBech32},
+    nip49::EncryptedSecretKey,
+};
 use rookery::protocol::{Tags, sign::Keys};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::traces::{collector::Collector, node};
-use common::{Client, Relay, cassandra, fresh, note, now, relay_command, rookery};
+use common::{Client, Relay, cassandra, fresh, note, now, people::PASSWORD, relay_command, rookery};
 
 const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
@@ -69,6 +73,28 @@ async fn an_event_is_one_trace() {
     assert_eq!(trace.the("store transaction").says("db.system.name"), "lmdb");
     assert_eq!(batch.says("messaging.batch.message_count"), "1");
     assert_eq!(trace.the("deliver").says("rookery.sessions"), "1");
+}
+
+/// What somebody with an account says by REST goes the way of an EVENT.
+#[tokio::test]
+async fn a_post_by_rest_is_one_trace() {
+    let collector = Collector::grpc().await;
+    let relay = node(&collector.url(), &[]);
+    let quill = relay.sign_up("quill");
+    let mut follower = relay.connect().await;
+    follower.request("a", &[json!({ "authors": [quill.key], "kinds": [1] })]).await;
+    let posted = quill.ask(&relay, "POST", "/v1/posts", json!({ "content": "hello" })).json();
+    let id = posted["event"]["id"].as_str().unwrap();
+    let trace = collector.trace("message", ("messaging.message.id", id), 6).await;
+    assert_eq!(trace.names(), ["message", "admit", "persist", "batch", "store transaction", "deliver"]);
+    for (span, parent) in [("admit", "message"), ("persist", "message"), ("deliver", "message")] {
+        trace.is_below(span, parent);
+    }
+    let message = trace.the("message");
+    assert_eq!((&*message.parent, message.kind), ("", SERVER));
+    for (attribute, value) in [("messaging.operation.name", "EVENT"), ("nostr.event.kind", "1")] {
+        assert_eq!(message.says(attribute), value, "{attribute}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,4 +379,52 @@ async fn what_waits_is_exported_at_the_end() {
     let status = tokio::task::spawn_blocking(move || relay.process.wait().unwrap()).await.unwrap();
     assert!(status.success(), "{status}");
     collector.trace("message", ("messaging.message.id", &event.id().to_hex()), 6).await;
+}
+
+/// What people prove by who they are is in no span, and in nothing else that is exported with them.
+#[tokio::test]
+async fn keys_and_passwords_are_in_no_span() {
+    const KEY_PASSWORD: &str = "another particular secret gudgeon";
+    let collector = Collector::grpc().await;
+    let mut relay = node(&collector.url(), &["--set", "accounts.open=everybody"]);
+    let quill = relay.sign_up("quill");
+    assert_eq!(relay.try_sign_in("quill", &format!("{PASSWORD}!")).status, 401);
+    let ask = |path: &str, body: Value| quill.ask(&relay, "POST", path, body);
+    let taken = ask("/v1/me/key", json!({ "password": PASSWORD, "keyPassword": KEY_PASSWORD })).json();
+    let key = EncryptedSecretKey::from_bech32(taken["ncryptsec"].as_str().unwrap()).unwrap();
+    let key = key.decrypt(KEY_PASSWORD).unwrap();
+
+    // Signed in by the handshake, by a message, and not at all.
+    let mut by_token = quill.connect(&relay).await;
+    let mut client = relay.connect().await;
+    let proof = ask("/v1/auth/socket", json!({ "challenge": client.challenge })).json()["event"].take();
+    client.say(json!(["AUTH", proof])).await;
+    assert!(client.hear_ok(proof["id"].as_str().unwrap()).await.0);
+    assert!(!client.authenticate(&Keys::generate(), "wss://elsewhere.example.com").await.0);
+    for client in [&mut by_token, &mut client] {
+        client.request("own", &[json!({ "kinds": [4], "#p": [quill.key] })]).await;
+    }
+    client.request("feed", &[json!({ "authors": [quill.key], "kinds": [1] })]).await;
+    assert_eq!(ask("/v1/posts", json!({ "content": "hello" })).status, 201);
+    assert_eq!(client.hear().await[2]["content"], "hello");
+    for nonsense in [json!(["AUTH", quill.token]), json!([quill.token, PASSWORD])] {
+        client.say(nonsense).await;
+        client.hear().await;
+    }
+    let (id, own) = ("messaging.message.id", fresh(&Keys::generate(), ""));
+    assert!(client.publish(&own).await.0);
+    collector.trace("message", (id, &own.id().to_hex()), 6).await;
+    relay.signal("TERM");
+    let status = tokio::task::spawn_blocking(move || relay.process.wait().unwrap()).await.unwrap();
+    assert!(status.success(), "{status}");
+
+    let (bytes, master) = (collector.bytes(), std::fs::read_to_string(common::master_key_file()).unwrap());
+    let is_there = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    assert!(is_there(b"REQ") && is_there(own.id().to_hex().as_bytes()));
+    let (in_hex, as_nsec) = (key.to_secret_hex(), key.to_bech32().unwrap());
+    let signature = &quill.token[quill.token.len() - 60..];
+    for hidden in [PASSWORD, "gudgeon", signature, master.trim(), common::TOKEN, &in_hex, &as_nsec] {
+        assert!(!is_there(hidden.as_bytes()), "{hidden}");
+    }
+    assert!(!is_there(&key.to_secret_bytes()));
 }

@@ -27,7 +27,14 @@ pub struct Collector {
 }
 
 #[derive(Clone, Default)]
-struct Received(Arc<Mutex<Vec<Span>>>);
+struct Received(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    spans: Vec<Span>,
+    /// All of it, as it is encoded.
+    bytes: Vec<u8>,
+}
 
 /// A span, as the tests look at it.
 #[derive(Debug, Clone)]
@@ -83,7 +90,12 @@ impl Collector {
     }
 
     pub fn spans(&self) -> Vec<Span> {
-        self.received.0.lock().unwrap().clone()
+        self.received.0.lock().unwrap().spans.clone()
+    }
+
+    /// Everything that it was sent, whatever it is. Texts are in it as they are.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.received.0.lock().unwrap().bytes.clone()
     }
 
     /// The spans of the trace that has one of that name with this attribute, once it has as many as are awaited.
@@ -153,11 +165,12 @@ impl Span {
 
 impl Received {
     fn take(&self, request: ExportTraceServiceRequest) {
-        let mut spans = self.0.lock().unwrap();
+        let mut kept = self.0.lock().unwrap();
+        kept.bytes.extend(request.encode_to_vec());
         for of_resource in request.resource_spans {
             let resource = texts(of_resource.resource.unwrap_or_default().attributes);
             for span in of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-                spans.push(Span {
+                kept.spans.push(Span {
                     trace: hex::encode(&span.trace_id),
                     id: hex::encode(&span.span_id),
                     parent: hex::encode(&span.parent_span_id),

@@ -13,6 +13,10 @@ use common::Relay;
 
 /// A node that exports to `otlp` soon, and everything unless told otherwise.
 fn node(otlp: &str, arguments: &[&str]) -> Relay {
-    let traces = ["--otlp", otlp, "--set", "traces.export_interval_ms=20", "--set", "traces.ratio=1"];
-    Relay::start(&[&traces, arguments].concat())
+    Relay::start(&[&traced(otlp), arguments].concat())
+}
+
+/// The arguments for it.
+fn traced(otlp: &str) -> [&str; 6] {
+    ["--otlp", otlp, "--set", "traces.export_interval_ms=20", "--set", "traces.ratio=1"]
 }

@@ -6,14 +6,16 @@ use rookery::protocol::{Event, sign::Keys};
 use serde_json::json;
 
 use crate::traces::{
-    collector::{Collector, Trace},
+    collector::{Collector, Span, Trace},
     node,
     nodes::bus,
+    traced,
 };
 use common::{
-    Relay, eventually, fresh, now,
+    Relay, cassandra, eventually, fresh, now,
     proxy::{Flow, Proxy},
     redis::Redis,
+    rookery, start_aggregator,
 };
 
 /// A node that reads this relay, and is named `a`.
@@ -91,6 +93,42 @@ async fn an_event_of_another_relay_is_one_trace_up_to_a_client_of_another_node()
     let session = collector.trace("connect", ("rookery.upstream", &shown), 1).await;
     assert_eq!(message.links, std::slice::from_ref(&session.the("connect").id));
     assert!(collector.spans().iter().all(|span| !format!("{span:?}").contains("secret")));
+}
+
+/// Three processes: one reads, one stores, one has the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_in_redis_is_no_end_of_a_trace() {
+    let (redis, collector) = (Redis::start(), Collector::grpc().await);
+    let (upstream, bus_url, otlp) = (Relay::start(&[]), redis.url(), collector.url());
+    let (server, keyspace, url) = (cassandra::server(), cassandra::new_name(), upstream.url());
+    let store = ["--scylla", server, "--keyspace", &keyspace];
+    let made = rookery(&[&["schema", "apply"], &store[..]].concat())
+        .args(["--replication", "{'class': 'SimpleStrategy', 'replication_factor': 1}"])
+        .status();
+    assert!(made.unwrap().success());
+    let settings =
+        ["--redis", &bus_url, "--set", "aggregator.queue=redis", "--set", "aggregator.beat_ms=200"];
+    let shared = [&settings[..], &store].concat();
+    let process = |name, role, more: &[&str]| {
+        let named = ["--node-id", name, "--role", role];
+        start_aggregator(&[&named[..], &shared, &traced(&otlp)[..], more].concat())
+    };
+    let reads = process("a", "read", &["--upstream", &url, "--set", "aggregator.allow_private=true"]);
+    let consumes = process("b", "consume", &[]);
+    let c = node(&otlp, &[&["--node-id", "c", "--set", "aggregator.role=none"], &shared[..]].concat());
+    bus([&reads, &consumes, &c]).await;
+    is_read(&reads, &url).await;
+    let event = through(&upstream, &c).await;
+    let trace = trace_of(&collector, &event, 11).await;
+    for (span, parent) in
+        [("queue", "message"), ("consume", "message"), ("persist", "consume"), ("route", "publish")]
+    {
+        trace.is_below(span, parent);
+    }
+    let node_of = |span: &str| trace.the(span).says("service.instance.id");
+    assert_eq!((node_of("message"), node_of("queue"), node_of("consume")), ("a", "b", "b"));
+    let is_at_the_client = |span: &&Span| span.name == "deliver" && span.says("service.instance.id") == "c";
+    assert!(trace.0.iter().any(|span| is_at_the_client(&span)), "{trace:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,12 +22,48 @@ pub struct Problem {
     pub status: u16,
     /// What happened.
     pub detail: String,
+    /// Which part of what was said it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub field: Option<Box<str>>,
+    /// What could be said instead.
+    #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub free: Box<[String]>,
+    /// Seconds after which it may be tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
 }
 
 impl Problem {
-    fn new(status: StatusCode, word: &str, title: &str, detail: impl ToString) -> Self {
-        let (kind, detail) = (format!("urn:rookery:problem:{word}"), detail.to_string());
-        Self { kind, title: title.to_owned(), status: status.as_u16(), detail }
+    /// One of the kind that the word stands for.
+    pub fn new(status: StatusCode, word: &str, title: &str, detail: impl ToString) -> Self {
+        let (kind, title, detail) =
+            (format!("urn:rookery:problem:{word}"), title.to_owned(), detail.to_string());
+        Self {
+            kind,
+            title,
+            status: status.as_u16(),
+            detail,
+            field: None,
+            free: Box::default(),
+            seconds: None,
+        }
+    }
+
+    /// The word of its kind.
+    pub fn word(&self) -> &str {
+        self.kind.rsplit(':').next().unwrap_or_default()
+    }
+
+    /// The same, about a part of what was said.
+    pub fn about(self, field: &str) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// The same, to be tried again so much later.
+    pub fn after(self, seconds: u64) -> Self {
+        Self { seconds: Some(seconds.try_into().unwrap_or(u32::MAX)), ..self }
     }
 
     /// Who asks has not shown that they may.
@@ -63,6 +99,9 @@ impl From<Problem> for HttpResponse {
         if status == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, r#"Bearer realm="rookery""#));
         }
+        if let Some(seconds) = problem.seconds {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
         response.body(serde_json::to_vec(&problem).unwrap_or_default())
     }
 }
@@ -72,6 +111,8 @@ impl fmt::Display for Problem {
         f.write_str(&self.detail)
     }
 }
+
+impl std::error::Error for Problem {}
 
 impl actix_web::ResponseError for Problem {
     fn status_code(&self) -> StatusCode {

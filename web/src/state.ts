@@ -2,6 +2,8 @@
 import { useEffect, useReducer } from 'preact/hooks';
 
 export class Told {
+  /** How often it has changed. */
+  changes = 0;
   #hearers = new Set<() => void>();
   #due = false;
 
@@ -12,6 +14,7 @@ export class Told {
 
   /** Tells once, however often it is called before. */
   protected tell(): void {
+    this.changes++;
     if (this.#due) return;
     this.#due = true;
     queueMicrotask(() => {
@@ -24,8 +27,11 @@ export class Told {
 /** Draws the component again when one of these has changed. */
 export function useTold(...all: Told[]): void {
   const [, again] = useReducer((count: number) => count + 1, 0);
+  const drawn = all.map(told => told.changes);
   useEffect(() => {
     const ends = all.map(told => told.hear(() => again(undefined)));
+    // It is heard from now on only, which is after what was drawn has been painted.
+    if (all.some((told, place) => told.changes !== drawn[place])) again(undefined);
     return () => ends.forEach(end => end());
   }, all);
 }

@@ -156,6 +156,18 @@ test('every screen is for everybody', async () => {
   }
 });
 
+test('what changes before the page has been painted is drawn too', async () => {
+  const visitor = await Visitor.come(browser, relay);
+  await visitor.page.addInitScript(() => {
+    // As on a machine that is slow to paint: whatever waits for that comes when the relay has answered.
+    const { setTimeout } = window;
+    window.requestAnimationFrame = paint => setTimeout(paint, 2_000);
+    window.setTimeout = (act, wait, ...rest) => setTimeout(act, wait < 200 ? 2_000 : wait, ...rest);
+  });
+  await visitor.open(`/${code('note', posts[1].id)}`);
+  await visitor.leave();
+});
+
 test('the theme is there before anything is painted', async () => {
   const visitor = await Visitor.come(browser, relay);
   await visitor.open();

@@ -11,7 +11,7 @@ folder=${1:-rookery-cluster}
 
 [[ -d $folder ]] || die "there is no cluster in $folder"
 # The proxy last, so that sockets are closed by the nodes; what they need after them.
-for name in node-1 node-2 node-3 haproxy prometheus redis; do
+for name in node-1 node-2 node-3 reader consumer-1 consumer-2 haproxy prometheus redis; do
   stop "$folder/$name.pid"
 done
 stop "$folder/cassandra/pid"

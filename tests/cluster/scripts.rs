@@ -13,7 +13,7 @@ use rookery::protocol::sign::Keys;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use common::{Client, binary, eventually, fresh};
+use common::{Client, Relay, binary, eventually, fresh};
 
 /// As many ports from its base on are used at most.
 const PORTS: u16 = 25;
@@ -53,8 +53,13 @@ impl Place {
     }
 
     fn up(&self) -> Command {
+        self.up_with(&[])
+    }
+
+    fn up_with(&self, flags: &[&str]) -> Command {
         let mut command = script("up.sh");
         command
+            .args(flags)
             .arg(self.path())
             .env("ROOKERY_BINARY", binary())
             .env("ROOKERY_PORT", self.port.to_string())
@@ -97,7 +102,12 @@ fn kill(process: &str) {
 async fn a_whole_cluster_comes_up_behind_a_proxy_and_goes_down() {
     let place = Place::new();
     let port = place.port;
-    let said = succeeded(place.up().output().unwrap());
+    let up = || {
+        let mut up = place.up_with(&["--aggregator"]);
+        up.env("ROOKERY_AGGREGATOR_ALLOW_PRIVATE", "true");
+        up
+    };
+    let said = succeeded(up().output().unwrap());
     assert!(said.contains(&format!("ws://127.0.0.1:{port}")), "{said}");
     let prometheus = format!("http://127.0.0.1:{}", port + 1 + 23);
     assert!(said.contains(&prometheus), "{said}");
@@ -106,7 +116,7 @@ async fn a_whole_cluster_comes_up_behind_a_proxy_and_goes_down() {
         let targets = format!("{prometheus}/api/v1/targets");
         let found = Command::new("curl").args(["--fail", "--silent", &targets]).output().unwrap();
         let found = succeeded(found);
-        (1..=3).all(|node| found.contains(&format!("127.0.0.1:{}", port + 1 + 10 + node)))
+        (1..=6).all(|node| found.contains(&format!("127.0.0.1:{}", port + 1 + 10 + node)))
     })
     .await;
     // The nodes have a master key, so there are accounts.
@@ -130,6 +140,18 @@ async fn a_whole_cluster_comes_up_behind_a_proxy_and_goes_down() {
         assert!(client.authenticate(&keys, &format!("ws://127.0.0.1:{port}")).await.0);
     }
 
+    // Another relay is read by one process, and what it sends is stored by others.
+    let source = Relay::start(&[]);
+    let add = said.lines().find_map(|line| line.strip_prefix("Have other relays be read with: ")).unwrap();
+    let mut words = add.split(' ').map(|word| if word == "wss://…" { source.url() } else { word.to_owned() });
+    succeeded(Command::new(words.next().unwrap()).args(words).output().unwrap());
+    let elsewhere = fresh(&keys, "elsewhere");
+    assert!(source.connect().await.publish(&elsewhere).await.0);
+    for client in &mut clients {
+        assert_eq!(client.hear().await[2]["id"], elsewhere.id().to_hex());
+    }
+    drop(source);
+
     // Another one beside it is told who has the ports, and does no harm.
     let other = Place { folder: TempDir::new().unwrap(), port };
     let said = failed(other.up().output().unwrap());
@@ -138,12 +160,13 @@ async fn a_whole_cluster_comes_up_behind_a_proxy_and_goes_down() {
     drop(other);
 
     // A node that is gone comes back alone.
-    let before = ["redis", "haproxy", "node-1", "node-2", "node-3"].map(|name| place.process(name));
+    let names = ["redis", "haproxy", "node-1", "node-2", "node-3", "reader", "consumer-1", "consumer-2"];
+    let before = names.map(|name| place.process(name));
     kill(&before[3]);
     succeeded(script("restart.sh").arg("2").arg(place.path()).output().unwrap());
-    let after = ["redis", "haproxy", "node-1", "node-2", "node-3"].map(|name| place.process(name));
+    let after = names.map(|name| place.process(name));
     let is_same: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before == after).collect();
-    assert_eq!(is_same, [true, true, true, false, true]);
+    assert_eq!(is_same, [true, true, true, false, true, true, true, true]);
     // So does one that runs.
     succeeded(script("restart.sh").arg("3").arg(place.path()).output().unwrap());
     assert_ne!(place.process("node-3"), after[4]);

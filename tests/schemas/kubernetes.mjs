@@ -11,8 +11,10 @@ const rules = {
   },
   Deployment(where, { spec }) {
     const { containers, terminationGracePeriodSeconds: grace } = spec.template.spec;
-    for (const { image, lifecycle } of containers) {
+    for (const { image, lifecycle, ports } of containers) {
       if (!/^[^/]+\.[^/]+\/.+:\d+(\.\d+)*$/.test(image)) fault(where, `${image} names no registry or no version`);
+      // Nobody has to hear that one goes which serves no clients.
+      if (!ports.some(({ name }) => name === "clients")) continue;
       const [command, pause] = lifecycle?.preStop?.exec?.command ?? [];
       if (command !== "sleep") fault(where, "it ends before balancers know");
       const drain = Number(pause) + Number(settings.ROOKERY_DRAIN_SECONDS);
@@ -21,7 +23,8 @@ const rules = {
   },
   HorizontalPodAutoscaler(where, { spec }) {
     for (const { type } of spec.metrics) {
-      if (type !== "Resource") fault(where, `a metric of type ${type} has to be served, or nothing is scaled down`);
+      // Whoever scales those by what waits has somebody serve that.
+      if (type !== "Resource" && spec.scaleTargetRef.name !== "rookery-consumer") fault(where, `a metric of type ${type} has to be served, or nothing is scaled down`);
     }
   },
   Ingress(where, { metadata }) {

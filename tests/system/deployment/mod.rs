@@ -45,7 +45,7 @@ fn compose_takes_its_file() {
 
 #[test]
 fn kubernetes_takes_the_manifests() {
-    let names = ["rookery.yaml", "ingress.yaml"];
+    let names = ["rookery.yaml", "ingress.yaml", "aggregator.yaml"];
     check("kubernetes.mjs", &names.map(|name| file("cluster/kubernetes").join(name)));
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::redis::Redis;
-use common::{Relay, eventually, fresh, now};
+use common::{Relay, eventually, fresh, now, start_aggregator};
 use prometheus::Prometheus;
 use rookery::protocol::{Tags, sign::Keys};
 use serde_json::{Value, json};
@@ -126,6 +126,14 @@ fn node(redis: &Redis, upstreams: &[Relay]) -> Relay {
     Relay::start(&[&bus[..], &read].concat())
 }
 
+/// One that reads these by streams of Redis.
+fn aggregator(redis: &Redis, upstreams: &[Relay]) -> Relay {
+    let urls: Vec<String> = upstreams.iter().map(Relay::url).collect();
+    let streams = ["--set", "aggregator.queue=redis", "--set", "aggregator.beat_ms=100"];
+    let read = ["--upstream", &urls.join(","), "--set", "aggregator.allow_private=true"];
+    start_aggregator(&[&["--redis", &redis.url()], &streams[..], &read].concat())
+}
+
 /// One of everything: a feed, a count, an event that is delivered by both nodes, a duplicate, a refusal; an event that
 /// both nodes read of a relay.
 async fn work(nodes: &[Relay; 2], upstreams: &[Relay; 2]) {
@@ -164,7 +172,10 @@ async fn every_question_has_an_answer() {
     for node in &nodes {
         eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
     }
-    let prometheus = Prometheus::start(&nodes.each_ref().map(|node| node.operators));
+    let streams = Redis::start();
+    let aggregator = aggregator(&streams, &upstreams);
+    let [first, second] = nodes.each_ref().map(|node| node.operators);
+    let prometheus = Prometheus::start(&[first, second, aggregator.operators]);
     let load = async {
         loop {
             work(&nodes, &upstreams).await;

@@ -54,6 +54,9 @@ pub struct Cursor {
     pub spent: Spent,
     #[serde(default)]
     pub lease: Lease,
+    /// For how many seconds it was tried to reach it, in vain, since it was reached last.
+    #[serde(default)]
+    pub silent: u64,
 }
 
 /// A cursor as it is written: two who are equally far write different ones.
@@ -100,6 +103,16 @@ pub enum NotKept {
 pub async fn lease(records: &dyn Records, upstream: UpstreamId) -> Result<Option<Lease>, StoreError> {
     let found = records.get(RecordKind::Cursor, &upstream.to_string()).await?;
     Ok(found.and_then(|record| read_lease(&record)))
+}
+
+/// For how many seconds it was tried to reach an upstream, in vain, since it was reached last.
+///
+/// # Errors
+/// The store fails.
+pub async fn silent(records: &dyn Records, upstream: UpstreamId) -> Result<u64, StoreError> {
+    let found = records.get(RecordKind::Cursor, &upstream.to_string()).await?;
+    let cursor = found.and_then(|record| serde_json::from_slice::<Cursor>(&record.value).ok());
+    Ok(cursor.map_or(0, |cursor| cursor.silent))
 }
 
 fn read_lease(record: &Record) -> Option<Lease> {

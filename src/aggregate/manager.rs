@@ -77,6 +77,14 @@ impl All {
         self.0.read().in_order.iter().filter(|observed| observed.status.is_ours()).map(shown).collect()
     }
 
+    /// These, as operators have named them.
+    #[cfg(test)]
+    pub fn of(upstreams: Vec<Upstream>) -> Self {
+        let all = Self::default();
+        all.replace(upstreams.into_iter().map(|upstream| (upstream, false)).collect());
+        all
+    }
+
     /// These are all of them, each with whether the configuration names it: those that were there before are the same.
     fn replace(&self, upstreams: Vec<(Upstream, bool)>) -> Vec<Arc<Observed>> {
         let mut known = self.0.write();
@@ -245,7 +253,7 @@ impl Manager {
             .filter(|(id, _)| self.share.has(*id))
             .collect();
         let is_the_same = |id: &UpstreamId, running: &mut Running| {
-            wanted.get(id).is_some_and(|observed| *observed.upstream.read() == running.upstream)
+            wanted.get(id).is_some_and(|observed| observed.upstream.read().is_read_like(&running.upstream))
         };
         let others = self.running.extract_if(|id, running| !is_the_same(id, running));
         // Two readers of one upstream would be in each other's way.

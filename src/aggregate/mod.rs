@@ -11,6 +11,8 @@ mod cursor;
 pub mod dead;
 mod effort;
 mod flight;
+pub mod follow;
+mod hours;
 mod intake;
 mod ledger;
 mod manager;
@@ -35,11 +37,13 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use actix::{Actor, Arbiter};
 use anyhow::{Context, bail};
 use futures_util::future::join_all;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use self::{
     consumer::{Consumer, ConsumerParts},
     dead::DeadLetters,
+    follow::{Following, Planner},
+    hours::Hours,
     ledger::Ledger,
     manager::{All, Dialer, Manager, Share},
     members::Members,
@@ -56,6 +60,7 @@ use self::{
 };
 pub use self::{
     cursor::Lease,
+    hours::Hour,
     registry::Refused,
     status::{CatchUp, State},
     upstream::{BadUrl, RelayUrl, UpstreamId, UpstreamLimits},
@@ -74,6 +79,9 @@ use crate::{
     trace::Tracer,
 };
 
+/// For the counts of the hour, at the end.
+const LAST_COUNTS: Duration = Duration::from_secs(2);
+
 /// What an aggregator works with.
 pub struct AggregatorParts {
     pub events: Arc<persist::Queue>,
@@ -90,6 +98,11 @@ pub struct AggregatorParts {
     pub servers: Option<Arc<Servers>>,
     /// What this node is called.
     pub node: String,
+    /// Where people are looked for who are followed, and within what bounds.
+    pub follow: config::Follow,
+    pub indexers: Vec<RelayUrl>,
+    /// Where clients reach this relay, where that is known.
+    pub own_url: Option<RelayUrl>,
     /// Where an upstream is noted whose event ends the process; `None`: nowhere.
     pub blame: Option<PathBuf>,
 }
@@ -98,31 +111,32 @@ pub struct AggregatorParts {
 pub struct Aggregator {
     arbiter: Arbiter,
     upstreams: Arc<Upstreams>,
+    following: Arc<Following>,
+    hours: Arc<Hours>,
     /// Those that this process is one of.
     members: Vec<Arc<Members>>,
 }
 
-/// The relays that the configuration names.
+/// The relays that a setting names.
 ///
 /// # Errors
 /// One of them is no relay.
-pub fn upstreams(config: &config::Aggregator) -> anyhow::Result<Vec<Upstream>> {
-    let mut upstreams: Vec<Upstream> = Vec::new();
-    for (nth, text) in config.upstreams.iter().enumerate() {
+pub fn relays(setting: &str, urls: &[String]) -> anyhow::Result<Vec<RelayUrl>> {
+    let mut relays: Vec<RelayUrl> = Vec::new();
+    for (nth, text) in urls.iter().enumerate() {
         // Not the text: there may be a password in it.
-        let url =
-            RelayUrl::parse(text).with_context(|| format!("number {} of aggregator.upstreams", nth + 1))?;
-        if upstreams.iter().any(|other| other.url == url) {
-            bail!("aggregator.upstreams has {url} twice");
+        let url = RelayUrl::parse(text).with_context(|| format!("number {} of {setting}", nth + 1))?;
+        if relays.contains(&url) {
+            bail!("{setting} has {url} twice");
         }
-        upstreams.push(Upstream::new(url));
+        relays.push(url);
     }
-    Ok(upstreams)
+    Ok(relays)
 }
 
 impl Aggregator {
     /// Begins to read: what the configuration names, and what has a record.
-    pub fn start(configured: Vec<Upstream>, config: &config::Aggregator, parts: AggregatorParts) -> Self {
+    pub fn start(configured: Vec<RelayUrl>, config: &config::Aggregator, parts: AggregatorParts) -> Self {
         let arbiter = Arbiter::new();
         let (all, changed) = (Arc::<All>::default(), Arc::<Notify>::default());
         let keyring = parts.keyring;
@@ -150,7 +164,7 @@ impl Aggregator {
         };
         let readers = ReaderParts {
             queue: Arc::clone(&queue),
-            store: parts.store,
+            store: Arc::clone(&parts.store),
             overlap: config.overlap_seconds,
             compare: Duration::from_secs(60 * config.compare_minutes),
             most_refused: config.refused,
@@ -175,13 +189,32 @@ impl Aggregator {
             config.allow_private,
             Graveyard { dead: Arc::clone(&dead), dialer: Arc::clone(&dialer) },
         );
+        let follow_changed = Arc::<Notify>::default();
+        let following = Following::new(registry.clone(), Arc::clone(&follow_changed));
         let shown = Arc::clone(&all);
         show(move || shown.shown(), config.metrics_upstreams, &queue, &parts.metrics);
         let blamed = parts.blame.as_deref().map(|file| {
             blame::watch(file);
             blame::blamed(file, clock::now())
         });
+        let hours = Arc::new(Hours::new(Arc::clone(&all), Arc::clone(&parts.store)));
         let look = Duration::from_secs(config.look_seconds);
+        if config.role.reads() {
+            hours.start(Duration::from_secs(config.count_seconds), &arbiter);
+            let planner = Planner {
+                registry: registry.clone(),
+                store: parts.store,
+                dialer: Arc::clone(&dialer),
+                config: parts.follow,
+                indexers: parts.indexers,
+                configured: configured.clone(),
+                own_url: parts.own_url,
+                changed: follow_changed,
+                upstreams: Arc::clone(&changed),
+            };
+            planner.start(look, &arbiter);
+        }
+        let configured = configured.into_iter().map(Upstream::new).collect();
         Manager::new(registry, share, configured, Arc::clone(&all), changed, readers, dialer)
             .leave_out(blamed.unwrap_or_default())
             .start(look, &arbiter);
@@ -202,7 +235,12 @@ impl Aggregator {
             let window = config.window;
             Consumer::start_in_arbiter(&arbiter.handle(), move |_| Consumer::new(of_consumers, 0, window));
         }
-        Self { arbiter, upstreams: Arc::new(upstreams), members }
+        Self { arbiter, upstreams: Arc::new(upstreams), following: Arc::new(following), hours, members }
+    }
+
+    /// What operators ask of the people who are followed.
+    pub fn following(&self) -> Arc<Following> {
+        Arc::clone(&self.following)
     }
 
     /// What operators ask.
@@ -212,6 +250,8 @@ impl Aggregator {
 
     /// Reads no more. What is on its way is read again the next time.
     pub async fn stop(&self) {
+        // What can not be written now is missing in the counts of the hour.
+        let _ = timeout(LAST_COUNTS, self.hours.write()).await;
         self.arbiter.stop();
         join_all(self.members.iter().map(|members| members.leave())).await;
     }

@@ -28,6 +28,10 @@ pub enum Refused {
     Key(#[from] NoKey),
     #[error("this node does not read it at the moment")]
     NotRead,
+    #[error("they are not followed")]
+    NotFollowed,
+    #[error("it is read for people who are followed: pause it, or follow them no more")]
+    ForFollowed,
     #[error("there is no such dead letter")]
     NoLetter,
     #[error("it was too long to be kept whole, and the upstream does not send it: {0}")]
@@ -55,6 +59,10 @@ pub struct Registry(Arc<dyn Store>);
 impl Registry {
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self(store)
+    }
+
+    pub fn store(&self) -> &dyn Store {
+        &*self.0
     }
 
     /// All records of the store.

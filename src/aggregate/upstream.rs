@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use url::{Host, Url};
 
 use crate::{
-    protocol::{Filter, PublicKey, Timestamp, sign::Keys},
+    protocol::{Filter, PublicKey, Timestamp, filter::sorted, sign::Keys},
     seal::{FOR_UPSTREAM, Keyring, Sealed},
 };
 
@@ -40,6 +40,23 @@ pub struct Upstream {
     /// Since when it has been an upstream.
     #[serde(default)]
     pub added: Timestamp,
+    /// Whom it is asked for, of the people who are followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<ReadFor>,
+}
+
+/// People who are followed, and for whom a relay is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadFor {
+    /// Sorted.
+    pub people: Vec<PublicKey>,
+    /// Those of them whose past has not been read there yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub new: Vec<PublicKey>,
+    /// How many of those who are followed write there.
+    pub writers: usize,
+    /// Whether it is read for nothing else: no operator has named it.
+    pub alone: bool,
 }
 
 /// A key that the store keeps, and nobody reads there.
@@ -90,7 +107,16 @@ impl Upstream {
     /// One that is read whole.
     pub fn new(url: RelayUrl) -> Self {
         let limits = UpstreamLimits::default();
-        Self { url, filters: Vec::new(), overlap_seconds: None, limits, auth: None, paused: false, added: 0 }
+        Self {
+            url,
+            filters: Vec::new(),
+            overlap_seconds: None,
+            limits,
+            auth: None,
+            paused: false,
+            added: 0,
+            followed: None,
+        }
     }
 
     pub fn id(&self) -> UpstreamId {
@@ -99,15 +125,49 @@ impl Upstream {
 
     /// What it is asked for.
     pub fn asked(&self) -> Vec<Filter> {
-        match self.filters[..] {
+        let people = self.followed.iter().map(|followed| by(&followed.people));
+        match &self.filters[..] {
+            [] if self.is_for_followed_alone() => people.collect(),
             [] => vec![Filter::default()],
-            _ => self.filters.clone(),
+            own => own.iter().cloned().chain(people).collect(),
         }
+    }
+
+    /// Whether it is read for people who are followed, and for nothing else.
+    pub fn is_for_followed_alone(&self) -> bool {
+        self.followed.as_ref().is_some_and(|followed| followed.alone)
+    }
+
+    /// Those who are followed, and whose past has not been read here yet.
+    pub fn new_people(&self) -> &[PublicKey] {
+        self.followed.as_ref().map_or(&[], |followed| &followed.new)
+    }
+
+    /// Whether everything that it has is read.
+    pub fn is_whole(&self) -> bool {
+        self.filters.is_empty() && !self.is_for_followed_alone() && !self.paused
+    }
+
+    /// Whether a reader of the other one goes on as it is.
+    pub fn is_read_like(&self, other: &Self) -> bool {
+        let told = |upstream: &Self| {
+            let mut told = upstream.clone();
+            if let Some(followed) = &mut told.followed {
+                (followed.new, followed.writers) = (Vec::new(), 0);
+            }
+            told
+        };
+        told(self) == told(other)
     }
 }
 
+/// What these have written.
+pub fn by(people: &[PublicKey]) -> Filter {
+    Filter { authors: Some(sorted(people.to_vec())), ..Filter::default() }
+}
+
 /// The URL of a relay, in the one form that is compared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RelayUrl(Url);
 

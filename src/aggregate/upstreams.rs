@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::{
     cursor::{Lease, lease, leases},
     dead::{Address, DeadLetter, DeadLetters, Replay},
+    hours::{Hour, hours},
     manager::{All, Dialer, Observed},
     queue::Queue,
     registry::{Refused, Registry},
@@ -99,6 +100,10 @@ pub struct View {
     pub limits: UpstreamLimits,
     /// Public key of whoever this relay is there.
     pub auth: Option<String>,
+    /// For how many people it is asked who are followed.
+    pub people: usize,
+    /// Whether it is read for nothing else: no operator has named it.
+    pub for_people_alone: bool,
     /// Which node of all reads it, and how often that has changed; `null`: none has yet.
     pub lease: Option<Lease>,
     pub state: State,
@@ -238,6 +243,15 @@ impl Upstreams {
         Ok(View { lease, ..view(&upstream, observed.as_deref()) })
     }
 
+    /// What came of one in each hour of the last month in which something came.
+    ///
+    /// # Errors
+    /// There is none of this number, or the store fails.
+    pub async fn hours(&self, id: UpstreamId) -> Result<Vec<Hour>, Refused> {
+        self.show(id).await?;
+        Ok(hours(self.registry.store(), id).await?)
+    }
+
     /// Adds a relay; whether it is new. One that is there already, as this says, stays.
     ///
     /// # Errors
@@ -260,6 +274,16 @@ impl Upstreams {
                 }
                 match self.registry.insert(&upstream).await? {
                     Ok(()) => true,
+                    // It is read for people who are followed, and from now on as this says, too.
+                    Err(there) if there.is_for_followed_alone() => {
+                        let take_over = |upstream: &mut Upstream| {
+                            upstream.filters.clear();
+                            upstream.followed.iter_mut().for_each(|followed| followed.alone = false);
+                            addition.change.apply(upstream, auth.as_ref())
+                        };
+                        self.registry.change(id, take_over).await?;
+                        true
+                    }
                     Err(there) => {
                         addition.change.is_so(&there, auth.as_ref())?;
                         false
@@ -290,6 +314,9 @@ impl Upstreams {
     /// There is none of this number, or the store fails.
     pub async fn remove(&self, id: UpstreamId) -> Result<(), Refused> {
         self.refuse_configured(id)?;
+        if self.registry.get(id).await?.is_some_and(|upstream| upstream.is_for_followed_alone()) {
+            return Err(Refused::ForFollowed);
+        }
         self.registry.remove(id).await?;
         self.changed.notify_one();
         Ok(())
@@ -431,6 +458,8 @@ impl Change {
                 return Err(Refused::Unfit(why.into()));
             }
             upstream.filters = filters.clone();
+            // From now on an operator says what is read of it.
+            upstream.followed.iter_mut().for_each(|followed| followed.alone = false);
         }
         if let Some(overlap) = self.overlap_seconds {
             upstream.overlap_seconds = overlap;
@@ -475,6 +504,8 @@ fn view(upstream: &Upstream, observed: Option<&Observed>) -> View {
         overlap_seconds: upstream.overlap_seconds,
         limits: upstream.limits,
         auth: upstream.auth.as_ref().map(|key| nip19::npub(&key.public)),
+        people: upstream.followed.as_ref().map_or(0, |followed| followed.people.len()),
+        for_people_alone: upstream.is_for_followed_alone(),
         lease: None,
         state,
         since,

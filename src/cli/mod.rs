@@ -7,6 +7,7 @@ mod config;
 mod export;
 mod filter_flags;
 mod folder;
+mod followed;
 mod holder;
 mod import;
 mod interrupt;

@@ -5,11 +5,16 @@ use std::{io::Write, path::PathBuf, time::Duration};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use super::{filter_flags::FilterFlags, operators::Operators, secret, time};
+use super::{
+    filter_flags::FilterFlags,
+    followed::{self, Following},
+    operators::Operators,
+    secret, time,
+};
 use crate::{
     aggregate::{
-        Addition, Change, DeadLetterPage, DeadLetterView, RelayUrl, State, UpstreamId, UpstreamLimits, View,
-        dead::Address,
+        Addition, Change, DeadLetterPage, DeadLetterView, Hour, RelayUrl, State, UpstreamId, UpstreamLimits,
+        View, dead::Address,
     },
     client::shown,
     protocol::{Filter, nip19},
@@ -71,6 +76,14 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Print what came of one by hour, over the last month
+    Hours {
+        #[command(flatten)]
+        which: Which,
+        /// Print what the node answers
+        #[arg(long)]
+        json: bool,
+    },
     /// Read one no more for now
     Pause(Which),
     /// Read one again, from where it was
@@ -79,6 +92,8 @@ enum What {
     Reconcile(Which),
     /// Read one no more; what is stored of it stays
     Remove(Which),
+    #[command(flatten)]
+    Following(Following),
     /// Events that the store has not taken, though it took others
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -286,6 +301,15 @@ pub fn run(args: UpstreamArgs) -> anyhow::Result<()> {
                 show(&serde_json::from_str(&answer)?);
             }
         }
+        What::Hours { which, json } => {
+            let answer = which.ask("GET", "/hours", "")?;
+            if json {
+                println!("{answer}");
+            } else {
+                let hours: Vec<Hour> = serde_json::from_str(&answer)?;
+                hours.iter().for_each(|hour| println!("{}", hour_line(hour)));
+            }
+        }
         What::Pause(which) => which.tell("POST", "/pause", "")?,
         What::Resume(which) => which.tell("POST", "/resume", "")?,
         What::Reconcile(which) => which.tell("POST", "/reconcile", "")?,
@@ -293,6 +317,7 @@ pub fn run(args: UpstreamArgs) -> anyhow::Result<()> {
             which.ask("DELETE", "", "")?;
             println!("{} is read no more", shown(&which.upstream));
         }
+        What::Following(what) => followed::run(what)?,
         What::DeadLetters(what) => dead_letters(what)?,
         What::Queue { node } => println!("{}", node.ask("GET", "/v1/queue", JSON, "")?),
     }
@@ -340,6 +365,15 @@ fn line(view: &View) -> String {
     )
 }
 
+fn hour_line(hour: &Hour) -> String {
+    let Hour { hour: begun, received, bytes, stored, known, refused, dead } = hour;
+    let refused = refused.values().sum::<u64>();
+    format!(
+        "{} {received} received, {bytes} bytes, {stored} stored, {known} known, {refused} refused, {dead} dead letters",
+        time::format(*begun)
+    )
+}
+
 fn word(state: State) -> &'static str {
     match state {
         State::Connecting => "connecting",
@@ -371,8 +405,16 @@ fn show(view: &View) {
         say("added", &at(view.added));
     }
     let filters: Vec<String> = view.filters.iter().map(ToString::to_string).collect();
-    say("what is read", if filters.is_empty() { "everything" } else { "what matches" });
+    let what = match view.for_people_alone {
+        true => "what people write who are followed",
+        false if filters.is_empty() => "everything",
+        false => "what matches",
+    };
+    say("what is read", what);
     filters.iter().for_each(|filter| say("", filter));
+    if view.people > 0 {
+        say("people", &format!("{}, who are followed", view.people));
+    }
     if let Some(npub) = &view.auth {
         say("reads as", npub);
     }

@@ -1,6 +1,6 @@
 //! The opening handshake: name look-up, TCP, TLS, WebSocket.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use tokio::net::{TcpStream, lookup_host};
 use tokio_tungstenite::{
@@ -12,6 +12,7 @@ use tokio_tungstenite::{
         http::{
             HeaderName, HeaderValue, Uri,
             header::{AUTHORIZATION, USER_AGENT},
+            uri::InvalidUri,
         },
         protocol::WebSocketConfig,
     },
@@ -67,8 +68,16 @@ impl Endpoint {
         Ok(request)
     }
 
-    /// The first of the host's addresses that takes the connection.
-    pub(super) async fn reach(&self, uri: &Uri) -> Result<TcpStream, ClientError> {
+    /// The host's addresses that may be connected to: at least one.
+    ///
+    /// # Errors
+    /// It is no URL of a relay, the host is not known, or it is none that may be connected to.
+    pub async fn addresses(&self) -> Result<Vec<SocketAddr>, ClientError> {
+        let uri: Uri = self.url.parse().map_err(|error: InvalidUri| self.no_request(&error.to_string()))?;
+        self.addresses_of(&uri).await
+    }
+
+    async fn addresses_of(&self, uri: &Uri) -> Result<Vec<SocketAddr>, ClientError> {
         let default_port = match uri.scheme_str() {
             Some("ws") => 80,
             Some("wss") => 443,
@@ -84,6 +93,12 @@ impl Endpoint {
         if addresses.is_empty() {
             return Err(ClientError::Forbidden { url: self.url.clone() });
         }
+        Ok(addresses)
+    }
+
+    /// The first of the host's addresses that takes the connection.
+    pub(super) async fn reach(&self, uri: &Uri) -> Result<TcpStream, ClientError> {
+        let addresses = self.addresses_of(uri).await?;
         let connect = async {
             let stream = TcpStream::connect(&addresses[..]).await?;
             stream.set_nodelay(true)?;

@@ -81,6 +81,8 @@ section! {
         compare_minutes: fixed u64 = 60 => whole(1, 365 * DAY / 60),
         /// Upstreams that metrics call by their names. Beyond so many they are counted together, as `other`.
         metrics_upstreams: fixed usize = 100 => whole(0, 10_000),
+        /// Seconds between additions to what is counted of each upstream by hour, which is kept for a month.
+        count_seconds: fixed u64 = 60 => whole(1, HOUR),
         /// Events of an upstream that are remembered as not taken, so that they are not fetched whenever it is compared.
         /// 49 bytes each in the store.
         refused: fixed usize = 1_000_000 => whole(0, 100_000_000),

@@ -10,6 +10,7 @@ mod bus;
 mod check;
 mod feeds;
 mod file;
+mod follow;
 mod general;
 mod info;
 mod limits;
@@ -42,6 +43,7 @@ pub use self::{
     bus::{Bus, BusReady},
     feeds::Feeds,
     file::Trust,
+    follow::Follow,
     general::General,
     info::Info,
     limits::Limits,
@@ -98,6 +100,7 @@ sections! {
     traces: Traces,
     feeds: Feeds,
     aggregator: Aggregator,
+    follow: Follow,
     accounts: Accounts,
     page: Page,
 }

@@ -23,5 +23,5 @@ pub use self::{
     people::{FormFailed, People, page_url},
     problem::Problem,
     server::{Server, serve},
-    v1::{AccountPage, AccountView, Ask, ChangeRefused, CodeView, Guests, Keeper, Token, V1, What},
+    v1::{AccountPage, AccountView, Ask, ChangeRefused, CodeView, Follow, Guests, Keeper, Token, V1, What},
 };

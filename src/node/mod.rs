@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     account::Accounts,
-    aggregate::{self, Aggregator},
+    aggregate::{self, Aggregator, RelayUrl},
     bus::{self, PubSub, RecordWatch},
     config::Config,
     feed::{self, Feed, Lists},
@@ -204,7 +204,7 @@ pub async fn run_on(
     let persister = Persister::start_in_arbiter(&arbiter.handle(), move |_| {
         Persister::new(parts, persister_config, sweeps)
     });
-    let upstreams = aggregate::upstreams(&config.aggregator)?;
+    let upstreams = aggregate::relays("aggregator.upstreams", &config.aggregator.upstreams)?;
     let parts = aggregate::AggregatorParts {
         events: Arc::clone(&queue),
         store: Arc::clone(&store),
@@ -221,6 +221,9 @@ pub async fn run_on(
         keyring: Arc::clone(&keyring),
         servers: queue_servers(&config)?,
         node: node_id,
+        follow: config.follow.clone(),
+        indexers: aggregate::relays("follow.indexers", &config.follow.indexers)?,
+        own_url: url.as_ref().and_then(|url| RelayUrl::parse(url.as_str()).ok()),
         blame: data_folder(&config).map(|folder| folder.join("upstreams.blamed")),
     };
     let aggregator = Aggregator::start(upstreams, &config.aggregator, parts);
@@ -276,6 +279,7 @@ pub async fn run_on(
     let v1 = V1 {
         settings: asks,
         upstreams: aggregator.upstreams(),
+        following: aggregator.following(),
         accounts: keeper_of_accounts,
         secrets: Arc::new(Secrets::new(Arc::clone(&store), keyring)),
         token: token(&config)?,

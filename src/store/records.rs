@@ -84,6 +84,12 @@ kinds! {
     Refused = "refused", 16;
     /// An event that could not be stored. Key: the upstream, a slash, the id.
     DeadLetters = "dead_letters", 16;
+    /// Somebody who is followed, wherever they write. Key: the public key.
+    Followed = "followed", 16;
+    /// What came of a relay that is read in an hour. Key: its number, a slash, when the hour began.
+    UpstreamHour = "upstream_hour", 64;
+    /// Which relays are read for them, and why. Key: `plan`.
+    FollowPlan = "follow_plan", 16;
     /// Which follow list of an account stands, and what is being made of it. Key: the public key.
     Follows = "follows", 64;
     /// A follow list that an account has had, in parts. Key: the public key, a slash, the id, a slash, which part.

@@ -8,6 +8,7 @@ mod cli;
 mod commands;
 mod documents;
 mod feed;
+mod follow;
 mod frames;
 mod full_map;
 mod gathered;

@@ -17,14 +17,14 @@ use tempfile::TempDir;
 use crate::cli::{program::fail, relay::Relay as Mock};
 
 /// Asks a node by `rookery upstream`: whether it did so, and what it said.
-fn upstream(relay: &Relay, arguments: &[&str]) -> (bool, String) {
+pub fn upstream(relay: &Relay, arguments: &[&str]) -> (bool, String) {
     let mut command = rookery(&["upstream"]);
     command.args(arguments).args(["--ops-listen", &relay.operators.to_string()]);
     let output = command.output().unwrap();
     (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
-fn does(relay: &Relay, arguments: &[&str]) -> String {
+pub fn does(relay: &Relay, arguments: &[&str]) -> String {
     let (done, said) = upstream(relay, arguments);
     assert!(done, "{arguments:?}: {said}");
     said
@@ -118,7 +118,7 @@ async fn they_are_added_changed_paused_and_removed_while_it_runs() {
 async fn what_it_does_adds_up_and_is_told() {
     let (keys, source) = (Keys::generate(), Relay::start(&[]));
     let mut client = source.connect().await;
-    let relay = reader(&[]);
+    let relay = reader(&["--set", "aggregator.count_seconds=1"]);
     for n in 0..20 {
         let event = note(&keys, now() - 100, &format!("{n} {}", "x".repeat(100)));
         assert!(client.publish(&event).await.0);
@@ -158,6 +158,17 @@ async fn what_it_does_adds_up_and_is_told() {
     let silent = does(&relay, &["list"]);
     let silent = silent.lines().find(|line| line.contains(&mock.url)).unwrap();
     assert!(silent.contains(" connecting, nothing read to its end yet, 0 received"), "{silent}");
+    // By hour it is known to the next process, too.
+    let path = format!("/v1/upstreams/{}/hours", view["id"].as_str().unwrap());
+    let sum = |relay: &Relay, name: &str| {
+        let hours = relay.ask("GET", &path, "").2;
+        hours.as_array().unwrap().iter().map(|hour| hour[name].as_u64().unwrap()).sum::<u64>()
+    };
+    eventually("counts of the hour", || sum(&relay, "received") == number("received")).await;
+    let relay = relay.restart_after_kill(&["--set", "aggregator.allow_private=true"]);
+    assert_eq!((sum(&relay, "stored"), sum(&relay, "bytes")), (15, number("bytes")));
+    let said = does(&relay, &["hours", &source.url()]);
+    assert!(said.contains(" 15 stored, "), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! What was missed: found by comparing (NIP-77), or by reading windows of time.
 
 use std::{
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,9 @@ use super::{
         intake::judge_read,
         progress::Window,
         refused::FilterId,
+        registry::{Refused, Registry},
         status::CatchUp,
+        upstream::{Upstream, by},
     },
     Ended, Reader,
 };
@@ -65,11 +67,13 @@ impl Reader {
             Err(Ended::Client(ClientError::NoReconciliation(_) | ClientError::TooMany(_))) => {
                 // Else nothing that comes live would move the cursor.
                 self.inner.lock().flight.give_up(whole);
+                connection = self.read_past_of_new(connection).await?;
                 connection = self.walk(connection, until).await?;
             }
             compared => compared?,
         }
         connection.close().await;
+        self.past_is_read().await?;
         self.status.caught_up(CatchUp {
             begun: until,
             seconds: begun.elapsed().as_secs(),
@@ -170,6 +174,82 @@ impl Reader {
         Ok(keys.ok_or_else(too_many)?)
     }
 
+    /// Reads what those have written of old who are followed now and were not: the windows up to here were read without
+    /// them.
+    async fn read_past_of_new(&self, mut connection: Connection) -> Result<Connection, Ended> {
+        let until = {
+            let progress = &self.inner.lock().progress;
+            progress.done.last().map_or(progress.through, |window| window.until)
+        };
+        let new = self.upstream.new_people();
+        if new.is_empty() || until == 0 {
+            return Ok(connection);
+        }
+        let id = self.inner.lock().flight.begin(Window { since: 0, until });
+        let filter = by(new);
+        let part = Filter { until: Some(until), ..filter.clone() };
+        (connection, _) = self.read_pages(connection, part, &filter, id).await?;
+        self.end(id);
+        // They are new until it is stored.
+        while self.inner.lock().flight.count_open(id) > 0 {
+            sleep(PAUSE).await;
+        }
+        Ok(connection)
+    }
+
+    /// Notes that the past has been read of those who were new when this reader began.
+    async fn past_is_read(&self) -> Result<(), Ended> {
+        let read = self.upstream.new_people();
+        if read.is_empty() {
+            return Ok(());
+        }
+        let change = |upstream: &mut Upstream| {
+            if let Some(followed) = &mut upstream.followed {
+                followed.new.retain(|person| !read.contains(person));
+            }
+            Ok(())
+        };
+        match Registry::new(Arc::clone(&self.parts.store)).change(self.id, change).await {
+            // It is an upstream no more, or is noted the next time.
+            Ok(_) | Err(Refused::Unknown | Refused::Contended) => Ok(()),
+            Err(error) => Err(Ended::Noted(error)),
+        }
+    }
+
+    /// Reads all pages that match `part`, which is one of `filter`: how many events they have.
+    async fn read_pages(
+        &self,
+        connection: Connection,
+        part: Filter,
+        filter: &Filter,
+        window: WindowId,
+    ) -> Result<(Connection, usize), Ended> {
+        let mut count = 0;
+        let mut pages = Pages::on(connection, part);
+        loop {
+            match pages.next_page().await {
+                Ok(Some(page)) => {
+                    count += page.len();
+                    let asked = Asked { window: Some(window), compared: None };
+                    for event in page {
+                        self.put(&event, asked, std::slice::from_ref(filter)).await;
+                    }
+                }
+                Ok(None) => break,
+                Err(error @ ClientError::CrowdedSecond { .. }) => {
+                    warn!(upstream = %self.upstream.url, "a hole stays: {error}");
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let connection = match pages.into_connection() {
+            Some(connection) => connection,
+            None => self.endpoint.connect_identified().await?,
+        };
+        Ok((connection, count))
+    }
+
     /// Reads windows of time, oldest first, each of which moves the cursor.
     async fn walk(&self, mut connection: Connection, until: Timestamp) -> Result<Connection, Ended> {
         let gap = self.inner.lock().progress.gap(until, self.parts.overlap);
@@ -185,28 +265,9 @@ impl Reader {
                     until: Some(filter.until.map_or(window.until, |end| end.min(window.until))),
                     ..filter.clone()
                 };
-                let mut pages = Pages::on(connection, part);
-                loop {
-                    match pages.next_page().await {
-                        Ok(Some(page)) => {
-                            count += page.len();
-                            let asked = Asked { window: Some(id), compared: None };
-                            for event in page {
-                                self.put(&event, asked, std::slice::from_ref(filter)).await;
-                            }
-                        }
-                        Ok(None) => break,
-                        Err(error @ ClientError::CrowdedSecond { .. }) => {
-                            warn!(upstream = %self.upstream.url, "a hole stays: {error}");
-                            break;
-                        }
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-                connection = match pages.into_connection() {
-                    Some(connection) => connection,
-                    None => self.endpoint.connect_identified().await?,
-                };
+                let events;
+                (connection, events) = self.read_pages(connection, part, filter, id).await?;
+                count += events;
             }
             self.end(id);
             since = window.until.saturating_add(1);

@@ -113,10 +113,27 @@ struct Inner {
     /// What was received, could not be queued, and will not come again by itself.
     left_out: Vec<Key>,
     lease: Lease,
+    silence: Silence,
     phantoms: Phantoms,
     trust: Trust,
     /// Of the session.
     trace: UpstreamTrace,
+}
+
+/// For how long it was tried to reach an upstream, in vain. Time in which nobody tried does not count.
+#[derive(Debug, Default)]
+struct Silence {
+    /// Seconds, up to the last try.
+    noted: u64,
+    last: Option<Instant>,
+}
+
+impl Silence {
+    /// It was tried in vain.
+    fn go_on(&mut self, now: Instant) {
+        let since = self.last.replace(now).map_or(Duration::ZERO, |last| now - last);
+        self.noted += since.as_secs();
+    }
 }
 
 /// Why a session with an upstream ended.
@@ -144,6 +161,8 @@ enum Ended {
     Told,
     #[error("how far it has been read is not known: {0}")]
     Cursor(#[from] NotKept),
+    #[error("whose past has been read can not be noted: {0}")]
+    Noted(super::registry::Refused),
     #[error("cannot read what is stored here: {0}")]
     Store(#[from] crate::store::StoreError),
 }
@@ -172,6 +191,7 @@ impl Reader {
             pace: Pace::new(upstream.limits, Spent::default(), std::time::Instant::now()),
             left_out: Vec::new(),
             lease: Lease::default(),
+            silence: Silence::default(),
             phantoms: Phantoms::default(),
             trust: Trust::default(),
             trace: UpstreamTrace::default(),
@@ -239,6 +259,7 @@ impl Reader {
         inner.left_out = cursor.late.iter().map(|&(created_at, id)| Key { created_at, id }).collect();
         let epoch = cursor.lease.epoch;
         inner.lease = cursor.lease.hand_over(&self.parts.node);
+        inner.silence = Silence { noted: cursor.silent, ..Silence::default() };
         if inner.lease.epoch > epoch {
             self.parts.metrics.upstream_takeovers.inc();
         }
@@ -331,7 +352,7 @@ impl Reader {
             let late = inner.flight.late().chain(inner.left_out.iter().copied());
             let late = late.map(|key| (key.created_at, key.id)).take(MAX_LATE).collect();
             let (progress, lease) = (inner.progress.clone(), inner.lease.clone());
-            Cursor { progress, late, spent: inner.pace.spent(), lease }
+            Cursor { progress, late, spent: inner.pace.spent(), lease, silent: inner.silence.noted }
         };
         // Before what would tell that they are finished. Without them nothing is missed, and some is fetched again.
         if let Err(error) = self.refused.save(self.parts.store.records()).await {

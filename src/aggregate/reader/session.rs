@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     super::{counts::connect_result, cursor::Kept, queue::Broken, status::State},
-    Ended, LAST_WORDS, Reader, TICK,
+    Ended, LAST_WORDS, Reader, Silence, TICK,
 };
 use crate::{
     client::{ClientError, Connection},
@@ -45,12 +45,17 @@ impl Reader {
                     _ => ConnectResult::Lost,
                 };
                 self.counts.connects.of(result).inc();
-                self.inner.lock().trace.failed(&ended);
+                let inner = &mut *self.inner.lock();
+                if let Ended::Client(_) = &ended {
+                    inner.silence.go_on(Instant::now());
+                }
+                inner.trace.failed(&ended);
                 return ended;
             }
         };
         self.counts.connects.of(ConnectResult::Subscribed).inc();
         self.inner.lock().trace.connected();
+        self.inner.lock().silence = Silence::default();
         let is_due = Notify::new();
         let ended = select! {
             read = self.read(&mut subscribed, &is_due) => read,

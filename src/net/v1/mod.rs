@@ -4,6 +4,7 @@
 
 mod accounts;
 mod dead_letters;
+mod followed;
 mod secrets;
 mod settings;
 mod token;
@@ -22,6 +23,7 @@ use utoipa::OpenApi;
 
 pub use self::{
     accounts::{AccountPage, AccountView, CodeView, Guests, Keeper},
+    followed::Follow,
     settings::{Ask, Asks, ChangeRefused, What},
     token::Token,
 };
@@ -30,7 +32,10 @@ use super::{
     described::{Bearer, Description, get},
     people::bearer,
 };
-use crate::{aggregate::Upstreams, store::secrets::Secrets};
+use crate::{
+    aggregate::{Upstreams, follow::Following},
+    store::secrets::Secrets,
+};
 
 /// Most bytes of a question.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -40,6 +45,7 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 pub struct V1 {
     pub settings: Asks,
     pub upstreams: Arc<Upstreams>,
+    pub following: Arc<Following>,
     pub accounts: Keeper,
     pub secrets: Arc<Secrets>,
     /// `None`: this node has none, and answers nobody.
@@ -61,7 +67,14 @@ pub struct V1 {
         upstreams::pause,
         upstreams::resume,
         upstreams::reconcile,
+        upstreams::hours,
         upstreams::queue,
+        followed::list,
+        followed::follow,
+        followed::show,
+        followed::unfollow,
+        followed::plan,
+        followed::plan_anew,
         dead_letters::list,
         dead_letters::show,
         dead_letters::replay,
@@ -105,12 +118,14 @@ pub fn scope(
         .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
         .app_data(web::Data::new(v1.settings.clone()))
         .app_data(web::Data::from(Arc::clone(&v1.upstreams)))
+        .app_data(web::Data::from(Arc::clone(&v1.following)))
         .app_data(web::Data::new(v1.accounts.clone()))
         .app_data(web::Data::from(Arc::clone(&v1.secrets)))
         .configure(accounts::routes)
         .configure(secrets::routes)
         .configure(settings::routes)
         .configure(upstreams::routes)
+        .configure(followed::routes)
         .configure(dead_letters::routes)
         .route("/openapi.json", get().to(|| async { DESCRIPTION.answer() }))
         .default_service(web::to(|request: HttpRequest| async move { DESCRIPTION.elsewhere(&request) }))
@@ -151,6 +166,8 @@ mod tests {
             ("/v1/upstreams/{id}", "patch"),
             ("/v1/upstreams/{id}/reconcile", "post"),
             ("/v1/queue", "get"),
+            ("/v1/followed", "post"),
+            ("/v1/followed/plan", "get"),
             ("/v1/accounts", "get"),
             ("/v1/accounts/{name}/reset-password", "post"),
             ("/v1/invitations", "post"),

@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, http::header, web};
 
 use super::Problem;
-use crate::aggregate::{Addition, Change, QueueView, Refused, UpstreamId, Upstreams, View};
+use crate::aggregate::{Addition, Change, Hour, QueueView, Refused, UpstreamId, Upstreams, View};
 use crate::net::described::get;
 
 /// What answers.
@@ -19,6 +19,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/upstreams/{id}", web::delete().to(remove))
         .route("/upstreams/{id}/pause", web::post().to(pause))
         .route("/upstreams/{id}/resume", web::post().to(resume))
+        .route("/upstreams/{id}/hours", get().to(hours))
         .route("/upstreams/{id}/reconcile", web::post().to(reconcile))
         .route("/queue", get().to(queue));
 }
@@ -27,8 +28,10 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match &refused {
             Refused::Url(_) | Refused::Unfit(_) => Self::unfit(refused),
-            Refused::Unknown | Refused::NoLetter => Self::not_found(refused),
-            Refused::Exists(_) | Refused::Configured | Refused::NotRead => Self::conflict(refused),
+            Refused::Unknown | Refused::NoLetter | Refused::NotFollowed => Self::not_found(refused),
+            Refused::Exists(_) | Refused::Configured | Refused::NotRead | Refused::ForFollowed => {
+                Self::conflict(refused)
+            }
             Refused::NotSent(_) | Refused::Full => Self::unavailable(refused),
             Refused::Key(_) | Refused::Contended | Refused::Store(_) | Refused::Unreadable(_) => {
                 Self::unavailable(refused)
@@ -138,6 +141,17 @@ pub async fn resume(here: Here, id: web::Path<String>) -> Result<HttpResponse, P
 async fn set_paused(here: &Upstreams, id: &str, paused: bool) -> Result<HttpResponse, Problem> {
     let change = Change { paused: Some(paused), ..Change::default() };
     Ok(HttpResponse::Ok().json(here.change(number(id)?, &change).await?))
+}
+
+/// What came of one in each hour of the last month in which something came, the oldest first.
+#[utoipa::path(get, path = "/v1/upstreams/{id}/hours", tag = "upstreams", params(("id" = String, Path)), responses(
+    (status = 200, body = Vec<Hour>),
+    (status = 401, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn hours(here: Here, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(here.hours(number(&id)?).await?))
 }
 
 /// Compares one with what is stored here, now. The answer does not wait for it.

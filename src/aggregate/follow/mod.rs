@@ -1,0 +1,575 @@
+//! People who are followed, wherever they write: which relays are read for them, and whom each is asked for.
+//!
+//! Operators name people; where these write they say themselves (NIP-65). One of the processes that read makes a plan
+//! of that every [`crate::config::Follow`] says so, and at once where something has changed, and keeps the records of
+//! upstreams as it says. Everything that strangers have written is bounded: a list names at most
+//! [`plan::MAX_PLACES`] relays, relays that share an address are one, and there are only so many in all.
+
+mod lists;
+mod people;
+mod plan;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::Arbiter;
+use futures_util::{StreamExt, stream};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use tracing::{info, warn};
+use xxhash_rust::xxh3::Xxh3;
+
+use self::{
+    lists::Lists,
+    people::{People, Plan as Written},
+    plan::{Chosen, Host, Known},
+};
+pub use self::{
+    people::{Followed, Indexer, LeftOut, Summary},
+    plan::Why,
+};
+use super::{
+    Refused, cursor,
+    manager::Dialer,
+    registry::Registry,
+    upstream::{ReadFor, RelayUrl, Upstream, UpstreamId},
+};
+use crate::{
+    client::{ClientError, Endpoint},
+    clock, config,
+    protocol::{PublicKey, Timestamp, kind, nip19},
+    store::{Store, records::Version},
+};
+
+/// For whoever makes a plan; another process makes it then.
+const TAKEN: u64 = 600;
+/// Between tries where it can not be made.
+const AGAIN: u64 = 60;
+/// A relay that was not reached is left out for so long.
+const LEFT_OUT: Timestamp = 7 * 24 * 3_600;
+/// Of what is told of a plan: so many fit into a record.
+const MAX_TOLD: usize = 100;
+/// Names that are looked up at once, and for how long.
+const LOOK_UPS: usize = 16;
+const LOOK_UP: Duration = Duration::from_secs(5);
+/// More relays than are read may be looked at.
+const CANDIDATES: usize = 3;
+
+/// What operators ask of the people who are followed.
+pub struct Following {
+    registry: Registry,
+    /// Says that a plan is to be made.
+    changed: Arc<Notify>,
+}
+
+/// Somebody who is followed, or whom somebody follows, and where they are read.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct PersonView {
+    /// As `npub1…`.
+    pub who: String,
+    /// What operators have said of them; `null`: somebody who is followed follows them.
+    pub followed: Option<Followed>,
+    /// Relays that are asked for them, and those that are read whole.
+    pub read_at: Vec<String>,
+}
+
+/// The plan that is in force.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct PlanView {
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub summary: Summary,
+    /// Relays that are read for the people who are followed, those first that are asked for most.
+    pub relays: Vec<RelayView>,
+}
+
+/// A relay that is read for people who are followed.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct RelayView {
+    /// Its number as an upstream.
+    pub id: String,
+    pub url: String,
+    /// How many of those who are followed write there.
+    pub writers: usize,
+    /// For how many of them it is asked: those who are not read at two others.
+    pub asked: usize,
+    /// Whether it is read for nothing else.
+    pub alone: bool,
+}
+
+impl Following {
+    pub fn new(registry: Registry, changed: Arc<Notify>) -> Self {
+        Self { registry, changed }
+    }
+
+    fn people(&self) -> People<'_> {
+        People(self.registry.records())
+    }
+
+    /// Whom operators follow.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn list(&self) -> Result<Vec<Followed>, Refused> {
+        Ok(self.people().all().await?.into_iter().map(|(_, followed)| followed).collect())
+    }
+
+    /// Where somebody is read.
+    ///
+    /// # Errors
+    /// Nobody follows them, or the store fails.
+    pub async fn show(&self, who: PublicKey) -> Result<PersonView, Refused> {
+        let followed = self.people().get(who).await?;
+        let is_read = |upstream: &Upstream| {
+            upstream.followed.as_ref().is_some_and(|read| read.people.binary_search(&who).is_ok())
+        };
+        let upstreams = self.registry.all().await?;
+        if followed.is_none() && !upstreams.iter().any(is_read) {
+            return Err(Refused::NotFollowed);
+        }
+        let at = upstreams.iter().filter(|upstream| upstream.is_whole() || is_read(upstream));
+        let read_at = at.map(|upstream| upstream.url.to_string()).collect();
+        Ok(PersonView { who: nip19::npub(&who), followed, read_at })
+    }
+
+    /// Follows somebody; whether that is new.
+    ///
+    /// # Errors
+    /// There are too many, or the store fails.
+    pub async fn follow(&self, who: PublicKey, with_follows: bool) -> Result<(Followed, bool), Refused> {
+        let followed = self.people().follow(who, with_follows).await?;
+        self.changed.notify_one();
+        Ok(followed)
+    }
+
+    /// Follows somebody no more. What is stored of them stays.
+    ///
+    /// # Errors
+    /// They are not followed, or the store fails.
+    pub async fn unfollow(&self, who: PublicKey) -> Result<(), Refused> {
+        self.people().unfollow(who).await?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// The plan that is in force.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn plan(&self) -> Result<PlanView, Refused> {
+        let (_, plan) = self.people().plan().await?;
+        let upstreams = self.registry.all().await?;
+        let mut relays: Vec<RelayView> = upstreams
+            .iter()
+            .filter_map(|upstream| {
+                let ReadFor { people, writers, alone, .. } = upstream.followed.as_ref()?;
+                let (id, url) = (upstream.id().to_string(), upstream.url.to_string());
+                Some(RelayView { id, url, writers: *writers, asked: people.len(), alone: *alone })
+            })
+            .collect();
+        relays.sort_by(|a, b| b.asked.cmp(&a.asked).then_with(|| a.url.cmp(&b.url)));
+        Ok(PlanView { summary: plan.summary, relays })
+    }
+
+    /// Has a plan be made now, whatever has changed.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn plan_anew(&self) -> Result<(), Refused> {
+        let (version, mut plan) = self.people().plan().await?;
+        plan.summary.next = 0;
+        // Where another node is faster, it has just been made.
+        self.people().put_plan(version, &plan).await?;
+        self.changed.notify_one();
+        Ok(())
+    }
+}
+
+/// Makes the plan, and sees to it that it is kept.
+pub struct Planner {
+    pub registry: Registry,
+    pub store: Arc<dyn Store>,
+    pub dialer: Arc<Dialer>,
+    pub config: config::Follow,
+    pub indexers: Vec<RelayUrl>,
+    /// Relays that the configuration of this node names: they are read whole.
+    pub configured: Vec<RelayUrl>,
+    /// Where clients reach this relay.
+    pub own_url: Option<RelayUrl>,
+    /// Says that one is to be made.
+    pub changed: Arc<Notify>,
+    /// Told when upstreams have changed.
+    pub upstreams: Arc<Notify>,
+}
+
+/// What there is to plan for.
+struct Wanted {
+    followed: Vec<(PublicKey, Followed)>,
+    upstreams: Vec<Upstream>,
+    basis: u64,
+}
+
+impl Planner {
+    /// Runs on that arbiter until it stops, and looks so often whether a plan is to be made.
+    pub fn start(self, look: Duration, arbiter: &Arbiter) {
+        arbiter.spawn(async move {
+            let mut is_told = false;
+            loop {
+                match self.look().await {
+                    Ok(()) => is_told = false,
+                    Err(error) => {
+                        if !std::mem::replace(&mut is_told, true) {
+                            warn!(
+                                "no plan is made of which relays to read for people who are followed: {error}"
+                            );
+                        }
+                        sleep(look).await;
+                    }
+                }
+                // Waits for either.
+                let _ = timeout(look, self.changed.notified()).await;
+            }
+        });
+    }
+
+    fn people(&self) -> People<'_> {
+        People(self.registry.records())
+    }
+
+    /// Makes a plan where one is due and nobody else does.
+    async fn look(&self) -> Result<(), Refused> {
+        let (version, mut plan) = self.people().plan().await?;
+        let followed = self.people().all().await?;
+        if followed.is_empty() && version.is_none() {
+            return Ok(());
+        }
+        let wanted = self.wanted(followed).await?;
+        let now = clock::now();
+        let is_due = plan.basis != wanted.basis || plan.summary.next <= now;
+        // Not where the clock of whoever makes it is far ahead.
+        let is_taken = now < plan.taken_until && plan.taken_until <= now + TAKEN;
+        if !is_due || is_taken {
+            return Ok(());
+        }
+        plan.taken_until = now + TAKEN;
+        let Some(version) = self.people().put_plan(version, &plan).await? else { return Ok(()) };
+        let planned = self.plan(&wanted, &mut plan).await;
+        plan.taken_until = 0;
+        plan.basis = wanted.basis;
+        match &planned {
+            Ok(()) => {
+                let now = clock::now();
+                plan.summary.error = None;
+                (plan.summary.made, plan.summary.next) = (now, now + 60 * self.config.minutes);
+            }
+            Err(error) => {
+                plan.summary.error = Some(error.to_string());
+                plan.summary.next = clock::now() + AGAIN;
+            }
+        }
+        self.write(version, plan).await?;
+        planned
+    }
+
+    /// Writes the plan that was made; it stays so that another one is wanted where somebody has said so meanwhile.
+    async fn write(&self, mut version: Version, mut plan: Written) -> Result<(), Refused> {
+        while self.people().put_plan(Some(version), &plan).await?.is_none() {
+            let (there, now) = self.people().plan().await?;
+            match there {
+                Some(there) => version = there,
+                None => break,
+            }
+            plan.summary.next = plan.summary.next.min(now.summary.next);
+        }
+        Ok(())
+    }
+
+    async fn wanted(&self, followed: Vec<(PublicKey, Followed)>) -> Result<Wanted, Refused> {
+        let mut upstreams = self.registry.all().await?;
+        upstreams.sort_by(|a, b| a.url.cmp(&b.url));
+        let mut digest = Xxh3::new();
+        for (key, followed) in &followed {
+            digest.update(&key.0);
+            digest.update(&[u8::from(followed.with_follows)]);
+        }
+        for url in &self.indexers {
+            digest.update(url.as_str().as_bytes());
+        }
+        // What operators say of relays.
+        for upstream in &upstreams {
+            let told = [upstream.is_for_followed_alone(), upstream.paused, upstream.filters.is_empty()];
+            if told != [true, false, true] {
+                digest.update(upstream.url.as_str().as_bytes());
+                digest.update(&told.map(u8::from));
+            }
+        }
+        let config::Follow { people, relays, .. } = self.config;
+        digest.update(&(people as u64).to_be_bytes());
+        digest.update(&(relays as u64).to_be_bytes());
+        Ok(Wanted { followed, upstreams, basis: digest.digest() })
+    }
+
+    async fn plan(&self, wanted: &Wanted, written: &mut Written) -> Result<(), Refused> {
+        let mut lists = Lists::default();
+        let indexers = self.endpoints()?;
+        let people = self.everybody(wanted, &indexers, &mut lists, &mut written.summary).await?;
+        let told = lists.find(&self.store, &indexers, &people, kind::RELAY_LIST).await?;
+        let now = now_at(&wanted.upstreams);
+        let mut places = BTreeMap::new();
+        written.summary.without_list = 0;
+        for person in &people {
+            let own = lists.places(*person).unwrap_or_else(|| {
+                written.summary.without_list += 1;
+                // As long as it is not known where they write, they are read where they are.
+                let is_asked = |(_, asked): &(&RelayUrl, &HashSet<PublicKey>)| asked.contains(person);
+                now.iter().filter(is_asked).map(|(url, _)| url.clone()).collect()
+            });
+            places.insert(*person, own);
+        }
+        written.silent.retain(|(_, until)| clock::now() < *until);
+        for url in self.silent(&wanted.upstreams).await? {
+            info!(upstream = %url, "not reached for too long: other relays are read for those who write there");
+            written.silent.insert(0, (url, clock::now() + LEFT_OUT));
+        }
+        written.silent.truncate(MAX_TOLD);
+        let mut known = Known {
+            places,
+            fallback: self.indexers.clone(),
+            unfit: written.silent.iter().map(|(url, _)| (url.clone(), Why::Silent)).collect(),
+            now,
+            most: self.config.relays,
+            ..Known::default()
+        };
+        known.whole = wanted
+            .upstreams
+            .iter()
+            .filter(|upstream| upstream.is_whole())
+            .map(|upstream| upstream.url.clone())
+            .collect();
+        known.whole.extend(self.configured.iter().cloned());
+        let paused = wanted.upstreams.iter().filter(|upstream| upstream.paused);
+        known.unfit.extend(paused.map(|upstream| (upstream.url.clone(), Why::Paused)));
+        known.unfit.extend(self.own_url.iter().map(|url| (url.clone(), Why::Ourselves)));
+        self.look_up(&mut known).await;
+        let plan = known.plan();
+        self.apply(&wanted.upstreams, &plan.chosen).await?;
+        let summary = &mut written.summary;
+        summary.nowhere = plan.nowhere.len();
+        summary.nowhere_such_as = plan.nowhere.iter().take(MAX_TOLD).map(nip19::npub).collect();
+        let mut left_out: Vec<LeftOut> =
+            plan.left_out.into_iter().map(|(url, (why, writers))| LeftOut { url, why, writers }).collect();
+        left_out.sort_by(|a, b| b.writers.cmp(&a.writers).then_with(|| a.url.cmp(&b.url)));
+        left_out.truncate(MAX_TOLD);
+        summary.left_out = left_out;
+        summary.indexers = told;
+        info!(
+            people = people.len(),
+            relays = plan.chosen.len(),
+            nowhere = plan.nowhere.len(),
+            "who is followed is read at these relays"
+        );
+        Ok(())
+    }
+
+    fn endpoints(&self) -> Result<Vec<Endpoint>, Refused> {
+        let endpoint = |url: &RelayUrl| {
+            // With the key that it may have as an upstream nobody needs it here.
+            let endpoint = self.dialer.endpoint(&Upstream::new(url.clone()), Arc::new(()))?;
+            // They say what strangers have said.
+            Ok(Endpoint { verify: true, ..endpoint })
+        };
+        self.indexers.iter().map(endpoint).collect()
+    }
+
+    /// Everybody who is followed, as many as may be.
+    async fn everybody(
+        &self,
+        wanted: &Wanted,
+        indexers: &[Endpoint],
+        lists: &mut Lists,
+        summary: &mut Summary,
+    ) -> Result<Vec<PublicKey>, Refused> {
+        let with_follows: Vec<PublicKey> = wanted
+            .followed
+            .iter()
+            .filter(|(_, followed)| followed.with_follows)
+            .map(|(key, _)| *key)
+            .collect();
+        lists.find(&self.store, indexers, &with_follows, kind::FOLLOW_LIST).await?;
+        let mut seen = HashSet::new();
+        let named = wanted.followed.iter().map(|(key, _)| *key);
+        let theirs = with_follows.iter().flat_map(|who| lists.follows(*who));
+        let mut people: Vec<PublicKey> = named.chain(theirs).filter(|key| seen.insert(*key)).collect();
+        summary.people_left_out = people.len().saturating_sub(self.config.people);
+        people.truncate(self.config.people);
+        summary.people = people.len();
+        Ok(people)
+    }
+
+    /// Relays that are read for people alone, and were not reached for too long.
+    async fn silent(&self, upstreams: &[Upstream]) -> Result<Vec<RelayUrl>, Refused> {
+        let mut silent = Vec::new();
+        for upstream in
+            upstreams.iter().filter(|upstream| upstream.is_for_followed_alone() && !upstream.paused)
+        {
+            if cursor::silent(self.registry.records(), upstream.id()).await? >= self.config.silent_seconds {
+                silent.push(upstream.url.clone());
+            }
+        }
+        Ok(silent)
+    }
+
+    /// Finds out which relays share an address, and which have none that may be connected to.
+    async fn look_up(&self, known: &mut Known) {
+        let mut wanted: HashMap<&RelayUrl, usize> = HashMap::new();
+        for url in known.places.values().flatten().chain(&known.fallback) {
+            *wanted.entry(url).or_default() += 1;
+        }
+        let mut order: Vec<(&RelayUrl, usize)> =
+            wanted.into_iter().filter(|(url, _)| !known.unfit.contains_key(url)).collect();
+        order.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| a.cmp(b)));
+        let rest = order.split_off(order.len().min(CANDIDATES * self.config.relays));
+        let beyond: Vec<RelayUrl> = rest.into_iter().map(|(url, _)| url.clone()).collect();
+        let urls: Vec<RelayUrl> = order.into_iter().map(|(url, _)| url.clone()).collect();
+        let looked_up = stream::iter(urls).map(|url| async {
+            let endpoint = self.dialer.endpoint(&Upstream::new(url.clone()), Arc::new(()));
+            let found = match endpoint {
+                Ok(endpoint) => timeout(LOOK_UP, endpoint.addresses()).await.ok(),
+                Err(_) => None,
+            };
+            (url, found)
+        });
+        let found: Vec<_> = looked_up.buffer_unordered(LOOK_UPS).collect().await;
+        for (url, found) in found {
+            match found {
+                Some(Ok(addresses)) => {
+                    // Many have addresses of both families, and some of their names one of the older alone.
+                    let host = addresses.iter().map(|address| network(address.ip())).min_by_key(Vec::len);
+                    known.hosts.extend(host.map(|host| (url, Host::Address(host))));
+                }
+                Some(Err(ClientError::Forbidden { .. })) => drop(known.unfit.insert(url, Why::Forbidden)),
+                // Names may be unknown for a moment. What is read goes on.
+                _ if known.now.contains_key(&url) => {}
+                _ => drop(known.unfit.insert(url, Why::Unknown)),
+            }
+        }
+        known.unfit.extend(beyond.into_iter().map(|url| (url, Why::Beyond)));
+    }
+
+    /// Makes the records of upstreams say it.
+    async fn apply(&self, upstreams: &[Upstream], chosen: &[Chosen]) -> Result<(), Refused> {
+        let chosen: HashMap<UpstreamId, &Chosen> =
+            chosen.iter().map(|chosen| (chosen.url.id(), chosen)).collect();
+        let there: HashMap<UpstreamId, &Upstream> =
+            upstreams.iter().map(|there| (there.id(), there)).collect();
+        for (id, upstream) in &there {
+            if chosen.contains_key(id) || upstream.followed.is_none() {
+                continue;
+            }
+            if upstream.is_for_followed_alone() && !upstream.paused {
+                match self.registry.remove(*id).await {
+                    Ok(()) | Err(Refused::Unknown) => {}
+                    Err(error) => return Err(error),
+                }
+            } else if !upstream.is_for_followed_alone() {
+                self.registry
+                    .change(*id, |upstream| {
+                        upstream.followed = None;
+                        Ok(())
+                    })
+                    .await?;
+            }
+        }
+        for (id, chosen) in chosen {
+            let fresh = || {
+                let followed = Some(read_for(None, chosen));
+                Upstream { added: clock::now(), followed, ..Upstream::new(chosen.url.clone()) }
+            };
+            let is_there = match there.contains_key(&id) {
+                true => true,
+                // `Err`: an operator has added it meanwhile.
+                false => self.registry.insert(&fresh()).await?.is_err(),
+            };
+            if is_there {
+                let change = |upstream: &mut Upstream| {
+                    upstream.followed = Some(read_for(upstream.followed.as_ref(), chosen));
+                    if there.get(&id).is_none_or(|there| !there.is_for_followed_alone()) {
+                        upstream.followed.iter_mut().for_each(|read| read.alone = false);
+                    }
+                    Ok(())
+                };
+                match self.registry.change(id, change).await {
+                    // An operator has removed it; the next plan knows.
+                    Ok(_) | Err(Refused::Unknown) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        self.upstreams.notify_one();
+        Ok(())
+    }
+}
+
+/// What a relay is asked for from now on. `before`: what it was asked for.
+fn read_for(before: Option<&ReadFor>, chosen: &Chosen) -> ReadFor {
+    let is_new = |person: &&PublicKey| {
+        before
+            .is_none_or(|before| before.people.binary_search(person).is_err() || before.new.contains(person))
+    };
+    ReadFor {
+        people: chosen.people.clone(),
+        new: chosen.people.iter().filter(is_new).copied().collect(),
+        writers: chosen.writers,
+        alone: before.is_none_or(|before| before.alone),
+    }
+}
+
+/// Who is asked for where.
+fn now_at(upstreams: &[Upstream]) -> HashMap<RelayUrl, HashSet<PublicKey>> {
+    let read = upstreams.iter().filter_map(|upstream| Some((upstream, upstream.followed.as_ref()?)));
+    read.map(|(upstream, read)| (upstream.url.clone(), read.people.iter().copied().collect())).collect()
+}
+
+/// What tells hosts apart: an address, of IPv6 the network that one customer has.
+fn network(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets()[..8].to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_new_at_a_relay_is_read_from_the_beginning() {
+        let [a, b, c] = [1, 2, 3].map(|n| PublicKey([n; 32]));
+        let chosen = |people: &[PublicKey]| Chosen {
+            url: RelayUrl::parse("wss://relay.example").unwrap(),
+            writers: 9,
+            people: people.to_vec(),
+        };
+        let first = read_for(None, &chosen(&[a, b]));
+        assert_eq!((&first.new, first.alone), (&vec![a, b], true));
+        // The past of one of them has been read.
+        let read = ReadFor { new: vec![b], ..first };
+        assert_eq!(read_for(Some(&read), &chosen(&[a, b, c])).new, [b, c]);
+        assert_eq!(read_for(Some(&read), &chosen(&[a])).new, []);
+    }
+
+    #[test]
+    fn networks_tell_hosts_apart() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("1.2.3.4"), of("::ffff:1.2.3.4"));
+        assert_ne!(of("1.2.3.4"), of("1.2.3.5"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:1::1"));
+    }
+}

@@ -1,0 +1,24 @@
+//! People who are followed, wherever they write.
+
+use serde::{Deserialize, Serialize};
+
+use super::setting::{DAY, section, whole};
+
+section! {
+    /// People who are followed (`rookery upstream follow`): which relays are read for them follows from the relay lists
+    /// that they have published (NIP-65).
+    Follow {
+        /// URLs of relays where their follow and relay lists are looked for, beside this store, such as
+        /// ["wss://purplepag.es"]. Whoever has no relay list is read there, too.
+        indexers: fixed Vec<String> = Vec::new(),
+        /// People, those included whom somebody follows. Beyond, who was added last is left out.
+        people: fixed usize = 1_000 => whole(1, 10_000),
+        /// Relays that are read for them.
+        relays: fixed usize = 200 => whole(1, 900),
+        /// Minutes between looks at their lists.
+        minutes: fixed u64 = 60 => whole(1, 7 * DAY / 60),
+        /// Seconds for which it is tried to reach a relay in vain, until it is left out for a week, and others are read
+        /// instead.
+        silent_seconds: fixed u64 = 86_400 => whole(1, 30 * DAY),
+    }
+}

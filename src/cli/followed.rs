@@ -173,7 +173,6 @@ fn word(why: Why) -> &'static str {
         Why::Forbidden => "its address is not public",
         Why::Unknown => "nobody knows its name",
         Why::Paused => "it is paused",
-        Why::Ourselves => "it is this relay",
         Why::SameAddress => "another one that is read has the same address",
         Why::Beyond => "there may be only so many (follow.relays)",
     }

@@ -4,6 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::setting::{DAY, section, whole};
 
+/// Whose follow lists are followed, beside those of whom operators name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fetch {
+    Off,
+    Accounts,
+}
+
 section! {
     /// People who are followed (`rookery upstream follow`): which relays are read for them follows from the relay lists
     /// that they have published (NIP-65).
@@ -11,6 +19,9 @@ section! {
         /// URLs of relays where their follow and relay lists are looked for, beside this store, such as
         /// ["wss://purplepag.es"]. Whoever has no relay list is read there, too.
         indexers: fixed Vec<String> = Vec::new(),
+        /// "accounts": those are followed, too, whom people follow who are signed in here, so that their feeds are not
+        /// empty. Each of them in turn, as far as `people` goes. "off": nobody but whom operators name.
+        fetch: fixed Fetch = Fetch::Off,
         /// People, those included whom somebody follows. Beyond, who was added last is left out.
         people: fixed usize = 1_000 => whole(1, 10_000),
         /// Relays that are read for them.

@@ -43,7 +43,7 @@ pub use self::{
     bus::{Bus, BusReady},
     feeds::Feeds,
     file::Trust,
-    follow::Follow,
+    follow::{Fetch, Follow},
     general::General,
     info::Info,
     limits::Limits,

@@ -270,6 +270,7 @@ pub async fn run_on(
     let people = accounts.zip(feed).filter(|_| config.accounts.enabled).map(|(accounts, feed)| People {
         accounts,
         feed,
+        following: aggregator.following(),
         url: shared.url.clone(),
         trusted_proxy: config.general.trusted_proxy.clone(),
         form_failed: None,

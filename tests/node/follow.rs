@@ -225,6 +225,29 @@ async fn a_list_that_nobody_has_signed_moves_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whom_somebody_follows_who_is_signed_in_is_fetched() {
+    let (source, keys) = (relay_at(40, &[]), Keys::generate());
+    let note = fresh(&keys, "elsewhere");
+    put(&source, &[note.clone(), relay_list(&keys, now(), &[source.url()])]);
+    let settings = ["--set", "follow.fetch=accounts", "--set", "aggregator.look_seconds=1"];
+    let here = reader(&[&source.url()], &settings);
+    let nettle = here.sign_up("nettle");
+    let fetched = || nettle.ask(&here, "GET", "/v1/friends/fetched", Value::Null).json();
+    assert_eq!(fetched(), json!({"people": 0, "relays": 0}));
+    let followed = nettle.ask(&here, "POST", &format!("/v1/friends/{}", npub(&keys)), json!({}));
+    assert_eq!(followed.status, 200);
+    eventually("a note of theirs", || stored(&here).contains_key(&note.id().to_hex())).await;
+    assert_eq!(fetched(), json!({"people": 1, "relays": 1}));
+    // What nettle writes is here: nobody is asked for it.
+    let planned = plan(&here);
+    assert_eq!((&planned["people"], &planned["relays"][0]["asked"]), (&json!(1), &json!(1)));
+
+    let gone = nettle.ask(&here, "DELETE", &format!("/v1/friends/{}", npub(&keys)), json!({}));
+    assert_eq!(gone.status, 200);
+    eventually("nobody is fetched", || plan(&here)["relays"] == json!([])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn operators_and_people_share_a_relay() {
     let source = relay_at(30, &[]);
     let (keys, stranger) = (Keys::generate(), Keys::generate());

@@ -83,6 +83,10 @@ impl Lists {
         true
     }
 
+    pub fn has(&self, who: PublicKey, of_kind: u16) -> bool {
+        self.0.contains_key(&(who, of_kind))
+    }
+
     /// Whom somebody follows, in the order of their list.
     pub fn follows(&self, who: PublicKey) -> Vec<PublicKey> {
         let list = self.0.get(&(who, kind::FOLLOW_LIST));

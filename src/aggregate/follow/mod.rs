@@ -10,7 +10,7 @@ mod people;
 mod plan;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -42,9 +42,13 @@ use super::{
 };
 use crate::{
     client::{ClientError, Endpoint},
-    clock, config,
+    clock,
+    config::{self, Fetch},
     protocol::{PublicKey, Timestamp, kind, nip19},
-    store::{Store, records::Version},
+    store::{
+        Store,
+        records::{MAX_PAGE, Record, RecordKind, RecordPages, Version},
+    },
 };
 
 /// For whoever makes a plan; another process makes it then.
@@ -58,6 +62,8 @@ const MAX_TOLD: usize = 100;
 /// Names that are looked up at once, and for how long.
 const LOOK_UPS: usize = 16;
 const LOOK_UP: Duration = Duration::from_secs(5);
+/// Looks at what operators want, to one at who is signed in and whom they follow.
+const LOOKS: u32 = 6;
 /// More relays than are read may be looked at.
 const CANDIDATES: usize = 3;
 
@@ -77,6 +83,15 @@ pub struct PersonView {
     pub followed: Option<Followed>,
     /// Relays that are asked for them, and those that are read whole.
     pub read_at: Vec<String>,
+}
+
+/// What is read of people at other relays, as they are followed.
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Fetched {
+    /// How many of them.
+    pub people: usize,
+    /// At how many relays.
+    pub relays: usize,
 }
 
 /// The plan that is in force.
@@ -177,6 +192,23 @@ impl Following {
         Ok(PlanView { summary: plan.summary, relays })
     }
 
+    /// How many of these are read for being followed, and at how many relays.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn fetched(&self, people: &[PublicKey]) -> Result<Fetched, Refused> {
+        let wanted: HashSet<&PublicKey> = people.iter().collect();
+        let (mut found, mut relays) = (HashSet::new(), 0);
+        for upstream in self.registry.all().await? {
+            let Some(read) = upstream.followed.filter(|_| !upstream.paused) else { continue };
+            let here: Vec<PublicKey> =
+                read.people.into_iter().filter(|person| wanted.contains(person)).collect();
+            relays += usize::from(!here.is_empty());
+            found.extend(here);
+        }
+        Ok(Fetched { people: found.len(), relays })
+    }
+
     /// Has a plan be made now, whatever has changed.
     ///
     /// # Errors
@@ -208,10 +240,18 @@ pub struct Planner {
     pub upstreams: Arc<Notify>,
 }
 
+/// People who are signed in, and the lists in which they say whom they follow.
+#[derive(Default)]
+struct SignedIn {
+    people: Vec<PublicKey>,
+    lists: Lists,
+}
+
 /// What there is to plan for.
 struct Wanted {
     followed: Vec<(PublicKey, Followed)>,
     upstreams: Vec<Upstream>,
+    signed_in: SignedIn,
     basis: u64,
 }
 
@@ -219,9 +259,12 @@ impl Planner {
     /// Runs on that arbiter until it stops, and looks so often whether a plan is to be made.
     pub fn start(self, look: Duration, arbiter: &Arbiter) {
         arbiter.spawn(async move {
-            let mut is_told = false;
+            let (mut is_told, mut looks) = (false, 0_u32);
+            let mut signed_in = 0;
             loop {
-                match self.look().await {
+                let is_their_turn = looks % LOOKS == 0;
+                looks = looks.wrapping_add(1);
+                match self.look(is_their_turn, &mut signed_in).await {
                     Ok(()) => is_told = false,
                     Err(error) => {
                         if !std::mem::replace(&mut is_told, true) {
@@ -243,20 +286,32 @@ impl Planner {
     }
 
     /// Makes a plan where one is due and nobody else does.
-    async fn look(&self) -> Result<(), Refused> {
+    /// `digest`: of who is signed in and whom they follow, as far as that was looked at.
+    async fn look(&self, is_their_turn: bool, digest: &mut u64) -> Result<(), Refused> {
         let (version, mut plan) = self.people().plan().await?;
         let followed = self.people().all().await?;
-        if followed.is_empty() && version.is_none() {
+        let does_fetch = self.config.fetch == Fetch::Accounts;
+        let mut signed_in = None;
+        if does_fetch && is_their_turn {
+            *digest = signed_in.insert(self.signed_in().await?).digest();
+        }
+        if followed.is_empty() && *digest == 0 && version.is_none() {
             return Ok(());
         }
-        let wanted = self.wanted(followed).await?;
+        let mut wanted = self.wanted(followed, *digest).await?;
         let now = clock::now();
-        let is_due = plan.basis != wanted.basis || plan.summary.next <= now;
+        let is_due = |wanted: &Wanted| plan.basis != wanted.basis || plan.summary.next <= now;
+        if does_fetch && signed_in.is_none() && is_due(&wanted) {
+            // Another process may know more of them.
+            *digest = signed_in.insert(self.signed_in().await?).digest();
+            wanted = self.wanted(wanted.followed, *digest).await?;
+        }
         // Not where the clock of whoever makes it is far ahead.
         let is_taken = now < plan.taken_until && plan.taken_until <= now + TAKEN;
-        if !is_due || is_taken {
+        if !is_due(&wanted) || is_taken {
             return Ok(());
         }
+        wanted.signed_in = signed_in.unwrap_or_default();
         plan.taken_until = now + TAKEN;
         let Some(version) = self.people().put_plan(version, &plan).await? else { return Ok(()) };
         let planned = self.plan(&wanted, &mut plan).await;
@@ -290,7 +345,23 @@ impl Planner {
         Ok(())
     }
 
-    async fn wanted(&self, followed: Vec<(PublicKey, Followed)>) -> Result<Wanted, Refused> {
+    /// Who is signed in, as many as people may be followed, and whom they follow as this store knows it.
+    async fn signed_in(&self) -> Result<SignedIn, Refused> {
+        let mut people = BTreeSet::new();
+        let mut pages = RecordPages::of(self.registry.records(), RecordKind::Session, "", MAX_PAGE);
+        while let Some(page) = pages.next().await?
+            && people.len() < self.config.people
+        {
+            let account = |record: &Record| PublicKey::from_hex(record.key.split('/').next()?);
+            people.extend(page.iter().filter_map(account));
+        }
+        let people: Vec<PublicKey> = people.into_iter().take(self.config.people).collect();
+        let mut lists = Lists::default();
+        lists.find(&self.store, &[], &people, kind::FOLLOW_LIST).await?;
+        Ok(SignedIn { people, lists })
+    }
+
+    async fn wanted(&self, followed: Vec<(PublicKey, Followed)>, signed_in: u64) -> Result<Wanted, Refused> {
         let mut upstreams = self.registry.all().await?;
         upstreams.sort_by(|a, b| a.url.cmp(&b.url));
         let mut digest = Xxh3::new();
@@ -312,7 +383,8 @@ impl Planner {
         let config::Follow { people, relays, .. } = self.config;
         digest.update(&(people as u64).to_be_bytes());
         digest.update(&(relays as u64).to_be_bytes());
-        Ok(Wanted { followed, upstreams, basis: digest.digest() })
+        digest.update(&signed_in.to_be_bytes());
+        Ok(Wanted { followed, upstreams, signed_in: SignedIn::default(), basis: digest.digest() })
     }
 
     async fn plan(&self, wanted: &Wanted, written: &mut Written) -> Result<(), Refused> {
@@ -353,9 +425,10 @@ impl Planner {
             .map(|upstream| upstream.url.clone())
             .collect();
         known.whole.extend(self.configured.iter().cloned());
+        // What is written here is here.
+        known.whole.extend(self.own_url.iter().cloned());
         let paused = wanted.upstreams.iter().filter(|upstream| upstream.paused);
         known.unfit.extend(paused.map(|upstream| (upstream.url.clone(), Why::Paused)));
-        known.unfit.extend(self.own_url.iter().map(|url| (url.clone(), Why::Ourselves)));
         self.look_up(&mut known).await;
         let plan = known.plan();
         self.apply(&wanted.upstreams, &plan.chosen).await?;
@@ -403,9 +476,24 @@ impl Planner {
             .collect();
         lists.find(&self.store, indexers, &with_follows, kind::FOLLOW_LIST).await?;
         let mut seen = HashSet::new();
+        // Whoever is signed in with a key of their own has their list elsewhere.
+        let signed_in = &wanted.signed_in;
+        let elsewhere: Vec<PublicKey> = signed_in
+            .people
+            .iter()
+            .filter(|who| !signed_in.lists.has(**who, kind::FOLLOW_LIST))
+            .copied()
+            .collect();
+        lists.find(&self.store, indexers, &elsewhere, kind::FOLLOW_LIST).await?;
         let named = wanted.followed.iter().map(|(key, _)| *key);
         let theirs = with_follows.iter().flat_map(|who| lists.follows(*who));
-        let mut people: Vec<PublicKey> = named.chain(theirs).filter(|key| seen.insert(*key)).collect();
+        let follows = |who: &PublicKey| match signed_in.lists.has(*who, kind::FOLLOW_LIST) {
+            true => signed_in.lists.follows(*who),
+            false => lists.follows(*who),
+        };
+        let of_accounts = in_turn(signed_in.people.iter().map(follows).collect());
+        let mut people: Vec<PublicKey> =
+            named.chain(theirs).chain(of_accounts).filter(|key| seen.insert(*key)).collect();
         summary.people_left_out = people.len().saturating_sub(self.config.people);
         people.truncate(self.config.people);
         summary.people = people.len();
@@ -516,6 +604,27 @@ impl Planner {
     }
 }
 
+impl SignedIn {
+    /// Another one where somebody else is signed in, or follows others. 0: nobody is.
+    fn digest(&self) -> u64 {
+        if self.people.is_empty() {
+            return 0;
+        }
+        let mut digest = Xxh3::new();
+        for who in &self.people {
+            digest.update(&who.0);
+            self.lists.follows(*who).iter().for_each(|followed| digest.update(&followed.0));
+        }
+        digest.digest().max(1)
+    }
+}
+
+/// The first of each list, then the second of each, and so on: one who follows thousands leaves room for others.
+fn in_turn(lists: Vec<Vec<PublicKey>>) -> Vec<PublicKey> {
+    let longest = lists.iter().map(Vec::len).max().unwrap_or_default();
+    (0..longest).flat_map(|nth| lists.iter().filter_map(move |list| list.get(nth)).copied()).collect()
+}
+
 /// What a relay is asked for from now on. `before`: what it was asked for.
 fn read_for(before: Option<&ReadFor>, chosen: &Chosen) -> ReadFor {
     let is_new = |person: &&PublicKey| {
@@ -562,6 +671,13 @@ mod tests {
         let read = ReadFor { new: vec![b], ..first };
         assert_eq!(read_for(Some(&read), &chosen(&[a, b, c])).new, [b, c]);
         assert_eq!(read_for(Some(&read), &chosen(&[a])).new, []);
+    }
+
+    #[test]
+    fn one_who_follows_many_leaves_room_for_others() {
+        let [a, b, c, d] = [1, 2, 3, 4].map(|n| PublicKey([n; 32]));
+        assert_eq!(in_turn(vec![vec![a, b, c], vec![d], vec![]]), [a, d, b, c]);
+        assert_eq!(in_turn(Vec::new()), []);
     }
 
     #[test]

@@ -41,8 +41,6 @@ pub enum Why {
     Unknown,
     /// An operator has paused it.
     Paused,
-    /// It is this relay.
-    Ourselves,
     /// Another one has the same address, and is read.
     SameAddress,
     /// More of those who are followed write elsewhere, and there may be only so many.

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     account::SignedIn,
+    aggregate::follow::Fetched,
     feed::{Changed, Confirmed, Version},
     net::{Parameters, Problem, described::get},
     protocol::{EventId, PublicKey},
@@ -23,6 +24,7 @@ use crate::{
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/friends", get().to(list))
+        .route("/friends/fetched", get().to(fetched))
         .route("/friends/history", get().to(history))
         .route("/friends/history/{version}", web::post().to(take_back))
         .route("/friends/{user}", web::post().to(follow))
@@ -154,6 +156,18 @@ async fn told(
 ) -> Result<HttpResponse, Problem> {
     let friend = FriendView::of(people, who, person).await?;
     Ok(HttpResponse::Ok().json(FriendChanged { friend, version: changed.list.map(EventId::to_hex) }))
+}
+
+/// How many of those whom you follow are read at other relays, and at how many.
+#[utoipa::path(get, path = "/v1/friends/fetched", tag = "friends", responses(
+    (status = 200, body = Fetched),
+    (status = 401, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn fetched(people: Data<People>, who: SignedIn) -> Result<HttpResponse, Problem> {
+    let (friends, _) = people.feed.friends(who.account).await?;
+    let keys: Vec<PublicKey> = friends.iter().map(|friend| friend.key).collect();
+    Ok(HttpResponse::Ok().json(people.following.fetched(&keys).await?))
 }
 
 /// The last lists that you had, also those that other programs wrote.

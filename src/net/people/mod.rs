@@ -39,7 +39,7 @@ use super::{
     Problem,
     described::{Bearer, Description, get},
 };
-use crate::{account::Accounts, config::Network, feed::Feed};
+use crate::{account::Accounts, aggregate::follow::Following, config::Network, feed::Feed};
 
 /// Renders the page again whose form has failed.
 pub type FormFailed = Arc<dyn Fn(&HttpRequest, &Problem) -> HttpResponse + Send + Sync>;
@@ -50,6 +50,8 @@ pub struct People {
     pub accounts: Accounts,
     /// What accounts say and see.
     pub feed: Feed,
+    /// What is read of those whom they follow.
+    pub following: Arc<Following>,
     /// The URL of the relay, where it is known.
     pub url: Option<Url>,
     pub trusted_proxy: Vec<Network>,
@@ -81,6 +83,7 @@ pub struct People {
         friends::list,
         friends::follow,
         friends::unfollow,
+        friends::fetched,
         friends::history,
         friends::take_back,
         mutes::list,

@@ -14,7 +14,7 @@ import { Actions } from './actions.tsx';
 import { Composer, Waiting } from './composer.tsx';
 import { FeedView } from './feed.tsx';
 import { Icon, When } from './parts.tsx';
-import { Find, PeopleHere } from './people.tsx';
+import { Elsewhere, Find, PeopleHere } from './people.tsx';
 import { idOfItem, Post } from './post.tsx';
 
 /** Authors of a filter: relays take so many. */
@@ -142,6 +142,7 @@ export function Home() {
           <p>
             <a href="/people">{follows?.size ? many(follows.size, 'person', 'people') : 'Find people'}</a>
           </p>
+          <Elsewhere />
         </section>
       </aside>
     </div>

@@ -7,6 +7,7 @@ import { decode, npub } from '../nostr.ts';
 import { place } from '../route.ts';
 import { self } from '../self.ts';
 import { useTold } from '../state.ts';
+import { many } from '../words.ts';
 import { FollowButton } from './actions.tsx';
 import { Fault, useForm } from './forms.tsx';
 import { Egg, Who } from './parts.tsx';
@@ -98,6 +99,27 @@ export function PeopleHere() {
   );
 }
 
+interface Fetched {
+  people: number;
+  relays: number;
+}
+
+/** How many of those who are followed are read at other relays. */
+export function Elsewhere() {
+  useTold(self);
+  const [fetched, setFetched] = useState<Fetched | null>(null);
+  const follows = self.follows;
+  useEffect(() => {
+    if (follows?.size) ask<Fetched>('GET', '/friends/fetched').then(setFetched, () => {});
+  }, [follows]);
+  if (!fetched?.people) return null;
+  return (
+    <p class="dim small">
+      Fetching {many(fetched.people, 'person', 'people')} from {many(fetched.relays, 'relay')}.
+    </p>
+  );
+}
+
 export function PeopleScreen() {
   useTold(self);
   // Whoever was unfollowed here stays in the list, so that it does not move under the finger.
@@ -122,6 +144,7 @@ export function PeopleScreen() {
                 <PersonRow key={key} of={key} />
               ))}
             </ul>
+            <Elsewhere />
           </section>
           {follows && <PeopleHere />}
         </div>

@@ -21,6 +21,7 @@ mod pace;
 mod phantoms;
 mod progress;
 mod queue;
+mod read_for;
 mod reader;
 mod refused;
 mod registry;

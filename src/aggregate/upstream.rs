@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::{Host, Url};
 
+use super::read_for::ReadFor;
 use crate::{
     protocol::{Filter, PublicKey, Timestamp, filter::sorted, sign::Keys},
     seal::{FOR_UPSTREAM, Keyring, Sealed},
 };
 
+/// Authors of a filter: what relays bear.
+pub const AUTHORS: usize = 500;
 /// Longest URL.
 const MAX_URL_BYTES: usize = 1_024;
 
@@ -43,20 +46,6 @@ pub struct Upstream {
     /// Whom it is asked for, of the people who are followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub followed: Option<ReadFor>,
-}
-
-/// People who are followed, and for whom a relay is read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReadFor {
-    /// Sorted.
-    pub people: Vec<PublicKey>,
-    /// Those of them whose past has not been read there yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub new: Vec<PublicKey>,
-    /// How many of those who are followed write there.
-    pub writers: usize,
-    /// Whether it is read for nothing else: no operator has named it.
-    pub alone: bool,
 }
 
 /// A key that the store keeps, and nobody reads there.
@@ -125,7 +114,7 @@ impl Upstream {
 
     /// What it is asked for.
     pub fn asked(&self) -> Vec<Filter> {
-        let people = self.followed.iter().map(|followed| by(&followed.people));
+        let people = self.followed.iter().flat_map(|read| read.people.chunks(AUTHORS)).map(by);
         match &self.filters[..] {
             [] if self.is_for_followed_alone() => people.collect(),
             [] => vec![Filter::default()],

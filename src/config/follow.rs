@@ -12,6 +12,9 @@ pub enum Fetch {
     Accounts,
 }
 
+/// So many fit into the record of a relay where all of them write.
+const MOST_PEOPLE: i64 = 1_200;
+
 section! {
     /// People who are followed (`rookery upstream follow`): which relays are read for them follows from the relay lists
     /// that they have published (NIP-65).
@@ -23,7 +26,7 @@ section! {
         /// empty. Each of them in turn, as far as `people` goes. "off": nobody but whom operators name.
         fetch: fixed Fetch = Fetch::Off,
         /// People, those included whom somebody follows. Beyond, who was added last is left out.
-        people: fixed usize = 1_000 => whole(1, 10_000),
+        people: fixed usize = 1_000 => whole(1, MOST_PEOPLE),
         /// Relays that are read for them.
         relays: fixed usize = 200 => whole(1, 900),
         /// Minutes between looks at their lists.

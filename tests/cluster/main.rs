@@ -35,9 +35,11 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Nodes that take a while to doubt each other: whatever else the machine has to do, nothing is missed.
+    /// Nodes that take a while to doubt each other: whatever else the machine has to do, nothing is missed. Nor do they
+    /// doubt clients, which answer no ping while a test has no time for them.
     async fn start(nodes: usize) -> Self {
-        let patient = ["--set", "bus.missing_watermarks=300", "--set", "bus.timeout_ms=30000"];
+        let settings = ["bus.missing_watermarks=300", "bus.timeout_ms=30000", "session.ping_seconds=3600"];
+        let patient = settings.map(|setting| ["--set", setting]).concat();
         Self::of(nodes, &patient).await
     }
 

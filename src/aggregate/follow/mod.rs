@@ -23,7 +23,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use self::{
     lists::Lists,
@@ -37,8 +37,9 @@ pub use self::{
 use super::{
     Refused, cursor,
     manager::Dialer,
+    read_for::ReadFor,
     registry::Registry,
-    upstream::{ReadFor, RelayUrl, Upstream, UpstreamId},
+    upstream::{RelayUrl, Upstream, UpstreamId},
 };
 use crate::{
     client::{ClientError, Endpoint},
@@ -255,16 +256,24 @@ struct Wanted {
     basis: u64,
 }
 
+/// What a process knows from one look to the next.
+struct Watched {
+    /// How often it has looked.
+    looks: u32,
+    /// Of who is signed in, and whom they follow.
+    signed_in: u64,
+}
+
 impl Planner {
     /// Runs on that arbiter until it stops, and looks so often whether a plan is to be made.
     pub fn start(self, look: Duration, arbiter: &Arbiter) {
         arbiter.spawn(async move {
-            let (mut is_told, mut looks) = (false, 0_u32);
-            let mut signed_in = 0;
+            let mut is_told = false;
+            let mut watched = Watched { looks: 0, signed_in: 0 };
             loop {
-                let is_their_turn = looks % LOOKS == 0;
-                looks = looks.wrapping_add(1);
-                match self.look(is_their_turn, &mut signed_in).await {
+                let looked = self.look(&mut watched).await;
+                watched.looks += 1;
+                match looked {
                     Ok(()) => is_told = false,
                     Err(error) => {
                         if !std::mem::replace(&mut is_told, true) {
@@ -286,37 +295,45 @@ impl Planner {
     }
 
     /// Makes a plan where one is due and nobody else does.
-    /// `digest`: of who is signed in and whom they follow, as far as that was looked at.
-    async fn look(&self, is_their_turn: bool, digest: &mut u64) -> Result<(), Refused> {
+    async fn look(&self, watched: &mut Watched) -> Result<(), Refused> {
         let (version, mut plan) = self.people().plan().await?;
-        let followed = self.people().all().await?;
+        let mut wanted = self.wanted().await?;
         let does_fetch = self.config.fetch == Fetch::Accounts;
-        let mut signed_in = None;
-        if does_fetch && is_their_turn {
-            *digest = signed_in.insert(self.signed_in().await?).digest();
+        if does_fetch && watched.looks.is_multiple_of(LOOKS) {
+            wanted.signed_in = self.signed_in().await?;
+            watched.signed_in = wanted.signed_in.digest();
         }
-        if followed.is_empty() && *digest == 0 && version.is_none() {
+        if wanted.followed.is_empty() && watched.signed_in == 0 && version.is_none() {
             return Ok(());
         }
-        let mut wanted = self.wanted(followed, *digest).await?;
         let now = clock::now();
-        let is_due = |wanted: &Wanted| plan.basis != wanted.basis || plan.summary.next <= now;
-        if does_fetch && signed_in.is_none() && is_due(&wanted) {
-            // Another process may know more of them.
-            *digest = signed_in.insert(self.signed_in().await?).digest();
-            wanted = self.wanted(wanted.followed, *digest).await?;
-        }
+        let is_due = |watched: &Watched| {
+            plan.basis != wanted.basis
+                || (does_fetch && plan.signed_in != watched.signed_in)
+                || plan.summary.next <= now
+                // Once: others may be configured otherwise.
+                || (watched.looks == 0 && plan.configured != self.configuration())
+        };
         // Not where the clock of whoever makes it is far ahead.
         let is_taken = now < plan.taken_until && plan.taken_until <= now + TAKEN;
-        if !is_due(&wanted) || is_taken {
+        if is_taken || !is_due(watched) {
             return Ok(());
         }
-        wanted.signed_in = signed_in.unwrap_or_default();
+        if does_fetch && wanted.signed_in.people.is_empty() {
+            // Another process may have looked later.
+            let signed_in = self.signed_in().await?;
+            watched.signed_in = signed_in.digest();
+            if !is_due(watched) {
+                return Ok(());
+            }
+            wanted.signed_in = signed_in;
+        }
         plan.taken_until = now + TAKEN;
         let Some(version) = self.people().put_plan(version, &plan).await? else { return Ok(()) };
         let planned = self.plan(&wanted, &mut plan).await;
         plan.taken_until = 0;
-        plan.basis = wanted.basis;
+        (plan.basis, plan.signed_in) = (wanted.basis, watched.signed_in);
+        plan.configured = self.configuration();
         match &planned {
             Ok(()) => {
                 let now = clock::now();
@@ -361,7 +378,9 @@ impl Planner {
         Ok(SignedIn { people, lists })
     }
 
-    async fn wanted(&self, followed: Vec<(PublicKey, Followed)>, signed_in: u64) -> Result<Wanted, Refused> {
+    /// What operators want.
+    async fn wanted(&self) -> Result<Wanted, Refused> {
+        let followed = self.people().all().await?;
         let mut upstreams = self.registry.all().await?;
         upstreams.sort_by(|a, b| a.url.cmp(&b.url));
         let mut digest = Xxh3::new();
@@ -369,22 +388,22 @@ impl Planner {
             digest.update(&key.0);
             digest.update(&[u8::from(followed.with_follows)]);
         }
-        for url in &self.indexers {
-            digest.update(url.as_str().as_bytes());
-        }
-        // What operators say of relays.
         for upstream in &upstreams {
             let told = [upstream.is_for_followed_alone(), upstream.paused, upstream.filters.is_empty()];
+            // What the plan itself has added is none of them.
             if told != [true, false, true] {
                 digest.update(upstream.url.as_str().as_bytes());
                 digest.update(&told.map(u8::from));
             }
         }
-        let config::Follow { people, relays, .. } = self.config;
-        digest.update(&(people as u64).to_be_bytes());
-        digest.update(&(relays as u64).to_be_bytes());
-        digest.update(&signed_in.to_be_bytes());
         Ok(Wanted { followed, upstreams, signed_in: SignedIn::default(), basis: digest.digest() })
+    }
+
+    /// Another one where this process is configured otherwise.
+    fn configuration(&self) -> u64 {
+        let config::Follow { people, relays, fetch, .. } = self.config;
+        let indexers = self.indexers.iter().map(RelayUrl::as_str).collect::<Vec<_>>().join(" ");
+        xxh3_64(format!("{people} {relays} {fetch:?} {indexers}").as_bytes())
     }
 
     async fn plan(&self, wanted: &Wanted, written: &mut Written) -> Result<(), Refused> {

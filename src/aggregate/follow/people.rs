@@ -87,8 +87,13 @@ pub struct Indexer {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Plan {
     pub summary: Summary,
-    /// Of what it was made.
+    /// Of what it was made: what operators have said, who was signed in and whom they followed (0: that was not asked),
+    /// and the configuration of whoever has made it. Where one is another, another plan is made.
     pub basis: u64,
+    #[serde(default)]
+    pub signed_in: u64,
+    #[serde(default)]
+    pub configured: u64,
     /// Whoever makes it has until then.
     pub taken_until: Timestamp,
     /// Relays that are left out until then, as they were not reached.

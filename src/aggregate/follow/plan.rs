@@ -15,8 +15,6 @@ use crate::protocol::PublicKey;
 
 /// Relays of a person that count: the first ones of their list, which strangers write.
 pub const MAX_PLACES: usize = 6;
-/// People whom a relay is asked for: so many fit into a record, and into a message that every relay takes.
-pub const MAX_PEOPLE: usize = 800;
 /// At how many relays each is read, where they write at so many.
 const TWICE: usize = 2;
 
@@ -180,23 +178,15 @@ impl Known {
     /// The relay that has most of those who are not yet read twice.
     fn best(&self, writers: &Writers<'_>, missing: &BTreeMap<PublicKey, usize>) -> Option<Chosen> {
         let gain = |people: &BTreeSet<PublicKey>| {
-            people.iter().filter(|person| missing.contains_key(*person)).count().min(MAX_PEOPLE)
+            people.iter().filter(|person| missing.contains_key(*person)).count()
         };
         let rank = |url: &RelayUrl, people: &BTreeSet<PublicKey>| {
             (gain(people), self.now.contains_key(url), people.len(), Reverse(url.clone()))
         };
         let (url, all) = writers.iter().max_by_key(|(url, people)| rank(url, people))?;
-        let mut people: Vec<PublicKey> =
+        let people: Vec<PublicKey> =
             all.iter().filter(|person| missing.contains_key(*person)).copied().collect();
-        if people.is_empty() {
-            return None;
-        }
-        // Whoever is asked for there has been read.
-        let now = self.now.get(*url);
-        people.sort_by_key(|person| (!now.is_some_and(|now| now.contains(person)), *person));
-        people.truncate(MAX_PEOPLE);
-        people.sort_unstable();
-        Some(Chosen { url: (*url).clone(), writers: all.len(), people })
+        (!people.is_empty()).then(|| Chosen { url: (*url).clone(), writers: all.len(), people })
     }
 }
 
@@ -268,14 +258,6 @@ mod tests {
         assert_eq!(chosen(&plan), [relay(3, &[1, 2])]);
         assert_eq!(plan.nowhere, [person(0)]);
         assert_eq!(plan.left_out[&url(1)], (Why::Beyond, 1));
-        let people = (0..=u16::try_from(MAX_PEOPLE).unwrap()).map(|n| {
-            let [a, b] = n.to_be_bytes();
-            let mut key = [0; 32];
-            key[..2].copy_from_slice(&[a, b]);
-            (PublicKey(key), vec![url(1)])
-        });
-        let plan = Known { places: people.collect(), most: 9, ..Known::default() }.plan();
-        assert_eq!((plan.chosen[0].people.len(), plan.nowhere.len()), (MAX_PEOPLE, 1));
     }
 
     proptest! {

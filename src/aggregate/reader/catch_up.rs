@@ -17,7 +17,7 @@ use super::{
         refused::FilterId,
         registry::{Refused, Registry},
         status::CatchUp,
-        upstream::{Upstream, by},
+        upstream::{AUTHORS, Upstream, by},
     },
     Ended, Reader,
 };
@@ -186,9 +186,10 @@ impl Reader {
             return Ok(connection);
         }
         let id = self.inner.lock().flight.begin(Window { since: 0, until });
-        let filter = by(new);
-        let part = Filter { until: Some(until), ..filter.clone() };
-        (connection, _) = self.read_pages(connection, part, &filter, id).await?;
+        for filter in new.chunks(AUTHORS).map(by) {
+            let part = Filter { until: Some(until), ..filter.clone() };
+            (connection, _) = self.read_pages(connection, part, &filter, id).await?;
+        }
         self.end(id);
         // They are new until it is stored.
         while self.inner.lock().flight.count_open(id) > 0 {

@@ -127,11 +127,6 @@ impl Upstream {
         self.followed.as_ref().is_some_and(|followed| followed.alone)
     }
 
-    /// Those who are followed, and whose past has not been read here yet.
-    pub fn new_people(&self) -> &[PublicKey] {
-        self.followed.as_ref().map_or(&[], |followed| &followed.new)
-    }
-
     /// Whether everything that it has is read.
     pub fn is_whole(&self) -> bool {
         self.filters.is_empty() && !self.is_for_followed_alone() && !self.paused

@@ -1,15 +1,11 @@
 //! Finds out which events only one of the two sides has (NIP-77), as the side that begins.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
 use super::{ClientError, Connection, connection::random_id};
-use crate::protocol::{
-    EventId, Filter, Reply,
-    negentropy::{KeySet, Round},
-    reply,
-};
+use crate::protocol::{EventId, Filter, Reply, negentropy::KeySet, reply};
 
 /// Longest message of the protocol that is sent, in bytes: half of what relays answer with (60,000 bytes, as a rule). An
 /// answer is longer than what it answers, as it holds ids where that had fingerprints; what finds no place in it was sent
@@ -69,33 +65,32 @@ impl Connection {
         let frame = self.endpoint().manners.frame_bytes(FRAME_BYTES, filter.len());
         let begin = hex::encode(ours.begin(frame).map_err(bad)?);
         let mut found = Differences { bytes: begin.len() as u64 / 2, ..Differences::default() };
+        // What finds no place in a message is compared again, so the same ids come up in many rounds.
+        let (mut have, mut need) = (BTreeSet::new(), BTreeSet::new());
         self.send(format!(r#"["NEG-OPEN","{id}",{filter},"{begin}"]"#)).await?;
         loop {
             let answer = self.hear_reconciliation(&id, found.rounds == 0).await?;
             found.bytes += answer.len() as u64;
             found.rounds += 1;
-            let Round { have, need, next } = ours.go_on(&answer, frame).map_err(bad)?;
-            found.have.extend(have);
-            found.need.extend(need);
-            let Some(next) = next else {
+            let round = ours.go_on(&answer, frame).map_err(bad)?;
+            // Of its own, so never more than those.
+            have.extend(round.have);
+            need.extend(round.need);
+            let Some(next) = round.next else {
                 found.is_whole = true;
                 break;
             };
-            if found.need.len() >= most {
+            if need.len() >= most {
                 break;
             }
-            if found.rounds == MAX_ROUNDS || found.have.len() > ours.len() {
+            if found.rounds == MAX_ROUNDS {
                 return Err(ClientError::BadReconciliation("it finds no end".into()));
             }
             found.bytes += next.len() as u64;
             self.send(format!(r#"["NEG-MSG","{id}","{}"]"#, hex::encode(next))).await?;
         }
         self.send(format!(r#"["NEG-CLOSE","{id}"]"#)).await?;
-        // Relays differ in what they name twice.
-        for ids in [&mut found.have, &mut found.need] {
-            ids.sort_unstable();
-            ids.dedup();
-        }
+        (found.have, found.need) = (have.into_iter().collect(), need.into_iter().collect());
         Ok(found)
     }
 

@@ -172,6 +172,23 @@ async fn hear(client: &mut Client, count: usize) -> BTreeSet<String> {
     heard
 }
 
+/// What the other one has not is named in one round after the other, as long as there is more to compare.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_lacks_what_is_here_is_read_all_the_same() {
+    let keys = Keys::generate();
+    let event = |n: u64| keys.sign(now() - 100_000 + n, 1, Tags::default(), &format!("{n}"));
+    let (theirs, own): (Vec<Event>, Vec<Event>) =
+        ((0..6_000).map(event).collect(), (6_000..6_500).map(event).collect());
+    let there = upstream(&theirs, &[]);
+    let here = Relay::start(&["--set", "aggregator.allow_private=true"]);
+    put(&here, &own);
+    let (status, ..) = here.ask("POST", "/v1/upstreams", &json!({ "url": there.url() }).to_string());
+    assert_eq!(status, 201);
+    let all = ids(theirs.iter().chain(&own));
+    eventually("all of theirs", || stored(&here) == all).await;
+    assert_eq!(here.log().line("it finds no end"), None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_does_not_reconcile_is_read_in_windows_of_time() {
     let keys = Keys::generate();

@@ -177,11 +177,11 @@ impl Reader {
     /// Reads what those have written of old who are followed now and were not: the windows up to here were read without
     /// them.
     async fn read_past_of_new(&self, mut connection: Connection) -> Result<Connection, Ended> {
-        let until = {
-            let progress = &self.inner.lock().progress;
-            progress.done.last().map_or(progress.through, |window| window.until)
+        let (new, until) = {
+            let inner = self.inner.lock();
+            let progress = &inner.progress;
+            (inner.new.clone(), progress.done.last().map_or(progress.through, |window| window.until))
         };
-        let new = self.upstream.new_people();
         if new.is_empty() || until == 0 {
             return Ok(connection);
         }
@@ -200,7 +200,7 @@ impl Reader {
 
     /// Notes that the past has been read of those who were new when this reader began.
     async fn past_is_read(&self) -> Result<(), Ended> {
-        let read = self.upstream.new_people();
+        let read = std::mem::take(&mut self.inner.lock().new);
         if read.is_empty() {
             return Ok(());
         }
@@ -211,9 +211,12 @@ impl Reader {
             Ok(())
         };
         match Registry::new(Arc::clone(&self.parts.store)).change(self.id, change).await {
-            // It is an upstream no more, or is noted the next time.
+            // It is an upstream no more, or another reader notes it when it has read it once more.
             Ok(_) | Err(Refused::Unknown | Refused::Contended) => Ok(()),
-            Err(error) => Err(Ended::Noted(error)),
+            Err(error) => {
+                self.inner.lock().new = read;
+                Err(Ended::Noted(error))
+            }
         }
     }
 

@@ -38,7 +38,7 @@ use crate::{
     backoff::Backoff,
     client::{ClientError, Endpoint},
     clock,
-    protocol::{Event, Filter, Timestamp, negentropy::Key},
+    protocol::{Event, Filter, PublicKey, Timestamp, negentropy::Key},
     store::Store,
     telemetry::Metrics,
     trace::{Arrival, Subject, Tracer, UpstreamTrace},
@@ -114,6 +114,8 @@ struct Inner {
     left_out: Vec<Key>,
     lease: Lease,
     silence: Silence,
+    /// Those who are followed, and whose past has not been read here yet.
+    new: Vec<PublicKey>,
     phantoms: Phantoms,
     trust: Trust,
     /// Of the session.
@@ -192,6 +194,7 @@ impl Reader {
             left_out: Vec::new(),
             lease: Lease::default(),
             silence: Silence::default(),
+            new: upstream.followed.as_ref().map(|read| read.new.clone()).unwrap_or_default(),
             phantoms: Phantoms::default(),
             trust: Trust::default(),
             trace: UpstreamTrace::default(),

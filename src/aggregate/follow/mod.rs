@@ -3,7 +3,7 @@
 //! Operators name people; where these write they say themselves (NIP-65). One of the processes that read makes a plan
 //! of that every [`crate::config::Follow`] says so, and at once where something has changed, and keeps the records of
 //! upstreams as it says. Everything that strangers have written is bounded: a list names at most
-//! [`plan::MAX_PLACES`] relays, relays that share an address are one, and there are only so many in all.
+//! six relays, relays that share an address are one, and there are only so many in all.
 
 mod lists;
 mod people;

@@ -38,7 +38,12 @@ impl Cluster {
     /// Nodes that take a while to doubt each other: whatever else the machine has to do, nothing is missed. Nor do they
     /// doubt clients, which answer no ping while a test has no time for them.
     async fn start(nodes: usize) -> Self {
-        let settings = ["bus.missing_watermarks=300", "bus.timeout_ms=30000", "session.ping_seconds=3600"];
+        let settings = [
+            "bus.missing_watermarks=300",
+            "bus.timeout_ms=30000",
+            "session.ping_seconds=3600",
+            "session.idle_seconds=7200",
+        ];
         let patient = settings.map(|setting| ["--set", setting]).concat();
         Self::of(nodes, &patient).await
     }

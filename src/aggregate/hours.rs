@@ -20,6 +20,7 @@ use super::{
     Refused,
     counts::{Counted, Counts},
     manager::All,
+    registry::TRIES,
     upstream::UpstreamId,
 };
 use crate::{
@@ -34,8 +35,6 @@ use crate::{
 const HOUR: Timestamp = 3_600;
 /// Records are gone after so long.
 const KEPT: Duration = Duration::from_secs(31 * 24 * HOUR);
-/// How often a record is written anew that another node has changed.
-const TRIES: usize = 5;
 
 /// What came of an upstream in an hour.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -142,9 +141,7 @@ impl Hours {
                 }
             }
         }
-        let there = self.all.list();
-        let is_there = |id: &UpstreamId| there.iter().any(|observed| observed.upstream.read().id() == *id);
-        self.told.lock().retain(|id, _| is_there(id));
+        self.told.lock().retain(|id, _| self.all.get(*id).is_some());
     }
 
     fn note(&self, id: UpstreamId, counts: &Arc<Counts>, new: &Hour) {

@@ -9,7 +9,7 @@ use crate::store::{
 };
 
 /// How often a change is made anew that another one overtook.
-const TRIES: usize = 5;
+pub const TRIES: usize = 5;
 
 /// Why nothing is done.
 #[derive(Debug, thiserror::Error)]
@@ -150,8 +150,11 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether there was one.
-    async fn remove_record(&self, kind: RecordKind, key: &str) -> Result<bool, Refused> {
+    /// Removes a record, whatever it says; whether there was one.
+    ///
+    /// # Errors
+    /// The store fails, or others change it all the time.
+    pub async fn remove_record(&self, kind: RecordKind, key: &str) -> Result<bool, Refused> {
         for _ in 0..TRIES {
             let Some(record) = self.0.records().get_decided(kind, key).await? else { return Ok(false) };
             match self.0.records().remove(kind, key, record.version).await {

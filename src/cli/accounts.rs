@@ -2,7 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use super::{operators::Operators, time};
+use super::{
+    operators::{JSON, Operators},
+    time,
+};
 use crate::{
     client::shown,
     net::{AccountPage, AccountView, CodeView, Guests},
@@ -70,8 +73,6 @@ struct Which {
     #[command(flatten)]
     node: Operators,
 }
-
-const JSON: &str = "application/json";
 
 impl Which {
     fn ask(&self, method: &str, and: &str) -> anyhow::Result<String> {

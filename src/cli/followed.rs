@@ -3,15 +3,16 @@
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use super::{operators::Operators, time};
+use super::{
+    operators::{JSON, Operators},
+    time,
+};
 use crate::{
     aggregate::follow::{Followed, PersonView, PlanView, Why},
     client::shown,
     net::Follow,
     protocol::nip19,
 };
-
-const JSON: &str = "application/json";
 
 #[derive(Debug, Subcommand)]
 pub enum Following {

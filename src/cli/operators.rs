@@ -15,6 +15,9 @@ use crate::{
     net::{Problem, Token},
 };
 
+/// What questions and answers are.
+pub const JSON: &str = "application/json";
+
 /// A node, as operators reach it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which node")]

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::{
     filter_flags::FilterFlags,
     followed::{self, Following},
-    operators::Operators,
+    operators::{JSON, Operators},
     secret, time,
 };
 use crate::{
@@ -258,8 +258,6 @@ fn id(upstream: &str) -> anyhow::Result<String> {
     let id: UpstreamId = url.id();
     Ok(id.to_string())
 }
-
-const JSON: &str = "application/json";
 
 pub fn run(args: UpstreamArgs) -> anyhow::Result<()> {
     match args.what {

@@ -8,65 +8,22 @@
 mod lists;
 mod people;
 mod plan;
+mod planner;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc};
 
-use actix::Arbiter;
-use futures_util::{StreamExt, stream};
-use tokio::{
-    sync::Notify,
-    time::{sleep, timeout},
-};
-use tracing::{info, warn};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use utoipa::ToSchema;
 
-use self::{
-    lists::Lists,
-    people::{People, Plan as Written},
-    plan::{Chosen, Host, Known},
-};
+use self::people::People;
 pub use self::{
     people::{Followed, Indexer, LeftOut, Summary},
     plan::Why,
+    planner::Planner,
 };
-use super::{
-    Refused, cursor,
-    manager::Dialer,
-    read_for::ReadFor,
-    registry::Registry,
-    upstream::{RelayUrl, Upstream, UpstreamId},
-};
-use crate::{
-    client::{ClientError, Endpoint},
-    clock,
-    config::{self, Fetch},
-    protocol::{PublicKey, Timestamp, kind, nip19},
-    store::{
-        Store,
-        records::{MAX_PAGE, Record, RecordKind, RecordPages, Version},
-    },
-};
-
-/// For whoever makes a plan; another process makes it then.
-const TAKEN: u64 = 600;
-/// Between tries where it can not be made.
-const AGAIN: u64 = 60;
-/// A relay that was not reached is left out for so long.
-const LEFT_OUT: Timestamp = 7 * 24 * 3_600;
-/// Of what is told of a plan: so many fit into a record.
-const MAX_TOLD: usize = 100;
-/// Names that are looked up at once, and for how long.
-const LOOK_UPS: usize = 16;
-const LOOK_UP: Duration = Duration::from_secs(5);
-/// Looks at what operators want, to one at who is signed in and whom they follow.
-const LOOKS: u32 = 6;
-/// More relays than are read may be looked at.
-const CANDIDATES: usize = 3;
+use super::{Refused, read_for::ReadFor, registry::Registry, upstream::Upstream};
+use crate::protocol::{PublicKey, nip19};
 
 /// What operators ask of the people who are followed.
 pub struct Following {
@@ -76,7 +33,7 @@ pub struct Following {
 }
 
 /// Somebody who is followed, or whom somebody follows, and where they are read.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PersonView {
     /// As `npub1…`.
     pub who: String,
@@ -87,7 +44,7 @@ pub struct PersonView {
 }
 
 /// What is read of people at other relays, as they are followed.
-#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct Fetched {
     /// How many of them.
     pub people: usize,
@@ -96,7 +53,7 @@ pub struct Fetched {
 }
 
 /// The plan that is in force.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PlanView {
     #[serde(flatten)]
     #[schema(inline)]
@@ -106,7 +63,7 @@ pub struct PlanView {
 }
 
 /// A relay that is read for people who are followed.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RelayView {
     /// Its number as an upstream.
     pub id: String,
@@ -125,7 +82,7 @@ impl Following {
     }
 
     fn people(&self) -> People<'_> {
-        People(self.registry.records())
+        People(&self.registry)
     }
 
     /// Whom operators follow.
@@ -159,6 +116,10 @@ impl Following {
     /// # Errors
     /// There are too many, or the store fails.
     pub async fn follow(&self, who: PublicKey, with_follows: bool) -> Result<(Followed, bool), Refused> {
+        // As long as there is none, nobody looks whether somebody is followed.
+        if let (None, plan) = self.people().plan().await? {
+            self.people().put_plan(None, &plan).await?;
+        }
         let followed = self.people().follow(who, with_follows).await?;
         self.changed.notify_one();
         Ok(followed)
@@ -221,490 +182,5 @@ impl Following {
         self.people().put_plan(version, &plan).await?;
         self.changed.notify_one();
         Ok(())
-    }
-}
-
-/// Makes the plan, and sees to it that it is kept.
-pub struct Planner {
-    pub registry: Registry,
-    pub store: Arc<dyn Store>,
-    pub dialer: Arc<Dialer>,
-    pub config: config::Follow,
-    pub indexers: Vec<RelayUrl>,
-    /// Relays that the configuration of this node names: they are read whole.
-    pub configured: Vec<RelayUrl>,
-    /// Where clients reach this relay.
-    pub own_url: Option<RelayUrl>,
-    /// Says that one is to be made.
-    pub changed: Arc<Notify>,
-    /// Told when upstreams have changed.
-    pub upstreams: Arc<Notify>,
-}
-
-/// People who are signed in, and the lists in which they say whom they follow.
-#[derive(Default)]
-struct SignedIn {
-    people: Vec<PublicKey>,
-    lists: Lists,
-}
-
-/// What there is to plan for.
-struct Wanted {
-    followed: Vec<(PublicKey, Followed)>,
-    upstreams: Vec<Upstream>,
-    signed_in: SignedIn,
-    basis: u64,
-}
-
-/// What a process knows from one look to the next.
-struct Watched {
-    /// How often it has looked.
-    looks: u32,
-    /// Of who is signed in, and whom they follow.
-    signed_in: u64,
-}
-
-impl Planner {
-    /// Runs on that arbiter until it stops, and looks so often whether a plan is to be made.
-    pub fn start(self, look: Duration, arbiter: &Arbiter) {
-        arbiter.spawn(async move {
-            let mut is_told = false;
-            let mut watched = Watched { looks: 0, signed_in: 0 };
-            loop {
-                let looked = self.look(&mut watched).await;
-                watched.looks += 1;
-                match looked {
-                    Ok(()) => is_told = false,
-                    Err(error) => {
-                        if !std::mem::replace(&mut is_told, true) {
-                            warn!(
-                                "no plan is made of which relays to read for people who are followed: {error}"
-                            );
-                        }
-                        sleep(look).await;
-                    }
-                }
-                // Waits for either.
-                let _ = timeout(look, self.changed.notified()).await;
-            }
-        });
-    }
-
-    fn people(&self) -> People<'_> {
-        People(self.registry.records())
-    }
-
-    /// Makes a plan where one is due and nobody else does.
-    async fn look(&self, watched: &mut Watched) -> Result<(), Refused> {
-        let (version, mut plan) = self.people().plan().await?;
-        let mut wanted = self.wanted().await?;
-        let does_fetch = self.config.fetch == Fetch::Accounts;
-        if does_fetch && watched.looks.is_multiple_of(LOOKS) {
-            wanted.signed_in = self.signed_in().await?;
-            watched.signed_in = wanted.signed_in.digest();
-        }
-        if wanted.followed.is_empty() && watched.signed_in == 0 && version.is_none() {
-            return Ok(());
-        }
-        let now = clock::now();
-        let is_due = |watched: &Watched| {
-            plan.basis != wanted.basis
-                || (does_fetch && plan.signed_in != watched.signed_in)
-                || plan.summary.next <= now
-                // Once: others may be configured otherwise.
-                || (watched.looks == 0 && plan.configured != self.configuration())
-        };
-        // Not where the clock of whoever makes it is far ahead.
-        let is_taken = now < plan.taken_until && plan.taken_until <= now + TAKEN;
-        if is_taken || !is_due(watched) {
-            return Ok(());
-        }
-        if does_fetch && wanted.signed_in.people.is_empty() {
-            // Another process may have looked later.
-            let signed_in = self.signed_in().await?;
-            watched.signed_in = signed_in.digest();
-            if !is_due(watched) {
-                return Ok(());
-            }
-            wanted.signed_in = signed_in;
-        }
-        plan.taken_until = now + TAKEN;
-        let Some(version) = self.people().put_plan(version, &plan).await? else { return Ok(()) };
-        let planned = self.plan(&wanted, &mut plan).await;
-        plan.taken_until = 0;
-        (plan.basis, plan.signed_in) = (wanted.basis, watched.signed_in);
-        plan.configured = self.configuration();
-        match &planned {
-            Ok(()) => {
-                let now = clock::now();
-                plan.summary.error = None;
-                (plan.summary.made, plan.summary.next) = (now, now + 60 * self.config.minutes);
-            }
-            Err(error) => {
-                plan.summary.error = Some(error.to_string());
-                plan.summary.next = clock::now() + AGAIN;
-            }
-        }
-        self.write(version, plan).await?;
-        planned
-    }
-
-    /// Writes the plan that was made; it stays so that another one is wanted where somebody has said so meanwhile.
-    async fn write(&self, mut version: Version, mut plan: Written) -> Result<(), Refused> {
-        while self.people().put_plan(Some(version), &plan).await?.is_none() {
-            let (there, now) = self.people().plan().await?;
-            match there {
-                Some(there) => version = there,
-                None => break,
-            }
-            plan.summary.next = plan.summary.next.min(now.summary.next);
-        }
-        Ok(())
-    }
-
-    /// Who is signed in, as many as people may be followed, and whom they follow as this store knows it.
-    async fn signed_in(&self) -> Result<SignedIn, Refused> {
-        let mut people = BTreeSet::new();
-        let mut pages = RecordPages::of(self.registry.records(), RecordKind::Session, "", MAX_PAGE);
-        while let Some(page) = pages.next().await?
-            && people.len() < self.config.people
-        {
-            let account = |record: &Record| PublicKey::from_hex(record.key.split('/').next()?);
-            people.extend(page.iter().filter_map(account));
-        }
-        let people: Vec<PublicKey> = people.into_iter().take(self.config.people).collect();
-        let mut lists = Lists::default();
-        lists.find(&self.store, &[], &people, kind::FOLLOW_LIST).await?;
-        Ok(SignedIn { people, lists })
-    }
-
-    /// What operators want.
-    async fn wanted(&self) -> Result<Wanted, Refused> {
-        let followed = self.people().all().await?;
-        let mut upstreams = self.registry.all().await?;
-        upstreams.sort_by(|a, b| a.url.cmp(&b.url));
-        let mut digest = Xxh3::new();
-        for (key, followed) in &followed {
-            digest.update(&key.0);
-            digest.update(&[u8::from(followed.with_follows)]);
-        }
-        for upstream in &upstreams {
-            let told = [upstream.is_for_followed_alone(), upstream.paused, upstream.filters.is_empty()];
-            // What the plan itself has added is none of them.
-            if told != [true, false, true] {
-                digest.update(upstream.url.as_str().as_bytes());
-                digest.update(&told.map(u8::from));
-            }
-        }
-        Ok(Wanted { followed, upstreams, signed_in: SignedIn::default(), basis: digest.digest() })
-    }
-
-    /// Another one where this process is configured otherwise.
-    fn configuration(&self) -> u64 {
-        let config::Follow { people, relays, fetch, .. } = self.config;
-        let indexers = self.indexers.iter().map(RelayUrl::as_str).collect::<Vec<_>>().join(" ");
-        xxh3_64(format!("{people} {relays} {fetch:?} {indexers}").as_bytes())
-    }
-
-    async fn plan(&self, wanted: &Wanted, written: &mut Written) -> Result<(), Refused> {
-        let mut lists = Lists::default();
-        let indexers = self.endpoints()?;
-        let people = self.everybody(wanted, &indexers, &mut lists, &mut written.summary).await?;
-        let told = lists.find(&self.store, &indexers, &people, kind::RELAY_LIST).await?;
-        let now = now_at(&wanted.upstreams);
-        let mut places = BTreeMap::new();
-        written.summary.without_list = 0;
-        for person in &people {
-            let own = lists.places(*person).unwrap_or_else(|| {
-                written.summary.without_list += 1;
-                // As long as it is not known where they write, they are read where they are.
-                let is_asked = |(_, asked): &(&RelayUrl, &HashSet<PublicKey>)| asked.contains(person);
-                now.iter().filter(is_asked).map(|(url, _)| url.clone()).collect()
-            });
-            places.insert(*person, own);
-        }
-        written.silent.retain(|(_, until)| clock::now() < *until);
-        for url in self.silent(&wanted.upstreams).await? {
-            info!(upstream = %url, "not reached for too long: other relays are read for those who write there");
-            written.silent.insert(0, (url, clock::now() + LEFT_OUT));
-        }
-        written.silent.truncate(MAX_TOLD);
-        let mut known = Known {
-            places,
-            fallback: self.indexers.clone(),
-            unfit: written.silent.iter().map(|(url, _)| (url.clone(), Why::Silent)).collect(),
-            now,
-            most: self.config.relays,
-            ..Known::default()
-        };
-        known.whole = wanted
-            .upstreams
-            .iter()
-            .filter(|upstream| upstream.is_whole())
-            .map(|upstream| upstream.url.clone())
-            .collect();
-        known.whole.extend(self.configured.iter().cloned());
-        // What is written here is here.
-        known.whole.extend(self.own_url.iter().cloned());
-        let paused = wanted.upstreams.iter().filter(|upstream| upstream.paused);
-        known.unfit.extend(paused.map(|upstream| (upstream.url.clone(), Why::Paused)));
-        self.look_up(&mut known).await;
-        let plan = known.plan();
-        self.apply(&wanted.upstreams, &plan.chosen).await?;
-        let summary = &mut written.summary;
-        summary.nowhere = plan.nowhere.len();
-        summary.nowhere_such_as = plan.nowhere.iter().take(MAX_TOLD).map(nip19::npub).collect();
-        let mut left_out: Vec<LeftOut> =
-            plan.left_out.into_iter().map(|(url, (why, writers))| LeftOut { url, why, writers }).collect();
-        left_out.sort_by(|a, b| b.writers.cmp(&a.writers).then_with(|| a.url.cmp(&b.url)));
-        left_out.truncate(MAX_TOLD);
-        summary.left_out = left_out;
-        summary.indexers = told;
-        info!(
-            people = people.len(),
-            relays = plan.chosen.len(),
-            nowhere = plan.nowhere.len(),
-            "who is followed is read at these relays"
-        );
-        Ok(())
-    }
-
-    fn endpoints(&self) -> Result<Vec<Endpoint>, Refused> {
-        let endpoint = |url: &RelayUrl| {
-            // With the key that it may have as an upstream nobody needs it here.
-            let endpoint = self.dialer.endpoint(&Upstream::new(url.clone()), Arc::new(()))?;
-            // They say what strangers have said.
-            Ok(Endpoint { verify: true, ..endpoint })
-        };
-        self.indexers.iter().map(endpoint).collect()
-    }
-
-    /// Everybody who is followed, as many as may be.
-    async fn everybody(
-        &self,
-        wanted: &Wanted,
-        indexers: &[Endpoint],
-        lists: &mut Lists,
-        summary: &mut Summary,
-    ) -> Result<Vec<PublicKey>, Refused> {
-        let with_follows: Vec<PublicKey> = wanted
-            .followed
-            .iter()
-            .filter(|(_, followed)| followed.with_follows)
-            .map(|(key, _)| *key)
-            .collect();
-        lists.find(&self.store, indexers, &with_follows, kind::FOLLOW_LIST).await?;
-        let mut seen = HashSet::new();
-        // Whoever is signed in with a key of their own has their list elsewhere.
-        let signed_in = &wanted.signed_in;
-        let elsewhere: Vec<PublicKey> = signed_in
-            .people
-            .iter()
-            .filter(|who| !signed_in.lists.has(**who, kind::FOLLOW_LIST))
-            .copied()
-            .collect();
-        lists.find(&self.store, indexers, &elsewhere, kind::FOLLOW_LIST).await?;
-        let named = wanted.followed.iter().map(|(key, _)| *key);
-        let theirs = with_follows.iter().flat_map(|who| lists.follows(*who));
-        let follows = |who: &PublicKey| match signed_in.lists.has(*who, kind::FOLLOW_LIST) {
-            true => signed_in.lists.follows(*who),
-            false => lists.follows(*who),
-        };
-        let of_accounts = in_turn(signed_in.people.iter().map(follows).collect());
-        let mut people: Vec<PublicKey> =
-            named.chain(theirs).chain(of_accounts).filter(|key| seen.insert(*key)).collect();
-        summary.people_left_out = people.len().saturating_sub(self.config.people);
-        people.truncate(self.config.people);
-        summary.people = people.len();
-        Ok(people)
-    }
-
-    /// Relays that are read for people alone, and were not reached for too long.
-    async fn silent(&self, upstreams: &[Upstream]) -> Result<Vec<RelayUrl>, Refused> {
-        let mut silent = Vec::new();
-        for upstream in
-            upstreams.iter().filter(|upstream| upstream.is_for_followed_alone() && !upstream.paused)
-        {
-            if cursor::silent(self.registry.records(), upstream.id()).await? >= self.config.silent_seconds {
-                silent.push(upstream.url.clone());
-            }
-        }
-        Ok(silent)
-    }
-
-    /// Finds out which relays share an address, and which have none that may be connected to.
-    async fn look_up(&self, known: &mut Known) {
-        let mut wanted: HashMap<&RelayUrl, usize> = HashMap::new();
-        for url in known.places.values().flatten().chain(&known.fallback) {
-            *wanted.entry(url).or_default() += 1;
-        }
-        let mut order: Vec<(&RelayUrl, usize)> =
-            wanted.into_iter().filter(|(url, _)| !known.unfit.contains_key(url)).collect();
-        order.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| a.cmp(b)));
-        let rest = order.split_off(order.len().min(CANDIDATES * self.config.relays));
-        let beyond: Vec<RelayUrl> = rest.into_iter().map(|(url, _)| url.clone()).collect();
-        let urls: Vec<RelayUrl> = order.into_iter().map(|(url, _)| url.clone()).collect();
-        let looked_up = stream::iter(urls).map(|url| async {
-            let endpoint = self.dialer.endpoint(&Upstream::new(url.clone()), Arc::new(()));
-            let found = match endpoint {
-                Ok(endpoint) => timeout(LOOK_UP, endpoint.addresses()).await.ok(),
-                Err(_) => None,
-            };
-            (url, found)
-        });
-        let found: Vec<_> = looked_up.buffer_unordered(LOOK_UPS).collect().await;
-        for (url, found) in found {
-            match found {
-                Some(Ok(addresses)) => {
-                    // Many have addresses of both families, and some of their names one of the older alone.
-                    let host = addresses.iter().map(|address| network(address.ip())).min_by_key(Vec::len);
-                    known.hosts.extend(host.map(|host| (url, Host::Address(host))));
-                }
-                Some(Err(ClientError::Forbidden { .. })) => drop(known.unfit.insert(url, Why::Forbidden)),
-                // Names may be unknown for a moment. What is read goes on.
-                _ if known.now.contains_key(&url) => {}
-                _ => drop(known.unfit.insert(url, Why::Unknown)),
-            }
-        }
-        known.unfit.extend(beyond.into_iter().map(|url| (url, Why::Beyond)));
-    }
-
-    /// Makes the records of upstreams say it.
-    async fn apply(&self, upstreams: &[Upstream], chosen: &[Chosen]) -> Result<(), Refused> {
-        let chosen: HashMap<UpstreamId, &Chosen> =
-            chosen.iter().map(|chosen| (chosen.url.id(), chosen)).collect();
-        let there: HashMap<UpstreamId, &Upstream> =
-            upstreams.iter().map(|there| (there.id(), there)).collect();
-        for (id, upstream) in &there {
-            if chosen.contains_key(id) || upstream.followed.is_none() {
-                continue;
-            }
-            if upstream.is_for_followed_alone() && !upstream.paused {
-                match self.registry.remove(*id).await {
-                    Ok(()) | Err(Refused::Unknown) => {}
-                    Err(error) => return Err(error),
-                }
-            } else if !upstream.is_for_followed_alone() {
-                self.registry
-                    .change(*id, |upstream| {
-                        upstream.followed = None;
-                        Ok(())
-                    })
-                    .await?;
-            }
-        }
-        for (id, chosen) in chosen {
-            let fresh = || {
-                let followed = Some(read_for(None, chosen));
-                Upstream { added: clock::now(), followed, ..Upstream::new(chosen.url.clone()) }
-            };
-            let is_there = match there.contains_key(&id) {
-                true => true,
-                // `Err`: an operator has added it meanwhile.
-                false => self.registry.insert(&fresh()).await?.is_err(),
-            };
-            if is_there {
-                let change = |upstream: &mut Upstream| {
-                    upstream.followed = Some(read_for(upstream.followed.as_ref(), chosen));
-                    if there.get(&id).is_none_or(|there| !there.is_for_followed_alone()) {
-                        upstream.followed.iter_mut().for_each(|read| read.alone = false);
-                    }
-                    Ok(())
-                };
-                match self.registry.change(id, change).await {
-                    // An operator has removed it; the next plan knows.
-                    Ok(_) | Err(Refused::Unknown) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        self.upstreams.notify_one();
-        Ok(())
-    }
-}
-
-impl SignedIn {
-    /// Another one where somebody else is signed in, or follows others. 0: nobody is.
-    fn digest(&self) -> u64 {
-        if self.people.is_empty() {
-            return 0;
-        }
-        let mut digest = Xxh3::new();
-        for who in &self.people {
-            digest.update(&who.0);
-            self.lists.follows(*who).iter().for_each(|followed| digest.update(&followed.0));
-        }
-        digest.digest().max(1)
-    }
-}
-
-/// The first of each list, then the second of each, and so on: one who follows thousands leaves room for others.
-fn in_turn(lists: Vec<Vec<PublicKey>>) -> Vec<PublicKey> {
-    let longest = lists.iter().map(Vec::len).max().unwrap_or_default();
-    (0..longest).flat_map(|nth| lists.iter().filter_map(move |list| list.get(nth)).copied()).collect()
-}
-
-/// What a relay is asked for from now on. `before`: what it was asked for.
-fn read_for(before: Option<&ReadFor>, chosen: &Chosen) -> ReadFor {
-    let is_new = |person: &&PublicKey| {
-        before
-            .is_none_or(|before| before.people.binary_search(person).is_err() || before.new.contains(person))
-    };
-    ReadFor {
-        people: chosen.people.clone(),
-        new: chosen.people.iter().filter(is_new).copied().collect(),
-        writers: chosen.writers,
-        alone: before.is_none_or(|before| before.alone),
-    }
-}
-
-/// Who is asked for where.
-fn now_at(upstreams: &[Upstream]) -> HashMap<RelayUrl, HashSet<PublicKey>> {
-    let read = upstreams.iter().filter_map(|upstream| Some((upstream, upstream.followed.as_ref()?)));
-    read.map(|(upstream, read)| (upstream.url.clone(), read.people.iter().copied().collect())).collect()
-}
-
-/// What tells hosts apart: an address, of IPv6 the network that one customer has.
-fn network(address: IpAddr) -> Vec<u8> {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets()[..8].to_vec(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_is_new_at_a_relay_is_read_from_the_beginning() {
-        let [a, b, c] = [1, 2, 3].map(|n| PublicKey([n; 32]));
-        let chosen = |people: &[PublicKey]| Chosen {
-            url: RelayUrl::parse("wss://relay.example").unwrap(),
-            writers: 9,
-            people: people.to_vec(),
-        };
-        let first = read_for(None, &chosen(&[a, b]));
-        assert_eq!((&first.new, first.alone), (&vec![a, b], true));
-        // The past of one of them has been read.
-        let read = ReadFor { new: vec![b], ..first };
-        assert_eq!(read_for(Some(&read), &chosen(&[a, b, c])).new, [b, c]);
-        assert_eq!(read_for(Some(&read), &chosen(&[a])).new, []);
-    }
-
-    #[test]
-    fn one_who_follows_many_leaves_room_for_others() {
-        let [a, b, c, d] = [1, 2, 3, 4].map(|n| PublicKey([n; 32]));
-        assert_eq!(in_turn(vec![vec![a, b, c], vec![d], vec![]]), [a, d, b, c]);
-        assert_eq!(in_turn(Vec::new()), []);
-    }
-
-    #[test]
-    fn networks_tell_hosts_apart() {
-        let of = |text: &str| network(text.parse().unwrap());
-        assert_eq!(of("1.2.3.4"), of("::ffff:1.2.3.4"));
-        assert_ne!(of("1.2.3.4"), of("1.2.3.5"));
-        assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:1::1"));
     }
 }

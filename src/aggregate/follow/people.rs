@@ -3,7 +3,13 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{super::upstream::RelayUrl, plan::Why};
+use super::{
+    super::{
+        registry::{Registry, TRIES},
+        upstream::RelayUrl,
+    },
+    plan::Why,
+};
 use crate::{
     aggregate::Refused,
     clock,
@@ -16,8 +22,6 @@ use crate::{
 
 /// People whom operators have named.
 const MAX_FOLLOWED: usize = 10_000;
-/// How often a change is made anew that another one overtook.
-const TRIES: usize = 5;
 /// The record of the plan.
 const PLAN: &str = "plan";
 
@@ -101,16 +105,20 @@ pub struct Plan {
 }
 
 /// The records.
-pub struct People<'r>(pub &'r dyn Records);
+pub struct People<'r>(pub &'r Registry);
 
 impl People<'_> {
+    fn records(&self) -> &dyn Records {
+        self.0.records()
+    }
+
     /// All of them, in the order in which they were added.
     ///
     /// # Errors
     /// The store fails.
     pub async fn all(&self) -> Result<Vec<(PublicKey, Followed)>, StoreError> {
         let mut all = Vec::new();
-        let mut pages = RecordPages::of(self.0, RecordKind::Followed, "", MAX_PAGE);
+        let mut pages = RecordPages::of(self.records(), RecordKind::Followed, "", MAX_PAGE);
         while let Some(page) = pages.next().await? {
             // What can not be read was written by a newer node.
             all.extend(page.iter().filter_map(|record| read(&record.key, &record.value)));
@@ -122,7 +130,7 @@ impl People<'_> {
     /// # Errors
     /// The store fails.
     pub async fn get(&self, who: PublicKey) -> Result<Option<Followed>, StoreError> {
-        let record = self.0.get(RecordKind::Followed, &who.to_hex()).await?;
+        let record = self.records().get(RecordKind::Followed, &who.to_hex()).await?;
         Ok(record.and_then(|record| read(&record.key, &record.value)).map(|(_, followed)| followed))
     }
 
@@ -134,7 +142,7 @@ impl People<'_> {
     pub async fn follow(&self, who: PublicKey, with_follows: bool) -> Result<(Followed, bool), Refused> {
         let key = who.to_hex();
         for _ in 0..TRIES {
-            let there = self.0.get(RecordKind::Followed, &key).await?;
+            let there = self.records().get(RecordKind::Followed, &key).await?;
             let before: Option<Kept> =
                 there.as_ref().map(|record| serde_json::from_slice(&record.value)).transpose()?;
             if before.is_none() && self.all().await?.len() >= MAX_FOLLOWED {
@@ -147,7 +155,7 @@ impl People<'_> {
             }
             let value = serde_json::to_vec(&Kept { with_follows, added })?;
             let version = there.map(|record| record.version);
-            match self.0.put(RecordKind::Followed, &key, version, value, None).await? {
+            match self.records().put(RecordKind::Followed, &key, version, value, None).await? {
                 Race::Won(_) => return Ok((followed, before.is_none())),
                 Race::Overtaken(_) => {}
                 Race::Unknown(error) => return Err(error.into()),
@@ -161,16 +169,10 @@ impl People<'_> {
     /// # Errors
     /// They are not followed, or the store fails.
     pub async fn unfollow(&self, who: PublicKey) -> Result<(), Refused> {
-        let key = who.to_hex();
-        for _ in 0..TRIES {
-            let there = self.0.get_decided(RecordKind::Followed, &key).await?.ok_or(Refused::NotFollowed)?;
-            match self.0.remove(RecordKind::Followed, &key, there.version).await {
-                Race::Won(_) => return Ok(()),
-                Race::Overtaken(_) => {}
-                Race::Unknown(error) => return Err(error.into()),
-            }
+        match self.0.remove_record(RecordKind::Followed, &who.to_hex()).await? {
+            true => Ok(()),
+            false => Err(Refused::NotFollowed),
         }
-        Err(Refused::Contended)
     }
 
     /// The plan that is in force. One that can not be read is made anew.
@@ -178,7 +180,7 @@ impl People<'_> {
     /// # Errors
     /// The store fails.
     pub async fn plan(&self) -> Result<(Option<Version>, Plan), StoreError> {
-        let record = self.0.get(RecordKind::FollowPlan, PLAN).await?;
+        let record = self.records().get(RecordKind::FollowPlan, PLAN).await?;
         let plan = record.as_ref().and_then(|record| serde_json::from_slice(&record.value).ok());
         Ok((record.map(|record| record.version), plan.unwrap_or_default()))
     }
@@ -189,7 +191,7 @@ impl People<'_> {
     /// The store fails.
     pub async fn put_plan(&self, over: Option<Version>, plan: &Plan) -> Result<Option<Version>, Refused> {
         let value = serde_json::to_vec(plan)?;
-        match self.0.put(RecordKind::FollowPlan, PLAN, over, value, None).await? {
+        match self.records().put(RecordKind::FollowPlan, PLAN, over, value, None).await? {
             Race::Won(version) => Ok(Some(version)),
             Race::Overtaken(_) => Ok(None),
             Race::Unknown(error) => Err(error.into()),

@@ -1,8 +1,11 @@
 // People at browsers of their own: what one does, the other sees without a reload.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { bech32 } from '@scure/base';
+import { hexToBytes } from '@noble/hashes/utils.js';
 import { join, publish, say } from './accounts.mjs';
 import { launch } from './browser.mjs';
+import { Person, Wire } from './people.mjs';
 import { Relay } from './relay.mjs';
 
 let relay, browser;
@@ -246,6 +249,35 @@ test('who is not listed is found by their whole name', async () => {
   await seeker.page.getByRole('button', { name: 'Follow under-the-eaves' }).waitFor();
   await hidden.leave();
   await seeker.leave();
+});
+
+test('whom one follows who writes elsewhere is fetched, and the page says so', async () => {
+  const elsewhere = await Relay.start();
+  const here = await Relay.start([
+    'follow.fetch=accounts',
+    `follow.indexers=["${elsewhere.address}"]`,
+    'aggregator.look_seconds=1',
+    'aggregator.allow_private=true',
+  ]);
+  const [stranger, wire] = [new Person(), await Wire.open(elsewhere.address)];
+  await wire.publish(stranger.sign(10002, '', [['r', elsewhere.address]]));
+  await wire.publish(stranger.sign(1, 'Written a long way from here.'));
+  const seeker = await join(browser, here, 'seeker');
+  await seeker.page.getByRole('link', { name: 'People', exact: true }).click();
+  await seeker.page.getByLabel('Find someone').fill(bech32.encode('npub', bech32.toWords(hexToBytes(stranger.pubkey))));
+  await seeker.page.keyboard.press('Enter');
+  await seeker.page.getByRole('button', { name: /^Follow / }).first().click();
+  await seeker.page.getByRole('button', { name: /^Following / }).first().waitFor();
+  await seeker.page.getByRole('link', { name: 'People', exact: true }).click();
+  await seeker.page.getByText('Fetching 1 person from 1 relay.').waitFor();
+  await seeker.page.getByRole('link', { name: 'Home' }).click();
+  await seeker.page.getByText('Written a long way from here.').or(seeker.page.getByRole('button', { name: '1 new post' })).first().waitFor();
+  const fresh = seeker.page.locator('#fresh');
+  if (await fresh.isVisible()) await fresh.click();
+  await seeker.page.getByText('Written a long way from here.').waitFor();
+  wire.close();
+  await seeker.leave();
+  await Promise.all([elsewhere.end(), here.end()]);
 });
 
 test('a post is written without the script', async () => {

@@ -110,7 +110,17 @@ export function Elsewhere() {
   const [fetched, setFetched] = useState<Fetched | null>(null);
   const follows = self.follows;
   useEffect(() => {
-    if (follows?.size) ask<Fetched>('GET', '/friends/fetched').then(setFetched, () => {});
+    if (!follows?.size) return;
+    // Where they write has to be found out first: it is asked again, and then it is as it was.
+    const after = [2, 5, 15, 60];
+    let timer = 0;
+    const look = () => {
+      ask<Fetched>('GET', '/friends/fetched').then(setFetched, () => {});
+      const seconds = after.shift();
+      if (seconds) timer = setTimeout(look, seconds * 1_000);
+    };
+    look();
+    return () => clearTimeout(timer);
   }, [follows]);
   if (!fetched?.people) return null;
   return (

@@ -5,6 +5,11 @@ use std::{path::PathBuf, process::Command};
 use common::page::{has_node, run, web};
 
 #[test]
+fn a_feed_has_everything_in_the_end() {
+    run("tests/model.test.mjs", &[]);
+}
+
+#[test]
 fn what_strangers_see() {
     run("tests/public.test.mjs", &[]);
 }

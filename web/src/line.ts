@@ -15,6 +15,13 @@ export interface Hearer {
   closed?: (reason: string) => void;
 }
 
+/** What is stored, as far as it was told. */
+export interface Answer {
+  events: Event[];
+  /** There is more than was asked for, or than an answer may have. */
+  more: boolean;
+}
+
 /** What a relay said to an event. */
 export interface Taken {
   ok: boolean;
@@ -96,10 +103,15 @@ export class Line extends Told {
   }
 
   /** What is stored of these; null: the connection broke, or the relay refused. */
-  read(filters: Filter[], patience = 10_000): Promise<Event[] | null> {
+  async read(filters: Filter[]): Promise<Event[] | null> {
+    return (await this.page(filters))?.events ?? null;
+  }
+
+  /** The same, and whether there is more. */
+  page(filters: Filter[], patience = 10_000): Promise<Answer | null> {
     return new Promise(resolve => {
       const events: Event[] = [];
-      const done = (answer: Event[] | null) => {
+      const done = (answer: Answer | null) => {
         clearTimeout(late);
         end();
         resolve(answer);
@@ -108,7 +120,7 @@ export class Line extends Told {
       const end = this.subscribe({
         filters: () => filters,
         event: event => events.push(event),
-        stored: () => done(events),
+        stored: more => done({ events, more }),
         closed: () => done(null),
       });
     });

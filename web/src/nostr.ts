@@ -90,6 +90,19 @@ function special(bytes: Uint8Array): Uint8Array | null {
 export const values = (event: Unsigned, name: string): string[] =>
   event.tags.filter(tag => tag[0] === name && tag[1] !== undefined).map(tag => tag[1]!);
 
+/** Whether a filter asks for an event (NIP-01). */
+export function matches(filter: Filter, event: Event): boolean {
+  const { ids, authors, kinds, since = 0, until = Infinity } = filter;
+  return (
+    (ids?.includes(event.id) ?? true) && (authors?.includes(event.pubkey) ?? true) && (kinds?.includes(event.kind) ?? true) &&
+    event.created_at >= since && event.created_at <= until &&
+    Object.entries(filter).every(([name, wanted]) => {
+      const tag = /^#(.+)/.exec(name)?.[1];
+      return tag === undefined || values(event, tag).some(value => (wanted as string[]).includes(value));
+    })
+  );
+}
+
 /** Which post a post answers, and whom. */
 export function answers(event: Unsigned): { id: string; whom: string | null } | null {
   const tags = event.tags.filter(tag => tag[0] === 'e');
@@ -132,8 +145,11 @@ function embedded(repost: Event): Event | null {
   }
 }
 
+/** Where an event stands among others. */
+export type Place = Pick<Event, 'created_at' | 'id'>;
+
 /** Newest first, and of one second the lowest id first: the order of all answers of a relay. */
-export const newestFirst = (a: Event, b: Event): number =>
+export const newestFirst = (a: Place, b: Place): number =>
   b.created_at - a.created_at || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
 
 /** Whether this is shaped like an event. What a socket hands over is not believed. */

@@ -39,7 +39,7 @@ export class Thread extends Told {
     this.ready = true;
   }
 
-  /** How high a post stands in the window, 0 where it is out of sight. */
+  /** How high a post stands in the window or above it, 0 where it is below. */
   measure(heightOf: (id: string) => number): void {
     this.#heightOf = heightOf;
   }

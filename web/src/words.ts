@@ -106,3 +106,5 @@ export const whole = (then: number): string => new Date(then * 1000).toLocaleStr
 /** "1 post", "7 posts". */
 export const many = (count: number, one: string, more = `${one}s`): string =>
   `${count.toLocaleString('en')} ${count === 1 ? one : more}`;
+
+export const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1);

@@ -6,7 +6,7 @@ import type { Feed, Gap } from '../feed.ts';
 import { ACTIVITY, type Event } from '../nostr.ts';
 import { say } from '../say.ts';
 import { useTold } from '../state.ts';
-import { many, timeOfDay } from '../words.ts';
+import { capital, many, timeOfDay } from '../words.ts';
 import { Egg } from './parts.tsx';
 import { Gone, heightInView, idOfItem, Post } from './post.tsx';
 
@@ -31,11 +31,13 @@ function waits(events: Event[]): string {
   return posts > 0 ? many(posts, 'new post') : many(events.length, 'update');
 }
 
+const NO_ANSWER = 'The relay did not answer.';
+
 /** At most so often is it said that something waits. */
 const SAY = 30_000;
 
 export function FeedView({ feed, name, other, below, above, empty, live, held }: FeedProps) {
-  useTold(feed, people);
+  useTold(feed, people, line);
   const anchor = useRef<{ element: Element; top: number } | null>(null);
   const focus = useRef<string | null>(null);
 
@@ -63,13 +65,20 @@ export function FeedView({ feed, name, other, below, above, empty, live, held }:
     focus.current = idOfItem(first);
     say(`${text} added above`);
   };
-  const fill = async (gap: Gap) => {
+  const fill = async (gap: Gap, older: Event) => {
     const first = await feed.fill(gap, () => {
-      const below = document.getElementById(idOfItem(gap.older));
+      const below = document.getElementById(idOfItem(older));
       if (below) anchor.current = { element: below, top: below.getBoundingClientRect().top };
+      // The button that was pressed may go.
+      focus.current = idOfItem(older);
     });
     if (first) focus.current = idOfItem(first);
-    say(first ? 'Loaded' : 'Nothing more was missing');
+    say(gap.state === 'failed' ? NO_ANSWER : first ? 'Loaded' : 'Nothing more was missing');
+  };
+  const more = async () => {
+    const first = await feed.more();
+    if (first) focus.current = idOfItem(first);
+    say(feed.older === 'failed' ? NO_ANSWER : first ? 'Loaded' : 'There are no older posts');
   };
 
   const drawn = (event: Event, place: number, isNew: boolean) => {
@@ -87,11 +96,11 @@ export function FeedView({ feed, name, other, below, above, empty, live, held }:
           {above}
           {feed.shown.map((event, nth) => {
             const isNew = feed.fresh.has(event.id);
-            const gap = feed.gapAbove(event);
+            const gap = feed.gapAbove(nth);
             const height = feed.gone.get(event.id);
             return [
               feed.edge?.id === event.id && <Edge key={`edge${event.id}`} since={feed.edge.since} />,
-              gap && <GapRow key={`gap${event.id}`} gap={gap} fill={() => fill(gap)} />,
+              gap && <GapRow key={`gap${event.id}`} gap={gap} fill={() => fill(gap, event)} />,
               height !== undefined ? (
                 <Gone key={event.id} event={event} height={height} place={nth + 1} />
               ) : (
@@ -99,13 +108,14 @@ export function FeedView({ feed, name, other, below, above, empty, live, held }:
               ),
             ];
           })}
-          {feed.shown.length === 0 && empty}
+          {feed.shown.length === 0 && (feed.ready ? empty : <Unread />)}
         </div>
       </div>
       {feed.shown.length > 0 && feed.older !== 'none' && (
         <p class="more">
-          <button class="btn" type="button" aria-busy={feed.older === 'loading'} onClick={() => feed.more()}>
-            {feed.older === 'loading' ? 'Loading older posts' : 'Older posts'}
+          {feed.older === 'failed' && <span class="dim">{NO_ANSWER} </span>}
+          <button class="btn" type="button" aria-busy={feed.older === 'loading'} onClick={more}>
+            {feed.older === 'loading' ? 'Loading older posts' : feed.older === 'failed' ? 'Try again' : 'Older posts'}
           </button>
         </p>
       )}
@@ -149,6 +159,17 @@ function Fresh({ feed, show }: { feed: Feed; show: () => void }) {
   );
 }
 
+/** Nothing is known of a feed, so nothing is said of what it has. */
+function Unread() {
+  const isBroken = line.state !== 'live' && line.reconnects + line.lost > 0;
+  return (
+    <article class="item quiet top-of end-of" tabindex={-1}>
+      <span class="knot" />
+      <p class="body gone">{isBroken ? 'The line is broken. It is read when it is back.' : 'Reading.'}</p>
+    </article>
+  );
+}
+
 function Edge({ since }: { since: number }) {
   return (
     <div class="unread" role="none">
@@ -160,8 +181,10 @@ function Edge({ since }: { since: number }) {
 }
 
 function GapRow({ gap, fill }: { gap: Gap; fill: () => void }) {
-  const known = gap.count !== null;
-  const posts = known ? many(gap.count!, 'post') : '';
+  const { count } = gap;
+  const posts = count ? `${count.isMore ? 'over ' : ''}${many(count.number, 'post')}` : '';
+  // It is filled by pages.
+  const load = count ? `Load ${many(Math.min(count.number, 100), 'post')}` : 'Look';
   const busy = gap.state === 'loading';
   return (
     <article class="item gap" tabindex={0} aria-label="Posts are missing here">
@@ -170,11 +193,11 @@ function GapRow({ gap, fill }: { gap: Gap; fill: () => void }) {
       </span>
       <div class="body">
         <p>
-          <b>{known ? `${posts} missing.` : 'Posts may be missing here.'}</b>{' '}
-          {gap.state === 'failed' ? 'The relay did not answer.' : gap.why}
+          <b>{count ? `${capital(posts)} missing.` : 'Posts may be missing here.'}</b>{' '}
+          {gap.state === 'failed' ? NO_ANSWER : gap.why}
         </p>
         <button class="btn" type="button" aria-busy={busy} onClick={() => busy || fill()}>
-          {gap.state === 'failed' ? 'Try again' : busy ? `Loading ${posts || 'posts'}` : known ? `Load ${posts}` : 'Look'}
+          {gap.state === 'failed' ? 'Try again' : busy ? 'Loading posts' : load}
         </button>
       </div>
     </article>

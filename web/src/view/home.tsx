@@ -1,8 +1,8 @@
 // The feed of somebody who is signed in: whom they follow, newest first.
 import { useEffect, useMemo } from 'preact/hooks';
-import { counts, line, people } from '../app.ts';
+import { counts, line, people, relay, relayNow } from '../app.ts';
 import { ask } from '../api.ts';
-import { Feed } from '../feed.ts';
+import { Feed, type Count } from '../feed.ts';
 import { first } from '../first.ts';
 import { look } from '../look.ts';
 import { ACTIVITY, isHex, NOTE, npub, REPOST, reposted, values, type Event } from '../nostr.ts';
@@ -33,19 +33,22 @@ function home(): Feed {
   };
   const feed = new Feed({
     line,
+    most: relay.max_limit,
+    now: relayNow,
     filters: () => [
       { kinds: [NOTE, REPOST], authors: authors() },
       { kinds: [ACTIVITY], authors: authors() },
     ],
     wants,
-    count: async (newer, older) => {
+    count: async (newer, older, held) => {
       const between = `after=${older.created_at}:${older.id}&before=${newer.created_at}:${newer.id}`;
-      const answer = await ask<{ count?: { number: number } }>('GET', `/feed?${between}&count=1&limit=1`).catch(() => null);
-      return answer?.count?.number ?? null;
+      const answer = await ask<{ count?: Count }>('GET', `/feed?${between}&count=1&limit=1`).catch(() => null);
+      const { number, isMore } = answer?.count ?? { number: null, isMore: false };
+      return number === null ? null : { number: isMore ? number : Math.max(0, number - held), isMore };
     },
     // Whoever did it knows.
-    quiet: event => event.kind === ACTIVITY && event.pubkey === me,
-    subject: event => reposted(event)?.id ?? event.id,
+    quiet: event => event.kind === ACTIVITY && (event.pubkey === me || look.postsOnly),
+    subject: event => reposted(event) ?? event,
     seen: event => {
       people.expect(event);
       const post = reposted(event);
@@ -82,25 +85,42 @@ function see(account: string, feed: Feed): void {
   }
 }
 
-let kept: { account: string; feed: Feed } | null = null;
+interface Kept {
+  account: string;
+  feed: Feed;
+  /** Whose posts it has, and whose it has not; null: those that the document had. */
+  of: { follows: Set<string>; mutes: Set<string> } | null;
+}
+
+let kept: Kept | null = null;
 
 /** The feed stays as it was when somebody comes back from a thread. */
-function feedOf(account: string): Feed {
-  if (kept?.account !== account) kept = { account, feed: home() };
-  return kept.feed;
+function keptOf(account: string): Kept {
+  if (kept?.account !== account) kept = { account, feed: home(), of: null };
+  return kept;
+}
+
+/** Has a feed be of those who are followed and not muted now. */
+function renew(kept: Kept): void {
+  const { feed, of } = kept;
+  const [follows, mutes] = [self.follows ?? new Set<string>(), self.mutes ?? new Set<string>()];
+  const wider = of !== null && ([...follows].some(key => !of.follows.has(key)) || [...of.mutes].some(key => !mutes.has(key)));
+  kept.of = { follows, mutes };
+  feed.sift();
+  feed.again(wider);
 }
 
 export function Home() {
   useTold(self, look);
   const account = self.me!.userId;
-  const feed = useMemo(() => feedOf(account), [account]);
+  const kept = useMemo(() => keptOf(account), [account]);
+  const { feed } = kept;
   useTold(feed);
   const follows = self.follows;
   const listed = follows && [follows, self.mutes ?? []].map(keys => [...keys].sort().join()).join(';');
   useEffect(() => {
     if (listed === null) return;
-    feed.sift();
-    feed.again();
+    renew(kept);
     return () => feed.stop();
   }, [feed, listed]);
   useEffect(() => {

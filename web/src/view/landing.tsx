@@ -1,6 +1,6 @@
 // What somebody sees who opens the relay's address: what the relay is, and what is being said.
 import { useMemo } from 'preact/hooks';
-import { line, people, relay } from '../app.ts';
+import { line, people, relay, relayNow } from '../app.ts';
 import { Feed } from '../feed.ts';
 import { first } from '../first.ts';
 import { NOTE, warning } from '../nostr.ts';
@@ -12,12 +12,14 @@ function feed(): Feed {
   const live = relay.live ?? [];
   const feed = new Feed({
     line,
+    most: relay.max_limit,
+    now: relayNow,
     filters: () => live,
     // Strangers are shown nothing that its author warns of.
     wants: event => event.kind === NOTE && warning(event) === null,
     count: async (newer, older, held) => {
       const all = await line.count({ ...live[0], since: older.created_at, until: newer.created_at });
-      return all === null ? null : Math.max(0, all - held);
+      return all === null ? null : { number: Math.max(0, all - held), isMore: false };
     },
     seen: event => people.expect(event),
   });

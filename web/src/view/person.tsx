@@ -1,6 +1,6 @@
 // What somebody says of themselves, and their posts.
 import { useMemo } from 'preact/hooks';
-import { counts, line, people } from '../app.ts';
+import { counts, line, people, relay, relayNow } from '../app.ts';
 import { Feed } from '../feed.ts';
 import { first } from '../first.ts';
 import { NOTE, npub } from '../nostr.ts';
@@ -14,6 +14,8 @@ import { Egg, Note } from './parts.tsx';
 function feedOf(key: string): Feed {
   const feed = new Feed({
     line,
+    most: relay.max_limit,
+    now: relayNow,
     filters: () => [{ kinds: [NOTE], authors: [key] }],
     wants: event => event.kind === NOTE && event.pubkey === key,
     seen: event => people.expect(event),

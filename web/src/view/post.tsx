@@ -25,10 +25,10 @@ interface PostProps {
 
 export const idOfItem = (event: { id: string }): string => `e${event.id.slice(0, 16)}`;
 
-/** How high a post stands in the window, 0 where it is out of sight. */
+/** How high a post stands in the window or above it, 0 where it is below: what is read stays where it is. */
 export function heightInView(id: string): number {
   const box = document.getElementById(idOfItem({ id }))?.getBoundingClientRect();
-  return box && box.bottom > 0 && box.top < innerHeight ? box.height : 0;
+  return box && box.top < innerHeight ? box.height : 0;
 }
 
 export function Post({ event, place, class: kind, isNew, whole, context, by, below }: PostProps) {

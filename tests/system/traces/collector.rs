@@ -100,6 +100,22 @@ impl Collector {
 
     /// The spans of the trace that has one of that name with this attribute, once it has as many as are awaited.
     pub async fn trace(&self, name: &str, attribute: (&str, &str), count: usize) -> Trace {
+        self.trace_until(name, attribute, &format!("{count} spans"), |trace| trace.0.len() >= count).await
+    }
+
+    /// The same, once it has spans of all these names.
+    pub async fn trace_with(&self, name: &str, attribute: (&str, &str), names: &[&str]) -> Trace {
+        let has_all = |trace: &Trace| names.iter().all(|name| trace.0.iter().any(|span| span.name == *name));
+        self.trace_until(name, attribute, &names.join(", "), has_all).await
+    }
+
+    async fn trace_until(
+        &self,
+        name: &str,
+        attribute: (&str, &str),
+        awaited: &str,
+        is_whole: impl Fn(&Trace) -> bool,
+    ) -> Trace {
         let find = || {
             let spans = self.spans();
             let (key, value) = attribute;
@@ -112,11 +128,11 @@ impl Collector {
         loop {
             let found = find();
             if let Some(trace) = &found
-                && trace.0.len() >= count
+                && is_whole(trace)
             {
                 return found.unwrap();
             }
-            assert!(begun.elapsed() < PATIENCE, "{count} spans were awaited, not {found:#?}");
+            assert!(begun.elapsed() < PATIENCE, "{awaited} were awaited, not {found:#?}");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }

@@ -185,7 +185,7 @@ impl Connection {
     pub fn note_store(&self, noted: &mut Option<Identity>) -> Result<(), ClientError> {
         match (*noted, self.store) {
             (Some(before), Some(now)) if before != now => {
-                Err(ClientError::OtherStore { url: self.endpoint.url.clone(), before, now })
+                Err(ClientError::OtherStore { url: self.endpoint.shown_url(), before, now })
             }
             (before, now) => {
                 *noted = now.or(before);
@@ -378,7 +378,7 @@ impl Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("url", &self.endpoint.url).finish_non_exhaustive()
+        f.debug_struct("Connection").field("url", &self.endpoint.shown_url()).finish_non_exhaustive()
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Bounds {
     pub longest_retry: Duration,
     /// Bytes of a message that is taken from the relay. Default: 16 MiB.
     pub message_bytes: usize,
+    /// Bytes of events that are gathered as one page. Where one has more, fewer are asked for. Default: 256 MiB.
+    pub page_bytes: usize,
     /// Bytes that wait for a relay that does not read. Default: 64 MiB.
     pub queue_bytes: usize,
     /// Notices of a connection that the observer is told; some relays write one for each event. Default: 10.
@@ -73,6 +75,7 @@ impl Default for Bounds {
             first_retry: Duration::from_millis(500),
             longest_retry: Duration::from_secs(30),
             message_bytes: 16 << 20,
+            page_bytes: 256 << 20,
             queue_bytes: 64 << 20,
             notices: 10,
         }
@@ -108,6 +111,11 @@ impl Endpoint {
             user_agent: concat!("rookery/", env!("CARGO_PKG_VERSION")).to_owned(),
             observer: Arc::new(()),
         }
+    }
+
+    /// The URL for errors and logs: what follows the path may be a secret.
+    pub fn shown_url(&self) -> String {
+        self.url.split('?').next().unwrap_or_default().to_owned()
     }
 
     /// The waits between connections that fail.

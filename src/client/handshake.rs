@@ -87,11 +87,11 @@ impl Endpoint {
         let port = uri.port_u16().unwrap_or(default_port);
         let addresses: Vec<_> = lookup_host((host, port)).await.map_or(Vec::new(), Iterator::collect);
         if addresses.is_empty() {
-            return Err(ClientError::UnknownHost { url: self.url.clone(), host: host.to_owned() });
+            return Err(ClientError::UnknownHost { url: self.shown_url(), host: host.to_owned() });
         }
         let addresses = self.reach.allowed(addresses);
         if addresses.is_empty() {
-            return Err(ClientError::Forbidden { url: self.url.clone() });
+            return Err(ClientError::Forbidden { url: self.shown_url() });
         }
         Ok(addresses)
     }
@@ -108,15 +108,15 @@ impl Endpoint {
     }
 
     fn no_request(&self, reason: &str) -> ClientError {
-        ClientError::NoRequest { url: self.url.clone(), reason: reason.to_owned() }
+        ClientError::NoRequest { url: self.shown_url(), reason: reason.to_owned() }
     }
 
     pub(super) fn unreachable(&self, reason: String) -> ClientError {
-        ClientError::Unreachable { url: self.url.clone(), reason }
+        ClientError::Unreachable { url: self.shown_url(), reason }
     }
 
     fn explain(&self, error: tungstenite::Error) -> ClientError {
-        let no_relay = |reason| ClientError::NoRelay { url: self.url.clone(), reason };
+        let no_relay = |reason| ClientError::NoRelay { url: self.shown_url(), reason };
         match error {
             // What is wrong with a certificate comes as invalid data.
             tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {

@@ -85,6 +85,6 @@ impl Endpoint {
     }
 
     fn no_information(&self, reason: impl ToString) -> ClientError {
-        ClientError::NoRelay { url: self.url.clone(), reason: reason.to_string() }
+        ClientError::NoRelay { url: self.shown_url(), reason: reason.to_string() }
     }
 }

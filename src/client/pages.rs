@@ -15,10 +15,13 @@ use crate::protocol::{Event, EventId, Filter, Identity, Timestamp, message::Hint
 pub const PAGE: usize = 500;
 /// Events asked for where a page did not hold one second.
 const WIDE_PAGE: usize = 5_000;
-/// Most events taken as one page, and most bytes: a relay may send more than asked so that the last
-/// second is whole, but not without end.
+/// Most events taken as one page: a relay may send more than asked so that the last second is whole, but not without
+/// end.
 const MAX_PAGE_EVENTS: usize = 50_000;
-const MAX_PAGE_BYTES: usize = 256 << 20;
+/// By so much fewer events are asked for where a page has too many bytes.
+const FEWER: usize = 8;
+/// A page of which nothing can be used has no more events than this, or the relay ignores what it was asked for.
+const MOST_UNUSABLE: usize = 10;
 /// Failures in a row after which a relay counts as gone.
 const MAX_ATTEMPTS: u32 = 8;
 /// No relay in use sends fewer events than this in a page if it has more. A last page that is
@@ -148,6 +151,14 @@ impl Pages {
         Ok(Some(fresh))
     }
 
+    /// Goes on below a second that can not be paged through ([`ClientError::CrowdedSecond`]).
+    pub fn pass_over(&mut self, second: Timestamp) {
+        self.boundary.clear();
+        let older = Filter { until: second.checked_sub(1), ..self.filter.clone() };
+        self.finished = older.until.is_none() || older.is_never();
+        self.filter = older;
+    }
+
     /// Everything received was known already: nothing is older, or the boundary second fills a whole
     /// page.
     async fn step_over(&mut self, sent: usize, limit: usize) -> Result<Option<Vec<Event>>, ClientError> {
@@ -228,6 +239,10 @@ impl Pages {
                 Err(error) => error,
             };
             self.connection = None;
+            if let (ClientError::Endless, Some(limit @ 2..)) = (&error, filter.limit) {
+                filter.limit = Some((limit / FEWER).max(1));
+                continue;
+            }
             if !error.is_passing() || !self.was_connected || backoff.attempts() >= MAX_ATTEMPTS {
                 return Err(error);
             }
@@ -238,7 +253,7 @@ impl Pages {
     }
 
     async fn ask_once(&mut self, filter: &Filter) -> Result<StoredPage, ClientError> {
-        let patience = self.endpoint.bounds.answer;
+        let (patience, most_bytes) = (self.endpoint.bounds.answer, self.endpoint.bounds.page_bytes);
         let connection = self.connection().await?;
         let mut subscription = connection.subscribe(filter);
         let mut events: Vec<Event> = Vec::new();
@@ -258,13 +273,14 @@ impl Pages {
                 }
                 Arrival::EndOfStored(hint) => break hint,
             }
-            if sent > MAX_PAGE_EVENTS || bytes > MAX_PAGE_BYTES {
+            if sent > MAX_PAGE_EVENTS || bytes > most_bytes {
                 return Err(ClientError::Endless);
             }
         };
         subscription.close().await?;
         self.unusable += (sent - events.len()) as u64;
-        if events.is_empty() && sent > 0 {
+        // A few that are of no use are as good as none: what is older is asked for next.
+        if events.is_empty() && sent > MOST_UNUSABLE {
             return Err(ClientError::FilterIgnored { sent });
         }
         // Relays of the wild do not all keep the order, and some send an event twice.

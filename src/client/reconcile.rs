@@ -104,6 +104,8 @@ impl Connection {
                 Err(_) => {
                     return Err(match notice {
                         Some(notice) => ClientError::NoReconciliation(notice),
+                        // Some relays pass over messages that they do not know.
+                        None if is_first => ClientError::NoReconciliation("it does not answer".into()),
                         None => ClientError::Silent("answer a reconciliation"),
                     });
                 }

@@ -57,6 +57,9 @@ pub struct Cursor {
     /// For how many seconds it was tried to reach it, in vain, since it was reached last.
     #[serde(default)]
     pub silent: u64,
+    /// What was asked for, by its digest: of anything else the past has not been read.
+    #[serde(default)]
+    pub asked: Option<u64>,
 }
 
 /// A cursor as it is written: two who are equally far write different ones.

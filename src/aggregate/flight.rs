@@ -61,7 +61,8 @@ struct Open {
 
 #[derive(Debug)]
 struct Reading {
-    window: Window,
+    /// `None`: it is of some of what is asked for, and says nothing of the rest.
+    window: Option<Window>,
     /// Events that it has brought and that are not finished.
     open: usize,
     is_read: bool,
@@ -90,6 +91,15 @@ impl Flight {
 
     /// A window is read from now on.
     pub fn begin(&mut self, window: Window) -> WindowId {
+        self.open_window(Some(window))
+    }
+
+    /// Something of the past is read from now on that moves nothing when it is finished.
+    pub fn begin_beside(&mut self) -> WindowId {
+        self.open_window(None)
+    }
+
+    fn open_window(&mut self, window: Option<Window>) -> WindowId {
         self.last += 1;
         let id = WindowId(self.last);
         self.windows.insert(id, Reading { window, open: 0, is_read: false });
@@ -102,7 +112,8 @@ impl Flight {
         if let Some(reading) = asked.window.and_then(|id| self.windows.get_mut(&id)) {
             reading.open += 1;
         }
-        let is_late = self.is_late(received, key);
+        // What a window has brought is brought again, as it is not finished before.
+        let is_late = asked.window.is_none() && self.is_late(received, key);
         self.late += usize::from(is_late);
         self.open.insert(self.last, Open { received, key, asked, is_late });
         self.last
@@ -159,7 +170,9 @@ impl Flight {
             && reading.is_read
             && reading.open == 0
         {
-            progress.finish(reading.window);
+            if let Some(window) = reading.window {
+                progress.finish(window);
+            }
             self.windows.remove(&id);
         }
     }
@@ -280,9 +293,25 @@ mod tests {
         assert_eq!(progress.through, 290);
     }
 
+    /// Some are followed who were not: what they wrote of old is read, while what others wrote is on its way.
+    #[test]
+    fn the_past_of_some_says_nothing_of_others() {
+        let (mut flight, mut progress) = (Flight::new(10), Progress { through: 100, ..Progress::default() });
+        let of_some = flight.begin_beside();
+        let theirs = flight.take(300, key(50), of(of_some));
+        flight.end(of_some, &mut progress);
+        flight.live(Some(100));
+        assert_eq!(flight.follow(400, &mut progress), None, "it is not finished");
+        flight.finish(theirs, &mut progress);
+        assert_eq!((progress.through, flight.windows.len()), (100, 0));
+    }
+
     #[test]
     fn what_is_older_than_the_overlap_is_known_by_its_id() {
         let (mut flight, mut progress) = (Flight::new(10), Progress::default());
+        // A window is read again where it is not finished.
+        let window = flight.begin(Window { since: 0, until: 20 });
+        flight.take(1_000, key(8), of(window));
         let old = flight.take(1_000, key(7), LIVE);
         flight.take(1_000, key(995), LIVE);
         assert_eq!((flight.late().collect::<Vec<_>>(), flight.count_late()), (vec![key(7)], 1));

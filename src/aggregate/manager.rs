@@ -22,10 +22,10 @@ use super::{
     registry::Registry,
     shown::Shown,
     status::{State, Status},
-    upstream::{NoKey, Upstream, UpstreamId},
+    upstream::{NoKey, RelayUrl, Upstream, UpstreamId},
 };
 use crate::{
-    client::{Endpoint, Observer, Reach},
+    client::{Bounds, Endpoint, Observer, Reach},
     clock,
     protocol::Timestamp,
     seal::Keyring,
@@ -125,9 +125,19 @@ impl Running {
     }
 }
 
+/// Longest message that reconciles (NIP-77), with room to spare.
+const RECONCILING_BYTES: usize = 4 << 20;
+/// Of events that are gathered before they wait for room in the queue.
+const PAGE_BYTES: usize = 16 << 20;
+
 /// How upstreams are reached.
 pub struct Dialer {
     pub reach: Reach,
+    /// Where relays may be that nobody has named but people who are followed.
+    pub reach_of_followed: Reach,
+    /// Where the lists of those are looked for, and who has none is read: operators have named them.
+    pub indexers: Vec<RelayUrl>,
+    pub max_event_bytes: usize,
     pub keyring: Arc<Keyring>,
 }
 
@@ -136,9 +146,14 @@ impl Dialer {
     /// The upstream's key can not be opened.
     pub fn endpoint(&self, upstream: &Upstream, observer: Arc<dyn Observer>) -> Result<Endpoint, NoKey> {
         let keys = upstream.auth.as_ref().map(|key| key.open(upstream.id(), &self.keyring)).transpose()?;
-        let reach = self.reach.clone();
+        let is_strangers = upstream.is_for_followed_alone() && !self.indexers.contains(&upstream.url);
+        let reach = if is_strangers { &self.reach_of_followed } else { &self.reach }.clone();
+        // Room for what stands around an event.
+        let message_bytes = RECONCILING_BYTES.max(2 * self.max_event_bytes);
+        let page_bytes = PAGE_BYTES.max(message_bytes);
+        let bounds = Bounds { message_bytes, page_bytes, ..Bounds::default() };
         // Whoever stores an event checks it.
-        Ok(Endpoint { keys, verify: false, reach, observer, ..Endpoint::new(upstream.url.as_str()) })
+        Ok(Endpoint { keys, verify: false, bounds, reach, observer, ..Endpoint::new(upstream.url.as_str()) })
     }
 }
 

@@ -25,13 +25,15 @@ const BEATS: Partition = 0;
 /// Beats that fail to come until a process is taken for gone.
 const FAIL: u32 = 3;
 
-/// `KEYS`: beats by name, and since when there are any. `ARGV`: name, milliseconds until one is gone. Answers with those
+/// `KEYS`: beats by name, and since when there are any without a break. `ARGV`: name, milliseconds until one is gone. Answers with those
 /// who are there, and for how many milliseconds there have been beats.
 const BEAT: &str = "\
 #!lua flags=allow-oom
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('SET', KEYS[2], now, 'NX')
+local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+if newest[2] and now - newest[2] > tonumber(ARGV[2]) then redis.call('SET', KEYS[2], now) end
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. (now - ARGV[2]))
 return {redis.call('ZRANGE', KEYS[1], 0, -1), now - redis.call('GET', KEYS[2])}";

@@ -176,11 +176,17 @@ impl Aggregator {
             metrics: Arc::clone(&parts.metrics),
             tracer: parts.tracer.clone(),
         };
-        let reach = match config.allow_private {
+        let reach = |allow_private| match allow_private {
             true => Reach::Anywhere,
-            false => Reach::Public { but: parts.own },
+            false => Reach::Public { but: parts.own.clone() },
         };
-        let dialer = Arc::new(Dialer { reach, keyring: Arc::clone(&keyring) });
+        let dialer = Arc::new(Dialer {
+            reach: reach(config.allow_private),
+            reach_of_followed: reach(parts.follow.allow_private),
+            indexers: parts.indexers.clone(),
+            max_event_bytes: readers.max_event_bytes,
+            keyring: Arc::clone(&keyring),
+        });
         let upstreams = Upstreams::new(
             registry.clone(),
             Arc::clone(&all),

@@ -39,6 +39,11 @@ impl Progress {
         (self.through < until).then_some(Window { since, until })
     }
 
+    /// Whether it was written by a clock that was ahead: then nobody knows how far that was.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.through > now
+    }
+
     /// A window was read to its end, and all that it brought is finished.
     pub fn finish(&mut self, window: Window) {
         let mut joined = window;

@@ -137,6 +137,32 @@ impl Registry {
         if is_gone { Ok(()) } else { Err(Refused::Unknown) }
     }
 
+    /// Removes one where it is so now, as [`Self::remove`] does; whether it was.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn remove_where(
+        &self,
+        id: UpstreamId,
+        is_so: impl Fn(&Upstream) -> bool,
+    ) -> Result<bool, Refused> {
+        for _ in 0..TRIES {
+            let Some((record, _)) = self.read(id).await?.filter(|(_, upstream)| is_so(upstream)) else {
+                return Ok(false);
+            };
+            match self.0.records().remove(RecordKind::Upstream, &record.key, record.version).await {
+                Race::Won(_) => {
+                    self.remove_record(RecordKind::Cursor, &record.key).await?;
+                    self.forget_refused(&format!("{}/", record.key)).await?;
+                    return Ok(true);
+                }
+                Race::Overtaken(_) => {}
+                Race::Unknown(error) => return Err(error.into()),
+            }
+        }
+        Err(Refused::Contended)
+    }
+
     async fn forget_refused(&self, prefix: &str) -> Result<(), StoreError> {
         const SOME: usize = 16;
         let records = self.0.records();

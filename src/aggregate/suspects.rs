@@ -114,7 +114,12 @@ impl Suspects {
         }
     }
 
-    fn put(&mut self, suspect: Suspect, due: Instant) {
+    fn put(&mut self, mut suspect: Suspect, due: Instant) {
+        // Another copy may have failed while this one was tried or buried.
+        if let Some((other, at)) = self.waiting.remove(&suspect.id) {
+            self.by_time.remove(&(at, suspect.id));
+            suspect.entries.extend(other.entries);
+        }
         self.by_time.insert((due, suspect.id));
         self.waiting.insert(suspect.id, (suspect, due));
     }
@@ -170,6 +175,7 @@ impl Suspects {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregate::{queue::Entry, upstream::RelayUrl};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -212,6 +218,24 @@ mod tests {
         // There was no place for it.
         now += 10 * SECOND;
         assert!(matches!(suspects.next(now), Some(Next::Try(_))));
+    }
+
+    /// One is buried, for which there is no place, while a copy of it fails.
+    #[test]
+    fn a_copy_that_fails_meanwhile_is_not_lost() {
+        let upstream = RelayUrl::parse("ws://a").unwrap().id();
+        let taken = || {
+            let (id, text) = (id(1), "{}".into());
+            let entry = Entry { upstream, number: 1, id, text, received: 0, trace: None, place: None };
+            Taken { entry, since: Instant::now() }
+        };
+        let (mut suspects, now) = (Suspects::new(5, 10 * SECOND), Instant::now());
+        suspects.add(id(1), vec![taken()], String::new(), now);
+        let Some(Next::Try(first)) = suspects.next(now) else { panic!() };
+        suspects.add(id(1), vec![taken()], String::new(), now + SECOND);
+        suspects.put_back(first, now + 2 * SECOND);
+        let Some(Next::Try(both)) = suspects.next(now + 60 * SECOND) else { panic!() };
+        assert_eq!((both.entries.len(), suspects.waiting.len(), suspects.by_time.len()), (2, 0, 0));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::{Host, Url};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::read_for::ReadFor;
 use crate::{
@@ -120,6 +121,13 @@ impl Upstream {
             [] => vec![Filter::default()],
             own => own.iter().cloned().chain(people).collect(),
         }
+    }
+
+    /// Another number where something else is asked for, whoever is followed: of those each is known by themselves whether
+    /// their past has been read.
+    pub fn asked_digest(&self) -> u64 {
+        let own: Vec<String> = self.filters.iter().map(Filter::to_string).collect();
+        xxh3_64(format!("{} {}", self.is_for_followed_alone(), own.join(" ")).as_bytes())
     }
 
     /// Whether it is read for people who are followed, and for nothing else.

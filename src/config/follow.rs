@@ -29,6 +29,9 @@ section! {
         people: fixed usize = 1_000 => whole(1, MOST_PEOPLE),
         /// Relays that are read for them.
         relays: fixed usize = 200 => whole(1, 900),
+        /// Whether a relay that they alone have named may have an address that is not public: whoever is followed could have
+        /// this one send requests into your network.
+        allow_private: fixed bool = false,
         /// Minutes between looks at their lists.
         minutes: fixed u64 = 60 => whole(1, 7 * DAY / 60),
         /// Seconds for which it is tried to reach a relay in vain, until it is left out for a week, and others are read

@@ -29,7 +29,8 @@ fn relay_at(number: usize, settings: &[&str]) -> Relay {
 /// One that reads people who are followed.
 fn reader(indexers: &[&str], settings: &[&str]) -> Relay {
     let indexers = format!("follow.indexers={}", json!(indexers));
-    Relay::start(&[&["--set", "aggregator.allow_private=true", "--set", &indexers], settings].concat())
+    let anywhere = ["--set", "aggregator.allow_private=true", "--set", "follow.allow_private=true"];
+    Relay::start(&[&anywhere[..], &["--set", &indexers], settings].concat())
 }
 
 /// What a relay has: ids, and by whom.
@@ -278,4 +279,24 @@ async fn operators_and_people_share_a_relay() {
     assert_eq!(view["read_at"], json!([url]));
     does(&here, &["remove", &url]);
     eventually("for people alone", || upstream(&here, &["show", &url]).0 && is_alone()).await;
+}
+
+/// Whoever is followed may name any address, also one of the network that this relay stands in.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_name_is_not_connected_to_where_it_is_not_public() {
+    let (indexer, inside) = (relay_at(50, &[]), relay_at(51, &[]));
+    let keys = Keys::generate();
+    put(&indexer, &[fresh(&keys, "outside"), relay_list(&keys, now(), &[inside.url()])]);
+    put(&inside, &[fresh(&keys, "inside")]);
+    let opened = || inside.metric("rookery_connections_opened_total");
+    let before = opened();
+    let indexers = format!("follow.indexers={}", json!([indexer.url()]));
+    let here = Relay::start(&["--set", "aggregator.allow_private=true", "--set", &indexers]);
+    does(&here, &["follow", &npub(&keys)]);
+    eventually("a plan", || plan(&here)["people"] == 1).await;
+    let left_out = &plan(&here)["left_out"];
+    assert_eq!((&left_out[0]["url"], &left_out[0]["why"]), (&json!(inside.url()), &json!("forbidden")));
+    // Whoever is read nowhere else is read where operators look.
+    eventually("what is there", || stored(&here).len() == 2).await;
+    assert_eq!(opened(), before);
 }

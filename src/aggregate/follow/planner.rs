@@ -35,7 +35,7 @@ use crate::{
     protocol::{PublicKey, Timestamp, kind, nip19},
     store::{
         Store,
-        records::{MAX_PAGE, Record, RecordKind, RecordPages, Version},
+        records::{MAX_PAGE, RecordKind, RecordPages, Version},
     },
 };
 
@@ -196,15 +196,30 @@ impl Planner {
 
     /// Who is signed in, as many as people may be followed, and whom they follow as this store knows it.
     async fn signed_in(&self) -> Result<SignedIn, Refused> {
-        let mut people = BTreeSet::new();
+        /// Whether somebody has no account here, of a session's record.
+        #[derive(serde::Deserialize)]
+        struct Session {
+            #[serde(default)]
+            brought: bool,
+        }
+        let (mut people, mut guests) = (BTreeSet::new(), BTreeSet::new());
         let mut pages = RecordPages::of(self.registry.records(), RecordKind::Session, "", MAX_PAGE);
         while let Some(page) = pages.next().await?
             && people.len() < self.config.people
         {
-            let account = |record: &Record| PublicKey::from_hex(record.key.split('/').next()?);
-            people.extend(page.iter().filter_map(account));
+            for record in &page {
+                let Some(key) = record.key.split('/').next().and_then(PublicKey::from_hex) else { continue };
+                let session = serde_json::from_slice::<Session>(&record.value);
+                match session.is_ok_and(|session| session.brought) {
+                    true if guests.len() < self.config.people => drop(guests.insert(key)),
+                    true => {}
+                    false => drop(people.insert(key)),
+                }
+            }
         }
-        let people: Vec<PublicKey> = people.into_iter().take(self.config.people).collect();
+        // Whoever comes with a key of their own makes no room for it.
+        let people = people.into_iter().chain(guests).take(self.config.people);
+        let people: Vec<PublicKey> = people.collect();
         let mut lists = Lists::default();
         lists.find(&self.store, &[], &people, kind::FOLLOW_LIST).await?;
         Ok(SignedIn { people, lists })
@@ -285,7 +300,9 @@ impl Planner {
         known.whole.extend(self.own_url.iter().cloned());
         let paused = wanted.upstreams.iter().filter(|upstream| upstream.paused);
         known.unfit.extend(paused.map(|upstream| (upstream.url.clone(), Why::Paused)));
-        self.look_up(&mut known).await;
+        let named = wanted.upstreams.iter().filter(|upstream| !upstream.is_for_followed_alone());
+        let named = named.map(|upstream| upstream.url.clone()).chain(self.configured.iter().cloned());
+        self.look_up(&mut known, &named.collect()).await;
         let plan = known.plan();
         self.apply(&wanted.upstreams, &plan.chosen).await?;
         let summary = &mut written.summary;
@@ -369,8 +386,8 @@ impl Planner {
         Ok(silent)
     }
 
-    /// Finds out which relays share an address, and which have none that may be connected to.
-    async fn look_up(&self, known: &mut Known) {
+    /// Finds out which relays share an address, and which have none that may be connected to. `named`: by operators.
+    async fn look_up(&self, known: &mut Known, named: &HashSet<RelayUrl>) {
         let mut wanted: HashMap<&RelayUrl, usize> = HashMap::new();
         for url in known.places.values().flatten().chain(&known.fallback) {
             *wanted.entry(url).or_default() += 1;
@@ -382,8 +399,10 @@ impl Planner {
         let beyond: Vec<RelayUrl> = rest.into_iter().map(|(url, _)| url.clone()).collect();
         let urls: Vec<RelayUrl> = order.into_iter().map(|(url, _)| url.clone()).collect();
         let looked_up = stream::iter(urls).map(|url| async {
-            let endpoint = self.dialer.endpoint(&Upstream::new(url.clone()), Arc::new(()));
-            let found = match endpoint {
+            let is_named = named.contains(&url);
+            let followed = (!is_named).then(|| ReadFor { alone: true, ..ReadFor::default() });
+            let upstream = Upstream { followed, ..Upstream::new(url.clone()) };
+            let found = match self.dialer.endpoint(&upstream, Arc::new(())) {
                 Ok(endpoint) => timeout(LOOK_UP, endpoint.addresses()).await.ok(),
                 Err(_) => None,
             };
@@ -416,11 +435,10 @@ impl Planner {
             if chosen.contains_key(id) || upstream.followed.is_none() {
                 continue;
             }
-            if upstream.is_for_followed_alone() && !upstream.paused {
-                match self.registry.remove(*id).await {
-                    Ok(()) | Err(Refused::Unknown) => {}
-                    Err(error) => return Err(error),
-                }
+            // An operator may have named it meanwhile.
+            let is_needless = |upstream: &Upstream| upstream.is_for_followed_alone() && !upstream.paused;
+            if is_needless(upstream) {
+                self.registry.remove_where(*id, is_needless).await?;
             } else if !upstream.is_for_followed_alone() {
                 self.registry
                     .change(*id, |upstream| {
@@ -451,6 +469,10 @@ impl Planner {
                 match self.registry.change(id, change).await {
                     // An operator has removed it; the next plan knows.
                     Ok(_) | Err(Refused::Unknown) => {}
+                    // The filters of an operator and these people do not fit into one record.
+                    Err(Refused::Unfit(error)) => {
+                        warn!(upstream = %chosen.url, "people who are followed are not read there: {error}");
+                    }
                     Err(error) => return Err(error),
                 }
             }

@@ -6,14 +6,14 @@ use std::{
 };
 
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
     super::{
         counts::Verdict,
         flight::{Asked, Number, WindowId},
         intake::judge_read,
-        progress::Window,
+        progress::{Progress, Window},
         refused::FilterId,
         registry::{Refused, Registry},
         status::CatchUp,
@@ -62,9 +62,16 @@ impl Reader {
         let before = self.put.load(Relaxed);
         let mut connection = self.endpoint.connect_identified().await?;
         self.fetch_left_out(&mut connection).await?;
+        self.begin_anew_where_ahead(until);
         let whole = self.inner.lock().flight.begin(Window { since: 0, until });
         match self.compare(&mut connection, until, whole).await {
-            Err(Ended::Client(ClientError::NoReconciliation(_) | ClientError::TooMany(_))) => {
+            Err(Ended::Client(
+                error @ (ClientError::NoReconciliation(_)
+                | ClientError::TooMany(_)
+                | ClientError::NotReconciled(_)
+                | ClientError::BadReconciliation(_)),
+            )) => {
+                debug!(upstream = %self.upstream.url, "read by windows of time: {error}");
                 // Else nothing that comes live would move the cursor.
                 self.inner.lock().flight.give_up(whole);
                 connection = self.read_past_of_new(connection).await?;
@@ -82,21 +89,36 @@ impl Reader {
         Ok(())
     }
 
-    /// What was received once and not stored.
+    /// How far a clock has come that was ahead says nothing of what was read.
+    fn begin_anew_where_ahead(&self, now: Timestamp) {
+        let progress = &mut self.inner.lock().progress;
+        if progress.is_ahead(now) {
+            warn!(
+                upstream = %self.upstream.url,
+                through = progress.through,
+                "it was read by a clock that was ahead: it is read anew from the beginning"
+            );
+            *progress = Progress::default();
+        }
+    }
+
+    /// What was received once and not stored. Each is remembered until it is on its way, or known to be nothing.
     async fn fetch_left_out(&self, connection: &mut Connection) -> Result<(), Ended> {
-        let left_out = std::mem::take(&mut self.inner.lock().left_out);
-        let ids: Vec<EventId> = left_out.iter().map(|key| key.id).collect();
+        let ids: Vec<EventId> = self.inner.lock().left_out.iter().map(|key| key.id).collect();
+        let is_settled = |settled: &[EventId]| {
+            self.inner.lock().left_out.retain(|key| !settled.contains(&key.id));
+        };
         let take = async |found| {
-            if let Found::Event(event) = found {
-                self.put(&event, Asked::default(), &self.filters).await;
+            match found {
+                Found::Event(event) => {
+                    self.put(&event, Asked::default(), &self.filters).await;
+                    is_settled(&[event.id()]);
+                }
+                Found::Nothing(ids) => is_settled(&ids),
             }
             true
         };
-        let fetched = connection.fetch(&ids, take).await;
-        if let Err(error) = fetched {
-            self.inner.lock().left_out.extend(left_out);
-            return Err(error.into());
-        }
+        connection.fetch(&ids, take).await?;
         Ok(())
     }
 
@@ -185,7 +207,8 @@ impl Reader {
         if new.is_empty() || until == 0 {
             return Ok(connection);
         }
-        let id = self.inner.lock().flight.begin(Window { since: 0, until });
+        // What others wrote may be on its way in the same time.
+        let id = self.inner.lock().flight.begin_beside();
         for filter in new.chunks(AUTHORS).map(by) {
             let part = Filter { until: Some(until), ..filter.clone() };
             (connection, _) = self.read_pages(connection, part, &filter, id).await?;
@@ -240,9 +263,9 @@ impl Reader {
                     }
                 }
                 Ok(None) => break,
-                Err(error @ ClientError::CrowdedSecond { .. }) => {
+                Err(error @ ClientError::CrowdedSecond { second, .. }) => {
                     warn!(upstream = %self.upstream.url, "a hole stays: {error}");
-                    break;
+                    pages.pass_over(second);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -294,7 +317,9 @@ impl Reader {
         let bytes = event.json().len();
         self.counts.receive(bytes);
         self.inner.lock().pace.take(bytes, received, Instant::now());
-        if let Err(refusal) = judge_read(event, self.parts.max_event_bytes, filters) {
+        let judged = judge_read(event, self.parts.max_event_bytes, filters);
+        self.note_use(judged.err());
+        if let Err(refusal) = judged {
             self.inner.lock().trace.arrival().refuse(refusal.name());
             self.counts.settle(Verdict::Refused(refusal));
             return self.remember(asked.compared, key, Verdict::Refused(refusal));
@@ -308,6 +333,7 @@ impl Reader {
         std::mem::forget(unqueued);
         self.parts.metrics.queue_published.inc();
         self.put.fetch_add(1, Relaxed);
+        self.worth.fetch_add(1, Relaxed);
         self.wait_for_pace().await;
     }
 

@@ -1,5 +1,7 @@
 //! What comes live.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{
     super::{counts::Verdict, cursor::MAX_LATE, flight::Asked, intake::judge, queue::Full},
     Ended, Reader,
@@ -31,7 +33,11 @@ impl Reader {
                 if let Ok(Reply::Eose { subscription, .. }) = Reply::parse(&text) {
                     missing.retain(|id| *id != subscription);
                 }
-                self.hear(connection, &subscriptions, &text)?;
+                match self.hear(connection, &subscriptions, &text, false) {
+                    // What is stored there is found by whoever catches up.
+                    Err(Ended::Behind) => {}
+                    heard => heard?,
+                }
             }
             Ok::<_, Ended>(())
         };
@@ -42,20 +48,23 @@ impl Reader {
         Ok(subscriptions)
     }
 
-    /// A message of the live connection.
+    /// A message of the live connection; `is_live`: the upstream has sent what it had.
     pub(super) fn hear(
         &self,
         connection: &mut Connection,
         subscriptions: &[String],
         text: &str,
+        is_live: bool,
     ) -> Result<(), Ended> {
         match connection.read(text) {
             Some(Reply::Event { subscription, event })
                 if subscriptions.iter().any(|id| *id == subscription) =>
             {
                 self.counts.receive(text.len());
-                match judge(event, self.parts.max_event_bytes, &self.filters) {
-                    Ok(event) => self.offer(&event),
+                let judged = judge(event, self.parts.max_event_bytes, &self.filters);
+                self.note_use(judged.as_ref().err().copied());
+                match judged {
+                    Ok(event) => self.offer(&event, is_live),
                     Err(refusal) => {
                         self.inner.lock().trace.arrival().refuse(refusal.name());
                         self.counts.settle(Verdict::Refused(refusal));
@@ -73,13 +82,14 @@ impl Reader {
     }
 
     /// Queues what came live.
-    fn offer(&self, event: &Event) -> Result<(), Ended> {
+    fn offer(&self, event: &Event, is_live: bool) -> Result<(), Ended> {
         let (received, key) = (clock::now(), Key { created_at: event.created_at(), id: event.id() });
         let inner = &mut *self.inner.lock();
         let mut arrival = inner.trace.arrival();
+        let is_late = inner.flight.is_late(received, key);
         let ended = if inner.pace.is_spent(received) {
             Ended::Spent
-        } else if inner.flight.count_late() + inner.left_out.len() >= MAX_LATE {
+        } else if is_late && inner.flight.count_late() + inner.left_out.len() >= MAX_LATE {
             self.counts.give_up(1);
             arrival.fail("too many old events are in flight");
             return Err(Ended::Behind);
@@ -89,6 +99,7 @@ impl Reader {
                 Ok(()) => {
                     self.parts.metrics.queue_published.inc();
                     inner.pace.take(event.json().len(), received, std::time::Instant::now());
+                    self.worth.fetch_add(u64::from(is_live), Relaxed);
                     return Ok(());
                 }
                 Err(Full) => inner.flight.forget(number),
@@ -96,7 +107,7 @@ impl Reader {
             Ended::Behind
         };
         // No window will bring it again.
-        if inner.flight.is_late(received, key) && inner.left_out.len() < MAX_LATE {
+        if is_late && inner.left_out.len() < MAX_LATE {
             inner.left_out.push(key);
         }
         self.counts.give_up(1);

@@ -9,7 +9,10 @@ mod rest;
 mod session;
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -19,7 +22,7 @@ use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, timeout},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     counts::{Counts, Refusal, Verdict},
@@ -103,6 +106,8 @@ pub struct Reader {
     stop: watch::Receiver<bool>,
     /// Events that catching up has queued.
     put: AtomicU64,
+    /// Events that were queued, and for which a session was worth it: not what an upstream sends to everybody who asks.
+    worth: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -151,7 +156,9 @@ enum Ended {
     Behind,
     #[error("events of it can not be stored, and there are as many dead letters of it as there may be")]
     DeadLettersFull,
-    #[error("over 1 % of its last 1,000 events are forged; it is read on in an hour")]
+    #[error(
+        "over 1 % of its last 1,000 events are forged, or over half are nothing that was asked for; it is read on in an hour"
+    )]
     Distrusted,
     #[error("it names events and does not send them")]
     Phantoms,
@@ -213,6 +220,7 @@ impl Reader {
             compare,
             stop,
             put: AtomicU64::new(0),
+            worth: AtomicU64::new(0),
             inner,
         }
     }
@@ -229,7 +237,6 @@ impl Reader {
             0 => clock::now(),
             through => through,
         });
-        self.inner.lock().pace = Pace::new(self.upstream.limits, cursor.spent, std::time::Instant::now());
         self.go_on_from(cursor);
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         loop {
@@ -240,9 +247,9 @@ impl Reader {
                 () = is_told(stop) => break,
             }
             let begun = Instant::now();
-            let received = self.counts.at_this_moment().received;
+            let worth = self.worth.load(Relaxed);
             let ended = self.session(&mut kept).await;
-            if begun.elapsed() >= PRODUCTIVE || self.counts.at_this_moment().received > received {
+            if begun.elapsed() >= PRODUCTIVE || self.worth.load(Relaxed) > worth {
                 backoff.succeed();
             }
             select! {
@@ -259,6 +266,7 @@ impl Reader {
         let inner = &mut *self.inner.lock();
         inner.flight = Flight::new(self.parts.overlap);
         inner.progress = cursor.progress;
+        inner.pace = Pace::new(self.upstream.limits, cursor.spent, std::time::Instant::now());
         inner.left_out = cursor.late.iter().map(|&(created_at, id)| Key { created_at, id }).collect();
         let epoch = cursor.lease.epoch;
         inner.lease = cursor.lease.hand_over(&self.parts.node);
@@ -283,7 +291,13 @@ impl Reader {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         loop {
             match Kept::load(self.parts.store.records(), self.id, self.parts.takeover / BEATS).await {
-                Ok(loaded) => return loaded,
+                Ok((kept, mut cursor)) => {
+                    if cursor.asked.is_some_and(|asked| asked != self.upstream.asked_digest()) {
+                        info!(upstream = %self.upstream.url, "something else is read of it: from the beginning");
+                        cursor.progress = Progress::default();
+                    }
+                    return (kept, cursor);
+                }
                 Err(error) => {
                     self.status.set(State::Waiting);
                     if backoff.attempts() == 0 {
@@ -313,6 +327,12 @@ impl Reader {
         if !wait.is_zero() {
             sleep(wait).await;
         }
+    }
+
+    /// Something has come that is refused for this, if it is.
+    fn note_use(&self, refusal: Option<Refusal>) {
+        let is_useful = !matches!(refusal, Some(Refusal::Shape | Refusal::Unasked));
+        self.inner.lock().trust.note_use(is_useful);
     }
 
     fn entry(&self, number: u64, event: &Event, received: Timestamp, arrival: &mut Arrival) -> Entry {
@@ -355,7 +375,8 @@ impl Reader {
             let late = inner.flight.late().chain(inner.left_out.iter().copied());
             let late = late.map(|key| (key.created_at, key.id)).take(MAX_LATE).collect();
             let (progress, lease) = (inner.progress.clone(), inner.lease.clone());
-            Cursor { progress, late, spent: inner.pace.spent(), lease, silent: inner.silence.noted }
+            let (spent, silent) = (inner.pace.spent(), inner.silence.noted);
+            Cursor { progress, late, spent, lease, silent, asked: Some(self.upstream.asked_digest()) }
         };
         // Before what would tell that they are finished. Without them nothing is missed, and some is fetched again.
         if let Err(error) = self.refused.save(self.parts.store.records()).await {

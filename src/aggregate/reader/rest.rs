@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use tokio::{
     select,
-    time::{interval, sleep},
+    time::{interval, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -21,6 +21,8 @@ use crate::{backoff::Backoff, clock};
 
 /// For so long an upstream is not read that sends what is forged.
 const DISTRUST: Duration = Duration::from_secs(3_600);
+/// After so long it is tried again whether there is a place for dead letters.
+const FULL: Duration = Duration::from_secs(60);
 /// Between looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(200);
 /// Between looks at the date.
@@ -42,13 +44,20 @@ impl Reader {
             Ended::Told => std::future::pending().await,
             Ended::Behind => {
                 self.status.set(State::Behind);
-                self.meanwhile(until(|| self.parts.queue.fill() <= 0.5), kept).await;
+                let room = async {
+                    // Also where it is not the queue that is full.
+                    sleep(TICK).await;
+                    until(|| self.parts.queue.fill() <= 0.5).await;
+                };
+                self.meanwhile(room, kept).await;
             }
             Ended::DeadLettersFull => {
                 info!(upstream = %self.upstream.url, "not read for now: {ended}");
                 self.status.fail(ended.to_string());
                 self.status.set(State::DeadLettersFull);
-                self.meanwhile(until(|| !self.counts.is_full()), kept).await;
+                // What says that there is a place again may be lost on its way. Where there is none, that is said again.
+                let _ = timeout(FULL, self.meanwhile(until(|| !self.counts.is_full()), kept)).await;
+                self.counts.set_full(false);
             }
             Ended::Distrusted => {
                 warn!(upstream = %self.upstream.url, "not read for now: {ended}");

@@ -123,7 +123,7 @@ impl Reader {
         loop {
             select! {
                 text = connection.receive() => {
-                    self.hear(connection, subscriptions, &text?)?;
+                    self.hear(connection, subscriptions, &text?, true)?;
                     select! {
                         () = self.wait_for_pace() => {}
                         () = self.told() => return Err(Ended::Told),
@@ -153,6 +153,9 @@ impl Reader {
                     }
                     if self.inner.lock().pace.is_spent(clock::now()) {
                         return Err(Ended::Spent);
+                    }
+                    if self.inner.lock().trust.is_lost() {
+                        return Err(Ended::Distrusted);
                     }
                     self.follow();
                     if catching_up.is_none() && compared.elapsed() >= self.parts.compare {

@@ -64,6 +64,13 @@ for at = 3, #ARGV, 5 do
   end
 end";
 
+/// Counts a process that may end. Also where Redis has no memory left, as this goes before what gives some back.
+const DIE: &str = "\
+#!lua flags=allow-oom
+local deaths = redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return deaths";
+
 /// What was taken and not handed on.
 pub struct Take {
     entries: Mutex<VecDeque<(Entry, OwnedSemaphorePermit)>>,
@@ -103,20 +110,42 @@ impl Take {
     }
 }
 
-/// Takes from the partitions that are this process's.
+/// The entries of a partition that this process has taken and not finished, as far as Redis has been told. Bounded by what
+/// may be taken.
+#[derive(Default)]
+pub struct Held(Mutex<HashSet<StreamId>>);
+
+impl Held {
+    /// `false`: it is known already.
+    fn add(&self, id: StreamId) -> bool {
+        self.0.lock().insert(id)
+    }
+
+    fn has(&self, id: StreamId) -> bool {
+        self.0.lock().contains(&id)
+    }
+
+    fn remove(&self, id: StreamId) {
+        self.0.lock().remove(&id);
+    }
+}
+
+/// Takes from the partitions that are this process's. `held`: by partition.
 pub fn start(
     servers: &Arc<Servers>,
     layout: &Layout,
     members: &Arc<Members>,
     take: &Arc<Take>,
+    held: &[Arc<Held>],
     metrics: &Arc<Metrics>,
 ) {
-    for partition in 0..layout.partitions {
+    for (partition, held) in (0..layout.partitions).zip(held) {
         let source = Source {
             servers: Arc::clone(servers),
             partition,
             members: Arc::clone(members),
             take: Arc::clone(take),
+            held: Arc::clone(held),
             metrics: Arc::clone(metrics),
             redeliver: layout.redeliver,
         };
@@ -130,6 +159,7 @@ struct Source {
     partition: Partition,
     members: Arc<Members>,
     take: Arc<Take>,
+    held: Arc<Held>,
     metrics: Arc<Metrics>,
     redeliver: Duration,
 }
@@ -173,6 +203,7 @@ impl Source {
         let mut reads = self.servers.connect(self.partition).await?;
         self.make_group(&mut commands).await.context("the consumer group")?;
         self.wait_for_others(&mut commands).await.context("what others have taken")?;
+        self.take_own_again(&mut commands).await.context("what was taken from here")?;
         debug!(partition = self.partition, "events of other relays are taken from here");
         let series = self.metrics.partition(self.partition);
         let mut looked: Option<Instant> = None;
@@ -183,7 +214,7 @@ impl Source {
                 looked = Some(Instant::now());
             }
             for element in self.read(&mut reads).await.context("what waits")? {
-                self.hand_on(&element, false).await;
+                self.hand_on(&mut commands, &element, false).await?;
             }
             backoff.succeed();
         }
@@ -234,6 +265,31 @@ impl Source {
         Ok(())
     }
 
+    /// Hands on what this process has taken, by the word of Redis, and never heard of: the connection was lost meanwhile.
+    async fn take_own_again(&self, connection: &mut MultiplexedConnection) -> anyhow::Result<()> {
+        let mut after = StreamId::default();
+        loop {
+            let answer: Value = redis::cmd("XREADGROUP")
+                .arg("GROUP")
+                .arg(GROUP)
+                .arg(self.members.name())
+                .arg("COUNT")
+                .arg(CHUNK)
+                .arg("STREAMS")
+                .arg(self.key())
+                .arg(after.to_string())
+                .query_async(connection)
+                .await?;
+            let elements = Element::read_one_stream(&answer)?;
+            let Some(last) = elements.last() else { return Ok(()) };
+            after = last.id;
+            for element in elements.iter().filter(|element| !self.held.has(element.id)) {
+                self.metrics.upstream_queue_redelivered.inc();
+                self.hand_on(connection, element, false).await?;
+            }
+        }
+    }
+
     /// What nobody has taken, once there is something, or nothing after a while.
     async fn read(&self, connection: &mut MultiplexedConnection) -> anyhow::Result<Vec<Element>> {
         let answer: Value = redis::cmd("XREADGROUP")
@@ -252,41 +308,67 @@ impl Source {
         Element::read_one_stream(&answer)
     }
 
-    async fn hand_on(&self, element: &Element, is_deadly: bool) {
+    async fn hand_on(
+        &self,
+        connection: &mut MultiplexedConnection,
+        element: &Element,
+        is_deadly: bool,
+    ) -> anyhow::Result<()> {
         match element.entry(self.partition) {
             Ok(mut entry) => {
                 if let Some(place) = &mut entry.place {
                     place.is_deadly = is_deadly;
                 }
-                self.take.push(entry).await;
+                if self.held.add(element.id) {
+                    self.take.push(entry).await;
+                }
             }
-            // Another version of this program has written it. Who has put it misses it, and reads it again.
+            // Another version of this program has written it, or it was taken out. Who has put it misses it, and reads it
+            // again.
             Err(error) => {
-                error!(partition = self.partition, id = %element.id, "an entry is not understood: {error:#}")
+                error!(partition = self.partition, id = %element.id, "an entry is not understood: {error:#}");
+                let (key, id) = (self.key(), element.id.to_string());
+                let mut drop_it = redis::pipe();
+                drop_it.cmd("XACK").arg(&key).arg(GROUP).arg(&id).cmd("XDEL").arg(&key).arg(&id);
+                let dropped: RedisResult<Value> = drop_it.query_async(connection).await;
+                dropped?;
             }
         }
+        Ok(())
     }
 
     /// Takes what processes have taken that are gone, one entry after the other: one of them may be why they are gone.
     async fn take_what_is_left(&self, connection: &mut MultiplexedConnection) -> anyhow::Result<()> {
         let gone = self.members.gone();
-        let pending: Vec<(String, String, u64, u64)> = redis::cmd("XPENDING")
-            .arg(self.key())
-            .arg(GROUP)
-            .arg("IDLE")
-            .arg(gone.as_millis() as u64)
-            .arg("-")
-            .arg("+")
-            .arg(LEFT)
-            .query_async(connection)
-            .await?;
         let view = self.members.view();
         let mut those_gone = HashSet::new();
-        for (id, name, idle, _) in pending {
-            let is_forgotten = Duration::from_millis(idle) >= FORGOTTEN;
-            if name == self.members.name() || (view.is_alive(&name) && !is_forgotten) {
-                continue;
+        // One's own are among them where the store is slow.
+        let mut from = "-".to_owned();
+        let mut left = Vec::new();
+        while left.len() < LEFT {
+            let pending: Vec<(String, String, u64, u64)> = redis::cmd("XPENDING")
+                .arg(self.key())
+                .arg(GROUP)
+                .arg("IDLE")
+                .arg(gone.as_millis() as u64)
+                .arg(&from)
+                .arg("+")
+                .arg(LEFT)
+                .query_async(connection)
+                .await?;
+            let is_last = pending.len() < LEFT;
+            if let Some((last, ..)) = pending.last() {
+                from = format!("({last}");
             }
+            left.extend(pending.into_iter().filter(|(_, name, idle, _)| {
+                let is_forgotten = Duration::from_millis(*idle) >= FORGOTTEN;
+                name != self.members.name() && (!view.is_alive(name) || is_forgotten)
+            }));
+            if is_last {
+                break;
+            }
+        }
+        for (id, name, ..) in left {
             let claimed: Value = redis::cmd("XCLAIM")
                 .arg(self.key())
                 .arg(GROUP)
@@ -298,7 +380,7 @@ impl Source {
             for element in Element::read_all(&claimed)? {
                 self.metrics.upstream_queue_redelivered.inc();
                 let is_deadly = !self.look_at(connection, &element).await?;
-                self.hand_on(&element, is_deadly).await;
+                self.hand_on(connection, &element, is_deadly).await?;
             }
             those_gone.insert(name);
         }
@@ -315,13 +397,11 @@ impl Source {
         element: &Element,
     ) -> anyhow::Result<bool> {
         let (key, id) = (self.servers.key(self.partition, DEATHS), element.id.to_string());
-        let (before, _): (u32, Value) = redis::pipe()
-            .cmd("HINCRBY")
+        let before: u32 = redis::cmd("EVAL")
+            .arg(DIE)
+            .arg(1)
             .arg(&key)
             .arg(&id)
-            .arg(1)
-            .cmd("EXPIRE")
-            .arg(&key)
             .arg(DEATHS_LAST.as_secs())
             .query_async(connection)
             .await?;
@@ -409,10 +489,10 @@ pub struct Drain {
 }
 
 impl Drain {
-    pub fn start(servers: Arc<Servers>, partition: Partition) -> Self {
+    pub fn start(servers: Arc<Servers>, partition: Partition, held: Arc<Held>) -> Self {
         // Bounded by what was taken: the window of the consumer.
         let (words, to_say) = mpsc::unbounded_channel();
-        tokio::spawn(say_all(servers, partition, to_say));
+        tokio::spawn(say_all(servers, partition, held, to_say));
         Self { words }
     }
 
@@ -423,7 +503,12 @@ impl Drain {
     }
 }
 
-async fn say_all(servers: Arc<Servers>, partition: Partition, mut to_say: mpsc::UnboundedReceiver<ToSay>) {
+async fn say_all(
+    servers: Arc<Servers>,
+    partition: Partition,
+    held: Arc<Held>,
+    mut to_say: mpsc::UnboundedReceiver<ToSay>,
+) {
     let mut backoff = retry();
     let mut connection = None;
     let mut words = Vec::new();
@@ -437,7 +522,11 @@ async fn say_all(servers: Arc<Servers>, partition: Partition, mut to_say: mpsc::
             sleep(backoff.fail()).await;
         }
         backoff.succeed();
-        words.clear();
+        for said in words.drain(..) {
+            if matches!(said.word, Word::Finished(_)) {
+                held.remove(said.id);
+            }
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 pub use self::entry::Place;
 use self::{
-    consumer::{Drain, Take},
+    consumer::{Drain, Held, Take},
     producer::Producer,
 };
 use super::{AnyListener, Broken, Entry, Full, Number, Queue, UpstreamId, Verdict, Word};
@@ -82,10 +82,13 @@ impl Streams {
         let breaks = metrics.upstream_queue_breaks.clone();
         let producer = Producer::start(Arc::clone(&servers), &layout, listener, breaks);
         let take = Arc::new(Take::new(layout.taken_bytes));
+        let held: Vec<Arc<Held>> = (0..layout.partitions).map(|_| Arc::default()).collect();
         if let Some(consumers) = consumers {
-            consumer::start(&servers, &layout, &consumers, &take, metrics);
+            consumer::start(&servers, &layout, &consumers, &take, &held, metrics);
         }
-        let drains = (0..layout.partitions).map(|partition| Drain::start(Arc::clone(&servers), partition));
+        let drains = (0..layout.partitions)
+            .zip(held)
+            .map(|(partition, held)| Drain::start(Arc::clone(&servers), partition, held));
         Self { producer, take, drains: drains.collect() }
     }
 }

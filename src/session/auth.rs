@@ -36,13 +36,17 @@ pub struct Auth {
     own_host: Option<String>,
     /// The keys of which the client has proved possession, and whose doings these may see.
     viewer: Viewer,
+    /// Sessions of accounts with which the connection ends, each watched once.
+    sessions: Vec<SessionKey>,
+    /// Sessions that are being looked up.
+    looked_up: usize,
 }
 
 impl Auth {
     pub fn new(own_host: Option<String>, signed_in: Option<PublicKey>) -> Self {
         let challenge = hex::encode(rand::random::<[u8; 16]>());
         let viewer = Viewer::client(signed_in.into_iter().collect::<Vec<_>>());
-        Self { challenge: challenge.into(), own_host, viewer }
+        Self { challenge: challenge.into(), own_host, viewer, sessions: Vec::new(), looked_up: 0 }
     }
 
     pub fn keys(&self) -> &[PublicKey] {
@@ -158,8 +162,19 @@ impl Session {
             let reason = Reason::invalid("the session tag names no session");
             return self.answer_auth(&id, Err(reason));
         };
+        // The same event is good for as long as its date is: it is shown once more for nothing.
+        if self.auth.sessions.contains(&session) {
+            return self.answer_auth(&id, Ok(()));
+        }
+        let most = self.shared.live.load().limits.max_auth_keys;
+        if self.auth.sessions.len() + self.auth.looked_up >= most {
+            let reason = Reason::restricted(format!("a connection is signed in by at most {most} sessions"));
+            return self.answer_auth(&id, Err(reason));
+        }
+        self.auth.looked_up += 1;
         let found = async move { accounts.check_session(&session).await };
         ctx.spawn(found.into_actor(self).map(move |found, this, ctx| {
+            this.auth.looked_up -= 1;
             let most = this.shared.live.load().limits.max_auth_keys;
             let added = match found {
                 Ok(signed_in) => this.add_key(key, most, ctx).map(|()| this.keep_signed_in(&signed_in, ctx)),
@@ -174,6 +189,10 @@ impl Session {
     pub(super) fn keep_signed_in(&mut self, signed_in: &SignedIn, ctx: &mut Context) {
         let Some(accounts) = self.shared.accounts.clone() else { return };
         let session = signed_in.session.clone();
+        if self.auth.sessions.contains(&session) {
+            return;
+        }
+        self.auth.sessions.push(session.clone());
         let ended = async move { accounts.ended(&session).await };
         ctx.spawn(ended.into_actor(self).map(|(), this, ctx| {
             this.notice(&Reason::restricted("you were signed out"));

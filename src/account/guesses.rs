@@ -1,7 +1,7 @@
 //! How often somebody may guess. Counted by each node for itself, in memory: a guess costs the store no write.
 //!
 //! Three buckets: the address, the account from where nobody has signed in to it, and the account from a browser or an
-//! address that has. So whoever guesses from elsewhere locks nobody out.
+//! address that has. So whoever guesses from elsewhere locks nobody out who is known.
 
 use std::{
     hash::{BuildHasher, RandomState},

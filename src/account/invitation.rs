@@ -57,6 +57,16 @@ impl Accounts {
         Ok(Invitation { code, uses, expires_at })
     }
 
+    /// Whether an invitation is good for one more.
+    pub(super) async fn find_invitation(&self, code: &str) -> Result<(), Refused> {
+        let found =
+            kept::read::<InvitationRecord>(&*self.0.store, RecordKind::Invitation, &digest(code)).await?;
+        let is_good = |record: &InvitationRecord| {
+            record.expires_at > clock::now() && record.used_by.len() < record.uses as usize
+        };
+        found.filter(|kept| is_good(&kept.value)).map(drop).ok_or(Refused::Invitation)
+    }
+
     /// Spends one use of an invitation for an account.
     pub(super) async fn spend(&self, code: &str, account: PublicKey) -> Result<(), Refused> {
         self.change_invitation(code, |record| {

@@ -255,7 +255,8 @@ impl Accounts {
         if all.len() < most {
             return Ok(());
         }
-        all.sort_by_key(|(_, kept)| kept.value.seen);
+        // Those go first that would end first: those of programs, and those that nobody uses.
+        all.sort_by_key(|(_, kept)| kept.value.expires_at);
         let surplus = all.len() + 1 - most;
         for (key, _) in all.into_iter().take(surplus) {
             kept::remove(&*self.0.store, RecordKind::Session, &key).await?;

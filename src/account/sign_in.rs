@@ -88,7 +88,8 @@ impl Accounts {
             }
         };
         let Some((key, record)) = account.filter(|_| is_right) else { return Err(Refused::WrongPassword) };
-        inner.guesses.give_back(&buckets);
+        // Not that of the address: each password costs a hash, the right one too.
+        inner.guesses.give_back(&buckets[1..]);
         if record.disabled {
             return Err(Refused::Disabled);
         }

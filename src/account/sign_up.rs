@@ -47,6 +47,10 @@ impl Accounts {
             ([Guesses::address(client.address)], [Guesses::sign_ups(client.address), Bucket::AllSignUps]);
         inner.guesses.take(&guess, Instant::now())?;
         self.free(&name).await?;
+        if let Some(code) = invitation {
+            // Before a password is hashed for it: one that was made up is a guess.
+            self.find_invitation(code).await?;
+        }
         inner.guesses.give_back(&guess);
         inner.guesses.take(&sign_up, Instant::now())?;
         let made = self.make_free(name, &new, invitation, client).await;

@@ -25,7 +25,7 @@ section! {
         session_days: fixed u64 = 30 => whole(1, 365),
         /// Minutes for which a token of a program is good that is not used.
         token_minutes: fixed u64 = 60 => whole(1, 365 * 24 * 60),
-        /// Sessions of an account; beyond, the one ends that was used least lately.
+        /// Sessions of an account; beyond, the one ends that would have ended first.
         max_sessions: fixed usize = 100 => whole(1, 1_000),
         /// Milliseconds for which a session that was found good is taken for good without being read again.
         session_cache_ms: fixed u64 = 1_000 => whole(0, 60_000),
@@ -38,7 +38,7 @@ section! {
         /// Wrong passwords that an address (of IPv6, one /64 network) may send at once, at this node.
         address_guesses: fixed u32 = 50 => whole(1, 1 << 24),
         /// Wrong passwords for one account that strangers may send at once, at this node; and that each address and browser
-        /// may send that has signed in to it before. So strangers lock nobody out.
+        /// may send that has signed in to it before. So strangers lock nobody out who is known; others wait.
         account_guesses: fixed u32 = 10 => whole(1, 1 << 24),
         /// Seconds after which another wrong password may be sent.
         guess_seconds: fixed u64 = 60 => whole(1, 24 * HOUR),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::{join_all, try_join3};
+use futures_util::{StreamExt, future::try_join3, stream};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -136,9 +136,16 @@ impl Feed {
         }))
     }
 
+    /// Whether an account may ask for something now, at the rate of any client.
+    ///
+    /// # Errors
+    /// It is too fast.
+    pub fn knock(&self, account: PublicKey) -> Result<(), FeedError> {
+        self.0.door.knock(account)
+    }
+
     /// The keys of an account that wants something written.
     async fn writes(&self, account: PublicKey) -> Result<Keys, FeedError> {
-        self.0.door.knock(account)?;
         Ok(self.0.accounts.keypair(&account).await?)
     }
 
@@ -174,6 +181,14 @@ impl Feed {
         }
     }
 
+    /// Says it where it was not said: whoever made the account may have ended before. Not where it was taken back.
+    pub async fn introduce_if_new(&self, account: PublicKey, name: &str) {
+        let said = by([account], &[kind::PROFILE, kind::DELETION]);
+        if let Ok(None) = self.0.reader.newest(said, &nobody()).await {
+            self.introduce(account, name).await;
+        }
+    }
+
     /// Tells what an account has done, if it wants that told. That it is not told keeps nobody from doing it.
     pub async fn tell(&self, account: PublicKey, deed: Deed) {
         if let Err(error) = self.try_to_tell(account, &deed).await {
@@ -182,23 +197,18 @@ impl Feed {
     }
 
     async fn try_to_tell(&self, account: PublicKey, deed: &Deed) -> Result<(), FeedError> {
-        let Some(audience) = self.audience(account).await? else { return Ok(()) };
+        let Some(kept) = self.0.accounts.get(&account).await? else { return Ok(()) };
         let keys = self.0.accounts.keypair(&account).await?;
+        let Some(audience) = told(&kept) else {
+            // Whoever was to take it back when that was chosen may have ended before.
+            return self.0.activity.take_back(&keys).await;
+        };
         self.0.activity.tell(&keys, audience, deed).await?;
         // It may have chosen otherwise meanwhile, and what stood then was taken back before this came.
-        if self.audience(account).await?.is_none() {
+        if self.0.accounts.get(&account).await?.as_ref().and_then(told).is_none() {
             self.0.activity.take_back(&keys).await?;
         }
         Ok(())
-    }
-
-    async fn audience(&self, account: PublicKey) -> Result<Option<Audience>, FeedError> {
-        let account = self.0.accounts.get(&account).await?;
-        Ok(account.and_then(|account| match account.activity {
-            account::Activity::Nobody => None,
-            account::Activity::Friends => Some(Audience::Friends),
-            account::Activity::Followers => Some(Audience::Followers),
-        }))
     }
 
     /// Takes back what is told of an account that wants nothing told any more.
@@ -475,8 +485,11 @@ impl Feed {
     /// The store fails.
     pub async fn people(&self, people: &[PublicKey]) -> Result<Profiles, FeedError> {
         let mut profiles = people::profiles(&self.0.reader, people).await?;
-        let accounts = join_all(people.iter().map(|key| self.0.accounts.get(key))).await;
-        for (key, account) in people.iter().zip(accounts) {
+        /// Records that are read at once: sign-ins read some in the same time.
+        const AT_ONCE: usize = 16;
+        let account = async |key: &PublicKey| (*key, self.0.accounts.get(key).await);
+        let mut accounts = stream::iter(people).map(account).buffer_unordered(AT_ONCE);
+        while let Some((key, account)) = accounts.next().await {
             if let Some(account) = account? {
                 profiles.entry(key.to_hex()).or_default().username = Some(account.name.to_string());
             }
@@ -569,5 +582,14 @@ impl Feed {
         let tags = Tags::from_iter([["relay", "ALL_RELAYS"]]);
         self.0.door.admit_in_order(keys.sign(at, kind::VANISH, tags, ""))?.enter().await?;
         Ok(())
+    }
+}
+
+/// Who is told what an account does.
+fn told(account: &Account) -> Option<Audience> {
+    match account.activity {
+        account::Activity::Nobody => None,
+        account::Activity::Friends => Some(Audience::Friends),
+        account::Activity::Followers => Some(Audience::Followers),
     }
 }

@@ -108,11 +108,12 @@ pub async fn introduce(
     name: &str,
     url: Option<&str>,
 ) -> Result<(), FeedError> {
-    let said = serde_json::json!({ "name": name }).to_string();
-    door.publish(keys.sign(clock::now(), kind::PROFILE, Tags::default(), &said)).await?;
     if let Some(url) = url {
         let tags = Tags::from_iter([["r", url]]);
         door.publish(keys.sign(clock::now(), kind::RELAY_LIST, tags, "")).await?;
     }
+    // Last: whoever finds it finds all of it.
+    let said = serde_json::json!({ "name": name }).to_string();
+    door.publish(keys.sign(clock::now(), kind::PROFILE, Tags::default(), &said)).await?;
     Ok(())
 }

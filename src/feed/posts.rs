@@ -147,9 +147,8 @@ fn check(kind: u16, content: &str, tags: &Tags) -> Result<(), FeedError> {
             return Err(FeedError::unfit("tags", format!("{name} is followed by 64 hexadecimal digits")));
         }
     }
-    let about = tags.values("e").next().is_some() || tags.values("a").next().is_some();
-    if kind != kind::NOTE && !about {
-        return Err(FeedError::unfit("tags", "a repost and a reaction name what they are about: e or a"));
+    if kind != kind::NOTE && tags.values("e").next().is_none() {
+        return Err(FeedError::unfit("tags", "a repost and a reaction name the post that they are about: e"));
     }
     Ok(())
 }

@@ -18,11 +18,11 @@ use tracing::warn;
 use super::{
     door::Door,
     error::FeedError,
-    reading::{Place, Reader, by, nobody},
+    reading::{Place, Reader, Span, by, nobody, tagged},
 };
 use crate::{
     clock,
-    protocol::{Event, Prefix, PublicKey, Tags, Timestamp, sign::Keys},
+    protocol::{Event, Filter, Prefix, PublicKey, Tags, Timestamp, kind, sign::Keys},
     store::{
         Store,
         records::{Race, Record, RecordKind, Records, Version},
@@ -43,6 +43,9 @@ pub trait Ledger: Clone + Default + Serialize + DeserializeOwned {
 
     /// When events were made within the last minute.
     fn lately(&mut self) -> &mut Vec<Timestamp>;
+
+    /// What was wished is over.
+    fn forget_changes(&mut self);
 
     /// Whether the event that was made last need not be looked for any more: it stands, or another one has taken its
     /// place, before or after it was stored. In the latter case whoever made it is told so, and makes it anew.
@@ -95,6 +98,10 @@ impl<W: Clone + Default + Serialize + DeserializeOwned> Ledger for Pending<W> {
 
     fn lately(&mut self) -> &mut Vec<Timestamp> {
         &mut self.lately
+    }
+
+    fn forget_changes(&mut self) {
+        self.changes = W::default();
     }
 }
 
@@ -172,6 +179,21 @@ impl Changes {
         Ok(self.reader.newest(by([account], &[kind]), &nobody()).await?)
     }
 
+    /// Whether an event that was made, and does not stand, was deleted by its author: then it was there.
+    async fn is_deleted(
+        &self,
+        account: PublicKey,
+        kind: u16,
+        made: Option<Place>,
+    ) -> Result<bool, FeedError> {
+        let Some(made) = made else { return Ok(false) };
+        let requests = by([account], &[kind::DELETION]);
+        let of = |letter, value| Filter { tags: tagged(letter, [value], &[]).tags, ..requests.clone() };
+        let address = Filter { since: Some(made.at), ..of(b'a', format!("{kind}:{account}:")) };
+        let wanted = [of(b'e', made.id.to_hex()), address];
+        Ok(!self.reader.read(wanted, &nobody(), Span::default(), 1).await?.is_empty())
+    }
+
     /// What the record says.
     ///
     /// # Errors
@@ -214,8 +236,11 @@ impl Changes {
                 pause().await;
             }
             // In this order: what is read of the event is at least as new as what the record says of it.
-            let (version, before) = self.ledger::<C::Ledger>(account, C::RECORD).await?;
+            let (version, mut before) = self.ledger::<C::Ledger>(account, C::RECORD).await?;
             let stands = self.standing(account, C::EVENT).await?;
+            if stands.is_none() && self.is_deleted(account, C::EVENT, before.made()).await? {
+                before.forget_changes();
+            }
             let Some(draft) = change.draft(before.clone(), stands.as_ref()).await? else {
                 return Ok(Outcome { stands, was_otherwise });
             };

@@ -177,7 +177,14 @@ pub async fn thread(
     let post = reader.newest(of_ids(vec![id]), &eyes.viewer).await?;
     let post = post.ok_or(FeedError::NotFound("there is no such post"))?;
     let above: Vec<EventId> = post.tags().values("e").filter_map(EventId::from_hex).take(ABOVE).collect();
-    let root = above.first().copied().unwrap_or(id);
+    // By its mark, or by its place where none has any (NIP-10).
+    let marked = |mark: &str| {
+        let tag = post.tags().iter().find(|tag| tag.name() == "e" && tag.iter().nth(3) == Some(mark));
+        tag.and_then(|tag| EventId::from_hex(tag.value()?))
+    };
+    let is_marked = ["root", "reply", "mention"].iter().any(|mark| marked(mark).is_some());
+    let first = above.first().copied().filter(|_| !is_marked);
+    let root = marked("root").or(first).unwrap_or(id);
     let below = tagged(b'e', [id, root].map(EventId::to_hex), &[kind::NOTE]);
     let mut events = vec![post];
     events.extend(eyes.read(reader, of_ids(above), Span::default(), ABOVE).await?);

@@ -56,9 +56,22 @@ impl replaceable::Ledger for Ledger {
     fn lately(&mut self) -> &mut Vec<Timestamp> {
         &mut self.lately
     }
+
+    fn forget_changes(&mut self) {
+        self.wishes.clear();
+    }
 }
 
 impl Ledger {
+    /// How many people the longest list had that another program wrote since a list was made here last: the one that stands
+    /// may have been made from an empty copy.
+    pub fn had_since(&self) -> usize {
+        let since = self.made.as_ref().map_or(0, |made| made.created_at);
+        let foreign =
+            self.versions.iter().filter(|version| version.is_foreign && version.created_at >= since);
+        foreign.map(|version| version.people).max().unwrap_or_default()
+    }
+
     /// Notes a version; beyond so many, the oldest are taken out.
     pub fn keep(&mut self, version: Version, most: usize) -> Vec<Version> {
         if self.versions.iter().any(|known| known.id == version.id) {

@@ -101,7 +101,8 @@ impl Change for Wished<'_> {
             return Err(FeedError::Unknown);
         }
         let made = ledger.made.as_ref().map_or(0, |made| made.people);
-        let (had, has) = (before.max(made), list.people().len());
+        let had = before.max(made).max(ledger.had_since());
+        let has = list.people().len();
         let stands = stands.map(Event::id);
         if is_shrunk(had, has) && self.confirm != Some(Confirmed(stands)) {
             return Err(FeedError::Shrunk { had, has, list: stands });

@@ -193,6 +193,49 @@ async fn a_list_that_shrank_elsewhere_is_not_gone_on_from_unasked() {
     }
 }
 
+/// Two other programs, of which the second has begun with nothing; nothing was made here.
+#[actix::test]
+async fn a_list_that_shrank_between_others_is_not_gone_on_from_unasked() {
+    for home in homes() {
+        let node = Node::new(&home, BOUNDS);
+        let [account] = keys();
+        let start = clock::now();
+        for (at, people) in [(start, 1..=40), (start + 1, 1..=1)] {
+            foreign(&node, list_of(&account, at, people)).await;
+        }
+        let versions = async || node.follows.history(account.public_key()).await.unwrap().len();
+        until("they are kept", async || versions().await == 2).await;
+        let refused = node.follow(&account, 50).await;
+        assert!(matches!(refused, Err(FeedError::Shrunk { had: 40, has: 2, .. })), "{refused:?}");
+        assert_eq!(node.people(&account).await, [1]);
+        let stands = node.follows.standing(account.public_key()).await.unwrap().map(|list| list.id());
+        let wish = Wish::Follow(person(50));
+        node.follows.change(&account, wish, Some(Confirmed(stands))).await.unwrap();
+        // Once is enough.
+        node.follow(&account, 51).await.unwrap();
+        assert_eq!(node.people(&account).await, [1, 50, 51]);
+    }
+}
+
+/// ```text
+/// here     follows 1 ── stored                              follows 2
+/// another                       deletes the list (NIP-09)
+/// ```
+#[actix::test]
+async fn what_another_program_has_deleted_does_not_come_back() {
+    for home in homes() {
+        let node = Node::new(&home, BOUNDS);
+        let [account] = keys();
+        node.follow(&account, 1).await.unwrap();
+        let list = node.follows.standing(account.public_key()).await.unwrap().unwrap();
+        let tags = Tags::from_iter([["e", &list.id().to_hex()]]);
+        foreign(&node, account.sign(list.created_at() + 1, kind::DELETION, tags, "")).await;
+        assert_eq!(node.follows.standing(account.public_key()).await.unwrap(), None);
+        node.follow(&account, 2).await.unwrap();
+        assert_eq!(node.people(&account).await, [2]);
+    }
+}
+
 #[actix::test]
 async fn the_last_versions_are_kept_those_of_others_too() {
     for home in homes() {

@@ -207,6 +207,9 @@ pub async fn sign_in(
         }
     };
     people.feed.warm(given.account);
+    if let Some(name) = &given.name {
+        people.feed.introduce_if_new(given.account, name.as_str()).await;
+    }
     people.feed.tell(given.account, Deed::SignedIn).await;
     Ok(hand_out(asker, HttpResponse::Ok(), given))
 }

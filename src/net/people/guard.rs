@@ -292,6 +292,7 @@ impl FromRequest for SignedIn {
                 }
             };
             let signed_in = people.accounts.check(&token).await?;
+            people.feed.knock(signed_in.account)?;
             request.extensions_mut().insert(Shown(token));
             Ok(signed_in)
         })

@@ -13,8 +13,4 @@ export const people = new People();
 export const counts = new Counts(line, () => self.me?.userId ?? null);
 export const relay = first.relay;
 
-const ahead = first.now - Math.floor(Date.now() / 1000);
-/** The time of now by the relay's clock, in seconds since 1970. */
-export const relayNow = (): number => Math.floor(Date.now() / 1000) + ahead;
-
 if ('profiles' in first.screen) people.learn(first.screen.profiles);

@@ -8,6 +8,8 @@ export interface Question {
   no: string;
   /** What is done where the answer is yes. */
   act: () => Promise<void>;
+  /** What else may be done. */
+  other?: { label: string; act: () => Promise<void> };
 }
 
 class Asking extends Told {

@@ -1,24 +1,43 @@
 // What is being written is not lost: it is kept in this tab, under the account and what it answers. Who signs out takes it
 // away; who is signed out finds it again.
+import { Told } from './state.ts';
+
+export interface Draft {
+  text: string;
+  /** What is said of it before it is seen; null: nothing. */
+  reason: string | null;
+}
+
+const NONE: Draft = { text: '', reason: null };
 
 const key = (account: string, about: string): string => `rookery-draft-${account}-${about}`;
 
-export function draft(account: string, about: string): string {
-  try {
-    return sessionStorage.getItem(key(account, about)) ?? '';
-  } catch {
-    return '';
+class Drafts extends Told {
+  of(account: string, about: string): Draft {
+    try {
+      return { ...NONE, ...JSON.parse(sessionStorage.getItem(key(account, about)) ?? '{}') };
+    } catch {
+      return NONE;
+    }
+  }
+
+  keep(account: string, about: string, draft: Draft): void {
+    try {
+      if (draft.text) sessionStorage.setItem(key(account, about), JSON.stringify(draft));
+      else sessionStorage.removeItem(key(account, about));
+    } catch {
+      // It is kept while the page is open.
+    }
+  }
+
+  /** Puts something back to be written on. */
+  putBack(account: string, about: string, draft: Draft): void {
+    this.keep(account, about, draft);
+    this.tell();
   }
 }
 
-export function keep(account: string, about: string, text: string): void {
-  try {
-    if (text) sessionStorage.setItem(key(account, about), text);
-    else sessionStorage.removeItem(key(account, about));
-  } catch {
-    // It is kept while the page is open.
-  }
-}
+export const drafts = new Drafts();
 
 /** On a shared computer the next person must not read it. */
 export function clear(account: string): void {

@@ -1,6 +1,6 @@
 // The script of the page: takes over what the relay has drawn, and goes on from there.
 import { render } from 'preact';
-import { line, people, relay } from './app.ts';
+import { counts, line, people, relay } from './app.ts';
 import { first } from './first.ts';
 import './keys.ts';
 import { notices } from './notices.ts';
@@ -88,6 +88,7 @@ if (first.screen.name !== 'missing' && first.screen.name !== 'late') {
   place.start();
   people.ask(line);
   self.start(line);
+  outbox.done = event => counts.put(event);
   outbox.start(line);
   notices.start(line);
 }

@@ -55,13 +55,14 @@ class Notices extends Told {
     return this.folded().filter(({ event }) => event.created_at > this.seen).length;
   }
 
-  read(): void {
-    const newest = this.all[0]?.created_at ?? 0;
+  /** These were looked at. */
+  read(looked: Event[]): void {
+    const newest = looked[0]?.created_at ?? 0;
     if (newest <= this.seen) return;
     this.seen = newest;
     try {
       localStorage.setItem(`rookery-noticed-${this.#account}`, String(newest));
-      const followers = this.all.filter(event => event.kind === FOLLOWS).map(event => event.pubkey.slice(0, SIGNS));
+      const followers = looked.filter(event => event.kind === FOLLOWS).map(event => event.pubkey.slice(0, SIGNS));
       const known = [...new Set([...followers, ...this.#followers])].slice(0, FOLLOWERS);
       localStorage.setItem(`rookery-followers-${this.#account}`, known.join());
     } catch {
@@ -71,9 +72,9 @@ class Notices extends Told {
   }
 
   /** Reactions to one post are one notice. */
-  folded(): { event: Event; others: number }[] {
+  folded(of = this.all): { event: Event; others: number }[] {
     const folded: { event: Event; others: number; about: string }[] = [];
-    for (const event of this.all) {
+    for (const event of of) {
       const about = event.kind === REACTION ? `${event.kind} ${values(event, 'e').at(-1)}` : '';
       const same = about && folded.find(one => one.about === about);
       if (same) same.others++;

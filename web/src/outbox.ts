@@ -1,14 +1,21 @@
 // Posts on their way: they stand on the branch until the relay has them, and are sent again as the same event, so never
 // twice. They are kept in this tab, under the account.
 import { ask, Problem } from './api.ts';
+import { relayNow } from './clock.ts';
 import type { Line } from './line.ts';
 import { idOf, NOTE, type Event, type Unsigned } from './nostr.ts';
+import { say } from './say.ts';
 import { self } from './self.ts';
 import { Told } from './state.ts';
+import { toast } from './toast.ts';
+
+const now = (): number => Math.floor(Date.now() / 1000);
 
 export interface Pending {
   id: string;
   event: Unsigned;
+  /** Where it was written: under the post that it answers, or at home. */
+  about: string;
   state: 'waiting' | 'sending' | 'failed';
   /** Why it was not sent. */
   why: string;
@@ -20,6 +27,8 @@ class Outbox extends Told {
   pending: Pending[] = [];
   /** The relay has it. */
   taken: (event: Event) => void = () => {};
+  /** The same, of what is no post. */
+  done: (event: Event) => void = () => {};
 
   #line: Line | null = null;
   #account = '';
@@ -32,13 +41,18 @@ class Outbox extends Told {
     line.hear(() => line.state === 'live' && this.#flush());
   }
 
-  post(content: string, tags: string[][] = [], kind = NOTE): Pending {
-    const event = { pubkey: self.me!.userId, created_at: Math.floor(Date.now() / 1000), kind, tags, content };
-    const pending: Pending = { id: idOf(event), event, state: 'waiting', why: '', again: 0 };
+  post(content: string, tags: string[][] = [], kind = NOTE, about = 'home'): Pending {
+    const event = { pubkey: self.me!.userId, created_at: now(), kind, tags, content };
+    const pending: Pending = { id: idOf(event), event, about, state: 'waiting', why: '', again: 0 };
     this.pending = [pending, ...this.pending];
     this.#save();
     void this.send(pending);
     return pending;
+  }
+
+  /** Whether a reaction to a post, or a repost of it, is on its way. */
+  isUnderWay(kind: number, post: string): boolean {
+    return this.pending.some(({ event }) => event.kind === kind && event.tags.some(tag => tag[0] === 'e' && tag[1] === post));
   }
 
   cancel(pending: Pending): void {
@@ -60,7 +74,8 @@ class Outbox extends Told {
       const { pubkey: _, ...unsigned } = pending.event;
       const { event } = await ask<{ event: Event }>('POST', '/posts', unsigned);
       this.cancel(pending);
-      this.taken(event);
+      if (event.kind === NOTE) say('Posted');
+      (event.kind === NOTE ? this.taken : this.done)(event);
     } catch (error) {
       this.#failed(pending, error);
     }
@@ -70,6 +85,11 @@ class Outbox extends Told {
   #failed(pending: Pending, error: unknown): void {
     const problem = error instanceof Problem ? error : new Problem(0, {});
     pending.state = 'failed';
+    if (problem.field === 'created_at') {
+      // It has waited for too long, or the clock of this device is wrong. The relay has looked: it has it not.
+      this.#dateAnew(pending, problem);
+      return;
+    }
     if (self.ended(error)) pending.why = 'you were signed out';
     else if (problem.word === 'slow-down') {
       pending.why = 'too many posts in a minute. It goes out by itself';
@@ -78,12 +98,40 @@ class Outbox extends Told {
       pending.state = 'waiting';
       this.#later(pending, 5);
     } else pending.why = `it says: “${problem.message}”`;
+    if (pending.state !== 'failed') return;
+    if (pending.event.kind === NOTE) return say(`Not sent: ${pending.why}.`);
+    // Nothing stands for it that could be pressed.
+    if (pending.again > 0) return;
+    this.cancel(pending);
+    toast.show({ text: `That did not work: ${pending.why}.` });
+  }
+
+  #dateAnew(pending: Pending, problem: Problem): void {
+    const at = relayNow();
+    if (Math.abs(at - pending.event.created_at) < 60) {
+      pending.why = `it says: “${problem.message}”`;
+      return;
+    }
+    pending.event = { ...pending.event, created_at: at };
+    pending.id = idOf(pending.event);
+    pending.state = 'waiting';
+    this.#later(pending, 0);
   }
 
   #later(pending: Pending, seconds: number): void {
     pending.again = Date.now() + seconds * 1_000;
+    this.#schedule();
+  }
+
+  /** Tries again when the first of them is due. */
+  #schedule(): void {
     clearTimeout(this.#timer);
-    this.#timer = window.setTimeout(() => this.#flush(), seconds * 1_000 + 50);
+    const due = this.pending.map(one => one.again).filter(again => again > 0);
+    if (due.length === 0) return;
+    this.#timer = window.setTimeout(() => {
+      this.#flush();
+      this.#schedule();
+    }, Math.max(50, Math.min(...due) - Date.now() + 50));
   }
 
   #flush(): void {
@@ -104,6 +152,7 @@ class Outbox extends Told {
       const kept = account ? sessionStorage.getItem(this.#key()) : null;
       const pending: Pending[] = kept ? JSON.parse(kept) : [];
       this.pending = pending.map(one => (one.state === 'sending' ? { ...one, state: 'waiting' } : one));
+      this.#schedule();
     } catch {
       // Nothing is kept.
     }

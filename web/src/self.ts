@@ -57,14 +57,15 @@ class Self extends Told {
     this.tell();
   }
 
-  follow = (key: string): Promise<void> => this.#change('follows', key, true);
-  unfollow = (key: string): Promise<void> => this.#change('follows', key, false);
+  /** `confirm`: the list from which it goes on, where that is a lot shorter than it was. */
+  follow = (key: string, confirm = ''): Promise<void> => this.#change('follows', key, true, confirm);
+  unfollow = (key: string, confirm = ''): Promise<void> => this.#change('follows', key, false, confirm);
   mute = (key: string): Promise<void> => this.#change('mutes', key, true);
   unmute = (key: string): Promise<void> => this.#change('mutes', key, false);
   hasMuted = (key: string): boolean => key !== this.me?.userId && (this.mutes?.has(key) ?? false);
 
   /** Shown at once, and taken back where the relay does not take it. */
-  async #change(list: 'follows' | 'mutes', key: string, on: boolean): Promise<void> {
+  async #change(list: 'follows' | 'mutes', key: string, on: boolean, confirm = ''): Promise<void> {
     const was = this[list]?.has(key) ?? false;
     const change = (on: boolean) => {
       const keys = new Set(this[list]);
@@ -75,7 +76,8 @@ class Self extends Told {
     };
     change(on);
     try {
-      await ask(on ? 'POST' : 'DELETE', `/${list === 'follows' ? 'friends' : 'mutes'}/${key}`);
+      const path = `/${list === 'follows' ? 'friends' : 'mutes'}/${key}`;
+      await ask(on ? 'POST' : 'DELETE', confirm ? `${path}?confirm=${confirm}` : path);
     } catch (error) {
       change(was);
       this.ended(error);

@@ -7,7 +7,7 @@ export const FOLD = 1200;
 const LABEL = 48;
 const BEGINNING = 140;
 
-const UNSEEN = /[\p{Cc}\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+const UNSEEN = /[\p{Cc}\u00ad\u115f\u1160\u2800\u3164\uffa0\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
 /** One line, without signs that turn the direction of what follows or that nobody sees. */
 const line = (text: string): string[] => [...text.replace(UNSEEN, sign => (/[\t-\r\u0085]/.test(sign) ? ' ' : '')).trim().split(/\s+/).join(' ')];
@@ -79,7 +79,14 @@ function label(url: string): string {
   return `${rest.slice(0, LABEL / 2).join('')}…${rest.slice(-(LABEL / 2 - 1)).join('')}`;
 }
 
-export const host = (url: string): string => url.slice(url.indexOf('://') + 3).split(/[/?#]/)[0]!;
+/** Whose server it is: what a browser makes of the URL, and not what it looks like. */
+export function host(url: string): string {
+  try {
+    return new URL(url).host;
+  } catch {
+    return url.slice(url.indexOf('://') + 3).split(/[\\/?#]/)[0]!.split('@').at(-1)!;
+  }
+}
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
 const weekday = new Intl.DateTimeFormat('en', { weekday: 'short' });

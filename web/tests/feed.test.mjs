@@ -258,6 +258,7 @@ test('whom one follows who writes elsewhere is fetched, and the page says so', a
     `follow.indexers=["${elsewhere.address}"]`,
     'aggregator.look_seconds=1',
     'aggregator.allow_private=true',
+    'follow.allow_private=true',
   ]);
   const [stranger, wire] = [new Person(), await Wire.open(elsewhere.address)];
   await wire.publish(stranger.sign(10002, '', [['r', elsewhere.address]]));
@@ -292,4 +293,77 @@ test('a post is written without the script', async () => {
   await page.getByRole('button', { name: 'Post' }).click();
   await page.getByText('Ferry runs again from noon.').waitFor();
   await context.close();
+});
+
+test('a notice that comes while one reads waits, and a line without an answer is said so', async () => {
+  const [reader, writer] = [await join(browser, relay, 'lamp'), await join(browser, relay, 'wick')];
+  await say(reader, 'Who keeps the light tonight?');
+  const { userId } = await reader.page.evaluate(async () => (await fetch('/v1/me')).json());
+  const { id } = await reader.page.evaluate(async () => (await (await fetch('/v1/feed?limit=1')).json()).events[0]);
+  const answer = text => publish(writer, { kind: 1, content: text, tags: [['e', id, '', 'root'], ['p', userId]] });
+  await answer('I do.');
+  await reader.page.getByRole('link', { name: /Notices/ }).click();
+  await reader.page.getByText('I do.').waitFor();
+  await answer('So do I.');
+  await reader.page.getByRole('button', { name: '1 new notice' }).waitFor();
+  assert.equal(await reader.page.getByText('So do I.').count(), 0);
+  await reader.page.keyboard.press('.');
+  await reader.page.getByText('So do I.').waitFor();
+  await reader.leave();
+  await writer.leave();
+});
+
+test('what was written too long ago is dated anew, and a reaction goes out once', async () => {
+  const visitor = await join(browser, relay, 'slow-boat');
+  const { page } = visitor;
+  await say(visitor, 'At sea.');
+  // As if it had waited for an hour without a line.
+  await page.evaluate(() => {
+    const own = Object.keys(sessionStorage).find(name => name.startsWith('rookery-outbox-'));
+    if (own) throw new Error('it is not sent');
+  });
+  const me = await page.evaluate(async () => (await (await fetch('/v1/me')).json()).userId);
+  await page.evaluate(me => {
+    const event = { pubkey: me, created_at: Math.floor(Date.now() / 1000) - 3_600, kind: 1, tags: [], content: 'Written an hour ago.' };
+    const pending = [{ id: 'x', event, about: 'home', state: 'waiting', why: '', again: 0 }];
+    sessionStorage.setItem(`rookery-outbox-${me}`, JSON.stringify(pending));
+  }, me);
+  await page.reload();
+  await page.locator('article:not(.pending)').getByText('Written an hour ago.').waitFor();
+  // The answer is slow, and whoever reacts is impatient.
+  let sent = 0;
+  await page.route('**/v1/posts', async route => {
+    sent++;
+    await new Promise(resolve => setTimeout(resolve, 700));
+    await route.continue();
+  });
+  const react = page.locator('article').filter({ hasText: 'At sea.' }).getByRole('button', { name: /^React/ });
+  await react.click();
+  await react.click();
+  await page.locator('article').filter({ hasText: 'At sea.' }).getByRole('button', { name: 'React, 1 reaction' }).waitFor();
+  assert.equal(sent, 1);
+  await visitor.leave();
+});
+
+test('a list that another program has made a lot shorter is not gone on from unasked', async () => {
+  const visitor = await join(browser, relay, 'many-friends');
+  const { page } = visitor;
+  const friend = await join(browser, relay, 'new-friend');
+  let isTold = false;
+  await page.route('**/v1/friends/*', async route => {
+    // The relay says so of a list that it finds shorter than it was: here it is told of one, once.
+    if (isTold) return route.continue();
+    isTold = true;
+    await route.fulfill({ status: 409, contentType: 'application/problem+json', body: JSON.stringify({ type: 'urn:rookery:problem:shrunk', detail: 'x', free: ['none'] }) });
+  });
+  await page.getByRole('link', { name: 'People', exact: true }).click();
+  await page.getByLabel('Find someone').fill('new-friend');
+  await page.keyboard.press('Enter');
+  await page.getByRole('button', { name: 'Follow new-friend' }).first().click();
+  await page.getByRole('dialog').getByText('Nothing has been written.').waitFor();
+  assert.deepEqual(await visitor.axe(), []);
+  await page.getByRole('dialog').getByRole('button', { name: /^(Keep my|Go on with)/ }).last().click();
+  await page.getByRole('button', { name: 'Following new-friend' }).first().waitFor();
+  await friend.leave();
+  await visitor.leave();
 });

@@ -126,6 +126,8 @@ impl Document<'_> {
                     }
                 }
             } }
+            // The script's banners stand here: what follows is taken over as it is.
+            div class="banners" {}
             @match self.screen {
                 Screen::Landing(posts) => (self.landing(posts)),
                 Screen::Person(key, posts) => (self.person(key, posts)),
@@ -523,7 +525,7 @@ fn content(event: &Event, people: &People, is_whole: bool) -> Markup {
                 @match part {
                     Part::Text(text) => (text),
                     Part::Link(url, label) => a href=(url) rel="noopener noreferrer" target="_blank" { (label) },
-                    Part::Person(key) => a href={ "/" (nip19::npub(key)) } { "@" (people.name(key)) },
+                    Part::Person(key) => a href={ "/" (nip19::npub(key)) } dir="auto" { "@" (people.name(key)) },
                     Part::Post(id) => a href={ "/" (nip19::note(id)) } { "a post" },
                 }
             }

@@ -4,6 +4,7 @@
 use std::{borrow::Cow, num::NonZeroUsize};
 
 use serde::Deserialize;
+use url::Url;
 
 use crate::{
     clock::civil,
@@ -46,7 +47,7 @@ impl About {
 pub fn clean(name: &str) -> String {
     let visible = |sign: &char| {
         (!sign.is_control() || sign.is_whitespace())
-            && !matches!(sign, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
+            && !matches!(sign, '\u{ad}' | '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
             && !matches!(sign, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
     };
     let name: String = name.chars().filter(visible).collect();
@@ -142,10 +143,16 @@ fn mention(word: &str) -> Option<(Part<'static>, usize)> {
     Some((part, length))
 }
 
-/// Host of a link.
-pub fn host(url: &str) -> &str {
+/// Whose server a link leads to: what a browser makes of the URL, and not what it looks like.
+pub fn host(url: &str) -> String {
+    if let Ok(url) = Url::parse(url)
+        && let Some(host) = url.host_str()
+    {
+        return url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    }
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['/', '?', '#']).next().unwrap_or_default()
+    let rest = rest.split(['\\', '/', '?', '#']).next().unwrap_or_default();
+    rest.rsplit('@').next().unwrap_or_default().to_owned()
 }
 
 /// Which post a post answers (NIP-10), and whom.

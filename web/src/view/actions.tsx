@@ -1,9 +1,10 @@
 // What can be done with a post.
-import { ask, explain } from '../api.ts';
+import { ask, explain, Problem } from '../api.ts';
 import { counts, people, relay } from '../app.ts';
 import { asking } from '../asking.ts';
 import { note, NOTE, npub, REACTION, REPOST, type Event } from '../nostr.ts';
 import { clear } from '../drafts.ts';
+import { outbox } from '../outbox.ts';
 import { place } from '../route.ts';
 import { say } from '../say.ts';
 import { self } from '../self.ts';
@@ -11,12 +12,6 @@ import { useTold } from '../state.ts';
 import { toast } from '../toast.ts';
 import { many } from '../words.ts';
 import { Icon, Menu } from './parts.tsx';
-
-async function publish(kind: number, content: string, tags: string[][]): Promise<void> {
-  const created_at = Math.floor(Date.now() / 1000);
-  const { event } = await ask<{ event: Event }>('POST', '/posts', { kind, content, tags, created_at });
-  counts.put(event);
-}
 
 async function takeBack(id: string): Promise<void> {
   await ask('DELETE', `/posts/${id}`);
@@ -33,8 +28,14 @@ export async function tried(act: () => Promise<void>): Promise<void> {
   }
 }
 
-const react = (event: Event) => publish(REACTION, '+', [['e', event.id], ['p', event.pubkey], ['k', String(event.kind)]]);
-const repost = (event: Event) => publish(REPOST, JSON.stringify(event), [['e', event.id], ['p', event.pubkey]]);
+/** Does it, or takes it back. It goes out once, however often it is pressed and whatever becomes of the line. */
+function toggle(kind: number, event: Event, done: string | null): void {
+  if (done) return void tried(() => takeBack(done));
+  if (outbox.isUnderWay(kind, event.id)) return;
+  const about = [['e', event.id], ['p', event.pubkey]];
+  if (kind === REACTION) outbox.post('+', [...about, ['k', String(event.kind)]], kind);
+  else outbox.post(JSON.stringify(event), about, kind);
+}
 
 const askToDelete = (from: HTMLElement, event: Event) =>
   asking.ask(from, {
@@ -60,7 +61,7 @@ export function answerTags(event: Event): string[][] {
 }
 
 export function Actions({ event }: { event: Event }) {
-  useTold(counts);
+  useTold(counts, outbox);
   if (!self.me) return null;
   const count = counts.of(event.id);
   const mine = event.pubkey === self.me.userId;
@@ -77,7 +78,8 @@ export function Actions({ event }: { event: Event }) {
         data-act="repost"
         aria-pressed={count.reposted !== null}
         aria-label={`Repost, ${many(count.reposts, 'repost')}`}
-        onClick={() => tried(() => (count.reposted ? takeBack(count.reposted) : repost(event)))}
+        aria-busy={outbox.isUnderWay(REPOST, event.id)}
+        onClick={() => toggle(REPOST, event, count.reposted)}
       >
         <Icon name="repost" />
         {shown(count.reposts)}
@@ -88,7 +90,8 @@ export function Actions({ event }: { event: Event }) {
         data-act="react"
         aria-pressed={count.reacted !== null}
         aria-label={`React, ${many(count.reactions, 'reaction')}`}
-        onClick={() => tried(() => (count.reacted ? takeBack(count.reacted) : react(event)))}
+        aria-busy={outbox.isUnderWay(REACTION, event.id)}
+        onClick={() => toggle(REACTION, event, count.reacted)}
       >
         <Icon name="heart" />
         {shown(count.reactions)}
@@ -125,27 +128,65 @@ export async function copy(text: string): Promise<void> {
   }
 }
 
+interface Version {
+  version: string;
+  people: number;
+  stands: boolean;
+}
+
+/** Whether it goes on from a list that another app has made a lot shorter, or from that one that was before. */
+async function askAboutShrunk(from: HTMLElement, problem: Problem, change: (confirm: string) => Promise<void>): Promise<void> {
+  const { versions } = await ask<{ versions: Version[] }>('GET', '/friends/history');
+  const has = versions.find(one => one.stands)?.people ?? 0;
+  const before = versions.find(one => !one.stands && one.people > has);
+  const confirm = problem.free[0] ?? 'none';
+  asking.ask(from, {
+    title: `Another app changed your list to ${many(has, 'person', 'people')}`,
+    text: `${before ? `You had ${before.people.toLocaleString('en')}. ` : ''}Nothing has been written.`,
+    yes: before ? `Keep my ${before.people.toLocaleString('en')}` : `Go on with ${has}`,
+    no: 'Change nothing',
+    ...(before ? { other: { label: `Go on with ${has}`, act: () => change(confirm) } } : {}),
+    act: async () => {
+      if (!before) return change(confirm);
+      await ask('POST', `/friends/history/${before.version}`);
+      await change('');
+    },
+  });
+}
+
+/** Changes a follow list, and asks where another app has made it a lot shorter. */
+const changeFollows = (from: HTMLElement, change: (confirm: string) => Promise<void>): Promise<void> =>
+  tried(async () => {
+    try {
+      await change('');
+    } catch (error) {
+      if (!(error instanceof Problem) || error.word !== 'shrunk') throw error;
+      await askAboutShrunk(from, error, change);
+    }
+  });
+
 /** Follow or unfollow, with a way back. */
 export function FollowButton({ of }: { of: string }) {
   useTold(self, people);
   if (!self.me || self.follows === null) return null;
   if (of === self.me.userId) return <a class="btn" href="/settings">Edit profile</a>;
-  const follows = self.follows.has(of);
+  const isFollowed = self.follows.has(of);
   const name = people.name(of);
-  const unfollow = () =>
-    tried(async () => {
-      await self.unfollow(of);
-      toast.show({ text: `You unfollowed ${name}.`, action: { label: 'Undo', act: () => tried(() => self.follow(of)) } });
+  const follow = (from: HTMLElement) => changeFollows(from, confirm => self.follow(of, confirm));
+  const unfollow = (from: HTMLElement) =>
+    changeFollows(from, async confirm => {
+      await self.unfollow(of, confirm);
+      toast.show({ text: `You unfollowed ${name}.`, action: { label: 'Undo', act: () => follow(from) } });
     });
   return (
     <button
-      class={`btn ${follows ? '' : 'primary'}`}
+      class={`btn ${isFollowed ? '' : 'primary'}`}
       type="button"
-      aria-pressed={follows}
-      aria-label={`${follows ? 'Following' : 'Follow'} ${name}`}
-      onClick={() => (follows ? unfollow() : tried(() => self.follow(of)))}
+      aria-pressed={isFollowed}
+      aria-label={`${isFollowed ? 'Following' : 'Follow'} ${name}`}
+      onClick={press => (isFollowed ? unfollow : follow)(press.currentTarget)}
     >
-      {follows ? 'Following' : 'Follow'}
+      {isFollowed ? 'Following' : 'Follow'}
     </button>
   );
 }

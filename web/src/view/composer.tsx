@@ -1,12 +1,15 @@
 // Where a post is written. What is being written is kept, whatever happens to the page.
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { line } from '../app.ts';
-import { draft, keep } from '../drafts.ts';
+import { asking } from '../asking.ts';
+import { drafts, type Draft } from '../drafts.ts';
+import { NOTE, warning } from '../nostr.ts';
 import { outbox, type Pending } from '../outbox.ts';
 import { say } from '../say.ts';
 import { self } from '../self.ts';
 import { useTold } from '../state.ts';
 import { people } from '../app.ts';
+import { typed } from './forms.tsx';
 import { Content } from './post.tsx';
 import { Egg, Icon, When, Who } from './parts.tsx';
 
@@ -27,25 +30,31 @@ interface ComposerProps {
 export function Composer({ about = 'home', label = 'Write a post', placeholder = 'What is going on?', tags = [], top, autofocus }: ComposerProps) {
   useTold(line, self);
   const account = self.me!.userId;
-  const [text, setText] = useState(() => draft(account, about));
-  const [warned, setWarned] = useState(false);
-  const [reason, setReason] = useState('');
   const id = `compose-${about}`;
+  const [{ text, reason }, setDraft] = useState<Draft>(() => {
+    const kept = drafts.of(account, about);
+    return kept.text ? kept : { ...kept, text: typed(id) };
+  });
+  useTold(drafts);
+  const putBack = useRef(drafts.changes);
+  useEffect(() => {
+    if (putBack.current === drafts.changes) return;
+    putBack.current = drafts.changes;
+    setDraft(drafts.of(account, about));
+  });
   useEffect(() => {
     if (autofocus) document.getElementById(id)?.focus();
   }, []);
   const left = MOST - text.length;
-  const write = (text: string) => {
-    setText(text);
-    keep(account, about, text);
+  const write = (draft: Draft) => {
+    setDraft(draft);
+    drafts.keep(account, about, draft);
   };
   const send = () => {
     const content = text.trim();
     if (!content || left < 0) return document.getElementById(id)?.focus();
-    outbox.post(content, [...tags, ...(warned ? [['content-warning', reason.trim()]] : [])]);
-    write('');
-    setWarned(false);
-    setReason('');
+    outbox.post(content, [...tags, ...(reason !== null ? [['content-warning', reason.trim()]] : [])], NOTE, about);
+    write({ text: '', reason: null });
     say(line.state === 'live' ? 'Sending' : 'Waiting to be sent');
   };
   return (
@@ -67,13 +76,13 @@ export function Composer({ about = 'home', label = 'Write a post', placeholder =
       <Egg of={account} />
       <div class="body">
         <div class="box">
-          {warned && (
+          {reason !== null && (
             <input
               class="reason"
               aria-label="What the content warning says"
               placeholder="What is it about? Readers see this first."
               value={reason}
-              onInput={event => setReason(event.currentTarget.value)}
+              onInput={event => write({ text, reason: event.currentTarget.value })}
             />
           )}
           <label class="vh" for={id}>
@@ -84,16 +93,16 @@ export function Composer({ about = 'home', label = 'Write a post', placeholder =
             rows={1}
             placeholder={line.state === 'live' ? placeholder : `${placeholder} It is sent when the line is back.`}
             value={text}
-            onInput={event => write(event.currentTarget.value)}
+            onInput={event => write({ text: event.currentTarget.value, reason })}
           />
           <div class="tools">
             <button
               class="btn icon"
               type="button"
-              aria-pressed={warned}
+              aria-pressed={reason !== null}
               aria-label="Content warning"
               title="Content warning"
-              onClick={() => setWarned(!warned)}
+              onClick={() => write({ text, reason: reason === null ? '' : null })}
             >
               <Icon name="eye" />
             </button>
@@ -111,13 +120,13 @@ export function Composer({ about = 'home', label = 'Write a post', placeholder =
   );
 }
 
-/** Posts on their way, on the branch above all others. */
-export function Waiting() {
+/** Posts on their way, on the branch above all others; of a thread, the answers that were written there. */
+export function Waiting({ about = 'home' }: { about?: string }) {
   useTold(outbox, line, people);
-  if (outbox.pending.length === 0) return null;
+  const waiting = outbox.pending.filter(one => one.event.kind === NOTE && one.about === about);
   return (
     <>
-      {outbox.pending.filter(one => one.event.kind === 1).map(one => (
+      {waiting.map(one => (
         <Unsent key={one.id} pending={one} />
       ))}
     </>
@@ -132,13 +141,22 @@ function Unsent({ pending }: { pending: Pending }) {
     return () => clearTimeout(timer);
   }, []);
   const failed = pending.state === 'failed';
-  const edit = () => {
+  const { about, event } = pending;
+  const isWriting = drafts.of(event.pubkey, about).text !== '';
+  const putBack = () => {
     outbox.cancel(pending);
-    const field = document.querySelector<HTMLTextAreaElement>('.composer textarea');
-    if (!field) return;
-    field.value = pending.event.content;
-    field.dispatchEvent(new Event('input', { bubbles: true }));
-    field.focus();
+    drafts.putBack(event.pubkey, about, { text: event.content, reason: warning(event) });
+    document.getElementById(`compose-${about}`)?.focus();
+  };
+  const edit = (from: HTMLElement) => {
+    if (!isWriting) return putBack();
+    asking.ask(from, {
+      title: 'Replace what you are writing?',
+      text: 'This post goes to where you are writing another one.',
+      yes: 'Replace it',
+      no: 'Leave both',
+      act: async () => putBack(),
+    });
   };
   return (
     <article class="item offline pending" tabindex={0} aria-label={failed ? 'Not sent' : 'Waiting to be sent'}>
@@ -152,7 +170,7 @@ function Unsent({ pending }: { pending: Pending }) {
           {(late || failed) && <Icon name={failed ? 'warn' : 'clock'} />}
           {failed ? `Not sent: ${pending.why}.` : late ? (pending.state === 'sending' ? 'Sending' : 'Waiting to be sent') : ''}
           {failed && (
-            <button class="btn quiet end" type="button" onClick={edit}>
+            <button class="btn quiet end" type="button" onClick={press => edit(press.currentTarget)}>
               Edit
             </button>
           )}
@@ -162,7 +180,7 @@ function Unsent({ pending }: { pending: Pending }) {
             </button>
           )}
           {!failed && late && pending.state === 'waiting' && (
-            <button class="btn quiet end" type="button" onClick={edit}>
+            <button class="btn quiet end" type="button" onClick={press => edit(press.currentTarget)}>
               Cancel
             </button>
           )}

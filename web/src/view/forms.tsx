@@ -48,6 +48,12 @@ export function useForm(send: () => Promise<void>, at: (problem: Problem) => AtF
   };
 }
 
+/** What was typed into a field before the script was there. */
+export const typed = (id: string): string => {
+  const field = document.getElementById(id);
+  return field instanceof HTMLInputElement || field instanceof HTMLTextAreaElement ? field.value : '';
+};
+
 interface FieldProps {
   id: string;
   label: string;

@@ -228,7 +228,7 @@ function Broken() {
             <b>{state === 'offline' ? 'Offline.' : 'Reconnecting.'}</b>{' '}
             {state === 'offline'
               ? 'This device has no network. You can go on reading and writing.'
-              : `Trying again${seconds > 0 ? ` in ${seconds} s` : ''}. You can go on reading and writing.`}
+              : ['Trying again', seconds > 0 && <span aria-hidden="true"> in {seconds} s</span>, '. You can go on reading and writing.']}
           </p>
           <button class="btn" type="button" onClick={() => line.now()}>
             Try now

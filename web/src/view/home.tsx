@@ -1,6 +1,7 @@
 // The feed of somebody who is signed in: whom they follow, newest first.
 import { useEffect, useMemo } from 'preact/hooks';
-import { counts, line, people, relay, relayNow } from '../app.ts';
+import { counts, line, people, relay } from '../app.ts';
+import { relayNow } from '../clock.ts';
 import { ask } from '../api.ts';
 import { Feed, type Count } from '../feed.ts';
 import { first } from '../first.ts';

@@ -1,6 +1,7 @@
 // What somebody sees who opens the relay's address: what the relay is, and what is being said.
 import { useMemo } from 'preact/hooks';
-import { line, people, relay, relayNow } from '../app.ts';
+import { line, people, relay } from '../app.ts';
+import { relayNow } from '../clock.ts';
 import { Feed } from '../feed.ts';
 import { first } from '../first.ts';
 import { NOTE, warning } from '../nostr.ts';

@@ -1,35 +1,56 @@
 // What concerns somebody: answers, mentions, reactions, reposts, and who follows.
-import { useEffect, useMemo } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 import { counts, people } from '../app.ts';
 import { notices } from '../notices.ts';
 import { answers, FOLLOWS, isHex, NOTE, note, REACTION, REPOST, values, type Event } from '../nostr.ts';
 import { self } from '../self.ts';
 import { useTold } from '../state.ts';
-import { beginning } from '../words.ts';
+import { beginning, many } from '../words.ts';
 import { Actions, FollowButton } from './actions.tsx';
 import { Egg, When, Who } from './parts.tsx';
 import { Content } from './post.tsx';
 
 export function NoticesScreen() {
   useTold(notices, people);
+  const { all, ready } = notices;
+  // What comes while somebody reads waits until they want it.
+  const [shown, setShown] = useState<Set<string> | null>(null);
+  const show = () => setShown(new Set(all.map(event => event.id)));
   useEffect(() => {
-    const timer = setTimeout(() => notices.read(), 1_000);
-    return () => clearTimeout(timer);
-  }, [notices.all.length]);
+    if (ready && !shown?.size) show();
+  }, [ready, all.length]);
+  const listed = shown ? all.filter(event => shown.has(event.id)) : [];
+  const waiting = notices.folded(all).length - notices.folded(listed).length;
+  useEffect(() => {
+    const read = () => document.visibilityState === 'visible' && notices.read(listed);
+    const timer = setTimeout(read, 1_000);
+    document.addEventListener('visibilitychange', read);
+    return () => {
+      clearTimeout(timer);
+      document.removeEventListener('visibilitychange', read);
+    };
+  }, [listed[0]?.id]);
   // What was new when the screen was opened stays so while it is looked at.
   const seen = useMemo(() => notices.seen, []);
-  counts.want(notices.all.filter(event => event.kind === NOTE).map(event => event.id).slice(0, 100));
+  counts.want(listed.filter(event => event.kind === NOTE).map(event => event.id).slice(0, 100));
   return (
     <div class="page">
       <main id="main" tabindex={-1}>
         <div class="head">
           <h1>Notices</h1>
         </div>
+        {shown && waiting > 0 && (
+          <div class="fresh">
+            <button class="btn" type="button" id="fresh" title="Key: ." aria-keyshortcuts="." onClick={show}>
+              {many(waiting, 'new notice')}
+            </button>
+          </div>
+        )}
         <div role="feed" aria-label="Notices, newest first">
-          {notices.folded().map(({ event, others }, nth) => (
+          {notices.folded(listed).map(({ event, others }, nth) => (
             <Notice key={event.id} event={event} others={others} place={nth + 1} isNew={event.created_at > seen} />
           ))}
-          {notices.all.length === 0 && notices.ready && (
+          {all.length === 0 && ready && (
             <article class="item quiet top-of end-of" tabindex={-1}>
               <span class="knot" />
               <p class="body gone">Nothing yet. Answers, mentions, reactions, reposts and new followers arrive here.</p>

@@ -1,6 +1,7 @@
 // What somebody says of themselves, and their posts.
 import { useMemo } from 'preact/hooks';
-import { counts, line, people, relay, relayNow } from '../app.ts';
+import { counts, line, people, relay } from '../app.ts';
+import { relayNow } from '../clock.ts';
 import { Feed } from '../feed.ts';
 import { first } from '../first.ts';
 import { NOTE, npub } from '../nostr.ts';

@@ -4,10 +4,13 @@ import type { ComponentChildren } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import { people } from '../app.ts';
 import { answers, described, note, npub, warning, type Event } from '../nostr.ts';
-import { self } from '../self.ts';
 import { useTold } from '../state.ts';
 import { FOLD, host, parts } from '../words.ts';
 import { Egg, Icon, When, Who } from './parts.tsx';
+
+/** The post that had the focus last. */
+let lastFocused = '';
+document.addEventListener('focusin', event => (lastFocused = (event.target as Element).closest('article')?.id ?? lastFocused));
 
 interface PostProps {
   event: Event;
@@ -114,7 +117,9 @@ function Said({ event, whole }: { event: Event; whole: boolean }) {
               {part.label}
             </a>
           ) : 'person' in part ? (
-            <a href={`/${npub(part.person)}`}>@{people.name(part.person)}</a>
+            <a href={`/${npub(part.person)}`} dir="auto">
+              @{people.name(part.person)}
+            </a>
           ) : (
             <a href={`/${note(part.post)}`}>a post</a>
           ),
@@ -157,8 +162,8 @@ export function Gone({ event, height, place }: { event: Event; height: number; p
   const item = useRef<HTMLElement>(null);
   useLayoutEffect(() => {
     if (item.current && height) item.current.style.minHeight = `${height}px`;
-    // Who deleted it was in it.
-    if (event.pubkey === self.me?.userId && document.activeElement === document.body) item.current?.focus({ preventScroll: true });
+    // Whoever was in it is where it was.
+    if (lastFocused === idOfItem(event) && document.activeElement === document.body) item.current?.focus({ preventScroll: true });
   }, []);
   return (
     <article ref={item} class="item activity" id={idOfItem(event)} tabindex={-1} aria-posinset={place} aria-setsize={-1}>

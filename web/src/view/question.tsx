@@ -14,8 +14,9 @@ function Asked({ question }: { question: Question }) {
   // The focus is at the first button then, which changes nothing.
   useLayoutEffect(() => dialog.current?.showModal(), []);
   const close = () => dialog.current?.close();
+  const act = useRef(question.act);
   const { busy, said, submit } = useForm(async () => {
-    await question.act();
+    await act.current();
     close();
   });
   return (
@@ -28,7 +29,12 @@ function Asked({ question }: { question: Question }) {
           <button class="btn end" type="button" onClick={close}>
             {question.no}
           </button>
-          <button class="btn danger" type="submit" aria-busy={busy}>
+          {question.other && (
+            <button class="btn" type="submit" aria-busy={busy} onClick={() => (act.current = question.other!.act)}>
+              {question.other.label}
+            </button>
+          )}
+          <button class={question.other ? 'btn primary' : 'btn danger'} type="submit" aria-busy={busy} onClick={() => (act.current = question.act)}>
             {question.yes}
           </button>
         </div>

@@ -80,13 +80,21 @@ export function SettingsScreen() {
 
 function Profile() {
   useTold(people);
-  const known = people.get(self.me!.userId);
+  const me = self.me!.userId;
+  const [known, setKnown] = useState<Record<string, unknown> | null>(null);
   const [name, setName] = useState<string | null>(null);
   const [about, setAbout] = useState<string | null>(null);
+  useEffect(() => {
+    ask<Record<string, unknown>>('GET', '/profile').then(setKnown, () => {});
+  }, [me]);
+  const text = (value: unknown) => (typeof value === 'string' ? value : '');
+  const knownName = text(known?.['display_name']) || text(known?.['name']) || people.get(me)?.name || '';
   const { busy, submit, said } = useForm(async () => {
-    const profile = { name: name ?? known?.name ?? '', about: about ?? known?.about ?? '' };
-    await ask('PUT', '/profile', profile);
-    people.learn({ [self.me!.userId]: profile });
+    // What was not touched stays, and so does what other apps have written.
+    const names = name === null ? {} : { name, ...(known?.['display_name'] ? { display_name: name } : {}) };
+    const profile = { ...names, ...(about === null ? {} : { about }) };
+    setKnown(await ask<Record<string, unknown>>('PUT', '/profile', profile));
+    people.learn({ [me]: { ...(name === null ? {} : { name }), ...(about === null ? {} : { about }) } });
     toast.show({ text: 'Your profile is changed.' });
   });
   return (
@@ -98,11 +106,11 @@ function Profile() {
       <form class="stack" onSubmit={submit}>
         <div class="field">
           <label for="p-name">Name</label>
-          <input class="input" id="p-name" maxlength={40} autocomplete="nickname" value={name ?? known?.name ?? ''} onInput={event => setName(event.currentTarget.value)} />
+          <input class="input" id="p-name" maxlength={40} autocomplete="nickname" value={name ?? knownName} onInput={event => setName(event.currentTarget.value)} />
         </div>
         <div class="field">
           <label for="p-about">About you</label>
-          <textarea class="input" id="p-about" maxlength={1000} value={about ?? known?.about ?? ''} onInput={event => setAbout(event.currentTarget.value)} />
+          <textarea class="input" id="p-about" maxlength={1000} value={about ?? text(known?.['about'])} onInput={event => setAbout(event.currentTarget.value)} />
         </div>
         {said && <Fault>{said}</Fault>}
         <button class="btn" type="submit" aria-busy={busy}>

@@ -6,12 +6,12 @@ import { first, type Activity } from '../first.ts';
 import { place } from '../route.ts';
 import { say } from '../say.ts';
 import { self } from '../self.ts';
-import { Choice, Fault, NameField, PasswordField, useForm } from './forms.tsx';
+import { Choice, Fault, NameField, PasswordField, typed, useForm } from './forms.tsx';
 import { Note } from './parts.tsx';
 
 export function SignInForm({ id }: { id: string }) {
-  const [name, setName] = useState('');
-  const [password, setPassword] = useState('');
+  const [name, setName] = useState(() => typed(`${id}-u`));
+  const [password, setPassword] = useState(() => typed(`${id}-p`));
   const { busy, submit, problem, said, errorAt } = useForm(
     async () => {
       await self.signIn(name.trim(), password);
@@ -72,9 +72,9 @@ export function SignIn() {
 const SHORTEST = 10;
 
 export function SignUp() {
-  const [name, setName] = useState('');
-  const [password, setPassword] = useState('');
-  const [invitation, setInvitation] = useState(() => location.hash.slice(1));
+  const [name, setName] = useState(() => typed('up-u'));
+  const [password, setPassword] = useState(() => typed('up-p'));
+  const [invitation, setInvitation] = useState(() => location.hash.slice(1) || typed('up-i'));
   const [activity, setActivity] = useState<Activity>('nobody');
   const [listed, setListed] = useState(false);
   const [left, setLeft] = useState({ name: false, password: false });

@@ -63,7 +63,7 @@ export function ThreadView({ of }: { of: string }) {
               autofocus={location.hash === '#reply'}
             />
           )}
-          {post && <Waiting />}
+          {post && <Waiting about={post.id} />}
           {!post && thread.ready && <p class="gone">This post is not here.</p>}
           {heard.map(({ event, depth }, nth) => drawn(event, above.length + 2 + nth, depth > 1 ? 'd2' : ''))}
           {muted.length > 0 && (

@@ -264,7 +264,10 @@ async fn live_events_flow_while_fifty_sign_in() {
     const SIGN_INS: usize = 50;
     const ROUNDS: usize = 7;
     const EVENTS: usize = 300;
-    let settings = ["--set", "accounts.open=everybody", "--set", "accounts.address_sign_ups=1000"];
+    // All of them come from one address.
+    let settings =
+        ["accounts.open=everybody", "accounts.address_sign_ups=1000", "accounts.address_guesses=1000000"];
+    let settings: Vec<&str> = settings.into_iter().flat_map(|setting| ["--set", setting]).collect();
     let relay = Relay::start(&settings);
     let names: Vec<String> = (0..SIGN_INS).map(|nth| format!("person-{nth}")).collect();
     tokio::task::block_in_place(|| names.iter().for_each(|name| drop(relay.sign_up(name))));

@@ -207,7 +207,7 @@ impl Document<'_> {
     fn sign_in_form(&self, id: &str, failed: Option<&Problem>) -> Markup {
         html! {
             form class="stack" method="post" action="/v1/auth/sign-in" {
-                (self.name_field(id))
+                (self.name_field(id, None))
                 (password_field(id, "current-password", None))
                 @if let Some(problem) = failed { (fault(problem)) }
                 button class="btn primary big wide" type="submit" { "Sign in" }
@@ -222,12 +222,13 @@ impl Document<'_> {
                 div class="head flush" { h1 { "Join " (self.relay.name) } }
                 div class="auth" {
                     form class="stack lg" method="post" action="/v1/auth/sign-up" {
-                        (self.name_field("up"))
+                        (self.name_field("up", Some("This is your address on all of Nostr.")))
                         (password_field("up", "new-password", Some("At least 10 characters. We cannot send you a new one: there is no e-mail here.")))
                         @if invited {
                             div class="field" {
                                 label for="up-i" { "Invitation" }
                                 input class="input" id="up-i" name="invitation" required;
+                                p class="help" { (self.relay.name) " is for people who were invited." }
                             }
                         }
                         fieldset class="stack" {
@@ -245,7 +246,7 @@ impl Document<'_> {
         }
     }
 
-    fn name_field(&self, id: &str) -> Markup {
+    fn name_field(&self, id: &str, help: Option<&str>) -> Markup {
         html! {
             div class="field" {
                 label for={ (id) "-u" } { "Username" }
@@ -253,6 +254,7 @@ impl Document<'_> {
                     input class="input" id={ (id) "-u" } name="username" autocomplete="username" autocapitalize="none" spellcheck="false" required;
                     span { "@" (self.relay.host) }
                 }
+                @if let Some(help) = help { p class="help" { (help) } }
             }
         }
     }

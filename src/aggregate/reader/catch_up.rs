@@ -317,11 +317,7 @@ impl Reader {
         let bytes = event.json().len();
         self.counts.receive(bytes);
         self.inner.lock().pace.take(bytes, received, Instant::now());
-        let judged = judge_read(event, self.parts.max_event_bytes, filters);
-        self.note_use(judged.err());
-        if let Err(refusal) = judged {
-            self.inner.lock().trace.arrival().refuse(refusal.name());
-            self.counts.settle(Verdict::Refused(refusal));
+        if let Err(refusal) = self.note(judge_read(event, self.parts.max_event_bytes, filters)) {
             return self.remember(asked.compared, key, Verdict::Refused(refusal));
         }
         let (number, mut arrival) = {
@@ -333,7 +329,7 @@ impl Reader {
         std::mem::forget(unqueued);
         self.parts.metrics.queue_published.inc();
         self.put.fetch_add(1, Relaxed);
-        self.worth.fetch_add(1, Relaxed);
+        self.has_queued.store(true, Relaxed);
         self.wait_for_pace().await;
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    super::{counts::Verdict, cursor::MAX_LATE, flight::Asked, intake::judge, queue::Full},
+    super::{cursor::MAX_LATE, flight::Asked, intake::judge, queue::Full},
     Ended, Reader,
 };
 use crate::{
@@ -33,7 +33,7 @@ impl Reader {
                 if let Ok(Reply::Eose { subscription, .. }) = Reply::parse(&text) {
                     missing.retain(|id| *id != subscription);
                 }
-                match self.hear(connection, &subscriptions, &text, false) {
+                match self.hear(connection, &subscriptions, &text) {
                     // What is stored there is found by whoever catches up.
                     Err(Ended::Behind) => {}
                     heard => heard?,
@@ -48,28 +48,21 @@ impl Reader {
         Ok(subscriptions)
     }
 
-    /// A message of the live connection; `is_live`: the upstream has sent what it had.
+    /// A message of the live connection.
     pub(super) fn hear(
         &self,
         connection: &mut Connection,
         subscriptions: &[String],
         text: &str,
-        is_live: bool,
     ) -> Result<(), Ended> {
         match connection.read(text) {
             Some(Reply::Event { subscription, event })
                 if subscriptions.iter().any(|id| *id == subscription) =>
             {
                 self.counts.receive(text.len());
-                let judged = judge(event, self.parts.max_event_bytes, &self.filters);
-                self.note_use(judged.as_ref().err().copied());
-                match judged {
-                    Ok(event) => self.offer(&event, is_live),
-                    Err(refusal) => {
-                        self.inner.lock().trace.arrival().refuse(refusal.name());
-                        self.counts.settle(Verdict::Refused(refusal));
-                        Ok(())
-                    }
+                match self.note(judge(event, self.parts.max_event_bytes, &self.filters)) {
+                    Ok(event) => self.offer(&event),
+                    Err(_) => Ok(()),
                 }
             }
             Some(Reply::Closed { subscription, reason })
@@ -82,7 +75,7 @@ impl Reader {
     }
 
     /// Queues what came live.
-    fn offer(&self, event: &Event, is_live: bool) -> Result<(), Ended> {
+    fn offer(&self, event: &Event) -> Result<(), Ended> {
         let (received, key) = (clock::now(), Key { created_at: event.created_at(), id: event.id() });
         let inner = &mut *self.inner.lock();
         let mut arrival = inner.trace.arrival();
@@ -99,7 +92,7 @@ impl Reader {
                 Ok(()) => {
                     self.parts.metrics.queue_published.inc();
                     inner.pace.take(event.json().len(), received, std::time::Instant::now());
-                    self.worth.fetch_add(u64::from(is_live), Relaxed);
+                    self.has_queued.store(true, Relaxed);
                     return Ok(());
                 }
                 Err(Full) => inner.flight.forget(number),

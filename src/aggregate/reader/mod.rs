@@ -11,7 +11,7 @@ mod session;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -106,8 +106,8 @@ pub struct Reader {
     stop: watch::Receiver<bool>,
     /// Events that catching up has queued.
     put: AtomicU64,
-    /// Events that were queued, and for which a session was worth it: not what an upstream sends to everybody who asks.
-    worth: AtomicU64,
+    /// Whether the session has queued something, since it was subscribed.
+    has_queued: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -220,7 +220,7 @@ impl Reader {
             compare,
             stop,
             put: AtomicU64::new(0),
-            worth: AtomicU64::new(0),
+            has_queued: AtomicBool::new(false),
             inner,
         }
     }
@@ -247,9 +247,8 @@ impl Reader {
                 () = is_told(stop) => break,
             }
             let begun = Instant::now();
-            let worth = self.worth.load(Relaxed);
             let ended = self.session(&mut kept).await;
-            if begun.elapsed() >= PRODUCTIVE || self.worth.load(Relaxed) > worth {
+            if begun.elapsed() >= PRODUCTIVE || self.has_queued.load(Relaxed) {
                 backoff.succeed();
             }
             select! {
@@ -329,10 +328,14 @@ impl Reader {
         }
     }
 
-    /// Something has come that is refused for this, if it is.
-    fn note_use(&self, refusal: Option<Refusal>) {
-        let is_useful = !matches!(refusal, Some(Refusal::Shape | Refusal::Unasked));
-        self.inner.lock().trust.note_use(is_useful);
+    /// Something has come, and was judged.
+    fn note<T>(&self, judged: Result<T, Refusal>) -> Result<T, Refusal> {
+        let inner = &mut *self.inner.lock();
+        inner.trust.note_use(!matches!(judged, Err(Refusal::Shape | Refusal::Unasked)));
+        judged.inspect_err(|refusal| {
+            inner.trace.arrival().refuse(refusal.name());
+            self.counts.settle(Verdict::Refused(*refusal));
+        })
     }
 
     fn entry(&self, number: u64, event: &Event, received: Timestamp, arrival: &mut Arrival) -> Entry {

@@ -1,6 +1,6 @@
 //! A session with an upstream, from its first message to its last.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use futures_util::future::OptionFuture;
 use tokio::{
@@ -36,6 +36,8 @@ impl Reader {
             begun = self.begin() => begun,
             () = self.told() => Err(Ended::Told),
         };
+        // What came so far is what an upstream sends to everybody who asks.
+        self.has_queued.store(false, Relaxed);
         let mut subscribed = match begun {
             Ok(subscribed) => subscribed,
             Err(ended) => {
@@ -123,7 +125,7 @@ impl Reader {
         loop {
             select! {
                 text = connection.receive() => {
-                    self.hear(connection, subscriptions, &text?, true)?;
+                    self.hear(connection, subscriptions, &text?)?;
                     select! {
                         () = self.wait_for_pace() => {}
                         () = self.told() => return Err(Ended::Told),

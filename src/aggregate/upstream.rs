@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::read_for::ReadFor;
 use crate::{
+    client::shown_url,
     protocol::{Filter, PublicKey, Timestamp, filter::sorted, sign::Keys},
     seal::{FOR_UPSTREAM, Keyring, Sealed},
 };
@@ -218,9 +219,9 @@ impl RelayUrl {
         }
     }
 
-    /// For logs and labels: what follows the path may be a secret.
+    /// For logs and labels.
     pub fn shown(&self) -> &str {
-        self.as_str().split('?').next().unwrap_or_default()
+        shown_url(self.as_str())
     }
 
     pub fn id(&self) -> UpstreamId {

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{Backoff, ClientError, Manners, Reach};
+use super::{Backoff, ClientError, Manners, Reach, shown_url};
 use crate::protocol::{Reply, sign::Keys};
 
 /// Where a relay is, and how it is talked to. All but the URL has a default: `Endpoint { keys, ..Endpoint::new(url) }`.
@@ -113,9 +113,9 @@ impl Endpoint {
         }
     }
 
-    /// The URL for errors and logs: what follows the path may be a secret.
+    /// The URL for errors and logs.
     pub fn shown_url(&self) -> String {
-        self.url.split('?').next().unwrap_or_default().to_owned()
+        shown_url(&self.url).to_owned()
     }
 
     /// The waits between connections that fail.

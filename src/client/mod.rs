@@ -27,7 +27,7 @@ pub use self::{
     pages::{PAGE, Pages},
     reach::{Reach, is_public},
     reconcile::Differences,
-    shown::{is_unruly, shown},
+    shown::{is_unruly, shown, shown_url},
     subscription::{Arrival, Subscription},
 };
 pub use crate::backoff::Backoff;

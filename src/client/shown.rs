@@ -19,6 +19,11 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
+/// A URL as it may be shown: what follows the path may be a secret.
+pub fn shown_url(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -128,13 +128,8 @@ impl Registry {
     /// # Errors
     /// There is none, or the store fails.
     pub async fn remove(&self, id: UpstreamId) -> Result<(), Refused> {
-        let key = id.to_string();
-        let mut is_gone = false;
-        for kind in [RecordKind::Upstream, RecordKind::Cursor] {
-            is_gone |= self.remove_record(kind, &key).await?;
-        }
-        self.forget_refused(&format!("{key}/")).await?;
-        if is_gone { Ok(()) } else { Err(Refused::Unknown) }
+        let is_gone = self.remove_record(RecordKind::Upstream, &id.to_string()).await?;
+        if self.forget_what_was_read(id).await? || is_gone { Ok(()) } else { Err(Refused::Unknown) }
     }
 
     /// Removes one where it is so now, as [`Self::remove`] does; whether it was.
@@ -146,34 +141,27 @@ impl Registry {
         id: UpstreamId,
         is_so: impl Fn(&Upstream) -> bool,
     ) -> Result<bool, Refused> {
-        for _ in 0..TRIES {
-            let Some((record, _)) = self.read(id).await?.filter(|(_, upstream)| is_so(upstream)) else {
-                return Ok(false);
-            };
-            match self.0.records().remove(RecordKind::Upstream, &record.key, record.version).await {
-                Race::Won(_) => {
-                    self.remove_record(RecordKind::Cursor, &record.key).await?;
-                    self.forget_refused(&format!("{}/", record.key)).await?;
-                    return Ok(true);
-                }
-                Race::Overtaken(_) => {}
-                Race::Unknown(error) => return Err(error.into()),
-            }
+        let is_so = |record: &Record| Ok(is_so(&serde_json::from_slice(&record.value)?));
+        let is_gone = self.remove_record_where(RecordKind::Upstream, &id.to_string(), is_so).await?;
+        if is_gone {
+            self.forget_what_was_read(id).await?;
         }
-        Err(Refused::Contended)
+        Ok(is_gone)
     }
 
-    async fn forget_refused(&self, prefix: &str) -> Result<(), StoreError> {
+    /// Forgets how far one was read, and what of it was refused; whether it was read.
+    async fn forget_what_was_read(&self, id: UpstreamId) -> Result<bool, Refused> {
         const SOME: usize = 16;
-        let records = self.0.records();
-        let mut pages = RecordPages::of(records, RecordKind::Refused, prefix, SOME);
+        let was_read = self.remove_record(RecordKind::Cursor, &id.to_string()).await?;
+        let (records, prefix) = (self.0.records(), format!("{id}/"));
+        let mut pages = RecordPages::of(records, RecordKind::Refused, &prefix, SOME);
         while let Some(page) = pages.next().await? {
             for record in &page {
                 // What its reader writes meanwhile is left, and falls out when it is as old as others.
                 let _ = records.remove(RecordKind::Refused, &record.key, record.version).await;
             }
         }
-        Ok(())
+        Ok(was_read)
     }
 
     /// Removes a record, whatever it says; whether there was one.
@@ -181,8 +169,21 @@ impl Registry {
     /// # Errors
     /// The store fails, or others change it all the time.
     pub async fn remove_record(&self, kind: RecordKind, key: &str) -> Result<bool, Refused> {
+        self.remove_record_where(kind, key, |_| Ok(true)).await
+    }
+
+    /// The same, where it is so.
+    async fn remove_record_where(
+        &self,
+        kind: RecordKind,
+        key: &str,
+        is_so: impl Fn(&Record) -> Result<bool, Refused>,
+    ) -> Result<bool, Refused> {
         for _ in 0..TRIES {
             let Some(record) = self.0.records().get_decided(kind, key).await? else { return Ok(false) };
+            if !is_so(&record)? {
+                return Ok(false);
+            }
             match self.0.records().remove(kind, key, record.version).await {
                 Race::Won(_) => return Ok(true),
                 Race::Overtaken(_) => {}

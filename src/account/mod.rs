@@ -32,7 +32,7 @@ pub use self::{
     own_key::{CHALLENGE_SECONDS, Challenge},
     password::{MAX_BYTES as MAX_PASSWORD_BYTES, Password},
     refused::Refused,
-    session::{ClientKind, NotSignedIn, SessionKey, SessionView, SignedIn},
+    session::{ClientKind, NotSignedIn, SessionKey, SessionView, SignedIn, whose_session},
     sessions::Watching,
     sign_in::{Client, Given},
     sign_up::NewAccount,

@@ -5,7 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Activity, Name, Refused};
-use crate::protocol::{PublicKey, Timestamp, hex32::decode_lower_hex};
+use crate::{
+    protocol::{PublicKey, Timestamp, hex32::decode_lower_hex},
+    store::records::Record,
+};
 
 const NUMBER_BYTES: usize = 16;
 /// Characters that are kept of what a client says of itself.
@@ -69,6 +72,13 @@ pub(super) struct SessionRecord {
     /// There is no account: whoever it is has a key of their own.
     #[serde(default)]
     pub brought: bool,
+}
+
+/// Of a session's record: whose it is, and whether they have an account here.
+pub fn whose_session(record: &Record) -> Option<(PublicKey, bool)> {
+    let account = record.key.split('/').next().and_then(PublicKey::from_hex)?;
+    let session = serde_json::from_slice::<SessionRecord>(&record.value);
+    Some((account, !session.is_ok_and(|session| session.brought)))
 }
 
 /// A session, as its account sees it.

@@ -146,14 +146,18 @@ impl Dialer {
     /// The upstream's key can not be opened.
     pub fn endpoint(&self, upstream: &Upstream, observer: Arc<dyn Observer>) -> Result<Endpoint, NoKey> {
         let keys = upstream.auth.as_ref().map(|key| key.open(upstream.id(), &self.keyring)).transpose()?;
-        let is_strangers = upstream.is_for_followed_alone() && !self.indexers.contains(&upstream.url);
-        let reach = if is_strangers { &self.reach_of_followed } else { &self.reach }.clone();
+        let reach = self.reach(&upstream.url, !upstream.is_for_followed_alone()).clone();
         // Room for what stands around an event.
         let message_bytes = RECONCILING_BYTES.max(2 * self.max_event_bytes);
         let page_bytes = PAGE_BYTES.max(message_bytes);
         let bounds = Bounds { message_bytes, page_bytes, ..Bounds::default() };
         // Whoever stores an event checks it.
         Ok(Endpoint { keys, verify: false, bounds, reach, observer, ..Endpoint::new(upstream.url.as_str()) })
+    }
+
+    /// Where a relay may be, which operators have named as one that is read, or people who are followed alone.
+    pub fn reach(&self, url: &RelayUrl, is_named: bool) -> &Reach {
+        if is_named || self.indexers.contains(url) { &self.reach } else { &self.reach_of_followed }
     }
 }
 

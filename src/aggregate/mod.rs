@@ -183,7 +183,7 @@ impl Aggregator {
         let dialer = Arc::new(Dialer {
             reach: reach(config.allow_private),
             reach_of_followed: reach(parts.follow.allow_private),
-            indexers: parts.indexers.clone(),
+            indexers: parts.indexers,
             max_event_bytes: readers.max_event_bytes,
             keyring: Arc::clone(&keyring),
         });
@@ -213,7 +213,6 @@ impl Aggregator {
                 store: parts.store,
                 dialer: Arc::clone(&dialer),
                 config: parts.follow,
-                indexers: parts.indexers,
                 configured: configured.clone(),
                 own_url: parts.own_url,
                 changed: follow_changed,

@@ -29,6 +29,7 @@ use super::{
     plan::{Chosen, Host, Known, Why},
 };
 use crate::{
+    account::whose_session,
     client::{ClientError, Endpoint},
     clock,
     config::{self, Fetch},
@@ -61,7 +62,6 @@ pub struct Planner {
     pub store: Arc<dyn Store>,
     pub dialer: Arc<Dialer>,
     pub config: config::Follow,
-    pub indexers: Vec<RelayUrl>,
     /// Relays that the configuration of this node names: they are read whole.
     pub configured: Vec<RelayUrl>,
     /// Where clients reach this relay.
@@ -196,24 +196,16 @@ impl Planner {
 
     /// Who is signed in, as many as people may be followed, and whom they follow as this store knows it.
     async fn signed_in(&self) -> Result<SignedIn, Refused> {
-        /// Whether somebody has no account here, of a session's record.
-        #[derive(serde::Deserialize)]
-        struct Session {
-            #[serde(default)]
-            brought: bool,
-        }
         let (mut people, mut guests) = (BTreeSet::new(), BTreeSet::new());
         let mut pages = RecordPages::of(self.registry.records(), RecordKind::Session, "", MAX_PAGE);
         while let Some(page) = pages.next().await?
             && people.len() < self.config.people
         {
-            for record in &page {
-                let Some(key) = record.key.split('/').next().and_then(PublicKey::from_hex) else { continue };
-                let session = serde_json::from_slice::<Session>(&record.value);
-                match session.is_ok_and(|session| session.brought) {
-                    true if guests.len() < self.config.people => drop(guests.insert(key)),
-                    true => {}
-                    false => drop(people.insert(key)),
+            for (key, has_account) in page.iter().filter_map(whose_session) {
+                if has_account {
+                    people.insert(key);
+                } else if guests.len() < self.config.people {
+                    guests.insert(key);
                 }
             }
         }
@@ -249,7 +241,7 @@ impl Planner {
     /// Another one where this process is configured otherwise.
     fn configuration(&self) -> u64 {
         let config::Follow { people, relays, fetch, .. } = self.config;
-        let indexers = self.indexers.iter().map(RelayUrl::as_str).collect::<Vec<_>>().join(" ");
+        let indexers = self.dialer.indexers.iter().map(RelayUrl::as_str).collect::<Vec<_>>().join(" ");
         xxh3_64(format!("{people} {relays} {fetch:?} {indexers}").as_bytes())
     }
 
@@ -283,7 +275,7 @@ impl Planner {
         written.silent.truncate(MAX_TOLD);
         let mut known = Known {
             places,
-            fallback: self.indexers.clone(),
+            fallback: self.dialer.indexers.clone(),
             unfit: written.silent.iter().map(|(url, _)| (url.clone(), Why::Silent)).collect(),
             now,
             most: self.config.relays,
@@ -330,7 +322,7 @@ impl Planner {
             // They say what strangers have said.
             Ok(Endpoint { verify: true, ..endpoint })
         };
-        self.indexers.iter().map(endpoint).collect()
+        self.dialer.indexers.iter().map(endpoint).collect()
     }
 
     /// Everybody who is followed, as many as may be.
@@ -399,13 +391,9 @@ impl Planner {
         let beyond: Vec<RelayUrl> = rest.into_iter().map(|(url, _)| url.clone()).collect();
         let urls: Vec<RelayUrl> = order.into_iter().map(|(url, _)| url.clone()).collect();
         let looked_up = stream::iter(urls).map(|url| async {
-            let is_named = named.contains(&url);
-            let followed = (!is_named).then(|| ReadFor { alone: true, ..ReadFor::default() });
-            let upstream = Upstream { followed, ..Upstream::new(url.clone()) };
-            let found = match self.dialer.endpoint(&upstream, Arc::new(())) {
-                Ok(endpoint) => timeout(LOOK_UP, endpoint.addresses()).await.ok(),
-                Err(_) => None,
-            };
+            let reach = self.dialer.reach(&url, named.contains(&url)).clone();
+            let endpoint = Endpoint { reach, ..Endpoint::new(url.as_str()) };
+            let found = timeout(LOOK_UP, endpoint.addresses()).await.ok();
             (url, found)
         });
         let found: Vec<_> = looked_up.buffer_unordered(LOOK_UPS).collect().await;

@@ -25,8 +25,8 @@ const BEATS: Partition = 0;
 /// Beats that fail to come until a process is taken for gone.
 const FAIL: u32 = 3;
 
-/// `KEYS`: beats by name, and since when there are any without a break. `ARGV`: name, milliseconds until one is gone. Answers with those
-/// who are there, and for how many milliseconds there have been beats.
+/// `KEYS`: beats by name, and since when there are any without a break. `ARGV`: name, milliseconds until one is gone.
+/// Answers with those who are there, and for how many milliseconds there have been beats.
 const BEAT: &str = "\
 #!lua flags=allow-oom
 local t = redis.call('TIME')

@@ -213,7 +213,7 @@ impl Source {
                 self.look(&mut commands, &series).await.context("how much waits")?;
                 looked = Some(Instant::now());
             }
-            for element in self.read(&mut reads).await.context("what waits")? {
+            for element in self.read(&mut reads, ">").await.context("what waits")? {
                 self.hand_on(&mut commands, &element, false).await?;
             }
             backoff.succeed();
@@ -269,18 +269,7 @@ impl Source {
     async fn take_own_again(&self, connection: &mut MultiplexedConnection) -> anyhow::Result<()> {
         let mut after = StreamId::default();
         loop {
-            let answer: Value = redis::cmd("XREADGROUP")
-                .arg("GROUP")
-                .arg(GROUP)
-                .arg(self.members.name())
-                .arg("COUNT")
-                .arg(CHUNK)
-                .arg("STREAMS")
-                .arg(self.key())
-                .arg(after.to_string())
-                .query_async(connection)
-                .await?;
-            let elements = Element::read_one_stream(&answer)?;
+            let elements = self.read(connection, &after.to_string()).await?;
             let Some(last) = elements.last() else { return Ok(()) };
             after = last.id;
             for element in elements.iter().filter(|element| !self.held.has(element.id)) {
@@ -290,8 +279,9 @@ impl Source {
         }
     }
 
-    /// What nobody has taken, once there is something, or nothing after a while.
-    async fn read(&self, connection: &mut MultiplexedConnection) -> anyhow::Result<Vec<Element>> {
+    /// What nobody has taken (`>`), once there is something, or nothing after a while; or, at once, what this process has
+    /// taken after an element.
+    async fn read(&self, connection: &mut MultiplexedConnection, from: &str) -> anyhow::Result<Vec<Element>> {
         let answer: Value = redis::cmd("XREADGROUP")
             .arg("GROUP")
             .arg(GROUP)
@@ -302,7 +292,7 @@ impl Source {
             .arg((self.servers.patience() / 2).as_millis() as u64)
             .arg("STREAMS")
             .arg(self.key())
-            .arg(">")
+            .arg(from)
             .query_async(connection)
             .await?;
         Element::read_one_stream(&answer)
@@ -328,9 +318,16 @@ impl Source {
             Err(error) => {
                 error!(partition = self.partition, id = %element.id, "an entry is not understood: {error:#}");
                 let (key, id) = (self.key(), element.id.to_string());
-                let mut drop_it = redis::pipe();
-                drop_it.cmd("XACK").arg(&key).arg(GROUP).arg(&id).cmd("XDEL").arg(&key).arg(&id);
-                let dropped: RedisResult<Value> = drop_it.query_async(connection).await;
+                let dropped: RedisResult<Value> = redis::pipe()
+                    .cmd("XACK")
+                    .arg(&key)
+                    .arg(GROUP)
+                    .arg(&id)
+                    .cmd("XDEL")
+                    .arg(&key)
+                    .arg(&id)
+                    .query_async(connection)
+                    .await;
                 dropped?;
             }
         }

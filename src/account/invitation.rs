@@ -38,6 +38,17 @@ struct InvitationRecord {
     used_by: Vec<PublicKey>,
 }
 
+impl InvitationRecord {
+    fn has_room(&self) -> bool {
+        self.used_by.len() < self.uses as usize
+    }
+
+    /// For how many seconds more it is good.
+    fn left(&self) -> u64 {
+        self.expires_at.saturating_sub(clock::now())
+    }
+}
+
 impl Accounts {
     /// Makes an invitation.
     ///
@@ -61,16 +72,14 @@ impl Accounts {
     pub(super) async fn find_invitation(&self, code: &str) -> Result<(), Refused> {
         let found =
             kept::read::<InvitationRecord>(&*self.0.store, RecordKind::Invitation, &digest(code)).await?;
-        let is_good = |record: &InvitationRecord| {
-            record.expires_at > clock::now() && record.used_by.len() < record.uses as usize
-        };
+        let is_good = |record: &InvitationRecord| record.left() > 0 && record.has_room();
         found.filter(|kept| is_good(&kept.value)).map(drop).ok_or(Refused::Invitation)
     }
 
     /// Spends one use of an invitation for an account.
     pub(super) async fn spend(&self, code: &str, account: PublicKey) -> Result<(), Refused> {
         self.change_invitation(code, |record| {
-            if record.used_by.len() >= record.uses as usize {
+            if !record.has_room() {
                 return Err(Refused::Invitation);
             }
             record.used_by.push(account);
@@ -98,7 +107,7 @@ impl Accounts {
         for _ in 0..RACES {
             let found = kept::read::<InvitationRecord>(store, RecordKind::Invitation, &key).await?;
             let mut kept = found.ok_or(Refused::Invitation)?;
-            let left = kept.value.expires_at.saturating_sub(clock::now());
+            let left = kept.value.left();
             if left == 0 {
                 return Err(Refused::Invitation);
             }

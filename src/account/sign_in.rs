@@ -89,7 +89,8 @@ impl Accounts {
         };
         let Some((key, record)) = account.filter(|_| is_right) else { return Err(Refused::WrongPassword) };
         // Not that of the address: each password costs a hash, the right one too.
-        inner.guesses.give_back(&buckets[1..]);
+        let [_, of_account] = buckets;
+        inner.guesses.give_back(&[of_account]);
         if record.disabled {
             return Err(Refused::Disabled);
         }

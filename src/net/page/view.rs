@@ -136,7 +136,7 @@ impl Document<'_> {
                 Screen::SignIn(failed) => (self.sign_in(failed.as_ref())),
                 Screen::SignUp(failed) => (self.sign_up(failed.as_ref())),
                 Screen::Failed(problem) => (self.plain("This was not taken", &problem.detail)),
-                Screen::Own(title) => (self.own(title)),
+                Screen::Own(title) => (self.plain(title, "This part of the page needs its script.")),
                 Screen::Missing(what) => (self.plain("Not here", what)),
                 Screen::Late => (self.plain("A moment", "The relay is busy. This page is loaded again in a few seconds.")),
             }
@@ -371,25 +371,16 @@ impl Document<'_> {
     }
 
     fn plain(&self, title: &str, text: &str) -> Markup {
-        html! {
-            div class="page one" { main id="main" tabindex="-1" {
-                div class="head flush" { h1 { (title) } }
-                p { (text) " " a href="/" { "To the front page" } }
-            } }
-        }
-    }
-
-    /// A screen that the script draws: its frame, so that nothing moves when it does.
-    fn own(&self, title: &str) -> Markup {
-        let (page, head) = match title {
-            "Notices" => ("page", "head"),
-            "People" => ("page", "head flush"),
+        // Those that the script draws have its frame, so that nothing moves when it does.
+        let (page, head) = match self.screen {
+            Screen::Own("Notices") => ("page", "head"),
+            Screen::Own("People") => ("page", "head flush"),
             _ => ("page one", "head flush"),
         };
         html! {
             div class=(page) { main id="main" tabindex="-1" {
                 div class=(head) { h1 { (title) } }
-                p { "This part of the page needs its script. " a href="/" { "To the front page" } }
+                p { (text) " " a href="/" { "To the front page" } }
             } }
         }
     }

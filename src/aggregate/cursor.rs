@@ -99,40 +99,29 @@ pub enum NotKept {
     Unreadable(#[from] serde_json::Error),
 }
 
-/// Who reads an upstream, if somebody does.
-///
-/// # Errors
-/// The store fails.
-pub async fn lease(records: &dyn Records, upstream: UpstreamId) -> Result<Option<Lease>, StoreError> {
-    let found = records.get(RecordKind::Cursor, &upstream.to_string()).await?;
-    Ok(found.and_then(|record| read_lease(&record)))
-}
-
-/// For how many seconds it was tried to reach an upstream, in vain, since it was reached last.
-///
-/// # Errors
-/// The store fails.
-pub async fn silent(records: &dyn Records, upstream: UpstreamId) -> Result<u64, StoreError> {
-    let found = records.get(RecordKind::Cursor, &upstream.to_string()).await?;
-    let cursor = found.and_then(|record| serde_json::from_slice::<Cursor>(&record.value).ok());
-    Ok(cursor.map_or(0, |cursor| cursor.silent))
-}
-
-fn read_lease(record: &Record) -> Option<Lease> {
-    let cursor: Cursor = serde_json::from_slice(&record.value).ok()?;
-    Some(cursor.lease).filter(|lease| !lease.node.is_empty())
-}
-
-/// Who reads each upstream that was ever read, as far as that is known.
-///
-/// # Errors
-/// The store fails.
-pub async fn leases(records: &dyn Records) -> Result<HashMap<String, Lease>, StoreError> {
-    let (mut leases, mut pages) = (HashMap::new(), RecordPages::of(records, RecordKind::Cursor, "", PAGE));
-    while let Some(page) = pages.next().await? {
-        leases.extend(page.into_iter().filter_map(|record| Some((record.key.clone(), read_lease(&record)?))));
+impl Cursor {
+    /// The one of an upstream as it is written, for who does not read by it. One that can not be read here was written by
+    /// a newer node: it is as if it were not there.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn written(records: &dyn Records, upstream: UpstreamId) -> Result<Option<Self>, StoreError> {
+        let found = records.get(RecordKind::Cursor, &upstream.to_string()).await?;
+        Ok(found.and_then(|record| serde_json::from_slice(&record.value).ok()))
     }
-    Ok(leases)
+
+    /// Those of all upstreams that were ever read, by their numbers.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn all_written(records: &dyn Records) -> Result<HashMap<String, Self>, StoreError> {
+        let (mut all, mut pages) = (HashMap::new(), RecordPages::of(records, RecordKind::Cursor, "", PAGE));
+        while let Some(page) = pages.next().await? {
+            let read = |record: Record| Some((record.key, serde_json::from_slice(&record.value).ok()?));
+            all.extend(page.into_iter().filter_map(read));
+        }
+        Ok(all)
+    }
 }
 
 impl Kept {

@@ -279,7 +279,13 @@ impl Manager {
         join_all(others.map(|(_, running)| running.stop())).await;
         for observed in &all {
             let upstream = observed.upstream.read().clone();
-            if upstream.paused {
+            if let Some(running) = self.running.get_mut(&upstream.id()) {
+                // One that begins compares anyway.
+                if running.upstream.compare_asked != upstream.compare_asked {
+                    running.upstream.compare_asked = upstream.compare_asked;
+                    observed.compare.notify_one();
+                }
+            } else if upstream.paused {
                 observed.status.set(State::Paused);
             } else if !self.share.has(upstream.id()) {
                 observed.status.set(State::Elsewhere);
@@ -290,7 +296,7 @@ impl Manager {
                     warn!(upstream = %upstream.url, "not read for an hour: {why}");
                 }
                 observed.status.set(State::Waiting);
-            } else if !self.running.contains_key(&upstream.id()) {
+            } else {
                 match self.read(upstream, observed) {
                     Ok(running) => {
                         info!(upstream = %running.upstream.url, "is read from now on");

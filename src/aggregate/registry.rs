@@ -28,6 +28,8 @@ pub enum Refused {
     Key(#[from] NoKey),
     #[error("this node does not read it at the moment")]
     NotRead,
+    #[error("it is paused")]
+    Paused,
     #[error("they are not followed")]
     NotFollowed,
     #[error("it is read for people who are followed: pause it, or follow them no more")]

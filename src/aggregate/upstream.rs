@@ -45,6 +45,9 @@ pub struct Upstream {
     /// Since when it has been an upstream.
     #[serde(default)]
     pub added: Timestamp,
+    /// When somebody has asked last for what is stored to be compared with it at once.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub compare_asked: Timestamp,
     /// Whom it is asked for, of the people who are followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub followed: Option<ReadFor>,
@@ -106,6 +109,7 @@ impl Upstream {
             auth: None,
             paused: false,
             added: 0,
+            compare_asked: 0,
             followed: None,
         }
     }
@@ -144,7 +148,7 @@ impl Upstream {
     /// Whether a reader of the other one goes on as it is.
     pub fn is_read_like(&self, other: &Self) -> bool {
         let told = |upstream: &Self| {
-            let mut told = upstream.clone();
+            let mut told = Self { compare_asked: 0, ..upstream.clone() };
             if let Some(followed) = &mut told.followed {
                 (followed.new, followed.writers) = (Vec::new(), 0);
             }
@@ -152,6 +156,10 @@ impl Upstream {
         };
         told(self) == told(other)
     }
+}
+
+fn is_never(moment: &Timestamp) -> bool {
+    *moment == 0
 }
 
 /// What these have written.

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 use super::{
-    cursor::{Lease, lease, leases},
+    cursor::{Cursor, Lease},
     dead::{Address, DeadLetter, DeadLetters, Replay},
     hours::{Hour, hours},
     manager::{All, Dialer, Observed},
@@ -83,7 +83,7 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Option::deserialize(deserializer).map(Some)
 }
 
-/// An upstream, and how it stands with it at the node that was asked. Counts are those since that node began.
+/// An upstream, and how it stands with it. Its state and counts are those at the node that was asked, since that began.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct View {
     /// Its number, as it stands in paths.
@@ -222,9 +222,9 @@ impl Upstreams {
                 views.push(view(upstream, observed.as_deref()));
             }
         }
-        let mut leases = leases(self.registry.records()).await?;
+        let mut cursors = Cursor::all_written(self.registry.records()).await?;
         for view in &mut views {
-            view.lease = leases.remove(&view.id);
+            view.note(cursors.remove(&view.id));
         }
         views.sort_by(|a, b| a.url.cmp(&b.url));
         Ok(views)
@@ -239,8 +239,9 @@ impl Upstreams {
             Some(upstream) => upstream,
             None => self.registry.get(id).await?.ok_or(Refused::Unknown)?,
         };
-        let lease = lease(self.registry.records(), id).await?;
-        Ok(View { lease, ..view(&upstream, observed.as_deref()) })
+        let mut view = view(&upstream, observed.as_deref());
+        view.note(Cursor::written(self.registry.records(), id).await?);
+        Ok(view)
     }
 
     /// What came of one in each hour of the last month in which something came.
@@ -322,17 +323,29 @@ impl Upstreams {
         Ok(())
     }
 
-    /// Compares one with what is stored here again, now, where this node reads it.
+    /// Compares one with what is stored here again, now: whoever reads it does. What is not connected to is compared as soon
+    /// as it is.
     ///
     /// # Errors
-    /// There is none of this number, or it is not being read here.
+    /// There is none of this number, it is paused, the configuration names it and this node does not read it, or the store
+    /// fails.
     pub async fn reconcile(&self, id: UpstreamId) -> Result<View, Refused> {
-        let view = self.show(id).await?;
-        match self.all.get(id).filter(|observed| observed.status.is_up()) {
-            Some(observed) => observed.compare.notify_one(),
-            None => return Err(Refused::NotRead),
+        match self.all.get(id).filter(|observed| observed.is_configured) {
+            Some(observed) if observed.status.is_up() => observed.compare.notify_one(),
+            Some(_) => return Err(Refused::NotRead),
+            None => {
+                let ask = |upstream: &mut Upstream| match upstream.paused {
+                    true => Err(Refused::Paused),
+                    false => {
+                        upstream.compare_asked = clock::now().max(upstream.compare_asked + 1);
+                        Ok(())
+                    }
+                };
+                self.registry.change(id, ask).await?;
+                self.changed.notify_one();
+            }
         }
-        Ok(view)
+        self.show(id).await
     }
 
     pub fn queue(&self) -> QueueView {
@@ -484,6 +497,18 @@ impl Change {
     }
 }
 
+impl View {
+    /// What is written of it, whoever reads it.
+    fn note(&mut self, cursor: Option<Cursor>) {
+        let Some(Cursor { lease, progress, .. }) = cursor else { return };
+        self.lease = Some(lease).filter(|lease| !lease.node.is_empty());
+        self.read_through = progress.through;
+        let is_read = progress.through > 0;
+        self.behind_seconds = is_read.then(|| clock::now().saturating_sub(progress.through));
+    }
+}
+
+/// How it stands with one, as far as this node knows by itself.
 fn view(upstream: &Upstream, observed: Option<&Observed>) -> View {
     let counted = observed.map(|observed| observed.counts.at_this_moment()).unwrap_or_default();
     let standing = observed.map(|observed| observed.status.at_this_moment());
@@ -509,8 +534,8 @@ fn view(upstream: &Upstream, observed: Option<&Observed>) -> View {
         lease: None,
         state,
         since,
-        read_through: counted.cursor,
-        behind_seconds: (counted.cursor > 0).then(|| clock::now().saturating_sub(counted.cursor)),
+        read_through: 0,
+        behind_seconds: None,
         last_error: standing
             .as_ref()
             .and_then(|standing| standing.error.clone())

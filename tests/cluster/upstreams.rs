@@ -66,6 +66,15 @@ async fn one_node_reads_and_another_goes_on_where_it_died() {
     }
     assert_eq!((&view(&other)["stored"], &view(&reads)["stored"]), (&json!(0), &json!(1)));
 
+    // Any node says how far it is, and may ask for it to be compared.
+    let read_through = |node: &Relay| view(node)["read_through"].as_u64().unwrap();
+    eventually("both know how far it is", || read_through(&other) > 0 && read_through(&reads) > 0).await;
+    let compared = || source.metric(r#"rookery_messages_total{verb="negentropy"}"#);
+    let before = compared();
+    let number = view(&other)["id"].as_str().unwrap().to_owned();
+    assert_eq!(other.ask("POST", &format!("/v1/upstreams/{number}/reconcile"), "").0, 202);
+    eventually("it is compared", || compared() > before).await;
+
     drop(reads);
     let second = fresh(&keys, "second");
     assert!(publisher.publish(&second).await.0);

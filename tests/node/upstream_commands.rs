@@ -85,6 +85,8 @@ async fn they_are_added_changed_paused_and_removed_while_it_runs() {
     // What came while it was not read is read now, also after a restart meanwhile.
     let relay = relay.restart_after_kill(&["--set", "aggregator.allow_private=true"]);
     assert!(does(&relay, &["list"]).contains(" paused, "));
+    let (done, said) = upstream(&relay, &["reconcile", &url]);
+    assert!(!done && said.contains("it is paused"), "{said}");
     does(&relay, &["resume", &url]);
     has(&relay, &id(2)).await;
     state(&relay, &url, "live").await;
@@ -100,7 +102,10 @@ async fn they_are_added_changed_paused_and_removed_while_it_runs() {
         (&json!([]), &json!(7), &json!(100))
     );
     let number = shown["id"].as_str().unwrap().to_owned();
+    let compared = || source.metric(r#"rookery_messages_total{verb="negentropy"}"#);
+    let before = compared();
     does(&relay, &["reconcile", &number]);
+    eventually("it is compared once more", || compared() > before).await;
 
     does(&relay, &["remove", &number]);
     let (done, said) = upstream(&relay, &["show", &url]);

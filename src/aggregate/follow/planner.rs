@@ -18,7 +18,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
     super::{
-        Refused, cursor,
+        Refused,
+        cursor::Cursor,
         manager::Dialer,
         read_for::ReadFor,
         registry::Registry,
@@ -371,7 +372,8 @@ impl Planner {
         for upstream in
             upstreams.iter().filter(|upstream| upstream.is_for_followed_alone() && !upstream.paused)
         {
-            if cursor::silent(self.registry.records(), upstream.id()).await? >= self.config.silent_seconds {
+            let cursor = Cursor::written(self.registry.records(), upstream.id()).await?;
+            if cursor.is_some_and(|cursor| cursor.silent >= self.config.silent_seconds) {
                 silent.push(upstream.url.clone());
             }
         }

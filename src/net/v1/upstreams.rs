@@ -29,7 +29,11 @@ impl From<Refused> for Problem {
         match &refused {
             Refused::Url(_) | Refused::Unfit(_) => Self::unfit(refused),
             Refused::Unknown | Refused::NoLetter | Refused::NotFollowed => Self::not_found(refused),
-            Refused::Exists(_) | Refused::Configured | Refused::NotRead | Refused::ForFollowed => {
+            Refused::Exists(_)
+            | Refused::Configured
+            | Refused::NotRead
+            | Refused::Paused
+            | Refused::ForFollowed => {
                 Self::conflict(refused)
             }
             Refused::NotSent(_) | Refused::Full => Self::unavailable(refused),
@@ -154,13 +158,13 @@ pub async fn hours(here: Here, id: web::Path<String>) -> Result<HttpResponse, Pr
     Ok(HttpResponse::Ok().json(here.hours(number(&id)?).await?))
 }
 
-/// Compares one with what is stored here, now. The answer does not wait for it.
+/// Compares one with what is stored here, now, whichever node reads it. The answer does not wait for it.
 #[utoipa::path(post, path = "/v1/upstreams/{id}/reconcile", tag = "upstreams", params(("id" = String, Path)), responses(
     (status = 202, body = View),
     (status = 401, body = Problem, content_type = "application/problem+json"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
     (status = 409, body = Problem, content_type = "application/problem+json",
-        description = "This node does not read it at the moment"),
+        description = "It is paused, or the configuration names it and this node does not read it"),
     (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn reconcile(here: Here, id: web::Path<String>) -> Result<HttpResponse, Problem> {

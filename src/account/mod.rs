@@ -6,6 +6,7 @@
 
 mod accounts;
 mod code;
+mod credentials;
 mod guesses;
 mod hashing;
 mod invitation;

@@ -2,6 +2,7 @@
 
 mod file;
 mod live;
+mod secrets;
 mod services;
 mod shared;
 mod shutdown;
@@ -25,6 +26,7 @@ use url::Url;
 pub use self::{live::Reload, services::store_name};
 use self::{
     live::SettingsKeeper,
+    secrets::{keyring, token},
     services::{
         accounts, data_folder, listener, open_store, queue_servers, reciprocity, taps, teller, transport,
     },
@@ -40,10 +42,9 @@ use crate::{
     config::Config,
     feed::{self, Feed, Lists},
     ingest::{Admission, RecentIds},
-    net::{Descriptors, Keeper, Need, People, Readiness, Token, V1, page_url, serve, serve_ops},
+    net::{Descriptors, Keeper, Need, People, Readiness, V1, page_url, serve, serve_ops},
     persist::{self, Flush, Others, Persister, Queue, Sweeps, Workers},
     route::{Drain, Routers, bus::Bus, seen::Seen},
-    seal::{Keyring, MasterKey},
     session::{Connections, Rates, Room, SessionParts},
     store::{Store, records::RecordKind, secrets::Secrets},
     telemetry::{LostLines, Metrics},
@@ -370,31 +371,6 @@ fn record_watch(settings: &Arc<Notify>, accounts: Option<&Accounts>) -> RecordWa
             _ => {}
         }
     })
-}
-
-/// Where the key is that seals what is secret in the store. The nodes of a cluster are given theirs.
-fn keyring(config: &Config) -> Keyring {
-    let named = &config.general.master_key_file;
-    let file = match named.as_os_str().is_empty() {
-        true => MasterKey::default_file(|name| std::env::var(name).ok()),
-        false => Some(named.clone()),
-    };
-    let others = config.general.old_master_key_files.clone();
-    Keyring::new(file, others, data_folder(config).is_some())
-}
-
-/// What programs of operators have to show.
-///
-/// # Errors
-/// It is named and can not be read, or can not be made.
-fn token(config: &Config) -> anyhow::Result<Option<Arc<Token>>> {
-    let named = &config.general.ops_token_file;
-    let token = match data_folder(config) {
-        _ if !named.as_os_str().is_empty() => Token::open(named, false),
-        Some(folder) => Token::open(&Token::default_file(folder), true),
-        None => return Ok(None),
-    };
-    Ok(Some(Arc::new(token.context("ops_token_file")?)))
 }
 
 /// The name of this node.

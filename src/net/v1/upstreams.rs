@@ -33,9 +33,7 @@ impl From<Refused> for Problem {
             | Refused::Configured
             | Refused::NotRead
             | Refused::Paused
-            | Refused::ForFollowed => {
-                Self::conflict(refused)
-            }
+            | Refused::ForFollowed => Self::conflict(refused),
             Refused::NotSent(_) | Refused::Full => Self::unavailable(refused),
             Refused::Key(_) | Refused::Contended | Refused::Store(_) | Refused::Unreadable(_) => {
                 Self::unavailable(refused)

@@ -1,19 +1,22 @@
 //! The document: what a person sees before the script runs, or without it. Whatever comes from the network is escaped by
 //! the type of the template.
 
+mod forms;
+mod post;
+
 use maud::{DOCTYPE, Markup, html};
 
+use self::forms::composer;
 use super::{
     files::FILES,
     first::{Me, Relay, Screen, first},
-    read::{People, Posts, Thread},
+    read::{Posts, Thread},
     symbols::symbols,
-    words::{self, FOLD, Part},
+    words,
 };
 use crate::{
     config::SignUp,
-    net::Problem,
-    protocol::{Event, PublicKey, Timestamp, nip19},
+    protocol::{PublicKey, Timestamp, nip19},
 };
 
 /// How a person wants the page to look; it is said in a cookie, so that nothing flashes.
@@ -191,74 +194,6 @@ impl Document<'_> {
         }
     }
 
-    fn sign_in(&self, failed: Option<&Problem>) -> Markup {
-        html! {
-            div class="page one" { main id="main" tabindex="-1" {
-                div class="head flush" { h1 { "Sign in" } }
-                div class="auth even" { section class="stack" {
-                    h2 { "With a password" }
-                    (self.sign_in_form("in", failed))
-                    @if self.may_sign_up() { p class="small dim" { "No account yet? " a href="/sign-up" { "Sign up" } "." } }
-                } }
-            } }
-        }
-    }
-
-    fn sign_in_form(&self, id: &str, failed: Option<&Problem>) -> Markup {
-        html! {
-            form class="stack" method="post" action="/v1/auth/sign-in" {
-                (self.name_field(id, None))
-                (password_field(id, "current-password", None))
-                @if let Some(problem) = failed { (fault(problem)) }
-                button class="btn primary big wide" type="submit" { "Sign in" }
-            }
-        }
-    }
-
-    fn sign_up(&self, failed: Option<&Problem>) -> Markup {
-        let invited = self.open == Some(SignUp::Invitation);
-        html! {
-            div class="page one" { main id="main" tabindex="-1" {
-                div class="head flush" { h1 { "Join " (self.relay.name) } }
-                div class="auth" {
-                    form class="stack lg" method="post" action="/v1/auth/sign-up" {
-                        (self.name_field("up", Some("This is your address on all of Nostr.")))
-                        (password_field("up", "new-password", Some("At least 10 characters. We cannot send you a new one: there is no e-mail here.")))
-                        @if invited {
-                            div class="field" {
-                                label for="up-i" { "Invitation" }
-                                input class="input" id="up-i" name="invitation" required;
-                                p class="help" { (self.relay.name) " is for people who were invited." }
-                            }
-                        }
-                        fieldset class="stack" {
-                            legend class="label" { "Who sees when you come and go?" }
-                            (choice("nobody", true, "Nobody", "You also don’t see it of others."))
-                            (choice("friends", false, "Friends", "People you follow who follow you back. Gone after 24 hours, and not passed on to other relays."))
-                            (choice("followers", false, "Everyone who follows you", "Anybody can follow you. Gone after 24 hours, and not passed on to other relays."))
-                        }
-                        label class="check" { input type="checkbox" name="listed"; " Let people find me by name" }
-                        @if let Some(problem) = failed { (fault(problem)) }
-                        div { button class="btn primary big" type="submit" { "Create account" } }
-                    }
-                }
-            } }
-        }
-    }
-
-    fn name_field(&self, id: &str, help: Option<&str>) -> Markup {
-        html! {
-            div class="field" {
-                label for={ (id) "-u" } { "Username" }
-                div class="affix" {
-                    input class="input" id={ (id) "-u" } name="username" autocomplete="username" autocapitalize="none" spellcheck="false" required;
-                    span { "@" (self.relay.host) }
-                }
-                @if let Some(help) = help { p class="help" { (help) } }
-            }
-        }
-    }
-
     fn landing(&self, posts: &Posts) -> Markup {
         let relay = self.relay;
         html! {
@@ -384,102 +319,11 @@ impl Document<'_> {
             } }
         }
     }
-
-    /// A post, or the post that a repost hands on.
-    fn item(&self, event: &Event, people: &People, nth: usize, class: &str) -> Markup {
-        let id = format!("e{}", &event.id().to_hex()[..16]);
-        let first = if nth == 0 { "top-of" } else { "" };
-        let reposted = words::reposted(event);
-        let by = reposted.is_some().then(|| event.pubkey());
-        let event = reposted.as_ref().unwrap_or(event);
-        let key = event.pubkey();
-        html! {
-            article class={ "item " (class) " " (first) } id=(id) tabindex="0" aria-posinset=(nth + 1) aria-setsize="-1"
-                aria-labelledby={ (id) "-w " (id) "-d" } aria-describedby={ (id) "-t" } {
-                @if class == "d2" { span class="bend" {} }
-                (egg(&key, ""))
-                div class="body" {
-                    @if let Some(by) = by {
-                        p class="ctx" { (icon("repost", "i")) a href={ "/" (nip19::npub(&by)) } dir="auto" { (people.name(&by)) } " reposted" }
-                    }
-                    @if let Some((_, whom)) = words::answers(event) { (answering(whom.as_ref(), people)) }
-                    p class="line1" id={ (id) "-w" } { a class="who" dir="auto" href={ "/" (nip19::npub(&key)) } { (people.name(&key)) } }
-                    div id={ (id) "-t" } { (content(event, people, class == "main")) }
-                    @if self.me.is_some() { (acts(event, &people.name(&key))) }
-                }
-                time id={ (id) "-d" } datetime=(words::whole(event.created_at())) {
-                    a href={ "/" (nip19::note(&event.id())) } title=(words::whole(event.created_at())) {
-                        (words::ago(event.created_at(), self.now))
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// What stands where nothing has been said.
 fn silence(text: &str) -> Markup {
     html! { article class="item quiet top-of end-of" tabindex="-1" { span class="knot" {} p class="body gone" { (text) } } }
-}
-
-/// Where a post is written. It works without the script.
-fn composer(me: &Me) -> Markup {
-    html! {
-        form class="item composer top-of" aria-label="Write a post" method="post" action="/v1/posts" {
-            (egg(&me.key, ""))
-            div class="body" { div class="box" {
-                label class="vh" for="compose-home" { "Write a post" }
-                textarea id="compose-home" name="content" rows="1" placeholder="What is going on?" {}
-                div class="tools" {
-                    button class="btn icon" type="button" aria-pressed="false" aria-label="Content warning" title="Content warning" { (icon("eye", "i")) }
-                    p { "Public" span class="only-wide" { ". Anyone can copy it. Pictures: paste a link." } }
-                    button class="btn primary end" type="submit" { "Post" }
-                }
-            } }
-        }
-    }
-}
-
-/// What the script makes work; the room for it is there before.
-fn acts(event: &Event, name: &str) -> Markup {
-    html! {
-        div class="acts" role="group" aria-label="Actions" {
-            a class="act" href={ "/" (nip19::note(&event.id())) } data-act="reply" aria-label="Reply, 0 replies" { (icon("reply", "i")) }
-            button class="act" type="button" data-act="repost" aria-pressed="false" aria-label="Repost, 0 reposts" { (icon("repost", "i")) }
-            button class="act" type="button" data-act="react" aria-pressed="false" aria-label="React, 0 reactions" { (icon("heart", "i")) }
-            details class="menu" name="menu" { summary class="act" aria-label={ "More for post by " (name) } { (icon("more", "i")) } }
-        }
-    }
-}
-
-fn password_field(id: &str, complete: &str, help: Option<&str>) -> Markup {
-    html! {
-        div class="field" {
-            label for={ (id) "-p" } { "Password" }
-            div class="with-btn" {
-                input class="input" id={ (id) "-p" } name="password" type="password" autocomplete=(complete) required;
-            }
-            @if let Some(help) = help { p class="help" { (help) } }
-        }
-    }
-}
-
-fn choice(value: &str, is_chosen: bool, title: &str, text: &str) -> Markup {
-    html! {
-        label class="choice" {
-            input type="radio" name="activity" value=(value) checked[is_chosen];
-            b { (title) } span { (text) }
-        }
-    }
-}
-
-fn fault(problem: &Problem) -> Markup {
-    let text = match problem.word() {
-        "wrong-password" => "Name and password don’t match. Check both; capital letters count.".to_owned(),
-        "slow-down" => "Too many tries. For safety this account waits. Try again in a minute.".to_owned(),
-        _ => problem.detail.clone(),
-    };
-    html! { p class="err" role="alert" { (icon("warn", "i")) span { (text) } } }
 }
 
 fn headline(relay: &Relay) -> &str {
@@ -506,62 +350,6 @@ fn contact(contact: &str) -> Markup {
     html! {
         @if opens { a href=(contact) rel="noopener noreferrer" { (contact.trim_start_matches("mailto:")) } }
         @else { (contact) }
-    }
-}
-
-fn answering(whom: Option<&PublicKey>, people: &People) -> Markup {
-    html! {
-        p class="ctx" {
-            (icon("reply", "i"))
-            @match whom {
-                Some(key) => { "replying to " a href={ "/" (nip19::npub(key)) } dir="auto" { (people.name(key)) } }
-                None => "a reply",
-            }
-        }
-    }
-}
-
-/// What a post says: its text, behind its warning if it has one, and its pictures.
-fn content(event: &Event, people: &People, is_whole: bool) -> Markup {
-    let said = event.content();
-    let folded: String = said.chars().take(if is_whole { usize::MAX } else { FOLD }).collect();
-    let is_long = folded.len() < said.len();
-    let (parts, pictures) = words::parts(&folded);
-    let text = html! {
-        p class="text" dir="auto" {
-            @for part in &parts {
-                @match part {
-                    Part::Text(text) => (text),
-                    Part::Link(url, label) => a href=(url) rel="noopener noreferrer" target="_blank" { (label) },
-                    Part::Person(key) => a href={ "/" (nip19::npub(key)) } dir="auto" { "@" (people.name(key)) },
-                    Part::Post(id) => a href={ "/" (nip19::note(id)) } { "a post" },
-                }
-            }
-            @if is_long { "… " a href={ "/" (nip19::note(&event.id())) } { "Show all" } }
-        }
-        @for url in &pictures {
-            div class="shut" {
-                (icon("picture", "i"))
-                p { @match words::described(event, url) {
-                    Some(alt) => { b { "Picture" } ": " span class="alt" dir="auto" { (alt) } }
-                    None => b { "Picture without description" },
-                } br; span { "From " (words::host(url)) ", which will see your IP address" } }
-                a class="btn" href=(url) rel="noopener noreferrer" target="_blank" { "Open" }
-            }
-        }
-    };
-    match words::warning(event) {
-        None => text,
-        Some(reason) => html! {
-            details class="cw" {
-                summary class="shut" {
-                    (icon("eye", "i"))
-                    p { b { "Content warning" } @if !reason.is_empty() { ": " span dir="auto" { (reason) } } }
-                    span class="btn show" { "Show" } span class="btn hide" { "Hide" }
-                }
-                (text)
-            }
-        },
     }
 }
 

@@ -1,5 +1,7 @@
 //! An open connection to a relay: messages in and out, a heartbeat, authentication. It never reconnects.
 
+mod authentication;
+
 use std::{
     fmt, io,
     num::NonZeroUsize,
@@ -13,16 +15,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::{ClientError, Endpoint, handshake::Socket, shown};
-use crate::{
-    clock,
-    protocol::{
-        Event, EventId, Filter, Identity, ParsedEvent, Reply, STORE_HEADER, Tags, kind, reply, sign::Keys,
-        verify::Verifier,
-    },
+use crate::protocol::{
+    Event, EventId, Filter, Identity, ParsedEvent, Reply, STORE_HEADER, reply, verify::Verifier,
 };
 
-/// Relays that want authentication say so right away; longer than this nobody waits for it.
-const EARLY_CHALLENGE: Duration = Duration::from_millis(500);
 /// A relay that demanded authentication owes a challenge.
 pub(super) const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long good manners may take at the end.
@@ -110,19 +106,6 @@ impl Connection {
     /// Which store the relay has, where it tells.
     pub fn store(&self) -> Option<Identity> {
         self.store
-    }
-
-    /// Authenticates where there is a key and the relay asks for it within half a second, or has said before that it
-    /// wants that ([`super::Manners`]).
-    ///
-    /// # Errors
-    /// Those of [`Self::authenticate`].
-    pub async fn identify(&mut self) -> Result<(), ClientError> {
-        let must = self.endpoint.manners.authenticates;
-        if must || (self.endpoint.keys.is_some() && self.await_challenge(EARLY_CHALLENGE).await?) {
-            self.authenticate().await?;
-        }
-        Ok(())
     }
 
     /// Publishes an event and waits for the relay's `OK`; once more after authentication where the relay demands
@@ -315,61 +298,6 @@ impl Connection {
         self.verifier.get_or_insert_with(|| Verifier::new(HOT_AUTHORS)).verify(parsed).ok()
     }
 
-    /// Whether the relay sent a challenge, earlier or within this time. Drops other messages: nothing may be
-    /// asked yet.
-    async fn await_challenge(&mut self, within: Duration) -> Result<bool, ClientError> {
-        let deadline = Instant::now() + within;
-        while self.challenge.is_none() {
-            let Ok(text) = timeout_at(deadline, self.receive()).await else {
-                return Ok(false);
-            };
-            self.read(&text?);
-        }
-        Ok(true)
-    }
-
-    /// The answer to the relay's challenge, to be sent, and its id, which the OK will name. `None`
-    /// before there is a challenge.
-    ///
-    /// # Errors
-    /// The endpoint has no key.
-    pub fn auth_message(&self) -> Result<Option<(EventId, String)>, ClientError> {
-        let keys = self.endpoint.keys.as_ref().ok_or(ClientError::NoKey)?;
-        Ok(self.challenge.as_ref().map(|challenge| {
-            let event = auth_event(keys, &self.endpoint.url, challenge);
-            (event.id(), format!(r#"["AUTH",{}]"#, event.json()))
-        }))
-    }
-
-    /// Authenticates (NIP-42) and waits for the relay's OK. Other messages that arrive meanwhile are
-    /// dropped: for moments in which no answer is awaited.
-    ///
-    /// # Errors
-    /// The endpoint has no key, the relay does not take it, or says nothing in time.
-    pub async fn authenticate(&mut self) -> Result<(), ClientError> {
-        if self.endpoint.keys.is_none() {
-            return Err(ClientError::NoKey);
-        }
-        self.await_challenge(CHALLENGE_TIMEOUT).await?;
-        let Some((auth, message)) = self.auth_message()? else {
-            return Err(ClientError::Silent("send the challenge that authentication needs"));
-        };
-        self.send(message).await?;
-        let deadline = Instant::now() + self.endpoint.bounds.answer;
-        loop {
-            let Ok(text) = timeout_at(deadline, self.receive()).await else {
-                return Err(ClientError::Silent("answer AUTH"));
-            };
-            match self.read(&text?) {
-                Some(Reply::Ok { id, accepted: true, .. }) if id == Some(auth) => return Ok(()),
-                Some(Reply::Ok { id, reason, .. }) if id == Some(auth) => {
-                    return Err(ClientError::AuthRefused(reason.into_owned()));
-                }
-                _ => {}
-            }
-        }
-    }
-
     /// Says goodbye, for a moment; what was queued goes out first.
     pub async fn close(mut self) {
         let _ = timeout(CLOSE_TIMEOUT, self.socket.close(None)).await;
@@ -387,11 +315,6 @@ pub(super) fn random_id() -> String {
     format!("{:016x}", rand::random::<u64>())
 }
 
-fn auth_event(keys: &Keys, url: &str, challenge: &str) -> Event {
-    let tags = Tags::from_iter([["relay", url], ["challenge", challenge]]);
-    keys.sign(clock::now(), kind::AUTH, tags, "")
-}
-
 fn lost(error: tungstenite::Error) -> ClientError {
     ClientError::Lost(match error {
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => "it was closed".into(),
@@ -400,17 +323,4 @@ fn lost(error: tungstenite::Error) -> ClientError {
         }
         error => error.to_string(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_auth_event_names_relay_and_challenge() {
-        let event = auth_event(&Keys::generate(), "ws://x", "c");
-        assert_eq!(event.kind(), 22_242);
-        assert_eq!(event.tags().first_value("relay"), Some("ws://x"));
-        assert_eq!(event.tags().first_value("challenge"), Some("c"));
-    }
 }

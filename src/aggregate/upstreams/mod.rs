@@ -1,179 +1,34 @@
 //! What operators ask of upstreams, and what they are told.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod change;
+mod view;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::{Map, Value};
+use std::sync::Arc;
+
 use tokio::sync::Notify;
-use utoipa::ToSchema;
 
+pub use self::{
+    change::{Addition, Change},
+    view::{DeadLetterPage, DeadLetterView, LastError, QueueView, View},
+};
 use super::{
-    cursor::{Cursor, Lease},
+    cursor::Cursor,
     dead::{Address, DeadLetter, DeadLetters, Replay},
     hours::{Hour, hours},
     manager::{All, Dialer, Observed},
     queue::Queue,
     registry::{Refused, Registry},
-    status::{CatchUp, State},
-    upstream::{RelayUrl, SealedKey, Upstream, UpstreamId, UpstreamLimits},
+    upstream::{RelayUrl, SealedKey, Upstream, UpstreamId},
 };
 use crate::{
     client::{ClientError, Found},
     clock,
-    protocol::{EventId, Filter, Timestamp, nip19, sign::Keys},
+    protocol::{EventId, nip19, sign::Keys},
     seal::Keyring,
-    telemetry::ConnectResult,
 };
 
-/// Filters of an upstream.
-const MAX_FILTERS: usize = 20;
 /// Upstreams that have records.
 const MAX_UPSTREAMS: usize = 1_000;
-
-/// A relay to be read.
-#[derive(Debug, Clone, Default, Serialize, ToSchema)]
-pub struct Addition {
-    /// `ws://` or `wss://`, without a user or a password.
-    #[schema(example = "wss://relay.example.com")]
-    pub url: String,
-    #[serde(flatten)]
-    #[schema(inline)]
-    pub change: Change,
-}
-
-/// What of an upstream becomes another; what is left out stays as it is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Change {
-    /// Filters of NIP-01 without `limit`: what one of them matches is read. None: everything.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<Object>>)]
-    pub filters: Option<Vec<Filter>>,
-    /// Seconds by which what was missed is read again before it; `null`: as the configuration says.
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u64>)]
-    pub overlap_seconds: Option<Option<u64>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limits: Option<UpstreamLimits>,
-    /// Secret key, nsec or 64 hexadecimal digits, of whoever this relay is there (NIP-42); `null`: nobody. It is sealed, and
-    /// never told again.
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub auth: Option<Option<String>>,
-    /// Whether it is not read for now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub paused: Option<bool>,
-}
-
-impl<'de> Deserialize<'de> for Addition {
-    /// The fields of both parts beside each other, and no others.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut fields = Map::deserialize(deserializer)?;
-        let url = fields.remove("url").ok_or_else(|| de::Error::missing_field("url"))?;
-        let url = String::deserialize(url).map_err(|error| de::Error::custom(format!("url: {error}")))?;
-        let change = Change::deserialize(Value::Object(fields)).map_err(de::Error::custom)?;
-        Ok(Self { url, change })
-    }
-}
-
-/// Tells `null` from what is left out.
-fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
-/// An upstream, and how it stands with it. Its state and counts are those at the node that was asked, since that began.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct View {
-    /// Its number, as it stands in paths.
-    #[schema(example = "0f6c1d2e3a4b5c6d")]
-    pub id: String,
-    pub url: String,
-    /// Whether the configuration of the node names it: then it is changed there.
-    pub configured: bool,
-    /// Since when it has been an upstream, in seconds since 1970; 0: the configuration names it.
-    pub added: Timestamp,
-    #[schema(value_type = Vec<Object>)]
-    pub filters: Vec<Filter>,
-    pub overlap_seconds: Option<u64>,
-    pub limits: UpstreamLimits,
-    /// Public key of whoever this relay is there.
-    pub auth: Option<String>,
-    /// For how many people it is asked who are followed.
-    pub people: usize,
-    /// Whether it is read for nothing else: no operator has named it.
-    pub for_people_alone: bool,
-    /// Which node of all reads it, and how often that has changed; `null`: none has yet.
-    pub lease: Option<Lease>,
-    pub state: State,
-    /// Since when it has been in that state, in seconds since 1970.
-    pub since: Timestamp,
-    /// Up to when everything of it is finished, in seconds since 1970; 0: nothing was read to its end yet.
-    pub read_through: Timestamp,
-    /// Seconds between that and now.
-    pub behind_seconds: Option<u64>,
-    pub last_error: Option<LastError>,
-    pub last_catch_up: Option<CatchUp>,
-    /// Sessions that have begun.
-    pub sessions: u64,
-    pub received: u64,
-    pub bytes: u64,
-    pub stored: u64,
-    pub known: u64,
-    pub refused: BTreeMap<String, u64>,
-    pub dead: u64,
-    /// received = stored + known + refused + dead + waiting.
-    pub waiting: u64,
-    /// Events a second, over the last minute.
-    pub rate: f64,
-    /// Bytes of an event.
-    pub mean_bytes: Option<f64>,
-    /// By a histogram: at most 5 % off.
-    pub median_bytes: Option<f64>,
-    /// Part of what was received that was here before, from 0 to 1.
-    pub duplicates: Option<f64>,
-}
-
-/// Why an upstream was not read when that was so last.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct LastError {
-    /// In seconds since 1970.
-    pub at: Timestamp,
-    pub text: String,
-}
-
-/// What waits for the store at the node that was asked.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct QueueView {
-    /// How much of its room is taken, from 0 to 1.
-    pub fill: f64,
-    /// Events by upstream, where some wait.
-    pub waiting: BTreeMap<String, u64>,
-}
-
-/// An event that the store has not taken, though it took others.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct DeadLetterView {
-    /// Number of the upstream that has sent it.
-    #[schema(example = "0f6c1d2e3a4b5c6d")]
-    pub upstream: String,
-    /// Its id.
-    pub event: String,
-    /// URL of the upstream, where it is one still.
-    pub url: Option<String>,
-    #[serde(flatten)]
-    #[schema(inline)]
-    pub letter: DeadLetter,
-}
-
-/// Some of them.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct DeadLetterPage {
-    pub letters: Vec<DeadLetterView>,
-    /// What `after` is to be, for those that follow; `null`: there are no more.
-    pub next: Option<String>,
-}
 
 /// The upstreams of a node.
 pub struct Upstreams {
@@ -212,6 +67,10 @@ impl Upstreams {
     /// The store fails.
     pub async fn list(&self) -> Result<Vec<View>, Refused> {
         let recorded = self.registry.all().await?;
+        let mut cursors = Cursor::all_written(self.registry.records()).await?;
+        let mut view = |upstream: &Upstream, observed: Option<&Observed>| {
+            View::of(upstream, observed, cursors.remove(&upstream.id().to_string()))
+        };
         let known = self.all.list();
         let configured = known.iter().filter(|observed| observed.is_configured);
         let mut views: Vec<View> =
@@ -221,10 +80,6 @@ impl Upstreams {
             if !observed.as_ref().is_some_and(|observed| observed.is_configured) {
                 views.push(view(upstream, observed.as_deref()));
             }
-        }
-        let mut cursors = Cursor::all_written(self.registry.records()).await?;
-        for view in &mut views {
-            view.note(cursors.remove(&view.id));
         }
         views.sort_by(|a, b| a.url.cmp(&b.url));
         Ok(views)
@@ -239,9 +94,8 @@ impl Upstreams {
             Some(upstream) => upstream,
             None => self.registry.get(id).await?.ok_or(Refused::Unknown)?,
         };
-        let mut view = view(&upstream, observed.as_deref());
-        view.note(Cursor::written(self.registry.records(), id).await?);
-        Ok(view)
+        let cursor = Cursor::written(self.registry.records(), id).await?;
+        Ok(View::of(&upstream, observed.as_deref(), cursor))
     }
 
     /// What came of one in each hour of the last month in which something came.
@@ -457,106 +311,5 @@ impl Upstreams {
             Some(observed) if observed.is_configured => Err(Refused::Configured),
             _ => Ok(()),
         }
-    }
-}
-
-impl Change {
-    fn apply(&self, upstream: &mut Upstream, auth: Option<&Option<SealedKey>>) -> Result<(), Refused> {
-        if let Some(filters) = &self.filters {
-            if filters.len() > MAX_FILTERS {
-                return Err(Refused::Unfit(format!("an upstream has at most {MAX_FILTERS} filters")));
-            }
-            if filters.iter().any(|filter| filter.limit.is_some()) {
-                let why = "a filter of an upstream has no limit: everything that it matches is read";
-                return Err(Refused::Unfit(why.into()));
-            }
-            upstream.filters = filters.clone();
-            // From now on an operator says what is read of it.
-            upstream.followed.iter_mut().for_each(|followed| followed.alone = false);
-        }
-        if let Some(overlap) = self.overlap_seconds {
-            upstream.overlap_seconds = overlap;
-        }
-        if let Some(auth) = auth {
-            let public = |key: &Option<SealedKey>| key.as_ref().map(|key| key.public);
-            // Sealed anew, the same key looks different.
-            if public(auth) != public(&upstream.auth) {
-                upstream.auth.clone_from(auth);
-            }
-        }
-        upstream.limits = self.limits.unwrap_or(upstream.limits);
-        upstream.paused = self.paused.unwrap_or(upstream.paused);
-        Ok(())
-    }
-
-    /// Whether nothing would change.
-    fn is_so(&self, upstream: &Upstream, auth: Option<&Option<SealedKey>>) -> Result<(), Refused> {
-        let mut changed = upstream.clone();
-        self.apply(&mut changed, auth)?;
-        if changed == *upstream { Ok(()) } else { Err(Refused::Exists(upstream.id())) }
-    }
-}
-
-impl View {
-    /// What is written of it, whoever reads it.
-    fn note(&mut self, cursor: Option<Cursor>) {
-        let Some(Cursor { lease, progress, .. }) = cursor else { return };
-        self.lease = Some(lease).filter(|lease| !lease.node.is_empty());
-        self.read_through = progress.through;
-        let is_read = progress.through > 0;
-        self.behind_seconds = is_read.then(|| clock::now().saturating_sub(progress.through));
-    }
-}
-
-/// How it stands with one, as far as this node knows by itself.
-fn view(upstream: &Upstream, observed: Option<&Observed>) -> View {
-    let counted = observed.map(|observed| observed.counts.at_this_moment()).unwrap_or_default();
-    let standing = observed.map(|observed| observed.status.at_this_moment());
-    let (state, since) = match (&standing, upstream.paused) {
-        (_, true) => (State::Paused, 0),
-        (Some(standing), false) => (standing.state, standing.since),
-        // Its reader begins in a moment.
-        (None, false) => (State::Connecting, clock::now()),
-    };
-    let share = |part: f64| (counted.received > 0).then(|| part / counted.received as f64);
-    let sizes = observed.and_then(|observed| observed.counts.median_bytes());
-    View {
-        id: upstream.id().to_string(),
-        url: upstream.url.to_string(),
-        configured: observed.is_some_and(|observed| observed.is_configured),
-        added: upstream.added,
-        filters: upstream.filters.clone(),
-        overlap_seconds: upstream.overlap_seconds,
-        limits: upstream.limits,
-        auth: upstream.auth.as_ref().map(|key| nip19::npub(&key.public)),
-        people: upstream.followed.as_ref().map_or(0, |followed| followed.people.len()),
-        for_people_alone: upstream.is_for_followed_alone(),
-        lease: None,
-        state,
-        since,
-        read_through: 0,
-        behind_seconds: None,
-        last_error: standing
-            .as_ref()
-            .and_then(|standing| standing.error.clone())
-            .map(|(at, text)| LastError { at, text }),
-        last_catch_up: standing.and_then(|standing| standing.caught_up),
-        sessions: observed.map_or(0, |observed| observed.counts.connects.of(ConnectResult::Subscribed).get()),
-        received: counted.received,
-        bytes: counted.bytes,
-        stored: counted.stored,
-        known: counted.known,
-        refused: counted
-            .refused
-            .iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(reason, count)| ((*reason).to_owned(), *count))
-            .collect(),
-        dead: counted.dead,
-        waiting: counted.waiting,
-        rate: observed.map_or(0.0, |observed| observed.counts.rate()),
-        mean_bytes: share(counted.bytes as f64),
-        median_bytes: sizes,
-        duplicates: share(counted.known as f64),
     }
 }

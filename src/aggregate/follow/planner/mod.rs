@@ -1,7 +1,10 @@
 //! Makes the plan of which relays are read, and the records of upstreams as it says.
 
+mod records;
+mod whom;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -16,29 +19,25 @@ use tokio::{
 use tracing::{info, warn};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use self::whom::SignedIn;
 use super::{
     super::{
         Refused,
         cursor::Cursor,
         manager::Dialer,
-        read_for::ReadFor,
         registry::Registry,
-        upstream::{RelayUrl, Upstream, UpstreamId},
+        upstream::{RelayUrl, Upstream},
     },
     lists::Lists,
-    people::{Followed, LeftOut, People, Plan as Written, Summary},
-    plan::{Chosen, Host, Known, Why},
+    people::{Followed, LeftOut, People, Plan as Written},
+    plan::{Host, Known, Why},
 };
 use crate::{
-    account::whose_session,
     client::{ClientError, Endpoint},
     clock,
     config::{self, Fetch},
     protocol::{PublicKey, Timestamp, kind, nip19},
-    store::{
-        Store,
-        records::{MAX_PAGE, RecordKind, RecordPages, Version},
-    },
+    store::{Store, records::Version},
 };
 
 /// For whoever makes a plan; another process makes it then.
@@ -71,13 +70,6 @@ pub struct Planner {
     pub changed: Arc<Notify>,
     /// Told when upstreams have changed.
     pub upstreams: Arc<Notify>,
-}
-
-/// People who are signed in, and the lists in which they say whom they follow.
-#[derive(Default)]
-struct SignedIn {
-    people: Vec<PublicKey>,
-    lists: Lists,
 }
 
 /// What there is to plan for.
@@ -195,29 +187,6 @@ impl Planner {
         Ok(())
     }
 
-    /// Who is signed in, as many as people may be followed, and whom they follow as this store knows it.
-    async fn signed_in(&self) -> Result<SignedIn, Refused> {
-        let (mut people, mut guests) = (BTreeSet::new(), BTreeSet::new());
-        let mut pages = RecordPages::of(self.registry.records(), RecordKind::Session, "", MAX_PAGE);
-        while let Some(page) = pages.next().await?
-            && people.len() < self.config.people
-        {
-            for (key, has_account) in page.iter().filter_map(whose_session) {
-                if has_account {
-                    people.insert(key);
-                } else if guests.len() < self.config.people {
-                    guests.insert(key);
-                }
-            }
-        }
-        // Whoever comes with a key of their own makes no room for it.
-        let people = people.into_iter().chain(guests).take(self.config.people);
-        let people: Vec<PublicKey> = people.collect();
-        let mut lists = Lists::default();
-        lists.find(&self.store, &[], &people, kind::FOLLOW_LIST).await?;
-        Ok(SignedIn { people, lists })
-    }
-
     /// What operators want.
     async fn wanted(&self) -> Result<Wanted, Refused> {
         let followed = self.people().all().await?;
@@ -326,46 +295,6 @@ impl Planner {
         self.dialer.indexers.iter().map(endpoint).collect()
     }
 
-    /// Everybody who is followed, as many as may be.
-    async fn everybody(
-        &self,
-        wanted: &Wanted,
-        signed_in: &SignedIn,
-        indexers: &[Endpoint],
-        lists: &mut Lists,
-        summary: &mut Summary,
-    ) -> Result<Vec<PublicKey>, Refused> {
-        let with_follows: Vec<PublicKey> = wanted
-            .followed
-            .iter()
-            .filter(|(_, followed)| followed.with_follows)
-            .map(|(key, _)| *key)
-            .collect();
-        lists.find(&self.store, indexers, &with_follows, kind::FOLLOW_LIST).await?;
-        let mut seen = HashSet::new();
-        // Whoever is signed in with a key of their own has their list elsewhere.
-        let elsewhere: Vec<PublicKey> = signed_in
-            .people
-            .iter()
-            .filter(|who| !signed_in.lists.has(**who, kind::FOLLOW_LIST))
-            .copied()
-            .collect();
-        lists.find(&self.store, indexers, &elsewhere, kind::FOLLOW_LIST).await?;
-        let named = wanted.followed.iter().map(|(key, _)| *key);
-        let theirs = with_follows.iter().flat_map(|who| lists.follows(*who));
-        let follows = |who: &PublicKey| match signed_in.lists.has(*who, kind::FOLLOW_LIST) {
-            true => signed_in.lists.follows(*who),
-            false => lists.follows(*who),
-        };
-        let of_accounts = in_turn(signed_in.people.iter().map(follows).collect());
-        let mut people: Vec<PublicKey> =
-            named.chain(theirs).chain(of_accounts).filter(|key| seen.insert(*key)).collect();
-        summary.people_left_out = people.len().saturating_sub(self.config.people);
-        people.truncate(self.config.people);
-        summary.people = people.len();
-        Ok(people)
-    }
-
     /// Relays that are read for people alone, and were not reached for too long.
     async fn silent(&self, upstreams: &[Upstream]) -> Result<Vec<RelayUrl>, Refused> {
         let mut silent = Vec::new();
@@ -414,97 +343,6 @@ impl Planner {
         }
         known.unfit.extend(beyond.into_iter().map(|url| (url, Why::Beyond)));
     }
-
-    /// Makes the records of upstreams say it.
-    async fn apply(&self, upstreams: &[Upstream], chosen: &[Chosen]) -> Result<(), Refused> {
-        let chosen: HashMap<UpstreamId, &Chosen> =
-            chosen.iter().map(|chosen| (chosen.url.id(), chosen)).collect();
-        let there: HashMap<UpstreamId, &Upstream> =
-            upstreams.iter().map(|there| (there.id(), there)).collect();
-        for (id, upstream) in &there {
-            if chosen.contains_key(id) || upstream.followed.is_none() {
-                continue;
-            }
-            // An operator may have named it meanwhile.
-            let is_needless = |upstream: &Upstream| upstream.is_for_followed_alone() && !upstream.paused;
-            if is_needless(upstream) {
-                self.registry.remove_where(*id, is_needless).await?;
-            } else if !upstream.is_for_followed_alone() {
-                self.registry
-                    .change(*id, |upstream| {
-                        upstream.followed = None;
-                        Ok(())
-                    })
-                    .await?;
-            }
-        }
-        for (id, chosen) in chosen {
-            let fresh = || {
-                let followed = Some(read_for(None, chosen));
-                Upstream { added: clock::now(), followed, ..Upstream::new(chosen.url.clone()) }
-            };
-            let is_there = match there.contains_key(&id) {
-                true => true,
-                // `Err`: an operator has added it meanwhile.
-                false => self.registry.insert(&fresh()).await?.is_err(),
-            };
-            if is_there {
-                let change = |upstream: &mut Upstream| {
-                    upstream.followed = Some(read_for(upstream.followed.as_ref(), chosen));
-                    if there.get(&id).is_none_or(|there| !there.is_for_followed_alone()) {
-                        upstream.followed.iter_mut().for_each(|read| read.alone = false);
-                    }
-                    Ok(())
-                };
-                match self.registry.change(id, change).await {
-                    // An operator has removed it; the next plan knows.
-                    Ok(_) | Err(Refused::Unknown) => {}
-                    // The filters of an operator and these people do not fit into one record.
-                    Err(Refused::Unfit(error)) => {
-                        warn!(upstream = %chosen.url, "people who are followed are not read there: {error}");
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        self.upstreams.notify_one();
-        Ok(())
-    }
-}
-
-impl SignedIn {
-    /// Another one where somebody else is signed in, or follows others. 0: nobody is.
-    fn digest(&self) -> u64 {
-        if self.people.is_empty() {
-            return 0;
-        }
-        let mut digest = Xxh3::new();
-        for who in &self.people {
-            digest.update(&who.0);
-            self.lists.follows(*who).iter().for_each(|followed| digest.update(&followed.0));
-        }
-        digest.digest().max(1)
-    }
-}
-
-/// The first of each list, then the second of each, and so on: one who follows thousands leaves room for others.
-fn in_turn(lists: Vec<Vec<PublicKey>>) -> Vec<PublicKey> {
-    let longest = lists.iter().map(Vec::len).max().unwrap_or_default();
-    (0..longest).flat_map(|nth| lists.iter().filter_map(move |list| list.get(nth)).copied()).collect()
-}
-
-/// What a relay is asked for from now on. `before`: what it was asked for.
-fn read_for(before: Option<&ReadFor>, chosen: &Chosen) -> ReadFor {
-    let is_new = |person: &&PublicKey| {
-        before
-            .is_none_or(|before| before.people.binary_search(person).is_err() || before.new.contains(person))
-    };
-    ReadFor {
-        people: chosen.people.clone(),
-        new: chosen.people.iter().filter(is_new).copied().collect(),
-        writers: chosen.writers,
-        alone: before.is_none_or(|before| before.alone),
-    }
 }
 
 /// Who is asked for where.
@@ -524,29 +362,6 @@ fn network(address: IpAddr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_is_new_at_a_relay_is_read_from_the_beginning() {
-        let [a, b, c] = [1, 2, 3].map(|n| PublicKey([n; 32]));
-        let chosen = |people: &[PublicKey]| Chosen {
-            url: RelayUrl::parse("wss://relay.example").unwrap(),
-            writers: 9,
-            people: people.to_vec(),
-        };
-        let first = read_for(None, &chosen(&[a, b]));
-        assert_eq!((&first.new, first.alone), (&vec![a, b], true));
-        // The past of one of them has been read.
-        let read = ReadFor { new: vec![b], ..first };
-        assert_eq!(read_for(Some(&read), &chosen(&[a, b, c])).new, [b, c]);
-        assert_eq!(read_for(Some(&read), &chosen(&[a])).new, []);
-    }
-
-    #[test]
-    fn one_who_follows_many_leaves_room_for_others() {
-        let [a, b, c, d] = [1, 2, 3, 4].map(|n| PublicKey([n; 32]));
-        assert_eq!(in_turn(vec![vec![a, b, c], vec![d], vec![]]), [a, d, b, c]);
-        assert_eq!(in_turn(Vec::new()), []);
-    }
 
     #[test]
     fn networks_tell_hosts_apart() {

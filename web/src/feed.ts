@@ -1,52 +1,24 @@
 // A feed: what is shown, what waits to be, and where something is missing. Nothing that is shown moves unless a person
 // asked for it, and no line is whole where something may be missing: down to its floor the feed has everything that
 // belongs in it, but what its gaps hide.
-import type { Answer, Line } from './line.ts';
-import { DELETION, matches, newestFirst, values, type Event, type Filter, type Place } from './nostr.ts';
+import { Here, type Belonging } from './feed/here.ts';
+import { Reach, type Count, type Gap } from './feed/reach.ts';
+import { cutOf, questions, read, type Source } from './feed/stored.ts';
+import type { Line } from './line.ts';
+import { DELETION, isNewer, newestFirst, values, type Event, type Place } from './nostr.ts';
 import { Told } from './state.ts';
 
-/** Of a question: how many of the newest. */
-const PAGE = 100;
-/** Pages that are read until one of them has something to be shown. */
-const PAGES = 10;
 /** Most that is kept in the document after new posts were put in; older ones are a page away. */
 const SHOWN = 400;
 /** Most that waits. What is older then is a gap. */
 const WAITING = 300;
 
-/** How many there are, or more. */
-export interface Count {
-  number: number;
-  isMore: boolean;
-}
-
-/** Between two places something is missing, or may be. */
-export interface Gap {
-  /** What stands above it is here, from this place on. */
-  newer: Place;
-  /** What stands below it is here, from this place on. */
-  older: Place;
-  /** How many; null: nobody knows. */
-  count: Count | null;
-  why: string;
-  state: 'found' | 'loading' | 'failed';
-}
-
-export interface FeedParts {
+export interface FeedParts extends Source, Belonging {
   line: Pick<Line, 'subscribe' | 'page'>;
-  /** How many an answer to a filter has at most. */
-  most: number;
-  /** What the feed is of, without limits. */
-  filters: () => Filter[];
-  /** Whether an event belongs in it, beside the filters. */
-  wants: (event: Event) => boolean;
   /** How many belong in between two places that are not here; `held`: those from one to the other that are. */
   count?: (newer: Place, older: Place, held: number) => Promise<Count | null>;
-  seen?: (event: Event) => void;
   /** Whether an event is worth no word: it comes along with the next that is. */
   quiet?: (event: Event) => boolean;
-  /** The post that an event shows: what is reposted ten times stands there once. */
-  subject?: (event: Event) => Event;
   /** The time of now by the relay's clock, in seconds since 1970. */
   now: () => number;
 }
@@ -54,17 +26,13 @@ export interface FeedParts {
 /** What comes while the line is broken may be dated so many seconds before it broke: clocks differ. */
 const LATE = 60;
 
-/** After all of a second, and before all of it. */
+/** After all of a second. */
 const LAST = 'f'.repeat(64);
-const FIRST = '0'.repeat(64);
-
-const isNewer = (a: Place, b: Place): boolean => newestFirst(a, b) < 0;
 
 export class Feed extends Told {
   /** Newest first. */
   shown: Event[] = [];
   waiting: Event[] = [];
-  gaps: Gap[] = [];
   /** Ids of those that were put in last. */
   fresh = new Set<string>();
   /** The post under the edge of what is new, and since when that is. */
@@ -77,13 +45,9 @@ export class Feed extends Told {
   ready = false;
 
   #parts: FeedParts;
-  #ids = new Set<string>();
-  /** What shows a post that is shown already, by the id of that: it takes its place when it goes. */
-  #behind = new Map<string, Event[]>();
-  #deleted = new Set<string>();
+  #here: Here;
+  #reach = new Reach();
   #batch: Event[] | null = null;
-  /** Down to where everything is here; null: down to the first. Undefined: nothing has been read. */
-  #floor: Place | null | undefined;
   /** Up to where everything was here when the subscription was made last; null: nothing was. */
   #known: Place | null = null;
   /** The date of the newest that the relay has told: one's own posts, and those dated ahead, say nothing of what else
@@ -101,6 +65,7 @@ export class Feed extends Told {
   constructor(parts: FeedParts) {
     super();
     this.#parts = parts;
+    this.#here = new Here(parts);
   }
 
   /** How high a post stands in the window or above it, 0 where it is below. */
@@ -112,9 +77,9 @@ export class Feed extends Told {
   begin(events: Event[]): void {
     this.ready = true;
     if (events.length === 0) return;
-    this.#floor = events.toSorted(newestFirst).at(-1)!;
+    this.#reach.floor = events.toSorted(newestFirst).at(-1)!;
     events.forEach(event => this.#hear(event));
-    this.shown = this.#take(events);
+    this.shown = this.#here.take(events);
   }
 
   /** Until when everything was seen at an earlier visit. */
@@ -131,7 +96,7 @@ export class Feed extends Told {
         // A new answer begins, on this socket or on the next.
         this.#batch = [];
         this.#known = this.#told ? { created_at: this.#told - LATE, id: LAST } : null;
-        return this.#questions();
+        return questions(this.#parts);
       },
       event: event => (this.#batch ? this.#batch.push(event) : this.#live(event)),
       stored: more => this.#stored(more),
@@ -176,7 +141,7 @@ export class Feed extends Told {
     // The socket may have been faster than the answer.
     const waited = this.waiting.filter(other => other.id === event.id);
     this.waiting = this.waiting.filter(other => other.id !== event.id);
-    this.shown = [...this.shown, ...waited, ...this.#take([event])].sort(newestFirst);
+    this.shown = [...this.shown, ...waited, ...this.#here.take([event])].sort(newestFirst);
     this.tell();
   }
 
@@ -187,12 +152,13 @@ export class Feed extends Told {
     this.tell();
   }
 
+  get gaps(): Gap[] {
+    return this.#reach.gaps;
+  }
+
   /** The gap right above a post. While what stands above it waits, nothing is put in. */
   gapAbove(nth: number): Gap | undefined {
-    const post = this.shown[nth]!;
-    const above = this.shown[nth - 1];
-    const isHere = (gap: Gap) => !isNewer(post, gap.older) && above !== undefined && isNewer(above, gap.older);
-    return this.gaps.find(gap => isHere(gap) && !isNewer(gap.newer, this.shown[0]!));
+    return this.#reach.above(this.shown, nth);
   }
 
   /** Reads what a gap hides, or a page of it; the first of that. `before`: called before anything changes. */
@@ -209,92 +175,35 @@ export class Feed extends Told {
     if (!this.gaps.includes(gap)) return null;
     before();
     const { events, cut } = answer;
-    const found = this.#take(events);
+    const found = this.#here.take(events);
     this.shown = [...this.shown, ...found].sort(newestFirst);
-    if (!cut || !isNewer(cut, gap.older)) {
-      this.gaps = this.gaps.filter(other => other !== gap);
-    } else {
-      gap.newer = cut;
-      gap.state = 'found';
-      if (gap.count && !gap.count.isMore) gap.count.number -= found.length;
-      if (gap.count && gap.count.number <= 0) gap.count = null;
-    }
+    this.#reach.fill(gap, cut, found.length);
     this.tell();
     return found[0] ?? null;
   }
 
   /** Reads older ones; the first of them. */
   async more(): Promise<Event | null> {
-    const floor = this.#floor;
+    const floor = this.#reach.floor;
     if (!floor || this.older === 'loading') return null;
     this.older = 'loading';
     this.tell();
     const answer = await this.#read(floor, null);
     let found: Event[] = [];
     // Where it was raised meanwhile, what was read is not what follows.
-    if (answer && this.#floor === floor) {
-      found = this.#take(answer.events);
+    if (answer && this.#reach.floor === floor) {
+      found = this.#here.take(answer.events);
       this.shown = [...this.shown, ...found].sort(newestFirst);
-      this.#floor = answer.cut;
+      this.#reach.floor = answer.cut;
     }
-    this.older = this.#floor === null ? 'none' : answer ? 'unknown' : 'failed';
+    this.older = this.#reach.floor === null ? 'none' : answer ? 'unknown' : 'failed';
     this.#late.splice(0).forEach(event => this.#live(event));
     this.tell();
     return found[0] ?? null;
   }
 
-  get #page(): number {
-    return Math.min(PAGE, this.#parts.most);
-  }
-
-  /** What is asked for with a subscription. */
-  #questions(): Filter[] {
-    const posts = this.#parts.filters().map(filter => ({ ...filter, limit: this.#page }));
-    return [...posts, ...posts.map(filter => ({ ...filter, kinds: [DELETION] }))];
-  }
-
-  /** What is stored from one place on, down to another one or to the first, as far as an answer reaches, and down to where
-   *  that is all; null: no answer. */
-  async #read(from: Place, to: Place | null): Promise<{ events: Event[]; cut: Place | null } | null> {
-    let at = from;
-    for (let page = 0, limit = this.#page; ; ) {
-      const window = { until: at.created_at, ...(to ? { since: to.created_at } : {}), limit };
-      const asked = this.#parts.filters().map(filter => ({ ...filter, ...window }));
-      const answer = await this.#parts.line.page(asked);
-      if (!answer) return null;
-      let cut = cutOf(answer, asked);
-      if (cut && !isNewer(at, cut)) {
-        // A second holds more than a page.
-        if (limit < this.#parts.most) {
-          limit = Math.min(limit * 7, this.#parts.most);
-          continue;
-        }
-        cut = { created_at: at.created_at - 1, id: FIRST };
-      }
-      const events = answer.events.filter(event => !cut || !isNewer(cut, event));
-      const isWorth = events.some(event => !this.#ids.has(event.id) && this.#belongs(event));
-      if (isWorth || !cut || (to && !isNewer(cut, to)) || ++page === PAGES) return { events, cut };
-      at = cut;
-      limit = this.#page;
-    }
-  }
-
-  /** Those that are not here yet, newest first; from now on they are. */
-  #take(events: Event[]): Event[] {
-    return events.sort(newestFirst).filter(event => {
-      const subject = this.#subject(event).id;
-      if (this.#ids.has(event.id) || !this.#belongs(event)) return false;
-      const isBehind = this.#behind.has(subject);
-      this.#ids.add(event.id);
-      this.#parts.seen?.(event);
-      this.#behind.set(subject, [...(this.#behind.get(subject) ?? []), ...(isBehind ? [event] : [])]);
-      return !isBehind;
-    });
-  }
-
-  #belongs(event: Event): boolean {
-    const isDeleted = ({ pubkey, id }: Event) => this.#deleted.has(`${pubkey} ${id}`);
-    return this.#parts.wants(event) && !isDeleted(event) && !isDeleted(this.#subject(event));
+  #read(from: Place, to: Place | null): ReturnType<typeof read> {
+    return read(this.#parts, from, to, event => this.#here.isMissing(event));
   }
 
   /** Lets go of the others. */
@@ -302,27 +211,15 @@ export class Feed extends Told {
     const goes = [...this.shown, ...this.waiting].filter(event => !stays(event));
     this.shown = this.shown.filter(stays);
     this.waiting = this.waiting.filter(stays);
-    for (const [subject, behind] of this.#behind) {
-      behind.filter(event => !stays(event)).forEach(event => this.#ids.delete(event.id));
-      this.#behind.set(subject, behind.filter(stays));
-    }
+    this.#here.keep(stays);
     goes.forEach(event => this.#forget(event));
   }
 
-  #subject = (event: Event): Event => this.#parts.subject?.(event) ?? event;
-
   /** It is not here any more; what else shows its post waits to be in its place. */
   #forget(event: Event): void {
-    const subject = this.#subject(event).id;
-    this.#ids.delete(event.id);
     this.gone.delete(event.id);
-    const [next, ...behind] = (this.#behind.get(subject) ?? []).filter(other => this.#belongs(other));
-    if (next) {
-      this.#behind.set(subject, behind);
-      this.waiting.push(next);
-    } else {
-      this.#behind.delete(subject);
-    }
+    const next = this.#here.forget(event);
+    if (next) this.waiting.push(next);
   }
 
   /** The relay told of it, so everything up to there is here. */
@@ -330,20 +227,15 @@ export class Feed extends Told {
     this.#told = Math.max(this.#told, Math.min(event.created_at, this.#parts.now()));
   }
 
-  /** Whether it stands where the feed reaches. */
-  #reaches(place: Place): boolean {
-    return !this.#floor || !isNewer(this.#floor, place);
-  }
-
   #live(event: Event): void {
     if (event.kind === DELETION) return this.#delete(event);
     this.#hear(event);
     // What is older than all that has been read comes with its page, or came too late for it.
-    if (!this.#reaches(event)) {
+    if (!this.#reach.covers(event)) {
       if (this.older === 'loading') this.#late.push(event);
       return;
     }
-    const taken = this.#take([event]);
+    const taken = this.#here.take([event]);
     if (taken.length === 0) return;
     // In an empty feed nothing is being read.
     if (this.shown.length === 0) this.shown = taken;
@@ -357,11 +249,11 @@ export class Feed extends Told {
     if (!batch) return;
     this.#batch = null;
     batch.filter(event => event.kind === DELETION).forEach(event => this.#delete(event));
-    const cut = cutOf({ events: batch, more }, this.#questions());
+    const cut = cutOf({ events: batch, more }, questions(this.#parts));
     const posts = batch.filter(event => event.kind !== DELETION && (!cut || !isNewer(cut, event)));
     posts.forEach(event => this.#hear(event));
-    this.#reach(cut);
-    const found = this.#take(posts);
+    this.#answered(cut);
+    const found = this.#here.take(posts);
     if (this.shown.length === 0) {
       this.shown = found;
     } else {
@@ -371,7 +263,7 @@ export class Feed extends Told {
       this.shown = [...this.shown, ...below];
       this.waiting.push(...found.filter(event => !isNewer(last, event)));
     }
-    if (this.#floor === null && this.older !== 'loading') this.older = 'none';
+    if (this.#reach.floor === null && this.older !== 'loading') this.older = 'none';
     this.ready = true;
     this.#bound();
     this.#draw();
@@ -379,33 +271,26 @@ export class Feed extends Told {
   }
 
   /** Everything is here down to there, and what was here before. */
-  #reach(cut: Place | null): void {
+  #answered(cut: Place | null): void {
     const known = this.#known;
     const wider = this.#wider;
     this.#wider = false;
-    if (!cut || !known || this.#floor === undefined) {
-      this.gaps = [];
-      this.#floor = cut;
+    if (!cut || !known || this.#reach.floor === undefined) {
+      this.#reach.begin(cut);
     } else if (wider) {
-      this.gaps = [];
+      this.#reach.gaps = [];
       this.#raise(cut);
     } else if (isNewer(cut, known)) {
       this.#missed(cut, known, 'This page was away for long.');
     } else {
-      for (const gap of this.gaps) if (isNewer(gap.newer, cut)) gap.newer = cut;
-      this.gaps = this.gaps.filter(gap => isNewer(gap.newer, gap.older));
-      if (this.#floor && isNewer(this.#floor, cut)) this.#floor = cut;
+      this.#reach.extend(cut);
     }
   }
 
   /** From now on the feed reaches down to there only. */
   #raise(floor: Place): void {
-    // What a gap spans is not reached.
-    const spans = this.gaps.filter(gap => isNewer(gap.newer, floor) && !isNewer(gap.older, floor));
-    const to = spans.map(gap => gap.newer).concat(floor).sort(newestFirst)[0]!;
-    this.gaps = this.gaps.filter(gap => isNewer(gap.older, to));
-    this.#floor = { created_at: to.created_at, id: to.id };
-    this.#keep(event => this.#reaches(event));
+    this.#reach.raise(floor);
+    this.#keep(event => this.#reach.covers(event));
     if (this.older !== 'loading') this.older = 'unknown';
   }
 
@@ -419,23 +304,17 @@ export class Feed extends Told {
     this.tell();
   }
 
-  /** Between these two something may be missing. */
-  #missed(newer: Place, older: Place, why: string): void {
-    // Gaps that meet are one.
-    const meets = this.gaps.filter(gap => !isNewer(gap.older, newer) && !isNewer(older, gap.newer));
-    for (const gap of meets) {
-      if (isNewer(gap.newer, newer)) newer = gap.newer;
-      if (isNewer(older, gap.older)) older = gap.older;
-    }
-    const gap: Gap = { newer, older, count: null, why, state: 'found' };
-    this.gaps = [...this.gaps.filter(other => !meets.includes(other)), gap];
+  /** Between these two something may be missing: a gap, and how many it hides. */
+  #missed(from: Place, to: Place, why: string): void {
+    const gap = this.#reach.miss(from, to, why);
+    const { newer, older } = gap;
     const held = [...this.shown, ...this.waiting].filter(
       event => event.created_at <= newer.created_at && event.created_at >= older.created_at,
     );
     this.#parts.count?.(newer, older, held.length).then(count => {
       // It was filled meanwhile, in part.
       if (gap.newer !== newer) return;
-      if (count?.number === 0) this.gaps = this.gaps.filter(other => other !== gap);
+      if (count?.number === 0) this.#reach.drop(gap);
       else gap.count = count;
       this.tell();
     });
@@ -455,8 +334,8 @@ export class Feed extends Told {
     for (const id of values(request, 'e')) {
       // A request of somebody else deletes nothing. What is deleted is gone where it was reposted, too.
       const isIt = (event: Event) =>
-        [event, this.#subject(event)].some(one => one.id === id && one.pubkey === request.pubkey);
-      this.#deleted.add(`${request.pubkey} ${id}`);
+        [event, this.#here.subject(event)].some(one => one.id === id && one.pubkey === request.pubkey);
+      this.#here.bar(request.pubkey, id);
       const waits = this.waiting.filter(isIt);
       this.waiting = this.waiting.filter(event => !isIt(event));
       waits.forEach(event => this.#forget(event));
@@ -464,22 +343,9 @@ export class Feed extends Told {
       if (!shown || this.gone.has(shown.id)) continue;
       // A line in its place says so; what else shows the post waits.
       this.#forget(shown);
-      this.#ids.add(shown.id);
+      this.#here.hold(shown);
       this.gone.set(shown.id, this.#heightOf(shown.id));
     }
     this.tell();
   }
-}
-
-/** Down to where an answer is whole; null: it is all there is. */
-function cutOf({ events, more }: Answer, asked: Filter[]): Place | null {
-  const ends = asked.flatMap(filter => {
-    const of = events.filter(event => matches(filter, event));
-    // A filter that has as many as were asked for was cut off there.
-    return of.length >= filter.limit! ? [{ end: of.sort(newestFirst).at(-1)!, filter }] : [];
-  });
-  // An answer that is too large is cut off where it ends.
-  if (more && ends.length === 0) return events.toSorted(newestFirst).at(-1) ?? null;
-  const cuts = ends.filter(({ filter }) => !filter.kinds?.includes(DELETION)).map(({ end }) => end);
-  return cuts.sort(newestFirst)[0] ?? null;
 }

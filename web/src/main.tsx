@@ -8,7 +8,7 @@ import { outbox } from './outbox.ts';
 import { place, type Route } from './route.ts';
 import { self } from './self.ts';
 import { useTold } from './state.ts';
-import './style.css';
+import './style/index.css';
 import { Frame } from './view/frame.tsx';
 import { Home } from './view/home.tsx';
 import { Landing } from './view/landing.tsx';

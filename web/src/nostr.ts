@@ -151,6 +151,7 @@ export type Place = Pick<Event, 'created_at' | 'id'>;
 /** Newest first, and of one second the lowest id first: the order of all answers of a relay. */
 export const newestFirst = (a: Place, b: Place): number =>
   b.created_at - a.created_at || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+export const isNewer = (a: Place, b: Place): boolean => newestFirst(a, b) < 0;
 
 /** Whether this is shaped like an event. What a socket hands over is not believed. */
 export function isEvent(value: unknown): value is Event {

@@ -2,7 +2,8 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 import { line, people } from '../app.ts';
-import type { Feed, Gap } from '../feed.ts';
+import type { Feed } from '../feed.ts';
+import type { Gap } from '../feed/reach.ts';
 import { ACTIVITY, type Event } from '../nostr.ts';
 import { say } from '../say.ts';
 import { useTold } from '../state.ts';

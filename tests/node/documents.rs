@@ -1,5 +1,5 @@
 //! What the documents say is so: links lead somewhere, commands are understood, the NIPs are those
-//! that the relay names.
+//! that the relay names, and nothing is longer than CONTRIBUTING.md allows.
 
 use std::{
     collections::BTreeSet,
@@ -184,4 +184,36 @@ fn lines_are_no_longer_than_they_may_be() {
             prose.iter().filter(|line| !line.starts_with('|') && line.chars().count() > LONGEST).collect();
         assert!(long.is_empty(), "{}: {long:#?}", path.display());
     }
+}
+
+/// The files below a folder that people write, and no others.
+fn written(folder: &Path, found: &mut Vec<PathBuf>) {
+    const BUILT: [&str; 4] = ["built", "node_modules", "target", "corpus"];
+    const ENDINGS: [&str; 6] = ["rs", "ts", "tsx", "mjs", "css", "sh"];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() && !BUILT.contains(&name) {
+            written(&path, found);
+        } else if path.extension().is_some_and(|ending| ENDINGS.iter().any(|own| ending == *own)) {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn files_are_no_longer_than_they_may_be() {
+    const MOST: usize = 400;
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "benches", "examples", "fuzz", "web", "cluster"] {
+        written(&root().join(folder), &mut files);
+    }
+    assert!(files.len() > 300, "{}", files.len());
+    let lines = |path: &PathBuf| fs::read_to_string(path).unwrap().lines().count();
+    let long: Vec<_> = files
+        .iter()
+        .map(|path| (path.display().to_string(), lines(path)))
+        .filter(|(_, n)| *n > MOST)
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
 }

@@ -1,6 +1,9 @@
 //! What other relays have is gathered here, whoever made them: what the model makes of their union, whatever dies, is
 //! cut, falls silent or stands still meanwhile. Some of it in the suite, more by `cluster/test.sh --long`.
 
+mod bytes;
+mod cut;
+
 use std::{
     collections::BTreeSet,
     process::{Child, Command, Stdio},
@@ -10,7 +13,6 @@ use std::{
 use common::{
     Relay, eventually, free_port, now,
     proxy::{Flow, Proxy},
-    standstill::Standstill,
 };
 use futures_util::StreamExt;
 use nostr_relay_builder::prelude::{LocalRelay, RateLimit, RelayBuilder};
@@ -23,7 +25,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     cli::program::{dump, run, succeed},
-    upstreams::{adds_up, ids, model, stored},
+    upstreams::{adds_up, model, stored},
 };
 
 /// Longest that everything may take to be there.
@@ -77,6 +79,12 @@ fn sayings(random: &mut StdRng, count: usize, expires: u64) -> Vec<Event> {
         events.push(event);
     }
     events
+}
+
+/// Notes of these dates, with a text of so many bytes.
+fn notes(dates: impl Iterator<Item = u64>, bytes: usize) -> Vec<Event> {
+    let (keys, text) = (Keys::generate(), "x".repeat(bytes));
+    dates.enumerate().map(|(n, at)| keys.sign(at, 1, Tags::default(), &format!("{n} {text}"))).collect()
 }
 
 /// Brings them to a relay, which may refuse some.
@@ -317,153 +325,4 @@ async fn nothing_is_missed_whenever_the_reader_dies_ten_times() {
     for seed in 1..=3 {
         dies_again_and_again(seed, 10, 600).await;
     }
-}
-
-/// Notes of these dates, with a text of so many bytes.
-fn notes(dates: impl Iterator<Item = u64>, bytes: usize) -> Vec<Event> {
-    let (keys, text) = (Keys::generate(), "x".repeat(bytes));
-    dates.enumerate().map(|(n, at)| keys.sign(at, 1, Tags::default(), &format!("{n} {text}"))).collect()
-}
-
-fn of(what: &str, url: &str) -> String {
-    format!(r#"rookery_upstream_{what}{{upstream="{url}"}}"#)
-}
-
-/// A relay that ends the connection of whoever leaves so much unread, while the store here takes nothing.
-async fn slow_readers_are_cut(count: u64, bytes: usize, unsent: usize, pause: Duration) {
-    let there = Relay::start(&[]);
-    let mut all = notes((0..count).map(|n| now() - n * 3_000), bytes);
-    bring(&there.url(), &all);
-    let proxy = Proxy::start_impatient(there.clients.to_string(), unsent).await;
-    let url = format!("ws://{}", proxy.address);
-    let here = Relay::start(&[&SETTINGS[..], &["--set", "aggregator.queue_bytes=65536"]].concat());
-    // Until the store stands still; a relay that is added is stored, too.
-    proxy.set(Flow::Cut);
-    ask(&here, "add", &url);
-    let standstill = Standstill::begin(&here);
-    proxy.set(Flow::Open);
-    eventually("this one is cut", || proxy.evicted() > 0).await;
-    tokio::time::sleep(pause).await;
-    let more = notes((0..20).map(|n| now() - n * 30_000), bytes);
-    bring(&there.url(), &more);
-    all.extend(more);
-    assert!(stored(&here).is_empty());
-    drop(standstill);
-    in_time("everything", async || stored(&here) == ids(&all)).await;
-    in_time("nothing waits", async || is_finished(&here, &url)).await;
-    eprintln!("{} connections were ended, {} events are stored", proxy.evicted(), all.len());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_that_cuts_slow_readers_loses_nothing_while_the_store_stands_still() {
-    slow_readers_are_cut(1_500, 8_000, 1 << 20, Duration::ZERO).await;
-}
-
-/// A store that takes no cursor for now keeps nobody from hearing what comes.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_reads_goes_on_hearing_while_the_store_stands_still() {
-    let there = Relay::start(&[]);
-    let url = there.url();
-    // A cursor is due each second, long before the queue is full.
-    let small = ["--set", "aggregator.queue_bytes=65536", "--set", "aggregator.takeover_seconds=5"];
-    let here = Relay::start(&[&SETTINGS[..], &["--upstream", &url], &small].concat());
-    eventually("it is read", || view(&here, &url)["state"] == "live").await;
-    let standstill = Standstill::begin(&here);
-    let (mut client, mut all) = (there.connect().await, Vec::new());
-    let behind = async {
-        while view(&here, &url)["state"] != "behind" {
-            all.extend(notes([now()].into_iter(), 20));
-            assert!(client.publish(&all[all.len() - 1]).await.0);
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), behind).await.expect("the queue is full");
-    drop(standstill);
-    in_time("everything", async || stored(&here) == ids(&all)).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "the store stands still for two minutes"]
-async fn one_that_cuts_slow_readers_loses_nothing_in_two_minutes() {
-    slow_readers_are_cut(2_000, 50_000, 32 << 20, Duration::from_secs(120)).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a minute of silence"]
-async fn one_that_falls_silent_is_noticed_within_a_minute() {
-    let there = Relay::start(&[]);
-    let proxy = Proxy::start(there.clients.to_string()).await;
-    let url = format!("ws://{}", proxy.address);
-    let here = Relay::start(&[&SETTINGS[..], &["--upstream", &url]].concat());
-    eventually("it is read", || view(&here, &url)["state"] == "live").await;
-    proxy.set(Flow::HoldsAll);
-    let all = notes([now() - 86_400, now()].into_iter(), 10);
-    bring(&there.url(), &all);
-    let begun = Instant::now();
-    in_time("it is noticed", async || here.metric(&of("up", &url)) == 0.0).await;
-    let passed = begun.elapsed();
-    eprintln!("noticed after {passed:?}: {}", view(&here, &url)["last_error"]);
-    assert!(passed <= Duration::from_secs(60), "{passed:?}");
-    proxy.set(Flow::Open);
-    in_time("both", async || stored(&here) == ids(&all)).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "times that a machine with other work does not keep"]
-async fn one_that_serves_and_closes_twenty_times_is_read_on_without_a_long_pause() {
-    let there = Relay::start(&[]);
-    let proxy = Proxy::start(there.clients.to_string()).await;
-    let url = format!("ws://{}", proxy.address);
-    let here = Relay::start(&[&SETTINGS[..], &["--upstream", &url]].concat());
-    let all = notes((0..20).map(|n| now() - n * 50_000), 10);
-    let mut longest = Duration::ZERO;
-    for (nth, note) in all.iter().enumerate() {
-        bring(&there.url(), std::slice::from_ref(note));
-        let begun = Instant::now();
-        in_time("one more", async || stored(&here) == ids(&all[..=nth])).await;
-        longest = longest.max(begun.elapsed());
-        proxy.set(Flow::Cut);
-        eventually("it is cut", || here.metric(&of("up", &url)) == 0.0).await;
-        proxy.set(Flow::Open);
-    }
-    eprintln!("the longest pause of twenty: {longest:?}");
-    assert!(longest <= Duration::from_secs(30), "{longest:?}");
-}
-
-/// A hundred thousand are known on both sides, a thousand are missing here: bytes both ways, besides the text of those.
-async fn bytes_besides(common: impl Iterator<Item = u64>, missing: impl Iterator<Item = u64>) -> u64 {
-    let (there, here) = (Relay::start(&[]), Relay::start(&[]));
-    let common = notes(common, 100);
-    bring(&there.url(), &common);
-    bring(&here.url(), &common);
-    let missing = notes(missing, 100);
-    bring(&there.url(), &missing);
-    let proxy = Proxy::start(there.clients.to_string()).await;
-    let url = format!("ws://{}", proxy.address);
-    let here = here.restart_after_kill(&[&SETTINGS[..], &["--upstream", &url]].concat());
-    in_time("nothing waits", async || is_finished(&here, &url)).await;
-    let mut all = ids(&common);
-    all.extend(ids(&missing));
-    assert!(stored(&here) == all);
-    let text: usize = missing.iter().map(|event| event.json().len()).sum();
-    let besides = proxy.bytes() - text as u64;
-    eprintln!("{} common, {} missing of {text} bytes: {besides} bytes besides", common.len(), missing.len());
-    besides
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a hundred thousand events take minutes"]
-async fn what_was_missed_in_an_hour_costs_little_besides() {
-    let gap = now() - 3_600;
-    let besides = bytes_besides((0..100_000).map(|n| gap - n * 60), (0..1_000).map(|n| gap + 3 * n)).await;
-    assert!(besides <= 200_000, "{besides}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a hundred thousand events take minutes"]
-async fn what_is_missing_all_over_costs_little_besides() {
-    let (end, mut random) = (now() - 3_600, StdRng::seed_from_u64(4));
-    let missing = (0..1_000).map(|_| end - random.random_range(0..6_000_000));
-    let besides = bytes_besides((0..100_000).map(|n| end - n * 60), missing).await;
-    assert!(besides <= 2_000_000, "{besides}");
 }

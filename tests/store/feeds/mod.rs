@@ -1,7 +1,10 @@
 //! Home feeds from memory: they are what the store says, whatever comes while they are being filled.
 
+mod breaks;
+mod warm;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -22,6 +25,7 @@ use rookery::{
     telemetry::Metrics,
 };
 use tokio::sync::Semaphore;
+pub use warm::Warm;
 
 use crate::subject::{NOW, delete, event, note, soon, user};
 
@@ -70,75 +74,6 @@ async fn whole(store: &dyn Store, query: &Query) -> (Vec<String>, End) {
 async fn settle() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
-    }
-}
-
-/// Every question is asked twice, so that it is answered from memory where that can be. After every batch
-/// the feeds of all authors must be those of the store.
-pub struct Warm {
-    store: Arc<dyn Store>,
-    feeds: Arc<dyn Store>,
-    home: Arc<dyn Tap>,
-    metrics: Arc<Metrics>,
-    /// An event of each author.
-    authors: Mutex<BTreeMap<PublicKey, Arc<Event>>>,
-}
-
-impl Warm {
-    pub fn over(store: impl Store, page_bytes: usize) -> Self {
-        let store: Arc<dyn Store> = Arc::new(store);
-        let config = config::Feeds { max_bytes: 1 << 30, page_bytes, ..config::Feeds::default() };
-        let hearing = Arc::new(Mutex::new(Some((0, 0))));
-        let (feeds, home, metrics) = feeds(Arc::clone(&store), config, Duration::ZERO, hearing);
-        Self { store, feeds, home, metrics, authors: Mutex::default() }
-    }
-
-    async fn compare(&self, now: Timestamp) {
-        let authors: Vec<PublicKey> = self.authors.lock().unwrap().keys().copied().collect();
-        for limit in [1, 3, 1_000] {
-            let query = question(authors.clone(), limit, now);
-            let hits = self.metrics.feed_hits.get();
-            assert_eq!(whole(self, &query).await, whole(&*self.store, &query).await);
-            assert!(self.metrics.feed_hits.get() > hits, "not answered from memory");
-        }
-    }
-}
-
-impl Wrapper for Warm {
-    fn inner(&self) -> &dyn Store {
-        &*self.feeds
-    }
-
-    fn write(
-        &self,
-        batch: Arc<[Arc<Event>]>,
-        now: Timestamp,
-        until: Instant,
-    ) -> BoxFuture<'_, Result<BatchOutcome, StoreError>> {
-        Box::pin(async move {
-            self.authors
-                .lock()
-                .unwrap()
-                .extend(batch.iter().map(|event| (event.pubkey(), Arc::clone(event))));
-            let written = self.feeds.write(batch, now, until).await?;
-            self.compare(now).await;
-            Ok(written)
-        })
-    }
-
-    fn query(&self, query: Arc<Query>, cursor: Cursor) -> BoxFuture<'_, Result<Page, StoreError>> {
-        Box::pin(async move {
-            self.feeds.query(Arc::clone(&query), cursor.clone()).await?;
-            settle().await;
-            self.feeds.query(query, cursor).await
-        })
-    }
-
-    fn maintain(&self, now: Timestamp) -> BoxFuture<'_, Result<bool, StoreError>> {
-        // A story may go back in time, and what was swept is gone by then.
-        let of_each: Vec<Arc<Event>> = self.authors.lock().unwrap().values().cloned().collect();
-        self.home.doubted(&of_each);
-        self.feeds.maintain(now)
     }
 }
 
@@ -313,59 +248,6 @@ async fn nothing_is_read_before_what_is_late_has_come() {
         stage.expect(&keys, false).await;
     }
     assert_eq!(stage.store.fills.available_permits(), 100);
-}
-
-#[tokio::test]
-async fn a_break_while_a_feed_is_filled_makes_it_worthless() {
-    for (during, after) in [(Some((0, 1)), Some((0, 1))), (None, Some((1, 0))), (None, None)] {
-        let (stage, keys) = (Stage::new(), user(1));
-        stage.store(&note(&keys, 10, "before")).await;
-        stage.ask(&keys).await;
-        stage.listen(during);
-        stage.store(&note(&keys, 11, "missed")).await;
-        stage.listen(after);
-        stage.filled().await;
-        stage.expect(&keys, false).await;
-    }
-}
-
-#[tokio::test]
-async fn a_break_makes_all_feeds_worthless_and_they_are_filled_again() {
-    let (stage, keys) = (Stage::new(), user(1));
-    stage.ask(&keys).await;
-    stage.filled().await;
-    stage.expect(&keys, true).await;
-    stage.listen(None);
-    stage.store(&note(&keys, 10, "missed")).await;
-    stage.expect(&keys, false).await;
-    stage.listen(Some((0, 1)));
-    stage.expect(&keys, false).await;
-    stage.filled().await;
-    stage.expect(&keys, true).await;
-}
-
-#[tokio::test]
-async fn a_read_that_fails_is_made_again() {
-    let (stage, keys) = (Stage::new(), user(1));
-    stage.store(&note(&keys, 10, "")).await;
-    stage.store.fails.store(true, Ordering::Relaxed);
-    stage.ask(&keys).await;
-    stage.filled().await;
-    stage.store.fails.store(false, Ordering::Relaxed);
-    stage.expect(&keys, false).await;
-    stage.filled().await;
-    stage.expect(&keys, true).await;
-}
-
-/// Nobody knows what became of it: the store does.
-#[tokio::test]
-async fn a_write_that_fails_makes_its_authors_feeds_worthless() {
-    let (stage, keys) = (Stage::new(), user(1));
-    stage.ask(&keys).await;
-    stage.filled().await;
-    stage.store.fails.store(true, Ordering::Relaxed);
-    stage.feeds.write([note(&keys, 10, "")].into(), NOW, soon()).await.unwrap_err();
-    stage.expect(&keys, false).await;
 }
 
 /// A subscription is not sent live what its head says was stored before.

@@ -1,5 +1,6 @@
 // What somebody sees who has no account: the front page, people and posts, as they are said.
 import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { bech32 } from '@scure/base';
 import { hexToBytes } from '@noble/hashes/utils.js';
@@ -79,6 +80,33 @@ test('the script takes over what is there, and nothing moves', async () => {
     assert.deepEqual(await visitor.shifts(), []);
     await visitor.leave();
   }
+});
+
+test('a document that comes in pieces is painted when it is whole', async t => {
+  const whole = await (await fetch(relay.page, { headers: { accept: 'text/html' } })).text();
+  // In the middle of a line: its place depends on how long it is.
+  const cut = whole.indexOf('>Open</a>') + 1;
+  assert.ok(cut > 0);
+  const slow = createServer(async (asked, answer) => {
+    const file = asked.url === '/' ? null : await fetch(relay.page + asked.url);
+    answer.setHeader('content-type', file?.headers.get('content-type') ?? 'text/html; charset=utf-8');
+    if (file) return answer.end(Buffer.from(await file.arrayBuffer()));
+    answer.write(whole.slice(0, cut));
+    setTimeout(() => answer.end(whole.slice(cut)), 1_000);
+  });
+  t.after(() => {
+    slow.closeAllConnections();
+    slow.close();
+  });
+  await new Promise(listening => slow.listen(0, '127.0.0.1', listening));
+  const page = `http://127.0.0.1:${slow.address().port}`;
+  const visitor = await Visitor.come(browser, { page });
+  // It would find that nothing is live here.
+  await visitor.context.route('**/page/app-*.js', route => route.abort());
+  await visitor.page.goto(page);
+  await visitor.page.waitForTimeout(300);
+  assert.deepEqual(await visitor.shifts(), []);
+  await visitor.leave();
 });
 
 test('what is said comes without a reload, and what is read does not move', async () => {

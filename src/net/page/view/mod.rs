@@ -73,6 +73,8 @@ impl Document<'_> {
                     meta property="og:site_name" content=(self.relay.name);
                     link rel="icon" href=(FILES.mark.path) type="image/svg+xml";
                     link rel="stylesheet" href=(FILES.style.path);
+                    // Nothing is painted before all of it is there: half of a line would move when the rest comes.
+                    link rel="expect" href="#say" blocking="render";
                     (first(self.relay, self.screen, self.me, self.open, self.now))
                     script type="module" src=(FILES.script.path) {}
                 }

@@ -79,6 +79,14 @@ impl Address {
     }
 }
 
+/// Whether there is a dead letter.
+///
+/// # Errors
+/// The store fails.
+pub async fn is_dead(records: &dyn Records, at: Address) -> Result<bool, StoreError> {
+    Ok(records.get(RecordKind::DeadLetters, &at.key()).await?.is_some())
+}
+
 /// Why there is no dead letter.
 #[derive(Debug, thiserror::Error)]
 pub enum NotBuried {

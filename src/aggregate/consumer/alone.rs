@@ -97,6 +97,7 @@ impl Consumer {
             Ok(()) => {
                 let (attempts, error) = (suspect.attempts, &suspect.last.error);
                 warn!(event = %id, attempts, "an event of another relay can not be stored; it is a dead letter: {error}");
+                // Of what is finished nobody hears any more.
                 self.say_full(&suspect.entries, false);
                 suspect.entries.iter().for_each(|taken| self.settle(taken, Verdict::Dead));
                 self.suspects.finished();

@@ -333,10 +333,15 @@ impl Reader {
         self.wait_for_pace().await;
     }
 
-    /// Remembers what has become of an event, if a comparison has brought it.
+    /// Remembers what has become of an event, if a comparison has brought it. Of what came otherwise the next comparison
+    /// finds it out, but for a dead letter: it is not asked for again, by whatever filter.
     pub(super) fn remember(&self, compared: Option<FilterId>, key: Key, verdict: Verdict) {
-        if let Some(filter) = compared {
-            self.refused.note(filter, key, verdict);
+        match compared {
+            Some(filter) => self.refused.note(filter, key, verdict),
+            None if verdict == Verdict::Dead => {
+                self.filters.iter().for_each(|filter| self.refused.note(filter.into(), key, verdict));
+            }
+            None => {}
         }
     }
 

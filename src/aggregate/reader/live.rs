@@ -3,13 +3,19 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    super::{cursor::MAX_LATE, flight::Asked, intake::judge, queue::Full},
+    super::{
+        cursor::MAX_LATE,
+        dead::{Address, is_dead},
+        flight::Asked,
+        intake::judge,
+        queue::Full,
+    },
     Ended, Reader,
 };
 use crate::{
     client::{ClientError, Connection},
     clock,
-    protocol::{Event, Filter, Reply, negentropy::Key},
+    protocol::{Event, EventId, Filter, Reply, negentropy::Key},
 };
 
 impl Reader {
@@ -30,8 +36,11 @@ impl Reader {
         let answered = async {
             while !missing.is_empty() {
                 let text = connection.receive().await?;
-                if let Ok(Reply::Eose { subscription, .. }) = Reply::parse(&text) {
-                    missing.retain(|id| *id != subscription);
+                match Reply::parse(&text) {
+                    Ok(Reply::Eose { subscription, .. }) => missing.retain(|id| *id != subscription),
+                    // It is sent whenever the upstream is asked, and may do harm each time.
+                    Ok(Reply::Event { event: Ok(event), .. }) if self.is_dead(event.id).await? => continue,
+                    _ => {}
                 }
                 match self.hear(connection, &subscriptions, &text) {
                     // What is stored there is found by whoever catches up.
@@ -46,6 +55,10 @@ impl Reader {
             .await
             .map_err(|_| ClientError::Silent("answer a subscription"))??;
         Ok(subscriptions)
+    }
+
+    async fn is_dead(&self, event: EventId) -> Result<bool, Ended> {
+        Ok(is_dead(self.parts.store.records(), Address { upstream: self.id, event }).await?)
     }
 
     /// A message of the live connection.

@@ -1,5 +1,6 @@
 //! Readers and consumers as processes of their own, with a queue in Redis between them.
 
+mod deadly;
 mod faults;
 
 use std::collections::{BTreeSet, HashSet};
@@ -52,6 +53,16 @@ impl Stage {
         named.iter().map(|&argument| argument.to_owned()).chain(settings).collect()
     }
 
+    /// The streams, one for each partition.
+    fn streams() -> impl Iterator<Item = String> {
+        (0..4).map(|partition| format!("rookery:{{{partition}}}:~upstreams"))
+    }
+
+    /// Entries that are in them.
+    fn waiting(&self) -> usize {
+        Self::streams().map(|key| self.redis.ask(&["XLEN", &key]).trim().parse::<usize>().unwrap()).sum()
+    }
+
     fn start(&self, role: &str) -> Relay {
         let mut arguments = vec!["--role".to_owned(), role.to_owned()];
         arguments.extend(self.arguments());
@@ -73,6 +84,14 @@ impl Stage {
             assert_eq!(status, 201, "{problem}");
         }
     }
+}
+
+/// Each partition is taken from by a consumer.
+async fn is_taken_from(consumer: &Relay) {
+    let has = |partition| {
+        consumer.metrics().contains(&format!(r#"rookery_upstream_queue_entries{{partition="{partition}"}}"#))
+    };
+    eventually("each stream to be taken from", || (0..4).all(has)).await;
 }
 
 fn states(node: &Relay) -> Vec<String> {
@@ -160,10 +179,7 @@ async fn what_one_process_reads_another_stores_and_clients_of_a_third_hear() {
     };
     eventually("nothing waits", || of_all("waiting") == 0).await;
     assert_eq!((of_all("received"), of_all("stored"), of_all("known")), (123, 121, 2));
-    for partition in 0..4 {
-        let key = format!("rookery:{{{partition}}}:~upstreams");
-        assert_eq!(stage.redis.ask(&["XLEN", &key]).trim(), "0");
-    }
+    assert_eq!(stage.waiting(), 0);
 }
 
 /// ```text
@@ -284,21 +300,13 @@ async fn a_redis_without_memory_lets_out_what_is_in_it() {
         let (name, consumer) = (r#"rookery_consumer_events_total{outcome="stored"}"#, &consumer);
         move || consumer.metric(name) == count
     };
-    let waiting = || -> usize {
-        let key = |partition| format!("rookery:{{{partition}}}:~upstreams");
-        let length = |partition| stage.redis.ask(&["XLEN", &key(partition)]).trim().parse::<usize>().unwrap();
-        (0..4).map(length).sum()
-    };
-    let has = |partition| {
-        consumer.metrics().contains(&format!(r#"rookery_upstream_queue_entries{{partition="{partition}"}}"#))
-    };
-    eventually("each stream to be taken from", || (0..4).all(has)).await;
+    is_taken_from(&consumer).await;
     consumer.signal("STOP");
     let mut events = publish(&stage.sources[0], &keys, "before", 20).await;
-    eventually("all of them in Redis", || waiting() == 20).await;
+    eventually("all of them in Redis", || stage.waiting() == 20).await;
     assert_eq!(stage.redis.ask(&["CONFIG", "SET", "maxmemory", "1"]).trim(), "OK");
     consumer.signal("CONT");
-    eventually("all of them out again", || waiting() == 0).await;
+    eventually("all of them out again", || stage.waiting() == 0).await;
     eventually("all of them stored", stored(20.0)).await;
     events.extend(publish(&stage.sources[0], &keys, "after", 10).await);
     assert_eq!(stage.redis.ask(&["CONFIG", "SET", "maxmemory", "0"]).trim(), "OK");

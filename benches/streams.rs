@@ -1,11 +1,12 @@
 //! What it costs to read another relay into the cluster store: by one process through a queue in memory, and by one that
 //! reads and one, two or four that store, through streams of Redis. Then how long clients of a node wait for OK while
-//! four of them have the store at its limit.
+//! four of them have more to store than the store takes, once they have heard of the clients.
 //!
 //!   EVENTS=50000 cargo bench --bench streams
 //!
-//! It starts a CQL server, or uses that of `ROOKERY_TEST_CQL`. `PACED=10`: seconds for which clients publish, which has to
-//! be less than the others need. `CONSUMERS="0 4"`: how many store, 0 for the queue in memory.
+//! It starts a CQL server, or uses that of `ROOKERY_TEST_CQL`. `PACED=10`: seconds for which clients publish, three times,
+//! which has to be less than the others need. `CONSUMERS="0 4"`: how many store, 0 for the queue in memory.
+//! `SET="aggregator.clients_wait=0"`: settings of all processes.
 
 mod nodes;
 
@@ -50,7 +51,9 @@ impl Stage {
         // However slow the machine is, what is offered is taken in the end.
         let settings =
             ["aggregator.allow_private=true", "aggregator.verify_cores=4", "aggregator.look_seconds=1"];
-        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let more = env::var("SET").unwrap_or_default();
+        let settings = settings.into_iter().chain(more.split_whitespace());
+        let settings = settings.flat_map(|setting| ["--set", setting]);
         flags.into_iter().chain(settings).map(str::to_owned).collect()
     }
 
@@ -198,6 +201,8 @@ fn clients(there: &Relay, paced: Duration) {
         // The answer is read from a store that has much to do.
         scope.spawn(|| stage.add(there));
         wait_for(&stage, |stored| stored > 100);
+        // Until those who store have heard of the clients, and go by them.
+        publish(&relay, paced);
         let (before, begun) = (stage.stored(), Instant::now());
         let beside = publish(&relay, paced);
         (beside, (stage.stored() - before) as f64 / begun.elapsed().as_secs_f64())

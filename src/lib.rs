@@ -20,7 +20,7 @@
 //! client telemetry
 //! trace
 //! config
-//! seal backoff clock tls told token_bucket
+//! seal backoff clock tls told token_bucket waits
 //! private_file
 //! protocol
 //! ```
@@ -54,3 +54,4 @@ mod private_file;
 mod seal;
 mod token_bucket;
 mod told;
+mod waits;

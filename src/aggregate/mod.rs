@@ -7,6 +7,7 @@
 mod blame;
 mod consumer;
 mod counts;
+mod courtesy;
 mod cursor;
 pub mod dead;
 mod effort;
@@ -233,6 +234,8 @@ impl Aggregator {
             attempts: config.attempts,
             apart: suspects::APART,
             verify_cores: config.verify_cores,
+            clients_wait: config.clients_wait,
+            least_per_second: config.least_per_second,
             names: Arc::new(move |id| all.get(id).map(|observed| Arc::clone(&observed.name))),
             metrics: parts.metrics,
             tracer: parts.tracer,

@@ -65,6 +65,7 @@ use crate::{
     },
     telemetry::{BoundedQueue, Metrics},
     trace::Tracer,
+    waits::Waits,
 };
 
 /// Is told which record may have changed, by kind and key; without, it may be any.
@@ -85,6 +86,8 @@ pub struct BusParts {
     pub records: RecordWatch,
     /// How far clocks of nodes may be from each other.
     pub clock_tolerance: Duration,
+    /// How long clients wait for the store, as this node finds it and others tell.
+    pub waits: Arc<Waits>,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
 }

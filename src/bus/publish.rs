@@ -113,7 +113,8 @@ impl BatchSender {
     async fn publish_watermark(&self, shared: &BusState, up: &Up, leaving: bool) -> anyhow::Result<()> {
         let (origin, lost) = (shared.origin, shared.lost.load(Ordering::Acquire));
         let watermark = Watermark { origin, sequence: self.sequence, lost, leaving };
-        let card = Card { origin, store: Some(shared.store), at: Some(clock::millis()) };
+        let waits = shared.parts.waits.own(Instant::now()).map(|ratio| (100.0 * ratio) as u32);
+        let card = Card { origin, store: Some(shared.store), at: Some(clock::millis()), waits };
         up.echoes().send(Moment::now());
         up.link.publish_watermark(&watermark.encode(), &card.encode()).await
     }

@@ -98,6 +98,9 @@ impl BusState {
         /// Most stores that the log of this program names.
         const MOST: usize = 100;
         let Some(store) = card.store.filter(|store| !self.store.meets(*store)) else {
+            if let Some(waits) = card.waits.filter(|_| card.origin != self.origin) {
+                self.parts.waits.hear(card.origin, f64::from(waits) / 100.0, Instant::now());
+            }
             return self.compare_clocks(card);
         };
         self.parts.metrics.bus_strangers.inc();

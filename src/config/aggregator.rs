@@ -92,5 +92,10 @@ section! {
         dead_letters: fixed usize = 10_000 => whole(0, 10_000_000),
         /// Processors that looking at ids and signatures of their events may take, all together.
         verify_cores: fixed f64 = 0.5 => part(0.01, 1_024.0),
+        /// How many times as long as at best clients of any node may wait for the store, before what upstreams send is
+        /// stored more slowly. 0: however long.
+        clients_wait: fixed f64 = 2.0 => part(0.0, 1_000.0),
+        /// Events a second that a process stores of them all the same.
+        least_per_second: fixed u32 = 20 => whole(1, 1_000_000),
     }
 }

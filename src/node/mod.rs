@@ -140,6 +140,7 @@ pub async fn run_on(
         config.persister.hot_authors,
     ));
     let routers = Routers::default();
+    let queue = Queue::new(&config.persister);
     let changed = Arc::new(Notify::new());
     let keyring = Arc::new(keyring(&config));
     let accounts = accounts(&config, &store, &keyring, &metrics).await?;
@@ -159,6 +160,7 @@ pub async fn run_on(
                 records: record_watch(&changed, accounts.as_ref()),
                 hot_authors: NonZeroUsize::new(config.persister.hot_authors).unwrap_or(NonZeroUsize::MIN),
                 clock_tolerance: Duration::from_secs(config.scylla.clock_tolerance_seconds),
+                waits: queue.waits(),
                 metrics: Arc::clone(&metrics),
                 tracer: tracer.clone(),
             };
@@ -177,7 +179,6 @@ pub async fn run_on(
     let mut neighbours =
         live::Neighbours { shared: SharedSettings::new(Arc::clone(&store)), bus: bus.clone(), changed };
     keeper.begin(&mut neighbours).await?;
-    let queue = Queue::new(&config.persister);
     let workers = Workers::here();
     let parts = persist::PersisterParts {
         queue: Arc::clone(&queue),

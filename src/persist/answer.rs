@@ -25,6 +25,13 @@ pub struct Publisher {
     pub session: Arc<Recipient<Written>>,
 }
 
+impl Publisher {
+    /// Whether it is a client, or an account: nobody who works in the background.
+    pub(super) fn is_client(&self) -> bool {
+        !(CONSUMERS..ACCOUNTS).contains(&self.id)
+    }
+}
+
 /// What became of events of one session: one message a batch.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -38,9 +38,12 @@ impl Persister {
 
     /// Notes how long the publisher of an event has waited, which is answered now, unless it was at the deadline.
     pub(super) fn observe_answer(&self, waiting: &Waiting) {
-        if waiting.from.is_some() {
-            let taken = waiting.since.elapsed();
-            self.parts.metrics.stages.of(Stage::Answer).observe(taken.as_secs_f64());
+        let Some(from) = &waiting.from else { return };
+        let now = Instant::now();
+        let taken = now.saturating_duration_since(waiting.since);
+        self.parts.metrics.stages.of(Stage::Answer).observe(taken.as_secs_f64());
+        if from.is_client() {
+            self.parts.queue.waits().note(taken, now);
         }
     }
 

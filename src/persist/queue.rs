@@ -27,6 +27,7 @@ use crate::{
     store,
     telemetry::Pulse,
     trace::Trace,
+    waits::Waits,
 };
 
 /// Shared by all sessions and the persister.
@@ -36,6 +37,7 @@ pub struct Queue {
     inner: Mutex<Inner>,
     persister: OnceLock<Addr<Persister>>,
     pub(super) pulse: Pulse,
+    waits: Arc<Waits>,
 }
 
 #[derive(Default)]
@@ -96,7 +98,13 @@ impl Queue {
             inner: Mutex::default(),
             persister: OnceLock::new(),
             pulse: Pulse::default(),
+            waits: Arc::default(),
         })
+    }
+
+    /// How long clients wait for the store, here and at other nodes.
+    pub fn waits(&self) -> Arc<Waits> {
+        Arc::clone(&self.waits)
     }
 
     /// The share by which is measured what a connection may have waiting: one of its own, or that of its address where

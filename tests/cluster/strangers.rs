@@ -128,7 +128,7 @@ async fn who_has_another_time_than_the_others_says_so() {
     // Two others, by whose clocks it is an hour earlier.
     let mut tell = || {
         for origin in [1, 2] {
-            let card = Card { origin, store: None, at: Some((now() - 3_600) * 1_000) };
+            let card = Card { origin, store: None, at: Some((now() - 3_600) * 1_000), waits: None };
             let mut publish = ::redis::cmd("SPUBLISH");
             let heard: u64 = publish.arg(cards("rookery")).arg(card.encode()).query(&mut connection).unwrap();
             assert_eq!(heard, 1, "it does not listen");

@@ -19,6 +19,7 @@ use tracing::warn;
 use super::{
     blame::at_work,
     counts::{Refusal, Verdict},
+    courtesy::Courtesy,
     dead::DeadLetters,
     effort::Effort,
     queue::{Queue, Word},
@@ -58,6 +59,9 @@ pub struct ConsumerParts {
     pub apart: Duration,
     /// Processors that looking at ids and signatures may take.
     pub verify_cores: f64,
+    /// How many times as long as at best clients may wait, and how many events a second are stored all the same.
+    pub clients_wait: f64,
+    pub least_per_second: u32,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
 }
@@ -99,6 +103,7 @@ pub struct Consumer {
     suspects: Suspects,
     trial: Option<Trial>,
     effort: Effort,
+    courtesy: Courtesy,
     /// Whether it waits to try the next of them.
     is_alarm_set: bool,
     /// How many events came to what.
@@ -113,10 +118,13 @@ impl Consumer {
     pub fn new(parts: ConsumerParts, number: u64, window: usize) -> Self {
         let outcomes = parts.metrics.consumer_outcomes(&[&[AGAIN][..], &Verdict::names()].concat());
         let suspects = Suspects::new(parts.attempts, parts.apart);
-        let effort = Effort::new(parts.verify_cores, Instant::now());
+        let now = Instant::now();
+        let effort = Effort::new(parts.verify_cores, now);
+        let courtesy = Courtesy::new(parts.clients_wait, parts.least_per_second, now);
         Self {
             parts,
             effort,
+            courtesy,
             suspects,
             trial: None,
             is_alarm_set: false,
@@ -136,7 +144,8 @@ impl Consumer {
     fn next(&mut self, ctx: &mut Context<Self>) {
         self.try_alone(ctx);
         while !self.is_waiting && self.under_way() < self.allowed() {
-            if let Some(pause) = self.effort.pause(Instant::now()) {
+            let now = Instant::now();
+            if let Some(pause) = self.effort.pause(now).or_else(|| self.pause_for_clients(now)) {
                 return self.rest_for(pause, ctx);
             }
             if let Some(taken) = self.held.pop_front() {
@@ -162,6 +171,14 @@ impl Consumer {
                 this.next(ctx);
             }));
         }
+    }
+
+    /// For how long clients go first.
+    fn pause_for_clients(&mut self, now: Instant) -> Option<Duration> {
+        let waits = || self.parts.events.waits().longest(now);
+        let pause = self.courtesy.pause(waits, clock::now(), now);
+        self.parts.metrics.consumer_limit.set(self.courtesy.rate() as i64);
+        pause
     }
 
     /// Events of the window that are without an answer.
@@ -202,6 +219,7 @@ impl Consumer {
         let bytes = entry.text.len();
         let place = self.parts.events.place(share, parsed.kind, &parsed.tags, bytes, Instant::now());
         let Ok(place) = place else { return Err(taken) };
+        self.courtesy.spend();
         let names = &self.parts.names;
         let subject = Subject::Event { id: parsed.id, kind: parsed.kind, bytes: entry.text.len() };
         let mut trace = self.parts.tracer.consume(entry.trace.as_deref_mut(), || names(upstream), subject);

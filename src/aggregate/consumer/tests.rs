@@ -119,6 +119,8 @@ impl Stage {
             attempts: 3,
             apart: Duration::from_millis(5),
             verify_cores: 1.0,
+            clients_wait: 2.0,
+            least_per_second: 20,
             names: Arc::new(|_| None),
             metrics,
             tracer: Tracer::default(),

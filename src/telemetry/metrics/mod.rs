@@ -178,6 +178,8 @@ metrics! {
         queue_published: Counter = Counter::default();
     "consumer_events", "Events that came through the queue, by what became of them; copies that came together are one each",
         NO_UNIT, consumer_events: Family<OutcomeLabel, Counter> = Family::default();
+    "consumer_limit", "Events of upstreams that are stored in a second at most, as clients wait for the store; 0: as many as it takes",
+        NO_UNIT, consumer_limit: Gauge = Gauge::default();
     "consumer", "Duration from the queue to the verdict about an event, all attempts included", Some(Unit::Seconds),
         consumer: Histogram = seconds();
     "upstream_queue_entries", "Events of relays that are read in a stream of Redis, as the process sees that takes from it",

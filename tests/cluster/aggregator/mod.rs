@@ -1,5 +1,6 @@
 //! Readers and consumers as processes of their own, with a queue in Redis between them.
 
+mod courtesy;
 mod deadly;
 mod faults;
 

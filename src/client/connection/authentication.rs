@@ -16,7 +16,7 @@ const EARLY_CHALLENGE: Duration = Duration::from_millis(500);
 
 impl Connection {
     /// Authenticates where there is a key and the relay asks for it within half a second, or has said before that it
-    /// wants that ([`super::Manners`]).
+    /// wants that ([`crate::client::Manners`]).
     ///
     /// # Errors
     /// Those of [`Self::authenticate`].

@@ -61,20 +61,13 @@ impl Courtesy {
         if self.rate.is_finite() { self.rate } else { 0.0 }
     }
 
-    /// For how long nothing more may be stored. `waits`: how long clients wait beside the best, if there are any.
-    /// `second`: of the day, or of any other time that all processes know.
-    pub fn pause(
-        &mut self,
-        waits: impl FnOnce() -> Option<f64>,
-        second: u64,
-        now: Instant,
-    ) -> Option<Duration> {
-        if self.bound == 0.0 {
-            return None;
-        }
-        if now.saturating_duration_since(self.looked) >= LOOK {
-            self.look(waits(), now);
-        }
+    /// Whether it is to be [looked](Self::look) how long clients wait.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.bound > 0.0 && now.saturating_duration_since(self.looked) >= LOOK
+    }
+
+    /// For how long nothing more may be stored. `second`: of the day, or of any other time that all processes know.
+    pub fn pause(&mut self, second: u64, now: Instant) -> Option<Duration> {
         if self.are_there && second % 60 < REST {
             return Some(MOMENT);
         }
@@ -93,7 +86,8 @@ impl Courtesy {
         self.left = (self.left - 1.0).max(-1.0);
     }
 
-    fn look(&mut self, waits: Option<f64>, now: Instant) {
+    /// Clients wait for so long beside the best, if there are any.
+    pub fn look(&mut self, waits: Option<f64>, now: Instant) {
         let seconds = now.saturating_duration_since(self.looked).as_secs_f64();
         let done = f64::from(std::mem::take(&mut self.stored)) / seconds;
         self.looked = now;
@@ -154,8 +148,10 @@ mod tests {
                 let load: u32 = self.stored.iter().sum();
                 for (process, paused) in self.processes.iter_mut().zip(&mut self.paused) {
                     while *paused <= self.now && f64::from(self.stored[tenth]) < TAKES / 10.0 {
-                        let waits = || self.waits.longest(self.now);
-                        match process.pause(waits, self.millis / 1_000, self.now) {
+                        if process.is_due(self.now) {
+                            process.look(self.waits.longest(self.now), self.now);
+                        }
+                        match process.pause(self.millis / 1_000, self.now) {
                             Some(pause) => *paused = self.now + pause.max(Duration::from_millis(1)),
                             None => {
                                 process.spend();

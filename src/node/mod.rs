@@ -160,7 +160,7 @@ pub async fn run_on(
                 records: record_watch(&changed, accounts.as_ref()),
                 hot_authors: NonZeroUsize::new(config.persister.hot_authors).unwrap_or(NonZeroUsize::MIN),
                 clock_tolerance: Duration::from_secs(config.scylla.clock_tolerance_seconds),
-                waits: queue.waits(),
+                waits: Arc::clone(queue.waits()),
                 metrics: Arc::clone(&metrics),
                 tracer: tracer.clone(),
             };

@@ -103,8 +103,8 @@ impl Queue {
     }
 
     /// How long clients wait for the store, here and at other nodes.
-    pub fn waits(&self) -> Arc<Waits> {
-        Arc::clone(&self.waits)
+    pub fn waits(&self) -> &Arc<Waits> {
+        &self.waits
     }
 
     /// The share by which is measured what a connection may have waiting: one of its own, or that of its address where

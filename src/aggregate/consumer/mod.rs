@@ -175,10 +175,11 @@ impl Consumer {
 
     /// For how long clients go first.
     fn pause_for_clients(&mut self, now: Instant) -> Option<Duration> {
-        let waits = || self.parts.events.waits().longest(now);
-        let pause = self.courtesy.pause(waits, clock::now(), now);
-        self.parts.metrics.consumer_limit.set(self.courtesy.rate() as i64);
-        pause
+        if self.courtesy.is_due(now) {
+            self.courtesy.look(self.parts.events.waits().longest(now), now);
+            self.parts.metrics.consumer_limit.set(self.courtesy.rate() as i64);
+        }
+        self.courtesy.pause(clock::now(), now)
     }
 
     /// Events of the window that are without an answer.

@@ -81,7 +81,7 @@ cdc_raw_directory: $folder/cdc_raw
 $client_encryption
 $commitlog_sync
 commitlog_segment_size: 8MiB
-commitlog_total_space: 64MiB
+commitlog_total_space: 256MiB
 commitlog_disk_access_mode: legacy
 memtable_heap_space: 64MiB
 memtable_offheap_space: 64MiB
@@ -91,6 +91,7 @@ concurrent_writes: 8
 concurrent_counter_writes: 2
 concurrent_compactors: 1
 native_transport_max_threads: 16
+native_transport_timeout: 60s
 key_cache_size: 8MiB
 counter_cache_size: 0MiB
 networking_cache_size: 16MiB

@@ -2,13 +2,16 @@
 //!
 //! Keyspaces take seconds to make, so each is used by one test after the other, emptied in between.
 
-use std::sync::{Arc, LazyLock, Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex},
+};
 
 use futures_util::future::try_join_all;
 use rookery::{
     config,
     route::key::digests,
-    store::scylla::{CqlConnection, SCHEMA, Scylla, apply_schema},
+    store::scylla::{CqlConnection, Scylla, apply_schema},
 };
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 use tokio::runtime::{Builder, Runtime};
@@ -28,6 +31,8 @@ struct Keyspace {
     name: String,
     connection: Arc<CqlConnection>,
     session: Session,
+    /// How many writes its tables had seen when they were empty last.
+    seen: HashMap<String, i64>,
 }
 
 /// A keyspace in use; goes back into the pool when it is dropped.
@@ -48,10 +53,12 @@ pub fn nodes<const N: usize>(config: config::Scylla) -> [Subject; N] {
 pub fn nodes_and_keyspace<const N: usize>(config: config::Scylla) -> ([Subject; N], String) {
     let free = POOL.lock().unwrap().pop();
     let keyspace = match free {
-        Some(keyspace) => keyspace,
+        Some(mut keyspace) => {
+            RUNTIME.block_on(keyspace.empty());
+            keyspace
+        }
         None => RUNTIME.block_on(Keyspace::make()),
     };
-    RUNTIME.block_on(keyspace.empty());
     let (connection, name) = (Arc::clone(&keyspace.connection), keyspace.name.clone());
     let lease = Arc::new(Lease(Some(keyspace)));
     let node =
@@ -114,14 +121,28 @@ impl Keyspace {
         let config = settings(&name);
         apply_schema(&config, "{}").await.unwrap();
         let connection = Arc::new(CqlConnection::open(&config).await.unwrap());
-        Self { name, connection, session }
+        let mut keyspace = Self { name, connection, session, seen: HashMap::new() };
+        keyspace.seen = keyspace.written().await;
+        keyspace
     }
 
-    async fn empty(&self) {
-        let tables = SCHEMA.lines().filter_map(|line| line.strip_prefix("CREATE TABLE IF NOT EXISTS "));
-        let tables = tables.map(|rest| rest.trim_end_matches(" (")).filter(|table| *table != "meta");
-        let truncate = tables.map(|table| self.session.query_unpaged(format!("TRUNCATE {table}"), ()));
+    /// Empties the tables that were written to. One that holds nothing but what was removed was written to as well.
+    async fn empty(&mut self) {
+        let written = self.written().await;
+        let tables = written.iter().filter(|(table, writes)| self.seen.get(*table) != Some(writes));
+        let truncate = tables.map(|(table, _)| self.session.query_unpaged(format!("TRUNCATE {table}"), ()));
         try_join_all(truncate).await.unwrap();
+        self.seen = written;
+    }
+
+    /// How many writes each table has seen, but for what the schema says of itself.
+    async fn written(&self) -> HashMap<String, i64> {
+        let statement = "SELECT table_name, count FROM system_views.local_write_latency WHERE keyspace_name = ? \
+                         ALLOW FILTERING";
+        let answer = self.session.query_unpaged(statement, (&self.name,)).await.unwrap();
+        let rows = answer.into_rows_result().unwrap();
+        let tables = rows.rows::<(String, i64)>().unwrap().map(Result::unwrap);
+        tables.filter(|(table, _)| table != "meta").collect()
     }
 }
 

@@ -8,7 +8,6 @@ use std::{
     time::Instant,
 };
 
-use actix::Actor;
 use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -16,10 +15,8 @@ use tokio::sync::watch;
 use super::{Bounds, Door, Follows, Lists, Ways, replaceable::Changes};
 use crate::{
     config,
-    ingest::{Admission, RecentIds},
-    persist::{self, Persister, PersisterParts, Sweeps, Workers},
+    persist::PersisterParts,
     protocol::{Event, Timestamp, sign::Keys},
-    route::Routers,
     store::{
         BatchOutcome, Outcome, Shortage, Store, StoreError, Wrapper,
         lmdb::{Access, Lmdb},
@@ -123,19 +120,9 @@ impl Node {
         let metrics = Arc::new(Metrics::new("test"));
         let config = config::Persister::default();
         let deadline = config.deadline();
-        let events = persist::Queue::new(&config);
-        let admission = Arc::new(Admission::new(None, RecentIds::new(16), 16));
-        let parts = PersisterParts {
-            queue: Arc::clone(&events),
-            workers: Workers::here(),
-            store: Arc::clone(&store),
-            admission: Arc::clone(&admission),
-            routers: Routers::default(),
-            others: None,
-            metrics: Arc::clone(&metrics),
-            tracer: Tracer::default(),
-        };
-        Persister::new(parts, config, Sweeps::from(&config::Store::default())).start();
+        let parts = PersisterParts::on(Arc::clone(&store), &config, &metrics);
+        let (events, admission) = (Arc::clone(&parts.queue), Arc::clone(&parts.admission));
+        parts.start(config);
         let live = config::Live::new((&config::Config::default()).into());
         let door = Arc::new(Door::new(Ways {
             events,

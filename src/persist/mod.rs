@@ -347,4 +347,6 @@ impl Handler<Flush> for Persister {
 }
 
 #[cfg(test)]
+mod stage;
+#[cfg(test)]
 mod tests;

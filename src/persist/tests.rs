@@ -8,7 +8,6 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::{
-    ingest::RecentIds,
     protocol::{EventId, Tags, Timestamp, sign::Keys},
     route::{ClientLink, Join, Push, RouterAddr, Subscribe, SubscriptionRouter, Whose},
     store::{
@@ -175,18 +174,9 @@ impl Stage {
         router.send(Subscribe { session: 1, generation: 1, filters, whose: Whose::Client }).await.unwrap();
         let routers = Routers::default();
         routers.add(router);
-        let queue = Queue::new(&config);
-        let parts = PersisterParts {
-            queue: Arc::clone(&queue),
-            workers: Workers::here(),
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            admission: Arc::new(Admission::new(None, RecentIds::new(16), 16)),
-            routers,
-            others: None,
-            metrics: Arc::clone(&metrics),
-            tracer: Tracer::default(),
-        };
-        let persister = Persister::new(parts, config, Sweeps::from(&config::Store::default())).start();
+        let parts =
+            PersisterParts { routers, ..PersisterParts::on(Arc::clone(&store) as _, &config, &metrics) };
+        let (queue, persister) = (Arc::clone(&parts.queue), parts.start(config));
         // It has started when it answers.
         persister.send(Flush).await.unwrap();
         let keys = Keys::generate();

@@ -20,10 +20,8 @@ use crate::{
         upstream::RelayUrl,
     },
     config,
-    ingest::RecentIds,
-    persist::{Persister, PersisterParts, Sweeps, Workers},
+    persist::PersisterParts,
     protocol::{Event, Tags, Timestamp, sign::Keys},
-    route::Routers,
     store::{BatchOutcome, Store, StoreError, Wrapper, memory::Memory},
 };
 
@@ -93,19 +91,9 @@ impl Stage {
     fn new(most_dead: usize) -> Self {
         let (store, metrics) = (Arc::<Picky>::default(), Arc::new(Metrics::new("test")));
         let config = config::Persister::default();
-        let events = persist::Queue::new(&config);
-        let admission = Arc::new(Admission::new(None, RecentIds::new(16), 16));
-        let parts = PersisterParts {
-            queue: Arc::clone(&events),
-            workers: Workers::here(),
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            admission: Arc::clone(&admission),
-            routers: Routers::default(),
-            others: None,
-            metrics: Arc::clone(&metrics),
-            tracer: Tracer::default(),
-        };
-        Persister::new(parts, config, Sweeps::from(&config::Store::default())).start();
+        let parts = PersisterParts::on(Arc::clone(&store) as _, &config, &metrics);
+        let (events, admission) = (Arc::clone(&parts.queue), Arc::clone(&parts.admission));
+        parts.start(config);
         let dead = Arc::new(DeadLetters::new(Arc::clone(&store) as _, most_dead));
         let counts = Arc::<Counts>::default();
         let ear = Ear { counts: Arc::clone(&counts), dead: Arc::clone(&dead) };

@@ -297,16 +297,13 @@ impl Planner {
 
     /// Relays that are read for people alone, and were not reached for too long.
     async fn silent(&self, upstreams: &[Upstream]) -> Result<Vec<RelayUrl>, Refused> {
-        let mut silent = Vec::new();
-        for upstream in
-            upstreams.iter().filter(|upstream| upstream.is_for_followed_alone() && !upstream.paused)
-        {
-            let cursor = Cursor::written(self.registry.records(), upstream.id()).await?;
-            if cursor.is_some_and(|cursor| cursor.silent >= self.config.silent_seconds) {
-                silent.push(upstream.url.clone());
-            }
-        }
-        Ok(silent)
+        let cursors = Cursor::all_written(self.registry.records()).await?;
+        let is_silent = |upstream: &&Upstream| {
+            let cursor = cursors.get(&upstream.id().to_string());
+            let is_looked_at = upstream.is_for_followed_alone() && !upstream.paused;
+            is_looked_at && cursor.is_some_and(|cursor| cursor.silent >= self.config.silent_seconds)
+        };
+        Ok(upstreams.iter().filter(is_silent).map(|upstream| upstream.url.clone()).collect())
     }
 
     /// Finds out which relays share an address, and which have none that may be connected to. `named`: by operators.

@@ -16,6 +16,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// So much slower at a look, at most, and so much faster.
 const SLOWER: f64 = 0.5;
 const FASTER: f64 = 1.05;
+/// Faster only where that much of the rate was used.
+const USED: f64 = 0.5;
 /// What may be saved up while nothing comes, in seconds.
 const SAVED: f64 = 0.05;
 /// Seconds of each minute in which nothing is stored, and for how long it is looked whether they are over.
@@ -97,7 +99,9 @@ impl Courtesy {
                 let from = if self.rate.is_finite() { self.rate } else { done };
                 (from * (self.bound / waits).max(SLOWER)).max(self.least)
             }
-            Some(_) => self.rate * FASTER,
+            // Who has not used what it may would come with all of it at once.
+            Some(_) if done >= self.rate * USED => self.rate * FASTER,
+            Some(_) => self.rate,
             None => f64::INFINITY,
         };
         if self.rate > MOST {
@@ -121,6 +125,8 @@ mod tests {
         /// Events in the last tenths of a second.
         stored: [u32; 10],
         have_clients: bool,
+        /// Upstreams: ten events a second for each process, and not whatever it takes.
+        bring_little: bool,
     }
 
     /// Events a second that the store takes.
@@ -132,7 +138,16 @@ mod tests {
             let now = Instant::now();
             let processes = (0..4).map(|_| Courtesy::new(bound, 10, now)).collect();
             let (paused, stored) = (vec![now; 4], [0; 10]);
-            Self { waits: Waits::default(), processes, paused, now, millis: 0, stored, have_clients }
+            Self {
+                waits: Waits::default(),
+                processes,
+                paused,
+                now,
+                millis: 0,
+                stored,
+                have_clients,
+                bring_little: false,
+            }
         }
 
         /// How many events a second are stored, and how long clients wait in the middle, in seconds.
@@ -146,8 +161,11 @@ mod tests {
                     self.stored[tenth] = 0;
                 }
                 let load: u32 = self.stored.iter().sum();
+                let most =
+                    if self.bring_little { u32::from(self.millis.is_multiple_of(100)) } else { u32::MAX };
                 for (process, paused) in self.processes.iter_mut().zip(&mut self.paused) {
-                    while *paused <= self.now && f64::from(self.stored[tenth]) < TAKES / 10.0 {
+                    let mut own = 0;
+                    while own < most && *paused <= self.now && f64::from(self.stored[tenth]) < TAKES / 10.0 {
                         if process.is_due(self.now) {
                             process.look(self.waits.longest(self.now), self.now);
                         }
@@ -155,6 +173,7 @@ mod tests {
                             Some(pause) => *paused = self.now + pause.max(Duration::from_millis(1)),
                             None => {
                                 process.spend();
+                                own += 1;
                                 self.stored[tenth] += 1;
                                 all += 1;
                             }
@@ -190,6 +209,17 @@ mod tests {
         world.have_clients = false;
         world.run(30);
         assert!(world.run(60).0 > 0.99 * TAKES);
+    }
+
+    #[test]
+    fn what_upstreams_have_not_used_they_do_not_take_at_once() {
+        let mut world = World::new(true, 2.0);
+        world.run(120);
+        world.bring_little = true;
+        world.run(100);
+        world.bring_little = false;
+        let (_, waited) = world.run(5);
+        assert!(waited < 2.4 * ALONE, "{waited}");
     }
 
     #[test]

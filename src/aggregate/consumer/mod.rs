@@ -191,6 +191,7 @@ impl Consumer {
     fn allowed(&self) -> usize {
         if self.pause.attempts() == 0 { self.window } else { 1 }
     }
+
     /// Waits before it tries again.
     fn rest(&mut self, ctx: &mut Context<Self>) {
         let pause = self.pause.fail();

@@ -81,7 +81,7 @@ cdc_raw_directory: $folder/cdc_raw
 $client_encryption
 $commitlog_sync
 commitlog_segment_size: 8MiB
-commitlog_total_space: 256MiB
+commitlog_total_space: 64MiB
 commitlog_disk_access_mode: legacy
 memtable_heap_space: 64MiB
 memtable_offheap_space: 64MiB

@@ -1,6 +1,7 @@
 //! Stores on the real CQL server of the tests.
 //!
-//! Keyspaces take seconds to make, so each is used by one test after the other, emptied in between.
+//! Keyspaces take seconds to make, so each is used by one test after the other, emptied in between. None is dropped, nor
+//! any table: for that the server writes all tables of all tests to the disk, and whoever asks it something waits.
 
 use std::{
     collections::HashMap,
@@ -19,6 +20,8 @@ use tokio::runtime::{Builder, Runtime};
 use crate::subject::Subject;
 pub use common::cassandra::new_name;
 use common::cassandra::server;
+
+pub const ONE_REPLICA: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
 
 /// What the tests themselves ask the server runs here.
 static RUNTIME: LazyLock<Runtime> =
@@ -83,6 +86,24 @@ pub fn ask_server(statement: &str) {
         let session = SessionBuilder::new().known_node(server()).build().await.unwrap();
         session.query_unpaged(statement, ()).await.unwrap();
     });
+}
+
+/// Makes a keyspace with the tables of an earlier version, but for one of them perhaps.
+pub fn earlier_tables(keyspace: &str, schema: &str, version: u32, lacking: Option<&str>) {
+    ask_server(&format!("CREATE KEYSPACE {keyspace} WITH replication = {ONE_REPLICA}"));
+    let code = schema.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
+    let statements = code.split(';').map(str::trim).filter(|statement| !statement.is_empty());
+    let is_there = |statement: &&str| {
+        lacking.is_none_or(|table| !statement.starts_with(&format!("CREATE TABLE IF NOT EXISTS {table} (")))
+    };
+    for statement in statements.filter(is_there) {
+        ask_server(&statement.replace("IF NOT EXISTS ", &format!("{keyspace}.")));
+    }
+    for (name, value) in [("schema", version.to_string()), ("store", "00000000000000ab".to_owned())] {
+        ask_server(&format!(
+            "INSERT INTO {keyspace}.meta (name, value) VALUES ('{name}', '{value}') USING TIMESTAMP 1"
+        ));
+    }
 }
 
 /// The text that a statement selects.

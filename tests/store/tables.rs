@@ -25,38 +25,25 @@ use common::{
 };
 
 use crate::{
-    cql_server::{ask_server, block_on, count_on_server, new_name, settings, value_on_server},
+    cql_server::{
+        ONE_REPLICA, ask_server, block_on, count_on_server, earlier_tables, new_name, settings,
+        value_on_server,
+    },
     subject::{Subject, note, user},
 };
 
 /// As `rookery schema apply` of version 1 carried it out.
 const SCHEMA_1: &str = include_str!("fixtures/schema-1.cql");
 
-const ONE_REPLICA: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
-
 /// Version 1 of the tables, and who they are.
 fn tables_of_version_1() -> config::Scylla {
     let config = settings(&new_name());
-    let keyspace = &config.keyspace;
-    ask_server(&format!("CREATE KEYSPACE {keyspace} WITH replication = {ONE_REPLICA}"));
-    let code = SCHEMA_1.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
-    for statement in code.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
-        ask_server(&statement.replace("IF NOT EXISTS ", &format!("{keyspace}.")));
-    }
-    for (name, value) in [("schema", "1"), ("store", "00000000000000ab")] {
-        ask_server(&format!(
-            "INSERT INTO {keyspace}.meta (name, value) VALUES ('{name}', '{value}') USING TIMESTAMP 1"
-        ));
-    }
+    earlier_tables(&config.keyspace, SCHEMA_1, 1, None);
     config
 }
 
 fn meta(config: &config::Scylla, name: &str) -> Option<String> {
     value_on_server(&format!("SELECT value FROM {}.meta WHERE name = '{name}'", config.keyspace))
-}
-
-fn drop_keyspace(config: &config::Scylla) {
-    ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }
 
 /// What a node does with them, and what it leaves to nodes of the version before.
@@ -80,7 +67,6 @@ fn are_changed_by_one_node_while_others_wait() {
     assert_eq!(count_on_server(&turn), 0, "who had the turn has given it back");
     block_on(apply_schema(&config, ONE_REPLICA)).unwrap();
     are_still_readable(&config);
-    drop_keyspace(&config);
 }
 
 fn are_still_readable(config: &config::Scylla) {
@@ -105,7 +91,6 @@ fn that_were_changed_half_way_are_changed_by_the_next() {
         assert_eq!(meta(&config, "written"), None, "{statement}");
     }
     are_changed(&config);
-    drop_keyspace(&config);
 }
 
 fn migrating(gate: &Gate, config: &config::Scylla) -> Child {
@@ -137,7 +122,6 @@ fn are_waited_for() {
         second.await.unwrap().unwrap();
     });
     are_changed(&config);
-    drop_keyspace(&config);
 }
 
 /// A later version that has only added something is no reason to refuse it; one that older programs can not read is.
@@ -164,7 +148,6 @@ fn of_a_later_version_are_used_until_they_refuse_it() {
     ] {
         assert!(matches!(&refused, Err(OpenError::Version { found, .. }) if found == "3"), "{refused:?}");
     }
-    drop_keyspace(&config);
 }
 
 #[test]
@@ -177,7 +160,6 @@ fn are_closed_to_older_programs_when_that_is_said() {
     block_on(apply_schema(&config, ONE_REPLICA)).unwrap();
     assert_eq!(meta(&config, "schema").as_deref(), Some("2"));
     block_on(CqlConnection::open(&config)).unwrap();
-    drop_keyspace(&config);
 }
 
 /// As ScyllaDB before 2025.4 where a keyspace has tablets.
@@ -193,6 +175,5 @@ fn on_servers_without_conditional_writes_are_refused_with_what_to_do() {
         assert!(matches!(refused, OpenError::NoConditions { .. }), "{refused}");
         let text = refused.to_string();
         assert!(text.contains("2025.4") && text.contains("not yet supported with tablets"), "{text}");
-        drop_keyspace(&config);
     }
 }

@@ -14,9 +14,10 @@ use rookery::{
     },
 };
 
-use super::ONE_REPLICA;
 use crate::{
-    cql_server::{ask_server, block_on, count_on_server, new_name, nodes_and_keyspace, patient, settings},
+    cql_server::{
+        ONE_REPLICA, ask_server, block_on, count_on_server, new_name, nodes_and_keyspace, patient, settings,
+    },
     subject::{NOW, Subject, event, note, user},
 };
 
@@ -65,7 +66,6 @@ fn who_is_gone_is_forgotten_when_nothing_is_left_of_it() {
     assert_eq!(finished, [(last.clone(), Outcome::Stored)]);
     assert_eq!(left.all().len(), before.len());
     drop(left);
-    ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }
 
 /// What expires while it is half written goes as well, whoever finishes it: but not before it has by all clocks, and

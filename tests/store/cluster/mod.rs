@@ -28,13 +28,11 @@ use rookery::{
 use tokio::join;
 
 use crate::{
-    cql_server::{ask_server, block_on, new_name, nodes, patient, settings},
+    cql_server::{ONE_REPLICA, block_on, new_name, nodes, patient, settings},
     subject::{NOW, Subject, delete, event, filter, ids, note, query, soon, user},
     universe::{BEGINNING, cases},
 };
 use common::proxy::{Flow, Proxy};
-
-const ONE_REPLICA: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
 
 #[test]
 fn a_node_reads_what_another_wrote() {
@@ -90,7 +88,6 @@ fn a_store_that_is_away_is_said_to_be_and_comes_back() {
     assert_eq!(store.put(&during), Outcome::Stored);
     assert_eq!(store.all(), ids([&during, &before]));
     drop(store);
-    ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }
 
 /// Whatever the order, whichever the node, and two at a time: the same events leave the same behind, and the same

@@ -2,12 +2,11 @@
 
 use rookery::{
     config,
-    store::scylla::{CqlConnection, OpenError, apply_schema},
+    store::scylla::{CqlConnection, OpenError, SCHEMA, apply_schema},
 };
 use tokio::join;
 
-use super::ONE_REPLICA;
-use crate::cql_server::{ask_server, block_on, new_name, settings};
+use crate::cql_server::{ONE_REPLICA, ask_server, block_on, earlier_tables, new_name, settings};
 
 #[test]
 fn several_nodes_may_apply_the_schema_at_once_and_again() {
@@ -23,20 +22,16 @@ fn several_nodes_may_apply_the_schema_at_once_and_again() {
         apply().await.unwrap();
         CqlConnection::open(&config).await.unwrap();
     });
-    ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }
 
 /// Tables of earlier versions of the program get what they lack, and nothing is lost.
 #[test]
 fn what_tables_lack_is_added() {
     let config = settings(&new_name());
-    block_on(apply_schema(&config, ONE_REPLICA)).unwrap();
     let keyspace = &config.keyspace;
-    for lacking in
-        ["ALTER TABLE by_author DROP written_by", "ALTER TABLE node DROP settled", "DROP TABLE draft"]
-    {
-        ask_server(&lacking.replace("TABLE ", &format!("TABLE {keyspace}.")));
-    }
+    earlier_tables(keyspace, SCHEMA, 2, Some("draft"));
+    ask_server(&format!("ALTER TABLE {keyspace}.by_author DROP written_by"));
+    ask_server(&format!("ALTER TABLE {keyspace}.node DROP settled"));
     let refused = block_on(CqlConnection::open(&config)).map(drop).unwrap_err();
     assert!(refused.to_string().contains("rookery schema apply"), "{refused}");
     block_on(async {
@@ -45,7 +40,6 @@ fn what_tables_lack_is_added() {
         b.unwrap();
         CqlConnection::open(&config).await.unwrap();
     });
-    ask_server(&format!("DROP KEYSPACE {keyspace}"));
 }
 
 #[test]
@@ -61,7 +55,6 @@ fn newer_tables_are_refused() {
     {
         assert!(matches!(&result, Err(OpenError::Version { found, .. }) if found == "999"), "{result:?}");
     }
-    ask_server(&format!("DROP KEYSPACE {keyspace}"));
 }
 
 #[test]
@@ -76,5 +69,4 @@ fn consistencies_that_need_not_meet_are_refused() {
     let unknown = config::Scylla { read_consistency: "MOST".into(), ..config.clone() };
     let refused = block_on(CqlConnection::open(&unknown)).map(drop).unwrap_err();
     assert!(matches!(refused, OpenError::Consistency { .. }), "{refused}");
-    ask_server(&format!("DROP KEYSPACE {}", config.keyspace));
 }

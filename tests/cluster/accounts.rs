@@ -32,7 +32,7 @@ async fn a_session_is_good_at_every_node_until_it_is_at_none() {
     let mut redis = Redis::start();
     let keyspace = Keyspace::make();
     let (one, other) =
-        (keyspace.node_with(&redis.url(), &SETTINGS), keyspace.node_with(&redis.url(), &SETTINGS));
+        (keyspace.patient_node(&redis.url(), &SETTINGS), keyspace.patient_node(&redis.url(), &SETTINGS));
     for node in [&one, &other] {
         eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
     }
@@ -52,7 +52,7 @@ async fn a_session_is_good_at_every_node_until_it_is_at_none() {
 
     // A node that is asked for nothing else takes tokens too.
     let carrier =
-        keyspace.node_with(&redis.url(), &[&SETTINGS[..], &["--set", "accounts.enabled=false"]].concat());
+        keyspace.patient_node(&redis.url(), &[&SETTINGS[..], &["--set", "accounts.enabled=false"]].concat());
     eventually("the bus", || carrier.metric("rookery_bus_connected") == 1.0).await;
     assert_eq!(status(&carrier, &again), 404);
     let mut carried = again.connect(&carrier).await;
@@ -82,7 +82,7 @@ async fn a_name_has_one_account_whichever_node_is_asked() {
     const NAMES: usize = 8;
     let redis = Redis::start();
     let keyspace = Keyspace::make();
-    let nodes = [0; 2].map(|_| keyspace.node_with(&redis.url(), &SETTINGS));
+    let nodes = [0; 2].map(|_| keyspace.patient_node(&redis.url(), &SETTINGS));
     for number in 0..NAMES {
         let said = json!({ "username": format!("quill-{number}"), "password": PASSWORD });
         let mut statuses = std::thread::scope(|scope| {
@@ -111,8 +111,8 @@ async fn nodes_with_different_master_keys_are_not_one_relay() {
     std::fs::write(&file, "0f".repeat(32)).unwrap();
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let master = format!("master_key_file={}", file.display());
-    let other = keyspace.node_with(&redis.url(), &[&SETTINGS[..], &["--set", &master]].concat());
-    let one = keyspace.node_with(&redis.url(), &SETTINGS);
+    let other = keyspace.patient_node(&redis.url(), &[&SETTINGS[..], &["--set", &master]].concat());
+    let one = keyspace.patient_node(&redis.url(), &SETTINGS);
     one.sign_up("quill");
     let said = json!({ "username": "nettle", "password": PASSWORD });
     assert_eq!(other.program("POST", "/v1/auth/sign-up", &[], said).problem(), (503, "unavailable".into()));
@@ -133,7 +133,7 @@ async fn the_first_page_after_signing_in_comes_from_memory() {
     let (redis, keyspace) = (Redis::start(), Keyspace::make());
     let quick = ["--set", "bus.watermark_ms=100", "--set", "bus.missing_watermarks=10"];
     let settings = [&SETTINGS[..], &quick, &["--set", "feeds.max_bytes=10000000"]].concat();
-    let node = keyspace.node_with(&redis.url(), &settings);
+    let node = keyspace.patient_node(&redis.url(), &settings);
     eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
     let (quill, rook) = (node.sign_up("quill"), node.sign_up("rook"));
     assert_eq!(quill.ask(&node, "POST", "/v1/friends/rook", Value::Null).status, 200);

@@ -36,7 +36,7 @@ struct Pair {
 impl Pair {
     async fn start() -> Self {
         let (redis, keyspace) = (Redis::start(), Keyspace::make());
-        let [one, other] = [(); 2].map(|()| keyspace.node_with(&redis.url(), &SETTINGS));
+        let [one, other] = [(); 2].map(|()| keyspace.patient_node(&redis.url(), &SETTINGS));
         for node in [&one, &other] {
             eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;
         }

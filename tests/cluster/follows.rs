@@ -24,7 +24,7 @@ fn people(node: &Relay, person: &Person) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_two_nodes_change_of_a_follow_list_at_once_is_all_there() {
     let (redis, keyspace) = (Redis::start(), Keyspace::make());
-    let start = || keyspace.node_with(&redis.url(), &["--set", "accounts.open=everybody"]);
+    let start = || keyspace.patient_node(&redis.url(), &["--set", "accounts.open=everybody"]);
     let (one, other) = (start(), start());
     for node in [&one, &other] {
         eventually("the bus", || node.metric("rookery_bus_connected") == 1.0).await;

@@ -33,7 +33,7 @@ async fn a_node_is_told_of_a_change_at_another_and_finds_those_that_it_was_not_t
     let keyspace = Keyspace::make();
     let settings = ["--set", NEVER, "--set", "bus.max_backoff_ms=200", "--set", "bus.ready=always"];
     let url = redis.url();
-    let start = || keyspace.node_with(&url, &settings);
+    let start = || keyspace.patient_node(&url, &settings);
     let (one, other) = (start(), start());
     is_linked(&one).await;
     is_linked(&other).await;

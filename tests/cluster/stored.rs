@@ -44,6 +44,19 @@ impl Keyspace {
         let arguments = ["--redis", redis, "--scylla", server, "--keyspace", &self.name, "--workers", "1"];
         Relay::start(&[&arguments[..], more].concat())
     }
+
+    /// The same, for those who ask by HTTP: however much else the machine has to do, nobody is told to ask again.
+    pub fn patient_node(&self, redis: &str, more: &[&str]) -> Relay {
+        const PATIENT: [&str; 6] = [
+            "--set",
+            "persister.deadline_ms=30000",
+            "--set",
+            "scylla.deadline_ms=30000",
+            "--set",
+            "scylla.request_timeout_ms=10000",
+        ];
+        self.node_with(redis, &[&PATIENT, more].concat())
+    }
 }
 
 /// Nodes on one Redis and one keyspace.

@@ -65,7 +65,6 @@ fn who_is_gone_is_forgotten_when_nothing_is_left_of_it() {
     }
     assert_eq!(finished, [(last.clone(), Outcome::Stored)]);
     assert_eq!(left.all().len(), before.len());
-    drop(left);
 }
 
 /// What expires while it is half written goes as well, whoever finishes it: but not before it has by all clocks, and

@@ -87,7 +87,6 @@ fn a_store_that_is_away_is_said_to_be_and_comes_back() {
     assert_eq!(store.all(), ids([&before]));
     assert_eq!(store.put(&during), Outcome::Stored);
     assert_eq!(store.all(), ids([&during, &before]));
-    drop(store);
 }
 
 /// Whatever the order, whichever the node, and two at a time: the same events leave the same behind, and the same
